@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from hub.brokers.idempotency import IdempotencyKeys
-from hub.brokers.memory_directory import MemoryDirectory
-from hub.brokers.memory_epochs import Epochs
 from hub.brokers.memory_history import ChannelLog, HistoryBudget
+from hub.brokers.memory_names import Epochs, MemoryDirectory
 from hub.core.node_records import BrokerRecord
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (

@@ -1,15 +1,14 @@
-"""Where this node stands in one channel: what to deliver, what to drop, what is missing.
+"""The position of this node in one channel: what to deliver, what to drop, what is missing.
 
-A pure state machine: it takes messages and pages of history and returns steps to carry out in
-order. The tracker never goes back and never skips: between two steps of an epoch lies nothing, or a
-gap.
+`Tracker` is a pure state machine: it takes messages and pages of history and returns steps to carry
+out in order. The tracker never goes back and never skips: between two steps of an epoch lies
+nothing, or a gap.
 
-Shared by the brokers outside this process. Over Redis the epoch changes only by what Redis answers,
-never by what pub/sub brings. A message of another
-epoch may come late from one already left, or early from one to come; a page that was asked for
-after the message arrived tells which. Likewise a range is given up only when a page that was
-asked for after the range was known to be missing does not have it: what pub/sub may still be
-carrying is not missing yet.
+The brokers outside this process share it. Over Redis the epoch changes only by an answer of Redis,
+never by a message of pub/sub. A message of another epoch may come late from one already left, or
+early from one to come; a page that was asked for after the message arrived tells which. Likewise a
+range is given up only when a page that was asked for after the range was known to be missing does
+not have it: a message that pub/sub may still carry is not missing yet.
 
 For example, a tracker has delivered up to offset 5, and the connection loses 6, 7 and 8:
 
@@ -18,17 +17,23 @@ For example, a tracker has delivered up to offset 5, and the connection loses 6,
     on_page       history is bounded to four and holds 7 to 10: Gap(6 to 6), 7, 8, 9, 10; LIVE
     receive(10)   a late copy: dropped, 10 is not above 10
 
-Where the bound on what is held had left 10 out, the page would have brought it with 7 to 9. In a
+Where the bound on held messages had left 10 out, the page would have brought it with 7 to 9. In a
 channel without history the page is empty: Gap(6 to 8), 9, 10.
+
+`once_reached` reads until the tracker is in the epoch of the page: a session that resumed in an
+epoch of which this node has not heard would be set back to the epoch before.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol, TypeVar
 
 from hub.core.counters import Counters
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
+from hub.errors import UnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class Message:
     epoch: str
     offset: int
     publication: Publication | None
-    """None when it is no JSON, too large or otherwise not to be delivered."""
+    """None where it is no JSON, too large or otherwise not to be delivered."""
     size_bytes: int
 
 
@@ -53,7 +58,7 @@ class HoldBudget:
         self.total_bytes = total_bytes
         self._counters = counters
         self.bytes = 0
-        """What all channels hold now."""
+        """Bytes that all channels hold now."""
 
     def take(self, size_bytes: int, *, messages: int, held_bytes: int) -> bool:
         """Take a message of a channel that holds so many messages and bytes, if there is room."""
@@ -86,7 +91,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What Redis held of a channel after the offset that `Tracker.ask` gave."""
+    """The messages that the broker held of a channel after the offset that `Tracker.ask` gave."""
 
     head: Position
     oldest: int
@@ -112,13 +117,13 @@ class Tracker:
         self.offset = 0
         self.duplicates = 0
         self.muted = False
-        """Nobody needs its steps now; it keeps up, because somebody may come back."""
+        """Whether no subscriber needs its steps now; it keeps up, because one may come back."""
         self._room = room
         self._held: list[Message] = []
-        """Received, and waiting for what comes before them."""
+        """Messages that were received and wait for those before them."""
         self._held_bytes = 0
         self._target = 0
-        """Everything up to here was published, and is not on its way to us any more."""
+        """Everything up to this offset was published, and is not on its way here any more."""
         self._confirmed = Position("", 0)
         self._asked_target = 0
         self._asked_held = 0
@@ -130,7 +135,7 @@ class Tracker:
     # -- from pub/sub ------------------------------------------------------------------------
 
     def receive(self, message: Message) -> Sequence[Step]:
-        """The next message that pub/sub brought."""
+        """Take the next message of pub/sub."""
         if message.epoch == self.epoch:
             if message.offset <= self.offset:
                 self.duplicates += 1
@@ -160,13 +165,13 @@ class Tracker:
         self.state = State.LIVE
 
     def release(self) -> Sequence[Step]:
-        """What came while the head was being asked for."""
+        """Take the messages that came while the head was being asked for."""
         held = self._held
         self._keep(())
         return [step for message in held for step in self.receive(message)]
 
     def let_go(self) -> None:
-        """Nobody needs it any more: hold nothing."""
+        """Hold nothing: no subscriber needs the channel any more."""
         self._keep(())
 
     def is_behind(self, head: Position) -> bool:
@@ -174,7 +179,7 @@ class Tracker:
         return head.epoch != self.epoch or head.offset > self.offset
 
     def confirm(self, head: Position) -> None:
-        """Each publication up to `head` has passed through pub/sub by now: what is missing is
+        """Know that each publication up to `head` has passed through pub/sub: a missing one is
         lost."""
         if not self.is_behind(head):
             return
@@ -186,13 +191,13 @@ class Tracker:
     # -- from history ------------------------------------------------------------------------
 
     def ask(self) -> int:
-        """The offset after which a page is to be read now."""
+        """Return the offset after which a page is to be read now."""
         self._asked_target = self._target
         self._asked_held = len(self._held)
         return self.offset
 
     def on_page(self, page: Page) -> Sequence[Step]:
-        """The page that was read since `ask`."""
+        """Take the page that was read since `ask`."""
         steps: list[Step] = []
         epoch = page.head.epoch
         # What was here before the page was asked for and is not of its epoch, is of one left.
@@ -213,7 +218,7 @@ class Tracker:
         self._room.give_back(before - self._held_bytes)
 
     def _begin(self, page: Page) -> None:
-        """Another epoch: go on before the oldest that is kept there, or waits here."""
+        """Go on in another epoch, before the oldest that is kept there or waits here."""
         self.epoch = page.head.epoch
         held = [message.offset for message in self._held if message.epoch == self.epoch]
         self.offset = min([page.oldest, *held]) - 1
@@ -247,3 +252,45 @@ class Tracker:
             return message.publication
         offset = message.offset
         return Gap(self.channel, self.epoch, offset, offset, GapReason.INVALID)
+
+
+# Three seconds in all: over Redis a comparison of epochs takes two round trips and a barrier.
+_TRIES = 100
+_STEP_SECONDS = 0.03
+
+
+class Read(Protocol):
+    """A page of history, or of rows."""
+
+    @property
+    def head(self) -> Position: ...
+
+
+R = TypeVar("R", bound=Read)
+
+
+async def once_reached(
+    read: Callable[[], Awaitable[R]],
+    tracker: Callable[[], Tracker | None],
+    *,
+    what: str,
+    catch_up: Callable[[Tracker], None] = lambda _: None,
+) -> R:
+    """Return the page that `read` returns, read again until `tracker` is in its epoch.
+
+    Args:
+        tracker: of the channel; None where this node does not listen to it.
+        what: the words for the page in the error.
+        catch_up: gets a tracker that is in another epoch, at each try.
+
+    Raises:
+        UnavailableError: the tracker has not come there within three seconds.
+    """
+    for _ in range(_TRIES):
+        page = await read()
+        here = tracker()
+        if here is None or here.state is State.OPENING or here.epoch == page.head.epoch:
+            return page
+        catch_up(here)
+        await asyncio.sleep(_STEP_SECONDS)
+    raise UnavailableError(f"no {what}: its epoch is changing")

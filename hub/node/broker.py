@@ -12,10 +12,9 @@ from typing import Protocol
 
 from hub.admin.cluster import NodeBus, NoOtherNodes
 from hub.brokers.idempotency import IdempotencyKeys
-from hub.brokers.local.bus import WorkerBus
+from hub.brokers.local.bus import WorkerBus, WorkerRoster
 from hub.brokers.local.client import LocalBroker
 from hub.brokers.local.link import Connect, Link
-from hub.brokers.local.presence import WorkerRoster
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
 from hub.brokers.sqlite.options import (
@@ -203,9 +202,8 @@ def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
 
 def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream) -> Brokerage:
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.nodes.bus import RedisNodeBus  # noqa: PLC0415
+    from hub.brokers.redis.nodes.bus import Proof, RedisNodeBus  # noqa: PLC0415
     from hub.brokers.redis.nodes.presence import RedisRoster  # noqa: PLC0415
-    from hub.brokers.redis.nodes.proof import Proof  # noqa: PLC0415
     from hub.brokers.redis.options import RedisOptions  # noqa: PLC0415
 
     log = shared.log.bind(subsystem=BROKER)

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from hub.brokers import epochs
-from hub.brokers.epochs import once_reached
-from hub.brokers.tracker import HoldBudget, Tracker
+from hub.brokers.tracker import HoldBudget, Tracker, once_reached
 from hub.core.counters import Counters
 from hub.core.ports import HistoryPage
 from hub.core.publication import Position
@@ -15,7 +13,7 @@ from hub.errors import UnavailableError
 
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epochs, "_STEP_SECONDS", 0)
+    monkeypatch.setattr("hub.brokers.tracker._STEP_SECONDS", 0)
 
 
 def tracker(epoch: str | None) -> Tracker:

@@ -1,7 +1,8 @@
 """One broker for the workers of a machine: a process of its own that they reach over a socket.
 
-`server` serves a broker, `client` is a worker's way to it, and `frames` is what they say to each
-other. Roster and bus of the workers (`presence`, `bus`) go the same way.
+A worker's side: `link` keeps the connection up, `client` is the broker, `followed` has the channels
+that the worker follows, `bus` is the way to the other workers. The broker process' side: `server`
+serves a broker, `workers` has what it knows of each worker. `frames` is their protocol.
 
-No process is started here, and what is served is not known here: any broker of `hub.core.ports`.
+No process is started here, and the served broker is not known here: it is any of `hub.core.ports`.
 """

@@ -1,22 +1,23 @@
 """The broker as a worker sees it: implements `hub.core.ports.Broker` over a `Link`.
 
-The connection carries everything once and in order, so nothing is missing while it lasts. What was
-published while it was down is read from history after each reconnect, and what history has not is
-announced (`hub.brokers.local.followed`). A broker process that has begun anew has other epochs, so
-every channel that kept its history in that process' memory gets a `reset`.
+The connection carries everything once and in order, so nothing is missing while it lasts. A worker
+reads what was published while it was down from history after each reconnect, and announces what
+history does not hold (`hub.brokers.local.followed`). A broker process that has begun anew has other
+epochs, so every channel that kept its history in that process' memory gets a `reset`.
+
+`ChannelDirectory` knows which channels there are: for patterns it asks each time, and is told of
+each channel that appears; for operators' lists it asks when they look.
 """
 
 from asyncio import Future, get_running_loop
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub import errors
-from hub.brokers.epochs import once_reached
 from hub.brokers.local import frames
-from hub.brokers.local.directory import ChannelDirectory
 from hub.brokers.local.followed import FollowedChannels, read_page
 from hub.brokers.local.link import DEAF_SECONDS, Link, NoAnswerError, NotSentError
-from hub.brokers.tracker import HoldBudget, State
+from hub.brokers.tracker import HoldBudget, State, once_reached
 from hub.core.counters import Counters
 from hub.core.node_records import BrokerRecord
 from hub.core.options import MIB, Namespaces
@@ -35,6 +36,82 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position, Publication
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
+
+# For operators, who look at several pages of a list.
+_LISTED_SECONDS = 4.0
+
+
+class ChannelDirectory:
+    """One per worker."""
+
+    def __init__(self, link: Link, *, clock: Monotonic) -> None:
+        self._link = link
+        self._clock = clock
+        self.listed: Mapping[str, tuple[Position, int | None]] = {}
+        """By channel, its head and how much of it is held, as `look` has learned them."""
+        self.rows: Mapping[str, tuple[int, int]] = {}
+        """Of keyed ones, how many rows there are and their bytes, as `look` has learned them."""
+        self._listed_at = 0.0
+        self._appearances: Appearances | None = None
+        link.on(frames.APPEARED, self._on_appeared)
+        link.on(frames.MISSED, self._on_missed)
+        link.on_up(self._on_up)
+
+    def sweep(self) -> None:
+        if self.listed and self._clock() - self._listed_at > _LISTED_SECONDS:
+            self.listed, self.rows = {}, {}
+
+    def follow(self, appearances: Appearances) -> None:
+        """What appears is told beside a first publication, which is in history then."""
+        if self._appearances is None:
+            self._link.send((frames.FOLLOW,))
+        self._appearances = appearances
+
+    def unfollow(self) -> None:
+        self._appearances = None
+        self._link.send((frames.UNFOLLOW,))
+
+    async def matching(self, pattern: str, most: int) -> Sequence[str]:
+        """Raise `UnavailableError` without a broker process."""
+        try:
+            _, _, found = await self._link.ask(frames.MATCH, pattern, most)
+        except (NotSentError, NoAnswerError) as error:
+            raise UnavailableError(f"no list of channels: {error.message}") from None
+        return tuple(found)
+
+    def _on_up(self) -> None:
+        if self._appearances is not None:
+            self._link.send((frames.FOLLOW,))
+            self._appearances.missed()
+
+    def _on_appeared(self, message: frames.Message) -> None:
+        if self._appearances is not None:
+            self._appearances.appeared(message[1])
+
+    def _on_missed(self, _message: frames.Message) -> None:
+        if self._appearances is not None:
+            self._appearances.missed()
+
+    async def look(self) -> None:
+        """Learn of all channels, so that `listed` tells of those nobody here follows.
+
+        What was learned is forgotten a few seconds later; there is nothing of it where the broker
+        process does not answer.
+        """
+        listed: dict[str, tuple[Position, int | None]] = {}
+        rows: dict[str, tuple[int, int]] = {}
+        following = 0
+        while True:
+            try:
+                _, _, found, following = await self._link.ask(frames.NAMES, following)
+            except HubError:
+                break
+            listed |= {name: (Position(*head), held) for name, *head, held, _ in found}
+            rows |= {name: tuple(told) for name, *_, told in found if told is not None}
+            if not following:
+                break
+        self.listed, self.rows, self._listed_at = listed, rows, self._clock()
+
 
 # As over Redis: what may be held of a channel while what is before it is read.
 _HOLD_MESSAGES = 10_000

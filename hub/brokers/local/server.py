@@ -13,9 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.local import frames
 from hub.brokers.local.frames import Frames, Message
-from hub.brokers.local.heard import HeardChannels, run
-from hub.brokers.local.members import MemberTable
-from hub.brokers.local.nodes import Worker, WorkerNodes
+from hub.brokers.local.workers import HeardChannels, MemberTable, Worker, WorkerNodes, run
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     DirectoryBroker,

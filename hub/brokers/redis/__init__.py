@@ -9,5 +9,5 @@ Sessions and what peers see do not belong here. The rooms, each knowing only tho
 - `shard`: one server put together of `channels` and `link`.
 - `channels`: what a channel is in Redis, and how far this node has come in it.
 - `link`: connections, calls, pub/sub and functions of one server; `lua` holds the functions.
-- `options`, `keys`: limits, and the names of everything in Redis.
+- `options`, `keys`: limits with the parts that the node lends, and the names of all keys in Redis.
 """

@@ -9,9 +9,7 @@ from hashlib import blake2b
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.epochs import once_reached
 from hub.brokers.idempotency import said_beside
-from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.messages import envelope
 from hub.brokers.redis.directory import ChannelDirectory
 from hub.brokers.redis.link.outcomes import (
@@ -21,10 +19,10 @@ from hub.brokers.redis.link.outcomes import (
     RefusedError,
     public_reason,
 )
-from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.options import RedisOptions, ShardContext
 from hub.brokers.redis.shard import Shard, ShardStatistics
 from hub.brokers.redis.topology.topology import make_topology
-from hub.brokers.tracker import HoldBudget, State
+from hub.brokers.tracker import HoldBudget, State, once_reached
 from hub.core.counters import Counters
 from hub.core.node_records import BrokerRecord
 from hub.core.options import Namespaces, is_kept, is_reserved

@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.name_tree import NameTree
-from hub.brokers.redis.channels.context import Tasks
 from hub.brokers.redis.link.outcomes import CallError, public_reason
-from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.options import RedisOptions, Tasks
 from hub.brokers.redis.shard import Shard
 from hub.brokers.tracker import State
 from hub.core.ports import Appearances, Monotonic, Spawn

@@ -1,9 +1,16 @@
-"""What a Redis broker may take: time, memory, names, and how often it asks."""
+"""Options of a Redis broker (time, memory, names, intervals), and the parts its node lends it."""
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
+from structlog.typing import FilteringBoundLogger
+
 from hub.brokers.redis.keys import Keys
-from hub.core.options import KIB, MIB, ChannelOptions
+from hub.brokers.tracker import HoldBudget
+from hub.core.counters import Counters
+from hub.core.options import KIB, MIB, ChannelOptions, Namespaces
+from hub.core.ports import Downstream, Monotonic, Spawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +22,14 @@ class RedisOptions:
     keys: Keys = field(default_factory=Keys)
     """The same on all nodes of a hub, and no other hub's on that Redis."""
     command_timeout_seconds: float = 2.0
-    """From asking to the answer; then the connection is given up."""
+    """From a call to its answer; then the connection is given up."""
     connect_timeout_seconds: float = 3.0
     """For connecting, TLS, AUTH and loading the library together."""
     subscribe_timeout_seconds: float = 5.0
     backoff_first_seconds: float = 0.1
     backoff_max_seconds: float = 5.0
     max_pending_calls: int = 10_000
-    """Asked and not answered; 0.2 s of work for Redis at 57,000 publications/s (measured)."""
+    """Calls without an answer; 0.2 s of work for Redis at 57,000 publications/s (measured)."""
     max_pending_bytes: int = 32 * MIB
     canary_seconds: float = 2.0
     canary_deadline_seconds: float = 8.0
@@ -33,7 +40,8 @@ class RedisOptions:
     """An answer that took longer may come from a master that was replaced while it was silent: the
     sentinels, or others of the cluster, are asked before it counts. No failover is that quick."""
     confirm_timeout_seconds: float = 1.0
-    """For that; it goes on as before where nobody answers. Less than `command_timeout_seconds`."""
+    """For that question; calls go on as before where none of them answers in time. Less than
+    `command_timeout_seconds`."""
     retire_timeout_seconds: float = 0.5
     """To tell the former master that it has been left."""
     retired_seconds: int = 15
@@ -41,7 +49,7 @@ class RedisOptions:
     cluster_seconds: float = 2.0
     """Between two looks at a cluster's map of slots; at once when a server points elsewhere."""
     locate_timeout_seconds: float = 0.5
-    """For the answers to that; where there is none by then, from the first of them on."""
+    """For the answers to such a look; where there is none by then, from the first answer on."""
     reconcile_seconds: float = 10.0
     linger_seconds: float = 3.0
     """A channel without sessions stays subscribed so long: reloads come back to it."""
@@ -49,7 +57,7 @@ class RedisOptions:
     idempotency_ttl_seconds: float = 300
     max_message_bytes: int = 64 * KIB
     hold_messages: int = 1000
-    """Per channel, received while a hole before them is being filled."""
+    """Messages of one channel, received while a hole before them is being filled."""
     hold_bytes: int = MIB
     hold_total_bytes: int = 64 * MIB
     """Of all channels together."""
@@ -67,11 +75,11 @@ class RedisOptions:
     """False: scripts, as with Redis before 7.0."""
 
     def client_name(self, what: str) -> str:
-        """What CLIENT LIST shows, such as `hub:<node>:commands`."""
+        """Return the name for CLIENT LIST, such as `hub:<node>:commands`."""
         return f"{self.keys.prefix}:{self.node}:{what}"
 
     def settings(self, channel: ChannelOptions) -> str:
-        """What the library keeps beside a channel (see DEFAULTS in library.lua)."""
+        """Return the settings that the library keeps beside a channel (DEFAULTS in library.lua)."""
         size = channel.history_size if channel.keeps_history else 0
         life = channel.state_ttl_seconds and _milliseconds(channel.state_ttl_seconds)
         rows = f" {channel.state_max_keys} {life:.0f}" if channel.keyed else ""
@@ -84,3 +92,44 @@ class RedisOptions:
 
 def _milliseconds(seconds: float) -> int:
     return max(int(seconds * 1000), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardContext:
+    """The parts that a node lends to each shard; one per broker."""
+
+    namespaces: Namespaces
+    options: RedisOptions
+    downstream: Downstream
+    clock: Monotonic
+    wall_clock: Callable[[], float]
+    """Seconds since 1970 UTC."""
+    spawn: Spawn
+    """Runs a coroutine until it ends or the shard stops."""
+    log: FilteringBoundLogger
+    counters: Counters
+    hold_budget: HoldBudget
+
+
+class Tasks:
+    """Runs coroutines by the node's `spawn` until they end or `stop` ends them."""
+
+    def __init__(self, spawn: Spawn) -> None:
+        self._spawn = spawn
+        self._running: set[asyncio.Task[object]] = set()
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """A `hub.core.ports.Spawn`."""
+        self._spawn(self._run(work))
+
+    async def _run(self, work: Coroutine[object, object, None]) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        await work
+
+    async def stop(self) -> None:
+        """Cancel all of them and wait for their end."""
+        for task in tuple(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)

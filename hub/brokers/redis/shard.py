@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hub.brokers.redis.channels.context import ShardContext, Tasks
 from hub.brokers.redis.channels.history import Backfill, HistoryReader
 from hub.brokers.redis.channels.messages import (
     Traced,
@@ -22,6 +21,7 @@ from hub.brokers.redis.link.health import Canary, WriteCheck
 from hub.brokers.redis.link.library import Library
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.link.replication import ReplicationLine
+from hub.brokers.redis.options import ShardContext, Tasks
 from hub.brokers.tracker import Message, State, Tracker
 from hub.core.pushes import PresenceReset
 

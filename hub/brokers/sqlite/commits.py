@@ -14,8 +14,8 @@ from functools import partial
 
 from hub.brokers.idempotency import IdempotencyKeys, lasting_content
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.memory_epochs import Epochs
 from hub.brokers.memory_history import ChannelLog
+from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import Batch, StoredLogs, Waiting

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from hub.brokers.idempotency import IdempotencyKeys
-from hub.brokers.local.bus import WorkerBus
+from hub.brokers.local.bus import WorkerBus, WorkerRoster
 from hub.brokers.local.client import LocalBroker
 from hub.brokers.local.link import Link
-from hub.brokers.local.presence import WorkerRoster
 from hub.brokers.local.server import BrokerServer
 from hub.brokers.memory import MemoryBroker
 from hub.core.counters import Counters

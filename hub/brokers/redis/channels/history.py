@@ -16,14 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.messages import decode
 from hub.brokers.redis.channels.tracked import TrackedChannels
 from hub.brokers.redis.link.calls import CallConnection
 from hub.brokers.redis.link.library import Command
 from hub.brokers.redis.link.outcomes import CallError, RefusedError
 from hub.brokers.redis.link.pubsub import PubSub
-from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.options import RedisOptions, ShardContext
 from hub.brokers.tracker import Message, Page, State, Step, Tracker
 from hub.core.options import Namespaces
 from hub.core.ports import StatePage

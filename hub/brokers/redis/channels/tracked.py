@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.link.outcomes import NotSentError
 from hub.brokers.redis.link.pubsub import PubSub
+from hub.brokers.redis.options import ShardContext
 from hub.brokers.tracker import State, Tracker
 from hub.core.ports import OnOpen
 from hub.core.publication import Position, Publication

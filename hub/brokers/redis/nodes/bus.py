@@ -1,14 +1,25 @@
 """One node asks another, and answers when asked: `hub.admin.cluster.NodeBus` over Redis.
 
-Each node hears questions and answers on a pub/sub channel of its own. What is asked is bytes here.
-The node that asks proves that it has an operator's key (`hub.brokers.redis.nodes.proof`); secrets
-are checked by the node that holds the session, operators' rights by the node that they asked.
+Each node hears questions and answers on a pub/sub channel of its own. A question is bytes here.
+Secrets are checked by the node that holds the session, operators' rights by the node that was asked
+first.
+
+Any program that may publish in Redis could ask a node to close connections or to drain. So each
+message carries a keyed digest of its text, of the node it is for and of the time when it was sent
+(`Proof`), by a key that Redis does not know. The key is made from the operators' keys, which all
+nodes of a hub share. Without any, nothing is proved: then everybody may operate anyway.
+
+    digest (32 bytes) | milliseconds since 1970 UTC (8 bytes) | message
+
+During a change of keys nodes have different first keys: a proof by any of a node's own keys counts.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b, sha256
 
 import msgspec
 
@@ -19,12 +30,57 @@ from hub.brokers.redis.link.outcomes import (
     RefusedError,
     public_reason,
 )
-from hub.brokers.redis.nodes.proof import Proof
 from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
 from hub.errors import OutcomeUnknownError, UnavailableError
+
+_DIGEST_BYTES = sha256().digest_size
+_TIME_BYTES = 8
+# How far apart clocks of nodes may be, and how long what somebody recorded could be sent again: a
+# run of a node has a name of its own, so to the same run only.
+MAX_APART_SECONDS = 300.0
+
+
+class Proof:
+    """One per node.
+
+    Args:
+        operator_keys: the first one proves what this node says, each of them what it hears.
+        wall_clock: seconds since 1970 UTC.
+    """
+
+    def __init__(self, operator_keys: Sequence[str], wall_clock: Callable[[], float]) -> None:
+        self._keys = tuple(
+            blake2b(key.encode(), person=b"hub nodes", digest_size=32).digest()
+            for key in operator_keys
+        )
+        self._wall_clock = wall_clock
+
+    def seal(self, tag: str, message: bytes) -> bytes:
+        """`message` as it is sent to the node of this tag."""
+        if not self._keys:
+            return message
+        said = int(self._wall_clock() * 1000).to_bytes(_TIME_BYTES) + message
+        return _digest(self._keys[0], tag, said) + said
+
+    def open(self, tag: str, sealed: bytes) -> bytes | None:
+        """What was said to the node of this tag; None where nobody with a key has said it."""
+        if not self._keys:
+            return sealed
+        digest, said = sealed[:_DIGEST_BYTES], sealed[_DIGEST_BYTES:]
+        if not any(hmac.compare_digest(digest, _digest(key, tag, said)) for key in self._keys):
+            return None
+        at_seconds = int.from_bytes(said[:_TIME_BYTES]) / 1000
+        if abs(self._wall_clock() - at_seconds) > MAX_APART_SECONDS:
+            return None
+        return said[_TIME_BYTES:]
+
+
+def _digest(key: bytes, tag: str, said: bytes) -> bytes:
+    return hmac.digest(key, tag.encode() + b"\n" + said, "sha256")
+
 
 # Above what a call to Redis may take, below what an operator waits for.
 ANSWER_SECONDS = 2.0

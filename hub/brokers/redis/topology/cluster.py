@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from redis.asyncio.connection import AbstractConnection
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from hub.brokers.redis.channels.context import ShardContext, Tasks
 from hub.brokers.redis.link import urls
 from hub.brokers.redis.link.calls import CallConnection
 from hub.brokers.redis.link.connection import Server
 from hub.brokers.redis.link.outcomes import Call, LostError, RefusedError
+from hub.brokers.redis.options import ShardContext, Tasks
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.topology.discovery import Discovery
 from hub.brokers.redis.topology.moves import OriginCheck, Redirects, Stray

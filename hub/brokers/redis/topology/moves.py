@@ -32,7 +32,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hub.brokers.redis.channels.context import Tasks
 from hub.brokers.redis.link.calls import CallConnection
 from hub.brokers.redis.link.connection import Backoff, Server
 from hub.brokers.redis.link.outcomes import (
@@ -42,7 +41,7 @@ from hub.brokers.redis.link.outcomes import (
     NoAnswerError,
     RefusedError,
 )
-from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.options import RedisOptions, Tasks
 from hub.brokers.redis.topology.discovery import Discovery
 from hub.core.ports import Monotonic, Spawn
 

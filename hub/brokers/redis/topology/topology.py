@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.link import urls
 from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.options import ShardContext
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.topology.cluster import Cluster
 from hub.brokers.redis.topology.sentinel import SentinelMaster

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 
-from hub.brokers.redis.channels.context import ShardContext, Tasks
-from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.options import RedisOptions, ShardContext, Tasks
 from hub.brokers.tracker import HoldBudget
 from hub.core.counters import Counters
 from hub.core.options import ChannelOptions, Namespaces

@@ -5,9 +5,8 @@ from typing import cast
 
 import structlog
 
-from hub.brokers.redis.channels.context import ShardContext
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.options import RedisOptions
+from hub.brokers.redis.options import RedisOptions, ShardContext
 from hub.brokers.tracker import HoldBudget, Tracker
 from hub.core.counters import Counters
 from hub.core.options import Namespaces

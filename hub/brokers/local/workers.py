@@ -1,0 +1,354 @@
+"""The workers of a machine as the broker process knows them.
+
+`WorkerNodes` has which workers live, their records and their questions to each other: a worker is
+gone when it has had no connection for some seconds, and one that only lost its connection is back
+before. `MemberTable` has the members of each channel at all workers. `HeardChannels` has the
+channels that each worker follows: a publication comes once from the broker, and goes once to each
+worker that follows its channel.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.brokers.local import frames
+from hub.brokers.local.frames import Frames, Message
+from hub.core.eager import Rest, begin
+from hub.core.ports import Broker, Monotonic, Spawn
+from hub.core.publication import Position, Publication
+from hub.core.pushes import Change, Gap, Join, Leave, Member, PresenceReset, Update
+from hub.errors import HubError
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One connection."""
+
+    frames: Frames
+    tag: str = ""
+    """Empty until it has said hello."""
+    channels: set[str] = field(default_factory=set)
+    names: Sequence[str] = ()
+    """As it asked for them last."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A worker over all its connections."""
+
+    worker: Worker | None
+    record: bytes = b""
+    left_at: float = 0.0
+
+
+class WorkerNodes:
+    """One per broker process.
+
+    Args:
+        on_gone: told of the tag of a worker that has had no connection for `lease_seconds`.
+    """
+
+    def __init__(
+        self, *, clock: Monotonic, lease_seconds: float, on_gone: Callable[[str], None]
+    ) -> None:
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._on_gone = on_gone
+        self._nodes: dict[str, _Node] = {}
+        self._asked: dict[tuple[str, int], str] = {}
+        """By the asker's tag and its question's number: who is to answer."""
+
+    def came(self, worker: Worker) -> None:
+        """A connection has said whose it is; an older one of the same worker ends."""
+        known = self._nodes.get(worker.tag)
+        if known is not None and known.worker is not None:
+            known.worker.frames.abort()
+        self._nodes[worker.tag] = _Node(worker)
+
+    def left(self, worker: Worker) -> bool:
+        """A connection has ended; False where the worker is here by another, or never was."""
+        node = self._nodes.get(worker.tag)
+        if node is None or node.worker is not worker:
+            return False
+        node.worker, node.left_at = None, self._clock()
+        for (asker, number), tag in tuple(self._asked.items()):
+            if tag == worker.tag:
+                self._answered(asker, number, None)
+            elif asker == worker.tag:
+                del self._asked[asker, number]
+        return True
+
+    def tick(self) -> None:
+        """Housekeeping."""
+        ended = self._clock() - self._lease_seconds
+        for tag, node in tuple(self._nodes.items()):
+            if node.worker is None and node.left_at <= ended:
+                del self._nodes[tag]
+                self._on_gone(tag)
+
+    def note_record(self, worker: Worker, message: Message) -> None:
+        if (node := self._nodes.get(worker.tag)) is not None:
+            node.record = message[1]
+
+    def tell_others(self, worker: Worker, message: Message) -> None:
+        others = {
+            tag: node.record
+            for tag, node in self._nodes.items()
+            if tag != worker.tag and node.worker is not None and node.record
+        }
+        worker.frames.send((frames.OTHERS_ARE, message[1], others), 500 * len(others))
+
+    def ask(self, worker: Worker, message: Message) -> None:
+        _, number, tag, question, lasts = message
+        node = self._nodes.get(tag)
+        if node is None or node.worker is None:
+            worker.frames.send((frames.ANSWERED, number, None))
+            return
+        self._asked[worker.tag, number] = tag
+        node.worker.frames.send((frames.ASKED, worker.tag, number, question, lasts), len(question))
+
+    def answer(self, _worker: Worker, message: Message) -> None:
+        _, asker, number, answer = message
+        self._answered(asker, number, answer)
+
+    def _answered(self, asker: str, number: int, answer: bytes | None) -> None:
+        node = self._nodes.get(asker)
+        if self._asked.pop((asker, number), None) is not None and node is not None and node.worker:
+            size = 0 if answer is None else len(answer)
+            node.worker.frames.send((frames.ANSWERED, number, answer), size)
+
+    def give_up(self, worker: Worker, message: Message) -> None:
+        _, number = message
+        tag = self._asked.pop((worker.tag, number), None)
+        node = None if tag is None else self._nodes.get(tag)
+        if node is not None and node.worker is not None:
+            node.worker.frames.send((frames.GIVEN_UP, worker.tag, number))
+
+
+Announce = Callable[[str, Change], None]
+
+
+@dataclass(slots=True)
+class _Present:
+    member: Member
+    tags: set[str] = field(default_factory=set)
+    """Of the workers where it is."""
+
+
+class MemberTable:
+    """One per broker process; `announce` tells the workers that subscribe to the channel."""
+
+    def __init__(self, announce: Announce) -> None:
+        self._announce = announce
+        self._channels: dict[str, dict[str, _Present]] = {}
+        """By channel and member, in the order they came."""
+        self._said: dict[str, set[str]] = {}
+        """By tag: the channels where it has members."""
+        self._to_say: dict[str, set[str]] = {}
+        """By tag of a worker that came back: the channels that it has not named again."""
+
+    def members(self, channel: str) -> Iterable[Member]:
+        """In the order they came."""
+        return [present.member for present in self._channels.get(channel, {}).values()]
+
+    def change(self, tag: str, channel: str, member: Member, *, joins: bool) -> None:
+        if joins:
+            self._enter(tag, channel, member)
+        else:
+            self._withdraw(tag, channel, member.id)
+            self._forget_if_empty(tag, channel)
+
+    def present(self, tag: str, channel: str, members: Sequence[Member]) -> None:
+        """These are at the worker, and no others."""
+        self._to_say.get(tag, set()).discard(channel)
+        for member in members:
+            self._enter(tag, channel, member)
+        here = {member.id for member in members}
+        for id_ in [id_ for id_ in self._channels.get(channel, {}) if id_ not in here]:
+            self._withdraw(tag, channel, id_)
+        self._forget_if_empty(tag, channel)
+
+    def came_back(self, tag: str) -> None:
+        """The worker will say what it has, and then `told_all`."""
+        self._to_say[tag] = set(self._said.get(tag, ()))
+
+    def told_all(self, tag: str) -> None:
+        for channel in self._to_say.pop(tag, ()):
+            self.present(tag, channel, ())
+
+    def gone(self, tag: str) -> None:
+        """The worker will not come back."""
+        self._to_say.pop(tag, None)
+        for channel in tuple(self._said.get(tag, ())):
+            self.present(tag, channel, ())
+
+    def _enter(self, tag: str, channel: str, member: Member) -> None:
+        here = self._channels.setdefault(channel, {})
+        if (present := here.get(member.id)) is None:
+            present = here[member.id] = _Present(member)
+            self._announce(channel, Join(channel, member))
+        elif member.said_ms > present.member.said_ms:
+            present.member = member
+            self._announce(channel, Update(channel, member))
+        present.tags.add(tag)
+        self._said.setdefault(tag, set()).add(channel)
+
+    def _withdraw(self, tag: str, channel: str, id_: str) -> None:
+        here = self._channels.get(channel, {})
+        if (present := here.get(id_)) is None or tag not in present.tags:
+            return
+        present.tags.discard(tag)
+        if not present.tags:
+            del here[id_]
+            if not here:
+                del self._channels[channel]
+            self._announce(channel, Leave(channel, present.member))
+
+    def _forget_if_empty(self, tag: str, channel: str) -> None:
+        here = self._channels.get(channel, {})
+        if any(tag in present.tags for present in here.values()):
+            return
+        said = self._said.get(tag, set())
+        said.discard(channel)
+        if not said:
+            self._said.pop(tag, None)
+
+
+@dataclass(slots=True)
+class _Channel:
+    """Followed by some worker, or about to be."""
+
+    head: Position | None = None
+    """None until the broker has said it."""
+    workers: dict[Worker, None] = field(default_factory=dict)
+    waiting: list[tuple[Worker, int]] = field(default_factory=list)
+
+
+class HeardChannels:
+    """One per broker process; `broker` is set before the first worker connects.
+
+    Args:
+        spawn: runs what waits; it handles its own errors.
+    """
+
+    def __init__(self, *, spawn: Spawn) -> None:
+        self.broker: Broker
+        self._spawn = spawn
+        self._channels: dict[str, _Channel] = {}
+
+    def deliver(self, publication: Publication) -> None:
+        if (channel := self._channels.get(publication.channel)) is None or channel.head is None:
+            return
+        if publication.offset:
+            channel.head = Position(channel.head.epoch, publication.offset)
+        message, size = (
+            (frames.DELIVER, *frames.publication_fields(publication)),
+            len(publication.data),
+        )
+        for worker in channel.workers:
+            worker.frames.send(message, size)
+
+    def lost(self, gap: Gap) -> None:
+        if (channel := self._channels.get(gap.channel)) is None or channel.head is None:
+            return
+        channel.head = Position(gap.epoch, max(gap.last, channel.head.offset))
+        self._tell(
+            channel,
+            (
+                frames.LOST,
+                gap.channel,
+                gap.epoch,
+                gap.first,
+                gap.last,
+                str(gap.reason),
+                gap.unsequenced,
+            ),
+        )
+
+    def reset(self, channel: str, head: Position) -> None:
+        if (found := self._channels.get(channel)) is not None and found.head is not None:
+            found.head = head
+            self._tell(found, (frames.RESET, channel, head.epoch, head.offset))
+
+    def announce(self, channel: str, change: Change | PresenceReset) -> None:
+        if (found := self._channels.get(channel)) is None:
+            return
+        if isinstance(change, PresenceReset):
+            self._tell(found, (frames.ANNOUNCE, channel, None))
+        else:
+            who = frames.member_fields(change.member)
+            self._tell(found, (frames.ANNOUNCE, channel, frames.CHANGE_NAMES[type(change)], *who))
+
+    def _tell(self, channel: _Channel, message: Message) -> None:
+        for worker in channel.workers:
+            worker.frames.send(message)
+
+    # -- what workers say ---------------------------------------------------------------------
+
+    def subscribe(self, worker: Worker, message: Message) -> None:
+        _, number, name = message
+        channel = self._channels.get(name)
+        if channel is not None and channel.head is not None:
+            self._join(channel, name, worker, number, channel.head)
+        elif channel is not None:
+            channel.waiting.append((worker, number))
+        else:
+            channel = self._channels[name] = _Channel(waiting=[(worker, number)])
+            opening = self._open(name, channel)
+            run(opening, at_once=self.broker.answers_at_once, spawn=self._spawn)
+
+    async def _open(self, name: str, channel: _Channel) -> None:
+        def on_open(head: Position) -> None:
+            channel.head = head
+            waiting, channel.waiting = channel.waiting, []
+            for worker, number in waiting:
+                self._join(channel, name, worker, number, head)
+
+        try:
+            await self.broker.subscribe(name, on_open)
+        except HubError as error:
+            if self._channels.get(name) is channel:
+                del self._channels[name]
+            for worker, number in channel.waiting:
+                worker.frames.send((frames.REFUSED, number, error.code, error.message))
+            return
+        self._close_if_unused(name, channel)
+
+    @staticmethod
+    def _join(channel: _Channel, name: str, worker: Worker, number: int, head: Position) -> None:
+        if worker.frames.is_open:
+            channel.workers[worker] = None
+            worker.channels.add(name)
+            worker.frames.send((frames.HEAD, number, head.epoch, head.offset))
+
+    def unsubscribe(self, worker: Worker, message: Message) -> None:
+        name = message[1]
+        worker.channels.discard(name)
+        self._leave(worker, name)
+
+    def _leave(self, worker: Worker, name: str) -> None:
+        if (channel := self._channels.get(name)) is None:
+            return
+        channel.workers.pop(worker, None)
+        channel.waiting = [pair for pair in channel.waiting if pair[0] is not worker]
+        self._close_if_unused(name, channel)
+
+    def _close_if_unused(self, name: str, channel: _Channel) -> None:
+        unused = channel.head is not None and not channel.workers and not channel.waiting
+        if unused and self._channels.get(name) is channel:
+            del self._channels[name]
+            self.broker.unsubscribe(name)
+
+    def lost_worker(self, worker: Worker) -> None:
+        """A connection has ended: it follows nothing any more."""
+        for name in worker.channels:
+            self._leave(worker, name)
+        worker.channels.clear()
+
+
+def run(work: Coroutine[Any, Any, None], *, at_once: bool, spawn: Spawn) -> None:
+    """Carry it out, in this call where the broker answers `at_once` and nothing is waited for."""
+    if not at_once:
+        spawn(work)
+    elif isinstance(rest := begin(work), Rest):
+        spawn(rest.run())
