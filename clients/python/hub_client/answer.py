@@ -1,9 +1,9 @@
-"""The answer to one POST, read by httptools, and the bytes of the request. No I/O, no clock.
+"""Write the bytes of one POST and read its answer with httptools. No I/O, no clock.
 
-Publishing is one small POST after another, and a general HTTP client costs three to ten times what
-the exchange itself does (clients/python/README.md has the figures). So a publisher that goes
-straight to its hub writes the request itself and leaves the reading to the parser that the hub
-reads requests with. What goes past a proxy is left to httpx2 (`proxied_post`).
+Publishing is one small POST after another, and a general HTTP client costs three to ten times as
+much as the exchange itself (clients/python/README.md has the figures). So a publisher that goes
+straight to its hub writes the request itself, and reads with the parser that the hub uses. Requests
+by way of a proxy use httpx2 (`proxied_post`).
 """
 
 import base64
@@ -22,16 +22,16 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said, whichever it was."""
+    """A server's answer, of a hub or of anything else."""
 
     status: int
     retry_after: str
     body: bytes
-    """At most `MAX_ANSWER_BYTES` and a chunk."""
+    """The body, at most `MAX_ANSWER_BYTES` and a chunk."""
 
 
 class PostFailedError(Exception):
-    """No answer came; internal to the package."""
+    """No answer came; the error stays within the package."""
 
     def __init__(
         self, why: str, *, reached: bool, ours: bool = False, untrusted: bool = False
@@ -49,7 +49,7 @@ class PostFailedError(Exception):
 
 
 def not_reached(error: Exception) -> PostFailedError:
-    """There is no connection."""
+    """Return the error for a connection that could not be made."""
     text = str(error) or "no connection in time"
     if (said := untrusted(text)) is not None:
         return PostFailedError(said, reached=False, untrusted=True)
@@ -57,14 +57,14 @@ def not_reached(error: Exception) -> PostFailedError:
 
 
 HINT = "is a hub running there?"
-"""What to look at first where no connection came about."""
+"""The first thing to check where no connection could be made."""
 UNTRUSTED = "untrusted_certificate"
-"""The code of an error that says so."""
+"""The code of an error about a certificate that is not trusted."""
 
 
 def untrusted(text: str) -> str | None:
-    """What is wrong with a certificate, and the cure; None where the error `text` is about
-    something else. The words are OpenSSL's, as Python passes them on."""
+    """Return what is wrong with a certificate, and the cure; None where the error `text` has
+    another subject. The words are OpenSSL's, as Python passes them on."""
     if "CERTIFICATE_VERIFY_FAILED" not in text:
         return None
     found = re.search(r"certificate verify failed: (.+?)\.?(?: \(_ssl.*)?$", text)
@@ -79,7 +79,7 @@ def untrusted(text: str) -> str | None:
 
 
 def cut(error: Exception | None) -> PostFailedError:
-    """The connection ended before the answer did."""
+    """Return the error for a connection that ended before the answer did."""
     if isinstance(error, TimeoutError):
         return PostFailedError("TimeoutError: no answer in time", reached=True)
     text = str(error or "") or "the connection ended before the answer"
@@ -92,13 +92,13 @@ def none_free() -> PostFailedError:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where requests go, and what each begins with."""
+    """The server's address, and the head of each request."""
 
     host: str
     port: int
     secure: bool
     head: bytes
-    """Up to the length of the body."""
+    """The head up to the length of the body."""
 
     @classmethod
     def of(cls, url: str, headers: Mapping[str, str]) -> "Server":
@@ -126,14 +126,14 @@ class Server:
 
 
 class AnswerReader:
-    """Reads the answers of one connection, one after another."""
+    """Read the answers of one connection, one after another."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._forget()
 
     def begin(self) -> None:
-        """Another request goes out; the answer before was whole, and `may_reuse`."""
+        """Note that another request goes out; the answer before was whole, and `may_reuse`."""
         self._forget()
 
     def _forget(self) -> None:
@@ -144,13 +144,13 @@ class AnswerReader:
         self._begun = False
         self.answer: Answer | None = None
         self.may_reuse = False
-        """Whether the connection is good for another request."""
+        """Whether the connection can carry another request."""
 
     def feed(self, data: bytes) -> None:
-        """More of it came; `answer` is set once it is whole, or too long for a hub's.
+        """Read on; `answer` is set once it is whole, or too long for a hub's.
 
         Raises:
-            PostFailedError: it is no HTTP.
+            PostFailedError: The bytes are no HTTP.
         """
         try:
             self._parser.feed_data(data)
@@ -163,8 +163,8 @@ class AnswerReader:
             self._finish()
 
     def end(self) -> None:
-        """Nothing more comes. That is the end of an answer that names no length (RFC 9112
-        section 6.3); raise `PostFailedError` in the middle of any other."""
+        """Take the end of the connection. It ends an answer that names no length (RFC 9112 section
+        6.3); raise `PostFailedError` in the middle of any other."""
         if self.answer is None and self._begun and not self._framed:
             self._finish()
         if self.answer is None:

@@ -1,7 +1,8 @@
-"""POST for asyncio, straight to a hub: connections that are kept open, one request on each.
+"""POST for asyncio, straight to a hub, over connections that are kept open with one request on
+each.
 
-A request on a connection that is open already needs no task and no timer of its own: it is written
-in the call that brings it, and its answer is handed on in the call that reads it.
+A request on an open connection needs no task and no timer of its own: the call that brings it
+writes it, and the call that reads the answer hands it on.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ OnAnswer = Callable[[Answer | PostFailedError], None]
 
 
 class AsyncPost:
-    """Used in one event loop; connects when it is first used."""
+    """The connections to one server. One event loop uses them; they connect when first used."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class AsyncPost:
         max_connections: int,
         connect_seconds: float,
     ) -> None:
-        """As `BlockingPost`."""
+        """Take the arguments of `BlockingPost`."""
         self._server = server
         self._tls = tls if server.secure else None
         self._connect_seconds = connect_seconds
@@ -43,7 +44,7 @@ class AsyncPost:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._look: asyncio.TimerHandle | None = None
-        """When the answers that are late are given up: one timer for all of them."""
+        """The one timer that gives up late answers."""
         self.is_closed = False
 
     def begin(self, body: bytes, *, seconds: float, on_answer: OnAnswer) -> bool:
@@ -65,7 +66,7 @@ class AsyncPost:
         return True
 
     async def post(self, body: bytes, *, seconds: float) -> Answer:
-        """The answer; raise `PostFailedError` where none comes whole in `seconds`."""
+        """Return the answer; raise `PostFailedError` where none comes whole within `seconds`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         if not self._places.take():
@@ -161,7 +162,7 @@ class AsyncPost:
             self._watch(min(waiting))
 
     async def close(self) -> None:
-        """End all connections; requests under way end as cut."""
+        """End all connections; requests under way end as cut off."""
         self.is_closed = True
         if self._look is not None:
             self._look.cancel()
@@ -178,14 +179,14 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.may_reuse = False
         self.deadline: float | None = None
-        """Of the answer that is waited for, on the loop's clock."""
+        """The deadline of the awaited answer, on the loop's clock."""
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._reader = AnswerReader()
         self._on_answer: OnAnswer | None = None
 
     def ask(self, request: bytes, deadline: float, on_answer: OnAnswer) -> None:
-        """Send `request`; `on_answer` is told what came of it, once."""
+        """Send `request`; `on_answer` is called once with the outcome."""
         self.may_reuse = False
         self.deadline, self._on_answer = deadline, on_answer
         self._reader.begin()
@@ -195,7 +196,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(request)
 
     def give_up(self, error: PostFailedError) -> None:
-        """Wait no longer for the answer."""
+        """Stop waiting for the answer."""
         self._tell(error)
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""POST for threads, straight to a hub: sockets that are kept open, one request on each."""
+"""POST for threads, straight to a hub, over sockets that are kept open with one request on each."""
 
 import contextlib
 import select
@@ -21,7 +21,7 @@ _READ_BYTES = 65_536
 
 
 class BlockingPost:
-    """Safe to share between threads; connects when it is first used."""
+    """The connections to one server. Threads may share them; they connect when first used."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class BlockingPost:
         self._closed = False
 
     def post(self, body: bytes, *, seconds: float) -> Answer:
-        """The answer; raise `PostFailedError` where none comes whole in `seconds`."""
+        """Return the answer; raise `PostFailedError` where none comes whole within `seconds`."""
         deadline = time.monotonic() + seconds
         if not self._places.acquire(timeout=self._connect_seconds):
             raise none_free()
@@ -114,7 +114,7 @@ class BlockingPost:
         line.socket.close()
 
     def close(self) -> None:
-        """End all connections; requests under way in other threads end as cut."""
+        """End all connections; requests under way in other threads end as cut off."""
         self._closed = True
         for line in tuple(self._open):
             with contextlib.suppress(OSError):  # it has ended already
@@ -134,7 +134,8 @@ class _Line:
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    """A hub that says something without being asked has closed."""
+    """Return whether the connection is closed: a hub that sends without being asked has closed
+    it."""
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(connection, select.POLLIN)

@@ -1,9 +1,10 @@
-"""Whether an attempt is worth making: the circuit breaker of a publisher. No I/O, no clock.
+"""The circuit breaker of a publisher: it decides whether an attempt is worth making. No I/O, no
+clock.
 
-A hub that is away for long must not hold up every thread of a web server for half a minute
-each: once it has failed often enough for long enough, new publications are refused at once,
-and one attempt after another finds out when it is back. A restart is not long enough: what
-the retries of a call get over, the breaker leaves alone.
+A hub that is away for long must not hold up every thread of a web server for half a minute each.
+Once the hub has failed often enough for long enough, new publications are refused at once, and
+single attempts find out when it is back. A restart is shorter than that: the retries of a call
+bridge it, and the breaker stays closed.
 """
 
 import random
@@ -18,20 +19,21 @@ _PROBE_LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When to stop asking. Guesses, not measured: a restart of a node takes 1 to 3 seconds."""
+    """The conditions of opening. Guesses, not measured: a restart of a node takes 1 to 3
+    seconds."""
 
     failures: int = 5
-    """So many requests in a row failed (no answer, or a 5xx), ..."""
+    """The breaker opens after so many failed requests in a row (no answer, or a 5xx), ..."""
     over_seconds: float = 5.0
-    """... and the first of them this long ago: it opens."""
+    """... where the first of them is this long ago."""
     open_seconds: float = 5.0
-    """It stays open at most this long before one attempt may look; at least half of it."""
+    """The longest time before one attempt may probe the hub; the shortest is half of it."""
 
 
 class Breaker:
-    """Closed: everything passes. Open: nothing. Half-open: one attempt that decides.
+    """Closed: everything passes. Open: nothing passes. Half-open: one attempt decides.
 
-    Safe to share between threads; never waits.
+    Threads may share it; it never waits.
     """
 
     def __init__(
@@ -48,13 +50,13 @@ class Breaker:
 
     @property
     def why(self) -> str:
-        """What the last failure said."""
+        """The reason of the last failure."""
         return self._why
 
     def admit(self, now: float) -> float:
-        """Seconds until another attempt may be made; 0.0 is leave to make one now.
+        """Return the seconds until another attempt may be made; 0.0 permits one now.
 
-        Whoever gets leave tells `succeeded`, `failed` or `abandoned` afterwards.
+        The caller that gets a permission reports `succeeded`, `failed` or `abandoned` afterwards.
         """
         with self._lock:
             if self._open_until is None:
@@ -67,14 +69,14 @@ class Breaker:
             return 0.0
 
     def succeeded(self) -> None:
-        """The hub answered: all is well."""
+        """Note an answer of the hub: the breaker closes."""
         with self._lock:
             self._failures = 0
             self._open_until = None
             self._probing = False
 
     def failed(self, now: float, why: str) -> None:
-        """The hub did not answer, or could not do its work."""
+        """Note that the hub did not answer, or could not work."""
         with self._lock:
             self._why = why
             self._failures += 1
@@ -87,7 +89,7 @@ class Breaker:
                 self._open_until = now + self._draw(open_seconds / 2, open_seconds)
 
     def abandoned(self) -> None:
-        """The attempt ended without a verdict on the hub; another may look."""
+        """Note that the attempt ended without a verdict on the hub; another may probe."""
         with self._lock:
             self._probing = False
 

@@ -1,6 +1,6 @@
-"""What a client asks of the hub over its session: the fields of each command, and its reply.
+"""The commands of a client: the fields of each, and the reading of its reply.
 
-Each raises what `Request` does: a `CommandError` where the hub refuses. Nothing is retried here.
+Each call raises as `Request` does: a `CommandError` where the hub refuses. Nothing is retried here.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from hub_client.publishing import Outgoing
 
 
 class Request(Protocol):
-    """Sends a command and returns its reply's `ok`."""
+    """A function that sends a command and returns its reply's `ok`."""
 
     async def __call__(self, op: str, **fields: object) -> msgspec.Raw: ...
 
@@ -37,7 +37,7 @@ async def publish(
 async def publish_each(
     request: Request, items: Sequence[Outgoing], *, echo: bool, idempotency_key: str | None
 ) -> tuple[Published | HubClientError, ...]:
-    """All at once; what became of each stands where it does."""
+    """Publish all items at once; return their outcomes in the same order."""
     told = await asyncio.gather(
         *(publish(request, item, echo=echo, idempotency_key=idempotency_key) for item in items),
         return_exceptions=True,
@@ -72,7 +72,7 @@ async def history(
 
 
 async def members(request: Request, channel: str) -> tuple[Member, ...]:
-    """All of them, page by page; a member that moved between two pages stands there once."""
+    """Return all members, page by page; a member that moved between two pages stands there once."""
     after = None
     found: dict[str, Member] = {}
     while True:
@@ -93,7 +93,7 @@ async def presence_update(request: Request, channel: str, data: object) -> None:
 
 
 async def ping(request: Request) -> float:
-    """Seconds to the hub and back."""
+    """Return the seconds to the hub and back."""
     started = time.perf_counter()
     await request("ping")
     return time.perf_counter() - started

@@ -1,7 +1,6 @@
-"""All attempts to make some publications: what to do next, and when to stop. No I/O, no clock.
+"""All attempts to make some publications: the next step, and the end. No I/O, no clock.
 
-`Publisher` and `SyncPublisher` differ only in how they sleep and post; what they sleep and
-post for is decided here.
+`Publisher` and `SyncPublisher` differ only in how they sleep and post; this module decides when.
 """
 
 import random
@@ -22,16 +21,17 @@ _NOTHING_TRIED = "it ended before anything was sent"
 
 @dataclass(frozen=True, slots=True)
 class PublishRetry:
-    """How long one call goes on trying; in seconds. Guesses, not measured: half a minute is
-    the restart of a node with its drain, and below the hub's 5 minutes for idempotency."""
+    """The time for which one call goes on trying, in seconds. Guesses, not measured: half a minute
+    covers the restart of a node with its drain, and is below the hub's 5 minutes for idempotency
+    keys."""
 
     for_seconds: float = 30.0
-    """Without progress; 0 makes one attempt. A call ends at most `request_timeout_seconds`
-    later. What may have happened is never repeated after the hub's 5 minutes."""
+    """The time without progress; 0 makes one attempt. A call ends at most `request_timeout_seconds`
+    later. A publication that may have happened is never repeated after the hub's 5 minutes."""
     base_seconds: float = 0.2
     cap_seconds: float = 5.0
     request_timeout_seconds: float = 10.0
-    """Of one request, from connecting to the last byte of its answer."""
+    """The time of one request, from connecting to the last byte of its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,18 @@ class Retrying:
     """An attempt failed and another will be made; for a log or a status line."""
 
     attempt: int
-    """How many attempts were made so far."""
+    """The number of attempts so far."""
     why: str
     pause_seconds: float
     pending: int
-    """How many publications wait for the next attempt."""
+    """The number of publications that wait for the next attempt."""
     hub: str
-    """Where, without a user's name and password."""
+    """The hub's URL without a user's name and password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Post this, then say what came of it."""
+    """Post this, then report the outcome."""
 
     indices: tuple[int, ...]
     body: bytes
@@ -66,20 +66,20 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What all campaigns of a publisher share."""
+    """The settings that all campaigns of a publisher share."""
 
     retry: PublishRetry
     batching: Batching
     breaker: Breaker | None
     hub: str
-    """Its URL as errors may show it."""
+    """The hub's URL as errors may show it."""
     draw: Callable[[float, float], float] = random.uniform
 
 
 class Campaign:
     """One call's publications, from the first attempt to the last outcome.
 
-    Ask `next_step` until it says None; after each `Send` call exactly one of `answered`,
+    Ask `next_step` until it returns None; after each `Send` call exactly one of `answered`,
     `failed`, `untrusted` and `interrupted`.
     """
 
@@ -100,7 +100,7 @@ class Campaign:
         self._why = _NOTHING_TRIED
 
     def next_step(self, now: float) -> Send | Wait | None:
-        """What to do; None when every publication has its outcome."""
+        """Return the next step; None when every publication has its outcome."""
         if self._batch.may_have_happened_already:
             oldest = now + self._retry.request_timeout_seconds - KEY_HOLDS_SECONDS
             self._batch.give_up_sent_before(oldest, self._report(now))
@@ -116,9 +116,10 @@ class Campaign:
         return Send(indices, self._batch.body(indices), now)
 
     def answered(self, sent: Send, status: int, body: bytes, *, asked: float, now: float) -> bool:
-        """A response came, which asked for `asked` seconds of patience (Retry-After).
+        """Take a response, which asked for `asked` seconds of patience (Retry-After).
 
-        Returns whether all of what was sent has its outcome or is only asked in halves.
+        Returns whether every publication of the request has its outcome, or the request is only
+        split in halves.
         """
         pending = self._batch.pending
         why = self._batch.answered(sent.indices, status, body, at=sent.at)
@@ -152,20 +153,21 @@ class Campaign:
         self._retry_after(why, 0.0)
 
     def untrusted(self, _: Send, why: str) -> None:
-        """The hub's certificate is not trusted: nothing was sent, and nothing will be."""
+        """Fail all: the hub's certificate is not trusted, so nothing was sent and nothing will
+        be."""
         if self._breaker is not None:
             self._breaker.abandoned()
         self._batch.give_up(why, code=UNTRUSTED, retryable=False)
 
     def interrupted(self, sent: Send) -> None:
-        """The attempt was cancelled: the hub may have read the request."""
+        """Note that the attempt was cancelled: the hub may have read the request."""
         self._batch.may_have_happened(sent.indices, at=sent.at)
         self._why = "it was interrupted"
         if self._breaker is not None:
             self._breaker.abandoned()
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """One per publication; what is pending has failed for good."""
+        """Return one outcome per publication; pending ones have failed for good."""
         self._batch.give_up(self._why)
         return self._batch.outcomes()
 
@@ -182,7 +184,7 @@ class Campaign:
         return Wait(Retrying(self._attempts, self._why, pause, self._batch.pending, self._hub))
 
     def _hold(self, now: float, closed_for: float) -> Wait | None:
-        """The breaker is open: a new call fails at once, an older one waits with the rest."""
+        """Hold on while the breaker is open: a new call fails at once, an older one waits."""
         breaker = self._breaker
         if breaker is not None and not self._attempts:
             why = f"{self._hub} has failed for a while, asked again later; last: {breaker.why}"

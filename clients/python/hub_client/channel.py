@@ -1,13 +1,14 @@
-"""One channel as this client sees it: how far it is, and what of what arrives is new.
+"""One channel as this client sees it: its position, and which pushes are new.
 
-Offsets order publications within an epoch; what is not newer than the last one is a repeat and is
-dropped. So two connections may bring the same channel while the client moves from one to the
-other: what comes first counts. What the newer of two connections lacks is no gap while the older
-one may still bring it: it is held back, and what comes behind it as well. No I/O, no clock.
+Offsets order publications within an epoch, and a push that is not newer than the last one is a
+repetition and is dropped. So two connections may bring the same channel while the client moves from
+one to the other: the first to bring a message counts. A gap of the newer connection is held back,
+with all behind it, while the older connection may still bring the missing part. No I/O, no clock.
 
-Example: at offset 4 the client moves. The newer connection says `gap 5..6 expired`, then 7. Both
-are held. The older one still brings 5 and 6: they are told, the gap lacks nothing any more and is
-dropped, and 7 is told. Where the older one ends after 5, `gap 6..6` is told instead, then 7.
+Example: at offset 4 the client moves. The newer connection says `gap 5..6 expired`, then 7, and
+both are held. The older one still brings 5 and 6: they are handed over, the gap is dropped because
+it lacks nothing any more, and 7 is handed over. Where the older one ends after 5, `gap 6..6` is
+handed over instead, then 7.
 """
 
 from collections import deque
@@ -24,28 +25,28 @@ _LACKING = frozenset({"expired", "broker"})
 _MAX_HELD_BYTES = 8 * 1024 * 1024
 
 Epochs = dict[str, str]
-"""By channel, of what one connection is subscribed to."""
+"""The epochs of the channels that one connection is subscribed to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The connection that a push came over, as one channel sees it."""
+    """The connection that brought a push, as one channel sees it."""
 
     epochs: Epochs
     first: bool = True
-    """Whether it is the connection for what has no offset to compare."""
+    """Whether this connection counts for pushes that have no offset to compare."""
     newer: bool = False
-    """Whether another connection, which was there before, still brings the channel."""
+    """Whether a former connection still brings the channel too."""
     shared: bool = False
-    """Whether this connection brought the channel before, for another subscription: what was before
-    that does not come again."""
+    """Whether this connection brought the channel before, for another subscription: earlier pushes
+    do not come again."""
 
 
 class Channel:
-    """One subscription's place in its channel; survives every connection."""
+    """One subscription's place in its channel; it survives every connection."""
 
     kind = "channel"
-    """As the wire calls what is subscribed to."""
+    """The wire's name for what is subscribed to."""
 
     __slots__ = (
         "_asked",
@@ -81,30 +82,31 @@ class Channel:
     ) -> None:
         self.name = name
         self.key = key or name
-        """By which connections know that they bring it."""
+        """The key by which connections know that they bring the channel."""
         self.since = since
         self.last = last
         self.fill = fill
         self.filter = filter
         self.every_ms = every_ms
         self.presence_data = presence_data
-        """What the member says of itself; None for nothing."""
+        """The member's own data; None for none."""
         self.position: Position | None = since
-        """After the last thing handed to the application; what the next resume asks for."""
+        """The position behind the last item handed to the application, which the next resume names.
+        """
         self.start: Position | None = since
-        """Where the first subscription began."""
+        """The position at which the first subscription began."""
         self.state = state
         """Whether rows come first, and again where history cannot make a resume whole."""
         self._table: Position | None = None
-        """As of which rows come now; None where the next one begins anew."""
+        """The position of the rows that come now; None where the next ones begin anew."""
         self.duplicates = 0
         self._asked = ""
-        """The epoch that the newest connection was asked to resume in."""
+        """The epoch in which the newest connection was asked to resume."""
         self._held: deque[tuple[Frame, bytes, Source]] = deque()
         self._held_bytes = 0
 
     def request(self) -> dict[str, object]:
-        """The fields of a subscribe command that asks for what is still missing."""
+        """Return the fields of a subscribe command that asks for all that is still missing."""
         self._asked = self._epoch
         fields: dict[str, object] = {"channel": self.name, "fill": self.fill or None}
         if self.filter is not None:
@@ -123,8 +125,8 @@ class Channel:
         return fields
 
     def subscribed(self, start: Position, source: Source) -> tuple[Item, ...]:
-        """The connection starts here. A position that is known stays: a start in another epoch
-        is followed by a `reset`, and moving now would hide that if the connection ended first."""
+        """Note that the connection starts here. A known position stays: a start in another epoch is
+        followed by a `reset`, and a move now would hide that if the connection ended first."""
         source.epochs[self.key] = start.epoch
         if self.position is None:
             if self.state:
@@ -141,22 +143,23 @@ class Channel:
         return self.release()
 
     def follows(self, start: Position) -> bool:
-        """Whether it lacks nothing of what a connection brings that begins there: it may go on
-        with what was asked for by another subscription."""
+        """Return whether a connection that begins there misses nothing of this place, so that one
+        subscription's start serves another."""
         place = self.position
         if place is None or self.state:
             return False
         return place.epoch != start.epoch or place.offset >= start.offset
 
     def push(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
-        """What the application gets for one push of this channel, in order."""
+        """Return the items for the application that one push of this channel makes, in order."""
         if not source.newer or not (self._held or self._is_lacking(frame, source)):
             return (*self._take(frame, raw, source), *self.release())
         self._hold(frame, raw, source)
         return self.release(everything=self._held_bytes > _MAX_HELD_BYTES)
 
     def release(self, *, everything: bool = False) -> tuple[Item, ...]:
-        """What is held back and lacks nothing any more; all of it where the older one is over."""
+        """Return the held items that lack nothing any more; all of them where the older connection
+        is over."""
         items: list[Item] = []
         while self._held:
             frame, raw, source = self._held[0]
@@ -168,7 +171,7 @@ class Channel:
         return tuple(items)
 
     def keys(self) -> Iterator[str]:
-        """By which a connection knows its places: there is this one."""
+        """The keys by which a connection knows the places; a channel has one place."""
         yield self.key
 
     def all_places(self) -> "Iterator[Channel]":
@@ -184,7 +187,7 @@ class Channel:
         self._held_bytes += len(raw)
 
     def _is_lacking(self, frame: Frame, source: Source) -> bool:
-        """Whether an older connection may still bring what is missing here."""
+        """Return whether an older connection may still bring the missing part."""
         if frame.op != "gap" or frame.reason not in _LACKING or frame.to is None:
             return False
         place = self.position
@@ -192,7 +195,7 @@ class Channel:
         return place is not None and epoch == place.epoch and frame.to > place.offset
 
     def _lacking_before(self, start: Position) -> tuple[Frame, bytes]:
-        """The gap of a newer connection that starts further on than this client is."""
+        """Return the gap of a newer connection that starts behind this client's position."""
         first = 1 if self.position is None else self.position.offset + 1
         fields = {"op": "gap", "channel": self.name, "epoch": start.epoch, "reason": "expired"}
         raw = encode({**fields, "from": first, "to": start.offset})
@@ -221,7 +224,7 @@ class Channel:
         return (Presence(self.name, frame.op, member, raw),)
 
     def _state(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
-        """Rows; with the last of them this is where the next resume goes on."""
+        """Return the rows; with the last of them the next resume goes on from their position."""
         place = position(frame.position)
         if self.key != self.name:
             return self._passed_over(place, source, more=frame.more)
@@ -234,8 +237,8 @@ class Channel:
         return (State(self.name, place, found, frame.more, begins, frame.dropped, raw),)
 
     def _passed_over(self, place: Position, source: Source, *, more: bool) -> tuple[Item, ...]:
-        """Rows that a subscription by name asked for stand in place of messages: for a pattern,
-        which cannot ask for them, a gap."""
+        """Return a gap for rows that stand in place of messages: a subscription by name asked for
+        them, and a pattern cannot."""
         if more or self.position is None:
             return ()
         if place.epoch != self._epoch:
@@ -275,7 +278,7 @@ class Channel:
         )
 
     def _unannounced_reset(self, place: Position) -> tuple[Item, ...]:
-        """A message of a new epoch without its reset: say ourselves what the hub did not."""
+        """Return the reset that the hub did not send before a message of a new epoch."""
         fields = {"op": "gap", "channel": self.name, "epoch": place.epoch}
         frame = encode({**fields, "reason": "reset", "position": str(place)})
         return (Gap(self.name, place.epoch, 0, place.offset, "reset", frame=frame),)

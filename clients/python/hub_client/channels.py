@@ -1,7 +1,7 @@
-"""Which channels are wanted, and what of them the present connection carries.
+"""The channels that a client wants, and those that the present connection carries.
 
-It holds what a client has while it is open: its channels, its commands, its connections. As in
-the browser client (clients/js/src/client.js).
+It holds an open client's channels, commands and connections, as the browser client does
+(clients/js/src/client.js).
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Channels:
         self._feeds = Feeds()
         self._link: Link | None = None
         self._before: set[Link] = set()
-        """Connections that were it before, and may still bring something."""
+        """Former connections that may still bring pushes."""
         self._commands = Commands(
             self._hub, timeout_seconds=options.command_timeout_seconds, trouble=self.trouble
         )
@@ -76,11 +76,11 @@ class Channels:
 
     @property
     def given(self) -> object:
-        """What the application gives with the present connection; None without one."""
+        """The data that the application gave with the present connection; None without one."""
         return None if self._link is None else self._link.given
 
     def trouble(self) -> str:
-        """To which hub there is no connection, and why; empty where there is one."""
+        """Return to which hub there is no connection, and why; empty where there is one."""
         if self._up.is_set():
             return ""
         why = f" ({self._connections.trouble})" if self._connections.trouble else ""
@@ -94,12 +94,12 @@ class Channels:
         await asyncio.wait({self._job})
 
     async def wait_connected(self) -> None:
-        """Return once there is a connection; raise what ended the client."""
+        """Return once there is a connection; raise the error that ended the client."""
         await self._up.wait()
         self.check_open()
 
     def check_open(self) -> None:
-        """Raise what ended the client."""
+        """Raise the error that ended the client, if it has ended."""
         if self._end is not None:
             raise self._end
 
@@ -122,7 +122,8 @@ class Channels:
     # -- subscriptions ---------------------------------------------------------------------
 
     def subscribe(self, channel: Channel | Pattern, *, joined: bool = False) -> Feed:
-        """Raise `AlreadySubscribedError`, `ValueError` as `Feed` does, or what ended the client."""
+        """Raise `AlreadySubscribedError`, `ValueError` as `Feed` does, or the error that ended the
+        client."""
         self.check_open()
         feed = Feed(channel, limits=self._options.feed, joined=joined)
         former = self._feeds.get(channel.key)
@@ -134,12 +135,12 @@ class Channels:
         return feed
 
     def said(self, name: str, data: object) -> None:
-        """A member said something else of itself: so does its next subscribe."""
+        """Note a member's new data, for its next subscribe command."""
         if (known := self._feeds.by_name(name)) is not None:
             known[1].presence_data = data
 
     def take_over(self, former: "Channels") -> None:
-        """The subscriptions of a client that was closed go on here."""
+        """Go on with the subscriptions of a client that was closed."""
         for feed in former._feeds:
             if not feed.abandoned:
                 feed.reopen()
@@ -157,8 +158,8 @@ class Channels:
             self._loop.call_soon_threadsafe(self._drop, feed)
 
     def _ask(self, feed: Feed) -> None:
-        """Subscribe by command. A subscription that is refused for now is asked for again, at
-        once on a new connection; one that is refused for good has ended."""
+        """Subscribe by command. A subscription that is refused for now is asked for again, at once
+        on a new connection; one that is refused for good has ended."""
         link, channel = self._link, feed.channel
         if link is None:
             return
@@ -191,7 +192,7 @@ class Channels:
         self._later.add(timer)
 
     def _told(self, feed: Feed, ok: msgspec.Raw, link: Link) -> None:
-        """A subscribe was answered in the stream."""
+        """Take the answer to a subscribe command, in the order of the stream."""
         if isinstance(feed.channel, Pattern):
             self._pattern_starts(feed, feed.channel, frames.begun_positions(ok), link)
         else:
@@ -225,8 +226,8 @@ class Channels:
         replayed: int = 0,
         given: object = None,
     ) -> None:
-        """A channel starts on this connection: for the one subscription `of` that asked, or for
-        any, and for each other one that lacks nothing of what follows."""
+        """Begin a channel on this connection: for the one subscription `of` that asked, or for any,
+        and for each other one that misses nothing of the stream."""
         wanted = list(self._feeds.wanting(name))
         shared = any(place.key in link.epochs for _, place in wanted if place is not of)
         for feed, place in wanted:
@@ -258,11 +259,11 @@ class Channels:
             self._unsubscribe(channel.kind, channel.name, self._link)
 
     def _unsubscribe(self, kind: str, name: str, link: Link) -> None:
-        """The answer changes nothing."""
+        """Send an unsubscribe command; its answer changes nothing."""
         link.send(self._commands.make("unsubscribe", lambda _: None, own=True, **{kind: name}))
 
     def _is_brought(self, place: Channel) -> bool:
-        """Whether a connection that was taken over from still brings the channel."""
+        """Return whether a former connection still brings the channel."""
         return any(place.key in link.epochs for link in self._before)
 
     def _source(self, place: Channel, link: Link, *, shared: bool = False) -> Source:
@@ -275,7 +276,7 @@ class Channels:
     # -- what the connections tell ---------------------------------------------------------
 
     def wanted(self) -> tuple[Mapping[str, object], ...]:
-        """What a URL may ask for."""
+        """Return the subscriptions that a URL may hold."""
         return tuple(channel.request() for channel in self._feeds.of_urls())
 
     def up(self, link: Link) -> None:
@@ -326,12 +327,14 @@ class Channels:
                     self._only_here(place)
 
     def _only_here(self, place: Channel) -> None:
-        """A table begins anew: what the connection before brings may be in it already."""
+        """Note that a table begins anew: the former connection's pushes may be part of it
+        already."""
         for former in self._before:
             former.epochs.pop(place.key, None)
 
     def _left(self, frame: frames.Frame, link: Link) -> None:
-        """An operator's doing, which must not be undone by asking again, or its natural end."""
+        """End a subscription that an operator ended, without asking again, or whose channel has
+        ended."""
         key = key_of(frame.pattern) if frame.pattern else frame.channel
         feed = self._feeds.get(key)
         if feed is not None and frame.reason == _ENDED:
@@ -345,7 +348,8 @@ class Channels:
                 _LOG.warning("%s: out of %r (%s)", self._hub, frame.channel, frame.reason)
 
     async def room(self, channel: str) -> None:
-        """The one wait without a time-out: how long the application takes is its own affair."""
+        """Wait until the application has room, without a time-out: the application decides how long
+        it takes."""
         for feed, _ in list(self._feeds.places(channel)):
             while feed.holds(OVERFULL if self._commands.asking else 1):
                 self._room.clear()
@@ -376,9 +380,9 @@ class Channels:
 
 
 def ask_again_between(told_seconds: float) -> tuple[float, float]:
-    """When a subscription that was refused for now is asked for again, in seconds.
+    """Return the bounds, in seconds, of the pause before a refused subscription is asked for again.
 
-    On top of what the hub says, because many clients are told the same second. The rest is a
-    guess, not measured.
+    The pause adds to the hub's own, because many clients are refused in the same second. The bounds
+    are guesses, not measured.
     """
     return told_seconds + 1.0, told_seconds + 3.0

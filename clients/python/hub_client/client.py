@@ -31,11 +31,11 @@ from hub_client.transport import Target, check_base_url
 
 
 class HubClient:
-    """Subscribes to a hub and commands it; used with `async with`.
+    """Subscribe to a hub and command it; used with `async with`.
 
-    It connects in the background and stays connected: an iteration waits through outages
-    and goes on where it was. Only what the hub forbids to repeat (close codes 44xx and the
-    like) ends it, as a `RejectedError` in every iteration and command.
+    The client connects in the background and stays connected: an iteration waits through outages
+    and goes on behind its last message. It ends only where the hub forbids to come back (close
+    codes 44xx and the like); then every iteration and command raises a `RejectedError`.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class HubClient:
         transports: tuple[str, ...] = ("websocket", "sse", "poll"),
         options: ClientOptions | None = None,
     ) -> None:
-        """Remember what to connect to; entering it connects.
+        """Remember the hub's address; entering the client connects.
 
         Args:
-            url: of the hub, `http` or `https`, with its base path if it has one.
-            token: the subscriber's token, or a callable (async or not) that gives one. It is
-                asked again before the token ends, and once after a refusal, and has a minute.
-            transports: tried in this order; `websocket`, `sse` and `poll` exist.
-            options: everything else.
+            url: The hub's URL, `http` or `https`, with its base path if it has one.
+            token: The subscriber's token, or a callable (async or not) that returns one within
+                60 s. It is called again before the token expires, and once after a refusal.
+            transports: The transports `websocket`, `sse` and `poll`, tried in this order.
+            options: All other settings.
 
         Raises:
-            ValueError: the URL is not one of a hub, or the environment names a proxy or
-                certificates for it that cannot be used.
+            ValueError: `url` is no URL of a hub, or the environment names a proxy or certificates
+                that cannot be used.
         """
         self._options = options or ClientOptions()
         self._target = Target(
@@ -72,11 +72,11 @@ class HubClient:
         self._channels: Channels | None = None
 
     async def __aenter__(self) -> Self:
-        """Start connecting; does not wait for it.
+        """Start to connect, without waiting for the connection.
 
         Raises:
-            ValueError: a transport does not exist.
-            ClosedError: it was entered before and is open.
+            ValueError: A transport does not exist.
+            ClosedError: The client is open already.
         """
         self.connect()
         return self
@@ -85,9 +85,9 @@ class HubClient:
         await self.close()
 
     def connect(self) -> None:
-        """Start connecting, also again: after `close`, or after an error that ended the client.
+        """Start to connect, also again: after `close`, or after an error that ended the client.
 
-        The subscriptions that nobody closed go on after their last message, in a new `async for`
+        The subscriptions that were not closed go on behind their last message, in a new `async for`
         over the same object. Raises as entering the client does.
         """
         former = self._channels
@@ -113,7 +113,7 @@ class HubClient:
 
     @property
     def data(self) -> Any:
-        """What the application that the hub asks gave with this connection; None for nothing."""
+        """The data that the application gave with this connection; None where it gave none."""
         return self._open_channels().given
 
     @overload
@@ -185,28 +185,29 @@ class HubClient:
         """Begin a subscription now and return its iterator.
 
         Args:
-            channel: one subscription per channel and client.
-            since: resume after this position; wins over `last`.
-            last: begin with the newest `last` messages.
-            fill: have the hub refill from history what a slow reader missed.
-            filter: only messages with such tags, as `{"league": "nba"}`.
-            gaps: show `Gap` objects in the iteration, where the messages would have been.
-            presence: show `Presence` objects in the iteration.
-            presence_data: what this member says of itself, 4 KiB of JSON at most.
-            every_ms: the newest of each key, or of the channel, at most that often.
-            get_state: called (and awaited, if that is possible) at the start and whenever messages
-                are missing; returns `{"data": ..., "position": ...}`, the application's own state,
-                which comes as a `Message` with `state` before what follows that position.
-            state: rows of a keyed channel first, as `State` objects, then what follows them; rows
-                again where history cannot make a resume whole.
-            joined: what a start or a resume replays comes as one `Message`, whose data is that of
-                all, one after the other, where all of it is text; without `filter` and `state`.
-            on_gap: called (and awaited, if that is possible) with each gap, in its place.
+            channel: The channel's name; a client has one subscription to each channel.
+            since: Resume behind this position; `last` is then ignored.
+            last: Begin with the newest `last` messages.
+            fill: Have the hub refill from history the messages that a slow reader missed.
+            filter: Bring only messages with such tags, as `{"league": "nba"}`.
+            gaps: Yield `Gap` objects too, in the place of the missing messages.
+            presence: Yield `Presence` objects too.
+            presence_data: This member's own data, at most 4 KiB of JSON.
+            every_ms: Bring the newest message of each key, or of the channel, at most that often.
+            get_state: The application's own state. It is called (and awaited if it can be) at the
+                start and whenever messages are missing, and returns `{"data": ..., "position":
+                ...}`. The state comes as a `Message` with `state`, before the messages behind its
+                position.
+            state: Yield the rows of a keyed channel first, as `State` objects, then the changes;
+                the rows come again where history cannot make a resume whole.
+            joined: Join the messages that a start or a resume replays into one `Message`, where all
+                their data is text. It excludes `filter` and `state`.
+            on_gap: It is called (and awaited if it can be) with each gap, in its place.
 
         Raises:
-            AlreadySubscribedError: this client has a subscription to the channel.
+            AlreadySubscribedError: This client has a subscription to the channel.
             ValueError: `since` is not a position; `joined` has a `filter` or `state` beside it.
-            ClosedError, RejectedError: the client is not entered, or has ended.
+            ClosedError, RejectedError: The client is not entered, or has ended.
         """
         channels = self._open_channels()
         feed = channels.subscribe(
@@ -263,15 +264,15 @@ class HubClient:
     ) -> Subscription[Any]:
         """Subscribe to every channel that `pattern` matches, now and later, as `subscribe` does.
 
-        `*` is one segment of a name between `:` or `.`, `**` at the end all the rest. Messages say
-        their channel, and are in order within it. A channel comes here and to its own
-        subscription, where there are both.
+        In a pattern `*` stands for one segment of a name between `:` or `.`, and `**` at the end
+        for all the rest. Each message names its channel, and messages are in order within a
+        channel. A channel with a subscription of its own comes to both.
 
         Args:
-            pattern: such as `prices:*`; one subscription per pattern and client.
-            since: resume after these positions (`Subscription.positions`); a channel that they do
-                not name is read from its beginning, as far as history holds. None: from now on.
-            last, fill, filter, gaps, presence, on_gap: as of `subscribe`, in each channel.
+            pattern: Such as `prices:*`; a client has one subscription to each pattern.
+            since: Resume behind these positions (`Subscription.positions`). A channel without a
+                position is read from its beginning, as far as history holds. None: from now on.
+            last, fill, filter, gaps, presence, on_gap: As in `subscribe`, for each channel.
         """
         places = None if since is None else {name: Position.of(at) for name, at in since.items()}
         feed = self._open_channels().subscribe(
@@ -313,22 +314,23 @@ class HubClient:
     ) -> Published | tuple[Published | HubClientError, ...]:
         """Publish over this client's session; its token must grant it.
 
-        Nothing is retried here: after `ConnectionLostError` or `CommandTimeoutError` the
-        outcome is unknown, and a repeat is harmless only with an `idempotency_key`.
-        Backends publish with `Publisher`, which does that by itself.
+        Nothing is retried here. After `ConnectionLostError` or `CommandTimeoutError` the outcome is
+        unknown, and a repetition is harmless only with an `idempotency_key`. Back ends publish with
+        `Publisher`, which retries.
 
-        In a list of channels it is published in each of them. What became of it in each is told
-        in their order: `Published`, or the error that publishing in that channel alone raises.
+        With a list of channels the data is published in each of them. The answer has one entry for
+        each channel, in the same order: `Published`, or the error that publishing in that channel
+        alone would raise.
 
         Args:
-            channel: one channel, or a list of them.
-            data: anything JSON can hold; a `msgspec.Raw` is sent byte for byte.
-            echo: whether this client's own subscription gets it back.
-            options: as of `Publisher.publish`.
+            channel: One channel, or a list of channels.
+            data: Any JSON value; a `msgspec.Raw` is sent byte for byte.
+            echo: Whether this client's own subscription receives the message.
+            options: As of `Publisher.publish`.
 
         Raises:
-            CommandError: the hub refuses it; it did not happen.
-            TypeError, ValueError: `data` is nothing that JSON can hold; a channel is named twice.
+            CommandError: The hub refuses the publication; it did not happen.
+            TypeError, ValueError: `data` is no JSON value; a channel is named twice.
         """
         request, key = self._open_channels().request, options.get("idempotency_key")
         if isinstance(channel, str):
@@ -346,19 +348,19 @@ class HubClient:
         from_time: Moment | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """A page of what the hub holds; `since=page.next` asks for the page that goes on.
+        """Return a page of history; `since=page.next` asks for the next page.
 
         Args:
-            channel: of which.
-            since: only what follows this position; with `reverse` what is before it.
-            limit: at most so many messages, 1 to 1,000; None: 100.
-            from_time: nothing older, by the hub's clock: a `datetime` with its time zone,
-                milliseconds since 1970, or ISO 8601.
-            reverse: newest first; without it oldest first.
+            channel: The channel's name.
+            since: Return only messages behind this position; with `reverse` those before it.
+            limit: At most so many messages, 1 to 1,000; None stands for 100.
+            from_time: Return no older messages, by the hub's clock: a `datetime` with its time
+                zone, milliseconds since 1970, or ISO 8601.
+            reverse: Newest first; without it oldest first.
 
         Raises:
             ValueError: `since` is not a position, or `from_time` has no time zone.
-            CommandError: the hub refuses, as a channel without a grant.
+            CommandError: The hub refuses, such as for a channel without a grant.
         """
         request = self._open_channels().request
         return await calls.history(
@@ -369,24 +371,24 @@ class HubClient:
         return await self.history(channel, since=since, limit=1000)
 
     async def presence(self, channel: str) -> tuple[Member, ...]:
-        """Who is present now; raise `CommandError` where the channel keeps no presence."""
+        """Return the present members; raise `CommandError` where the channel keeps no presence."""
         return await calls.members(self._open_channels().request, channel)
 
     async def presence_count(self, channel: str) -> int:
-        """How many members are present now."""
+        """Return the number of present members."""
         return await calls.member_count(self._open_channels().request, channel)
 
     async def presence_update(self, channel: str, data: object) -> None:
-        """Say something else of this member; raise `CommandError` where it is none.
+        """Replace this member's own data; raise `CommandError` where it is no member.
 
-        Of several connections of one subject counts what was said last.
+        Among several connections of one subject the latest data counts.
         """
         channels = self._open_channels()
         await calls.presence_update(channels.request, channel, data)
         channels.said(channel, data)
 
     async def ping(self) -> float:
-        """Seconds that a command takes to the hub and back."""
+        """Return the seconds that a command takes to the hub and back."""
         return await calls.ping(self._open_channels().request)
 
     def _release(self, feed: Feed) -> None:

@@ -1,4 +1,5 @@
-"""Publications that wait to travel together. Decisions only: no I/O, no clock, no lock."""
+"""A queue of publications that wait to travel together. Decisions only: no I/O, no clock, no
+lock."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from hub_client.publishing import Outcome, Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How much travels in one request, and how long a publication waits for company.
+    """The size of one request, and how long a publication waits for others to join it.
 
     The hub takes 1,000 items and 4 MiB in one request unless set otherwise.
     """
@@ -17,14 +18,14 @@ class Batching:
     max_items: int = 250
     max_bytes: int = 1024 * 1024
     max_wait_seconds: float = 0.0
-    """0 waits for nobody: together goes what comes at once, or while all connections are
-    busy. A few milliseconds make more of it travel together under load."""
+    """With 0 a publication does not wait: those that come at once, or while all connections are
+    busy, travel together. A few milliseconds make requests larger under load."""
     max_waiting_items: int = 10_000
-    """Memory has a bound: beyond it a call waits for its turn, as long as the hub takes any."""
+    """The bound of memory: a call beyond it waits for its turn, as long as the hub takes any."""
 
 
 class Ticket:
-    """One publication and whoever waits for its outcome."""
+    """One publication and the caller that waits for its outcome."""
 
     __slots__ = ("_on_outcome", "item", "outcome", "taken")
 
@@ -34,18 +35,18 @@ class Ticket:
         self.item = item
         self.outcome: Outcome | None = None
         self.taken = False
-        """Whether it is in a request: from then on it may happen."""
+        """Whether a request holds the publication: from then on it may happen."""
         self._on_outcome = on_outcome
 
     def settle(self, outcome: Outcome) -> None:
-        """It is known what became of it."""
+        """Hand over the outcome."""
         self.outcome = outcome
         if self._on_outcome is not None:
             self._on_outcome(outcome)
 
 
 class Collector:
-    """A queue that gives away one request's worth at a time."""
+    """A queue that returns the publications of one request at a time."""
 
     def __init__(self, batching: Batching) -> None:
         self._batching = batching
@@ -67,7 +68,7 @@ class Collector:
         self._bytes += ticket.item.size_bytes
 
     def take(self) -> list[Ticket]:
-        """One request's worth in the order it came; at least one where any waits."""
+        """Take the publications of one request in their order; at least one where any waits."""
         taken: list[Ticket] = []
         room = self._batching.max_bytes
         while self._waiting and len(taken) < self._batching.max_items:
@@ -81,7 +82,7 @@ class Collector:
         return taken
 
     def withdraw(self, ticket: Ticket) -> bool:
-        """Take back what nobody has taken; False when it is under way already."""
+        """Take a publication out again; return False when a request has it already."""
         if ticket.taken or ticket not in self._waiting:
             return False
         self._waiting.remove(ticket)

@@ -32,15 +32,15 @@ class Command:
     id: int
     raw: bytes
     settle: Settle
-    """Told in the reply's own turn, before the frame after it."""
+    """It is called in the turn that reads the reply, before the next frame."""
     own: bool
-    """Of the client and not of the application: about a subscription, or the token."""
+    """Whether the command is the client's own, about a subscription or the token."""
     link: object = None
-    """The connection that it was sent on; None before."""
+    """The connection that the command was sent on; None before."""
 
 
 class Commands:
-    """Matches replies to commands."""
+    """Match replies to commands."""
 
     def __init__(self, hub: str, *, timeout_seconds: float, trouble: Callable[[], str]) -> None:
         """Args:
@@ -58,19 +58,20 @@ class Commands:
         self._pages = Window(1, patience_seconds=timeout_seconds)
         self._asking = 0
         self._answered_id, self._answered_at = 0, 0.0
-        """The newest reply: to which command, and when."""
+        """The command of the newest reply, and its time."""
 
     @property
     def asking(self) -> int:
-        """How many commands of the application wait for a reply."""
+        """The number of the application's commands that wait for a reply."""
         return self._asking
 
     def unsent(self) -> Iterator[Command]:
-        """Those of the application that no connection has sent, in their order."""
+        """The application's commands that no connection has sent, in their order."""
         return (each for each in self._pending.values() if each.link is None and not each.own)
 
     def make(self, op: str, settle: Settle, *, own: bool, **fields: object) -> Command:
-        """A command that waits for its reply from now on; raise `TypeError` for no JSON."""
+        """Make a command that waits for its reply from now on; raise `TypeError` for a value that
+        is no JSON."""
         self._last_id += 1
         raw = frames.command(op, self._last_id, **fields)
         command = Command(self._last_id, raw, settle, own)
@@ -83,10 +84,11 @@ class Commands:
         """Send a command of the application in its turn; return its reply's `ok`.
 
         Raises:
-            CommandError: the hub refused it.
-            ConnectionLostError: the connection ended first; the outcome is unknown.
-            CommandTimeoutError: no reply in time; as `NotConnectedError` where it was not sent.
-            ClosedError, RejectedError: the client has ended.
+            CommandError: The hub refused it.
+            ConnectionLostError: The connection ended first; the outcome is unknown.
+            CommandTimeoutError: There was no reply in time; `NotConnectedError` where it was not
+                sent.
+            ClosedError, RejectedError: The client has ended.
         """
         window = self._pages if op == "history" else self._window
         try:
@@ -135,7 +137,7 @@ class Commands:
         return NotConnectedError(f"{why} {text}; {op} was not sent")
 
     def reply(self, frame: frames.Frame) -> None:
-        """Hand over a reply; one that nobody waits for any more is dropped."""
+        """Hand over a reply; drop one that no command waits for any more."""
         command = self._pending.pop(frame.id, None) if isinstance(frame.id, int) else None
         if command is not None:
             self._answered_id, self._answered_at = command.id, time.monotonic()
@@ -144,18 +146,18 @@ class Commands:
             command.settle(frame if frame.error is None else frame.error.public())
 
     def lost(self, link: object, error: Exception) -> None:
-        """No reply comes any more over `link`."""
+        """Fail the commands that were sent over `link`, which brings no reply any more."""
         for command in [each for each in self._pending.values() if each.link is link]:
             del self._pending[command.id]
             command.settle(error)
 
     def forget_own(self) -> None:
-        """Those of the client that were not sent: the next connection gets its own."""
+        """Drop the client's own commands that were not sent: the next connection makes new ones."""
         for command in [each for each in self._pending.values() if each.own and not each.link]:
             del self._pending[command.id]
 
     def fail(self, error: Exception) -> None:
-        """The client has ended."""
+        """Fail all commands: the client has ended."""
         pending, self._pending = self._pending, {}
         for command in pending.values():
             command.settle(error)

@@ -1,11 +1,11 @@
-"""One connection for everything: when to come back, when to move, how a silent one is noticed.
+"""A client's one connection: when to come back, when to move, and how a silent one is noticed.
 
-It knows nothing about channels; over which transport it is opened stands in `hub_client.opening`.
-The states are those of the browser client (clients/js/src/connection.js):
+This module knows nothing about channels; `hub_client.opening` chooses the transport. The states are
+those of the browser client (clients/js/src/connection.js):
 
 - connecting: an attempt asks for a token once and tries the transports in order. A connection has
   to prove itself: the hub's `welcome` came and a ping was answered, in time. There are proxies that
-  let a handshake through and then pass nothing, or only what the hub says, or hold a stream back.
+  let a handshake through and then pass nothing, or only what the hub sends, or hold a stream back.
 - connected: frames are read until the end, or a silence of 1.5 heartbeats. Where the hub asks this
   client to leave, and from time to time where a better transport is known, another attempt is made
   beside it. Only a connection that has proved itself takes its place, and the one before goes on
@@ -44,32 +44,33 @@ from hub_client.transport import (
 )
 
 LINGER_SECONDS = 2.0
-"""What the connection before was sent last arrives in this time. Guess, not measured."""
+"""A former connection lives so long, for the pushes that were sent on it last. Guess, not measured.
+"""
 
 
 class Host(Protocol):
-    """What the connection is kept for: the channels and commands of a client."""
+    """The owner of the connection: the channels and commands of a client."""
 
     def wanted(self) -> tuple[Mapping[str, object], ...]:
-        """Fields of the subscribe commands that a transport may put into its URL."""
+        """Return fields of the subscribe commands that a transport may put into its URL."""
         ...
 
     def up(self, link: Link) -> None:
-        """This is the connection from now on."""
+        """Use `link` as the connection from now on."""
         ...
 
     def down(self, link: Link) -> None:
-        """There is none."""
+        """Note that there is no connection."""
         ...
 
     def over(self, link: Link) -> None:
-        """It brings nothing more."""
+        """Note that `link` brings no frame any more."""
         ...
 
     def heard(self, frame: frames.Frame, raw: bytes, link: Link) -> None: ...
 
     async def room(self, channel: str) -> None:
-        """Return when the application has room for more of this channel."""
+        """Return when the application has room for more messages of this channel."""
         ...
 
 
@@ -96,10 +97,10 @@ class Connections:
         self._lingering: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self.trouble = ""
-        """Why there is no connection."""
+        """The reason why there is no connection."""
 
     async def run(self) -> NoReturn:
-        """Never returns; raises the `RejectedError` that forbids to come back."""
+        """Keep a connection for ever; raise the `RejectedError` that forbids to come back."""
         try:
             while True:
                 pause = await self._once()
@@ -112,7 +113,7 @@ class Connections:
             await self._opening.close()
 
     async def _once(self) -> float:
-        """From connecting to waiting: the seconds to wait."""
+        """Run from connecting to waiting; return the seconds to wait."""
         self._report(ConnectionState("connecting"))
         try:
             link = await self._opening.open(self._choice.order(), self._host.wanted())
@@ -131,8 +132,8 @@ class Connections:
     # -- connected -------------------------------------------------------------------------
 
     async def _serve(self, link: Link) -> Link:
-        """Use `link` until another one goes on for it, which is returned; raise
-        `DisconnectedError` where it ends before."""
+        """Use `link` until another connection goes on for it, and return that one; raise
+        `DisconnectedError` where `link` ends before."""
         self._choice.worked(link.wire.transport)
         link.proved_at = time.monotonic()
         transport = link.wire.transport
@@ -155,7 +156,7 @@ class Connections:
         raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
 
     async def _finish(self, link: Link, jobs: "Iterable[asyncio.Task[Any]]") -> list[BaseException]:
-        """End `link`; the errors of those jobs that had ended by themselves."""
+        """End `link`; return the errors of the jobs that had ended by themselves."""
         if link.renewing is not None:
             jobs = (*jobs, link.renewing)
         try:
@@ -173,7 +174,7 @@ class Connections:
         return [error for error in errors if not isinstance(error, asyncio.CancelledError)]
 
     def _linger(self, link: Link, jobs: "set[asyncio.Task[NoReturn]]") -> None:
-        """Another connection goes on: this one still brings what was under way."""
+        """Read the rest of a former connection while another one goes on."""
 
         async def linger() -> None:
             stopped = asyncio.create_task(self._stopped.wait())
@@ -196,7 +197,8 @@ class Connections:
                 await self._heard(link, raw)
 
     async def _next_frame(self, link: Link) -> bytes:
-        """The time that the application takes to make room is no silence of the hub."""
+        """Return the next frame; the time that the application takes to make room is no silence of
+        the hub."""
         silence = self._timing.missed_heartbeats * link.heartbeat_seconds
         try:
             async with asyncio.timeout(silence):
@@ -235,7 +237,8 @@ class Connections:
             link.asked_to_leave.set()
 
     async def _move(self, link: Link) -> Link:
-        """The connection that goes on for `link`: elsewhere as the hub asked, or a better one."""
+        """Return the connection that goes on for `link`: at another node as the hub asked, or a
+        better one."""
         pauses = Backoff(better_timing(self._timing))
         better = self._choice.better_than(link.wire.transport)
         while not link.asked_to_leave.is_set():
@@ -253,7 +256,8 @@ class Connections:
             await asyncio.sleep(self._backoff.next_pause())
 
     async def _open_beside(self, names: Sequence[str]) -> Link | None:
-        """Without subscriptions: these follow when it takes the place of the other one."""
+        """Open without subscriptions: they follow when the connection takes the place of the
+        other."""
         try:
             return await self._opening.open(names, beside=True)
         except CannotConnectError:
@@ -262,7 +266,7 @@ class Connections:
     # -- the token -------------------------------------------------------------------------
 
     def _renew(self, link: Link) -> None:
-        """Beside the reading: an application may take long to make a token."""
+        """Renew the token beside the reading, because an application may take long to make one."""
         if self._tokens.renewable and link.renewing is None:
             link.renewing = asyncio.create_task(self._authenticate(link))
 
@@ -285,7 +289,7 @@ class Connections:
     # -- waiting ---------------------------------------------------------------------------
 
     def _ended(self, link: Link, end: DisconnectedError) -> float:
-        """Seconds to wait after a connection that had proved itself."""
+        """Return the seconds to wait after the end of a connection that had proved itself."""
         self._backoff.lived(time.monotonic() - link.proved_at)
         leaving = link.until_leaving()
         if leaving is not None and not forbids_reconnect(end.code):
@@ -296,8 +300,8 @@ class Connections:
         return self._waiting(str(end), pause)
 
     def _may_mend(self, error: RejectedError) -> bool:
-        """Whether waiting helps: who was connected before has trusted the hub's certificate, and
-        one that has expired since will be renewed."""
+        """Return whether waiting helps: a client that was connected has trusted the hub's
+        certificate, and an expired one will be renewed."""
         return error.close_code == UNTRUSTED_CLOSE and self._choice.has_worked
 
     def _rejected(self, error: RejectedError, *, pause: float) -> float:

@@ -1,9 +1,9 @@
 """Publications on their way: all attempts of a campaign, from one event loop.
 
-The first attempt goes out in the call that begins it, where a connection is open already, and what
-came of it is known in the call that reads the answer. Only what needs a wait (a connection, a
-pause before the next attempt) gets a task. One publication after another takes half as many
-turns of the loop that way, and half the CPU.
+The first attempt goes out in the call that begins it where a connection is open, and its outcome is
+known in the call that reads the answer. Only a wait (for a connection, or before the next attempt)
+needs a task. One publication after another takes half as many turns of the loop that way, and half
+the CPU.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from hub_client.posting import Attempts, PostsAsync
 
 
 class Carrier:
-    """Carries out campaigns over the connections of one publisher."""
+    """Carry out campaigns over the connections of one publisher."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class Carrier:
         self._on_progress = on_progress
 
     def begin(self, sent: Send, on_answer: OnAnswer) -> bool:
-        """Make an attempt now, if it needs no wait; False where it does, and none was made."""
+        """Make an attempt now; return False, with nothing sent, where it would have to wait."""
         return self.post.begin(sent.body, seconds=self._seconds, on_answer=on_answer)
 
     def note(self, campaign: Campaign, sent: Send, answer: Answer | PostFailedError) -> None:
-        """An attempt has ended."""
+        """Note the end of an attempt."""
         if isinstance(answer, PostFailedError):
             self._attempts.failed(campaign, sent, answer)
         else:
@@ -52,11 +52,11 @@ class Carrier:
             self._on_progress()
 
     def next_step(self, campaign: Campaign) -> Send | Wait | None:
-        """What to do next; None at the end, and once the connections were closed."""
+        """Return the next step; None at the end, and once the connections were closed."""
         return None if self.post.is_closed else campaign.next_step(time.monotonic())
 
     async def carry_out(self, campaign: Campaign, step: Send | Wait | None) -> None:
-        """Do `step` and all that come after it."""
+        """Do `step` and all later ones."""
         while step is not None:
             if isinstance(step, Send):
                 await self._attempt(campaign, step)
@@ -101,11 +101,11 @@ class Delivery:
         self._carrier = carrier
         self._on_end = on_end
         self._sent: Send | None = None
-        """What was sent without a task, as long as its answer is waited for."""
+        """The attempt that was sent without a task, while its answer is awaited."""
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Make the first attempt, now if it can be."""
+        """Make the first attempt, at once if possible."""
         step = self._carrier.next_step(self._campaign)
         if isinstance(step, Send):
             self._sent = step
@@ -134,7 +134,7 @@ class Delivery:
         self._task.add_done_callback(self._settle)
 
     def cancel(self) -> None:
-        """Stop waiting: what was sent may have happened."""
+        """Stop waiting: a sent publication may have happened."""
         if self._task is not None:
             self._task.cancel()
         elif self._sent is not None:

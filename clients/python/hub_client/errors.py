@@ -1,7 +1,7 @@
-"""Every error the client raises on purpose, as one tree.
+"""Every error that the client raises on purpose, as one tree.
 
-`code` is the hub's stable error code, or one of the client's own (named in its class);
-`retryable` says whether the same thing may succeed later without being changed.
+`code` is the hub's stable error code, or one of the client's own (its class names it); `retryable`
+tells whether the same call may succeed later without a change.
 """
 
 import re
@@ -13,7 +13,7 @@ UNAUTHORIZED_CLOSE: Final = 4401
 
 
 class HubClientError(Exception):
-    """The root: catching it catches whatever this package raises on purpose."""
+    """The root of all errors that this package raises on purpose."""
 
     code = "client"
     retryable = False
@@ -23,12 +23,13 @@ class HubClientError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickled as it is: task queues and process pools send errors to other processes."""
+        """Pickle the error with its attributes: task queues and process pools send errors to
+        others."""
         return _restored, (type(self), self.message), self.__dict__
 
 
 def _restored(kind: type[HubClientError], message: str) -> HubClientError:
-    """Without `__init__`, whose arguments differ; the attributes follow by pickle."""
+    """Make an error without `__init__`, whose arguments differ; pickle restores the attributes."""
     error = kind.__new__(kind)
     error.args = (message,)
     return error
@@ -44,17 +45,17 @@ class CommandError(HubClientError):
         self.code = code
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
-        """When the hub asked to try again; 0 where it did not say."""
+        """The seconds after which the hub asks to try again; 0 where it names none."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
 
 
 class RejectedError(HubClientError):
-    """The hub will not serve this client unchanged, so the client does not come back.
+    """The hub refuses this client unchanged, so the client does not come back.
 
-    `close_code` is the WebSocket close code, or the one that belongs to the HTTP status; 1015 with
-    the code `untrusted_certificate` where the hub's certificate was not trusted.
+    `close_code` is the WebSocket close code, or the one that belongs to the HTTP status; it is 1015
+    with the code `untrusted_certificate` where the hub's certificate was not trusted.
     """
 
     def __init__(self, message: str, *, close_code: int, code: str = "rejected") -> None:
@@ -67,11 +68,11 @@ class RejectedError(HubClientError):
 
 
 class UnauthorizedError(RejectedError):
-    """The token does not hold (close code 4401 or HTTP 401)."""
+    """The token is not valid (close code 4401 or HTTP 401)."""
 
 
 class LoggedOutError(UnauthorizedError):
-    """There will be no token any more: an application's token function raises this to stop.
+    """A token function raises this where there will be no token any more, such as after a logout.
 
     The client then ends as if the hub had refused it for good. `HubClient.connect` begins again.
     """
@@ -95,7 +96,7 @@ class CommandTimeoutError(HubClientError, TimeoutError):
 
 
 class NotConnectedError(CommandTimeoutError):
-    """No connection within the command's time-out: it was not sent and did not happen."""
+    """No connection within the command's time-out: the command was not sent and did not happen."""
 
     code = "not_connected"
 
@@ -107,20 +108,20 @@ class ClosedError(HubClientError):
 
 
 class AlreadySubscribedError(HubClientError):
-    """This client holds a subscription to the channel already (one connection, one each)."""
+    """This client has a subscription to the channel; it can have one for each channel."""
 
     code = "already_subscribed"
 
 
 class ProtocolError(HubClientError):
-    """What arrived is not what the wire contract promises."""
+    """The hub sent something that the protocol does not allow."""
 
     code = "protocol"
     retryable = True
 
 
 class PublishError(HubClientError):
-    """A publication has failed; which of its three kinds says whether it happened."""
+    """A publication failed; its subclass tells whether the publication happened."""
 
     def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
@@ -132,15 +133,15 @@ class PublishError(HubClientError):
 
 
 class PublishRefusedError(PublishError):
-    """The hub refused it: it did not happen, and will not without a change."""
+    """The hub refused the publication: it did not happen, and will not without a change."""
 
 
 class NotPublishedError(PublishError):
-    """Every attempt failed and none can have reached the broker: it did not happen.
+    """Every attempt failed and none can have reached the broker: the publication did not happen.
 
-    Besides the hub's codes `circuit_open` (the hub has failed for a while, nothing was tried),
-    `overloaded` (too much waits in this process), `closed` (the publisher is closed) and
-    `untrusted_certificate` (the hub shows one that this process does not trust).
+    The code is the hub's, or `circuit_open` (the hub has failed for a while, so nothing was tried),
+    `overloaded` (too many publications wait in this process), `closed` (the publisher is closed) or
+    `untrusted_certificate` (this process does not trust the hub's certificate).
     """
 
 
@@ -202,7 +203,7 @@ def whole_url(url: str) -> str:
 
 
 def _shown(pair: str) -> str:
-    """Of a query or fragment; what has no name may be anything."""
+    """Return a pair of a query or fragment; a pair without a name is hidden."""
     name, equals, value = pair.partition("=")
     if not equals:
         return HIDDEN if pair else ""

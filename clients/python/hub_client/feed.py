@@ -1,10 +1,10 @@
-"""The bounded queue between the connection and one `async for`, and the handle on it.
+"""The bounded queue between the connection and one `async for`, and the subscription's handle.
 
-Policy, stated: nothing is dropped here. A full queue stops the reading of the connection,
-so that the hub's outbox fills, decides by the channel's overflow policy and announces what
-it drops. Every subscription of the client waits with it: consume all of them. While a
-command waits for its reply, reading goes on up to `OVERFULL` times the limits, so that
-asking the hub something inside the loop does not wait for itself.
+The queue drops nothing. A full queue stops the reading of the connection, so that the hub's outbox
+fills; the hub then decides by the channel's overflow policy and announces each loss. Every
+subscription of the client waits with it, so consume all of them. While a command waits for its
+reply, reading goes on up to `OVERFULL` times the limits, so that a command inside the loop does not
+wait for itself.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ JOIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FeedLimits:
-    """What may wait for the application, per subscription."""
+    """The bounds of each subscription's queue."""
 
     max_items: int = 1000
-    """As many as the hub's outbox holds by default."""
+    """The default equals that of the hub's outbox."""
     max_bytes: int = 8 * 1024 * 1024
 
 
@@ -46,7 +46,7 @@ class FeedStatistics:
 
 
 class Feed:
-    """What one subscription has not consumed yet."""
+    """The items that one subscription has not consumed yet."""
 
     def __init__(
         self, channel: Channel | Pattern, *, limits: FeedLimits, joined: bool = False
@@ -63,12 +63,12 @@ class Feed:
         self._joiner = Joiner() if joined else None
         self._pause: asyncio.TimerHandle | None = None
         self.on_room: Callable[[], None] = lambda: None
-        """Called when the application has taken something."""
+        """It is called when the application has taken an item."""
         self.started = asyncio.Event()
         self.given: object = None
-        """What the application gave with its newest start."""
+        """The data that the application gave with the newest start."""
         self.abandoned = False
-        """Nobody will read it any more; set from wherever the handle was collected."""
+        """Whether the handle is gone; any thread may set it when the handle is collected."""
         self._limits = limits
         self._items: deque[Item] = deque()
         self._bytes = 0
@@ -77,7 +77,7 @@ class Feed:
         self._error: Exception | None = None
 
     def holds(self, times: int) -> bool:
-        """Whether `times` the limits are reached; an abandoned feed holds nothing up."""
+        """Return whether `times` the limits are reached; an abandoned feed holds nothing up."""
         if self._ended or self.abandoned:
             return False
         limits = self._limits
@@ -108,7 +108,7 @@ class Feed:
             self._pause = None
 
     def _cut(self) -> None:
-        """Tell what is there of a replay that does not go on."""
+        """Hand over a replay that does not go on, as far as it came."""
         self._stop_pause()
         if self._joiner is not None:
             self._put(self._joiner.cut())
@@ -121,7 +121,7 @@ class Feed:
         self._arrived.set()
 
     async def get(self) -> Item:
-        """The next item; after the last one raise what ended the feed."""
+        """Return the next item; after the last one raise the error that ended the feed."""
         while not self._items:
             if self._ended:
                 raise self._error or StopAsyncIteration
@@ -133,7 +133,7 @@ class Feed:
         return item
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more will come: what waits is still read, then `error` raised."""
+        """End the feed: waiting items are still read, then `error` is raised."""
         self._cut()
         if not self._ended:
             self._ended, self._error = True, error
@@ -142,7 +142,7 @@ class Feed:
         self.on_room()
 
     def reopen(self) -> None:
-        """More will come: the client that was closed is connected again."""
+        """Go on: the client that was closed is connected again."""
         self._ended, self._error = False, None
         self.started.clear()
 
@@ -155,13 +155,14 @@ class Feed:
 
 
 GetState = Callable[[], Awaitable[Mapping[str, Any]] | Mapping[str, Any]]
-"""The application's state as of a position: `{"data": ..., "position": ...}`."""
+"""A function that returns the application's state as of a position: `{"data": ..., "position":
+...}`."""
 ReadHistory = Callable[[str, Position], Awaitable[HistoryPage]]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of a channel the application wants to see in its iteration."""
+    """The kinds of items that the application wants to see in its iteration."""
 
     gaps: bool = False
     presence: bool = False
@@ -173,11 +174,11 @@ class Wanted:
 class Subscription(Generic[ItemT_co]):
     """Messages of one channel, in order: `async for message in subscription`.
 
-    Those of a pattern are in order within each channel. It subscribes when made, and ends with
-    `close()`, at the end of `async with`, or when nobody refers to it any more:
-    `async for ... in hub.subscribe(...)` with a `break` needs no clean-up. Cancelling a wait for
-    the next message loses nothing; cancelled in the middle of an `on_gap` it is called with the
-    same gap again. One task iterates.
+    The messages of a pattern are in order within each channel. A subscription begins when it is
+    made, and ends with `close()`, at the end of `async with`, or when the object is garbage: `async
+    for ... in hub.subscribe(...)` with a `break` needs no clean-up. A cancelled wait for the next
+    message loses nothing; a wait that is cancelled within `on_gap` calls it again with the same
+    gap. One task iterates.
     """
 
     def __init__(
@@ -194,28 +195,29 @@ class Subscription(Generic[ItemT_co]):
         self._release = release
         self._trouble = trouble
         self._positions: dict[str, Position] = {}
-        """By channel, after the last item taken."""
+        """Positions by channel, behind the last item taken."""
         self._history = history
         self._begun = wanted.get_state is None
         self._behind: Position | None = None
-        """The stream goes on behind it, and what was before is missing: state is asked for."""
+        """The position behind which the stream goes on while state is asked for the part before."""
         self._first: deque[Item] = deque()
-        """What comes before all that waits in the queue."""
+        """The items that come before all those in the queue."""
         self._read = False
-        """The item taken last was among these: a gap there is one that state did not mend."""
+        """Whether the last item was one of these: a gap there is one that state did not mend."""
         self._known = Position("", 0)
-        """What is not behind it is known from state, or from history."""
+        """The position up to which state or history has told everything."""
         self._held: Item | None = None
-        """Taken from the queue and not handed over yet: `on_gap` is at work on it."""
+        """The item that is taken and not handed over, while `on_gap` works on it."""
 
     @property
     def channel(self) -> str:
-        """Its channel, or its pattern."""
+        """The name of its channel, or its pattern."""
         return self._feed.channel.name
 
     @property
     def position(self) -> Position | None:
-        """After the last item taken from the iteration: what to save and pass as `since`.
+        """The position behind the last item taken from the iteration, to be saved and passed as
+        `since`.
 
         A pattern has `positions` instead.
         """
@@ -223,18 +225,19 @@ class Subscription(Generic[ItemT_co]):
 
     @property
     def positions(self) -> Mapping[str, Position]:
-        """The same for each channel, also for one that has brought nothing yet."""
+        """The position of each channel, also of one that has brought no message yet."""
         return {**self.starts, **self._positions}
 
     @property
     def starts(self) -> Mapping[str, Position]:
-        """Where it began in each channel."""
+        """The position at which the subscription began, by channel."""
         places = tuple(self._feed.channel.all_places())
         return {each.name: each.start for each in places if each.start is not None}
 
     @property
     def data(self) -> Any:
-        """What the application that the hub asks gave when this last started; None for nothing."""
+        """The data that the application gave when the subscription last started; None where it gave
+        none."""
         return self._feed.given
 
     def statistics(self) -> FeedStatistics:
@@ -244,8 +247,8 @@ class Subscription(Generic[ItemT_co]):
         """Return once the hub carries the subscription.
 
         Raises:
-            TimeoutError: it did not within `timeout_seconds` (None: no limit).
-            HubClientError: it refused.
+            TimeoutError: The hub did not answer within `timeout_seconds` (None: no limit).
+            HubClientError: The hub refused.
         """
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -297,10 +300,11 @@ class Subscription(Generic[ItemT_co]):
                 return behind(item, known.offset)
 
     async def _sync(self, get_state: GetState, behind: Position) -> None:
-        """Ask the application for its state, and history for what lies between it and the stream.
+        """Ask the application for its state, and history for the messages between it and the
+        stream.
 
-        Where history lacks some of that, the application is asked once more, a little later. What
-        history lacks when the state is as of the same position again is a gap.
+        Where history lacks some of them, the application is asked once more, a little later.
+        Messages that history still lacks when the state has the same position again are a gap.
         """
         before = None
         while True:
@@ -325,9 +329,9 @@ class Subscription(Generic[ItemT_co]):
         self._first.extend([message, *(join_page(between) if self._wanted.joined else between)])
 
     async def _between(self, place: Position, last: Position) -> list[Item] | None:
-        """What follows `place` up to `last`; gaps stand where history does not have it.
+        """Return the messages behind `place` up to `last`, with gaps where history has none.
 
-        None where another epoch has begun.
+        Returns None where another epoch has begun.
         """
         found: list[Item] = []
         at = place.offset
@@ -361,7 +365,7 @@ class Subscription(Generic[ItemT_co]):
             await outcome
 
     def close(self) -> None:
-        """Unsubscribe; what waits is dropped. Harmless when called twice."""
+        """Unsubscribe and drop the waiting items. It is harmless when called twice."""
         self._feed.abandoned = True
         self._release(self._feed)
 

@@ -1,7 +1,7 @@
-"""Which subscriptions a client has, and for which of them a channel is.
+"""The subscriptions of a client, and those among them that a channel belongs to.
 
-One by name for a channel, and each one by a pattern that matches: what a connection brings of the
-channel is for all of them, and each has a place of its own in it.
+A channel belongs to at most one subscription by name, and to each subscription by a matching
+pattern. A push of the channel goes to all of them, and each has a place of its own in the channel.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from hub_client.pattern import Pattern, key_of
 
 
 class Feeds:
-    """One per client."""
+    """The feeds of one client."""
 
     def __init__(self) -> None:
         self._feeds: dict[str, Feed] = {}
-        """By the name of a channel, or the key of a pattern."""
+        """Feeds by a channel's name or a pattern's key."""
         self._patterns: dict[str, tuple[Feed, Pattern]] = {}
-        """Of these, the ones with a pattern."""
+        """The feeds with a pattern, by its key."""
 
     def __iter__(self) -> Iterator[Feed]:
         return iter(tuple(self._feeds.values()))
@@ -27,7 +27,7 @@ class Feeds:
         return self._feeds.get(key)
 
     def has(self, feed: Feed) -> bool:
-        """Whether it is still wanted."""
+        """Return whether the feed is still wanted."""
         return self._feeds.get(feed.channel.key) is feed
 
     def add(self, feed: Feed) -> None:
@@ -40,14 +40,15 @@ class Feeds:
         self._patterns.pop(feed.channel.key, None)
 
     def in_order(self) -> Iterator[Feed]:
-        """As they are asked for: patterns before what they match.
+        """Yield the feeds in the order of their subscribe commands: patterns before channels.
 
-        Who resumes through a pattern is then not passed by what is subscribed to by name.
+        A subscription by name then cannot overtake a pattern that resumes.
         """
         return iter(sorted(self, key=lambda feed: isinstance(feed.channel, Channel)))
 
     def of_urls(self) -> Iterator[Channel]:
-        """Those that may stand in a URL: patterns come by command, and so what they match."""
+        """Yield the channels that a URL may hold; patterns, and the channels that they match, need
+        commands."""
         for feed in self:
             channel = feed.channel
             if isinstance(channel, Channel) and not any(
@@ -65,7 +66,7 @@ class Feeds:
         return self._patterns.get(key_of(pattern))
 
     def places(self, name: str) -> Iterator[tuple[Feed, Channel]]:
-        """Who has a place in this channel."""
+        """Yield each feed that has a place in this channel."""
         if (known := self.by_name(name)) is not None:
             yield known
         for feed, pattern in self._patterns.values():
@@ -73,7 +74,8 @@ class Feeds:
                 yield feed, place
 
     def wanting(self, name: str) -> Iterator[tuple[Feed, Channel]]:
-        """Who a start of this channel is for: a pattern that has begun gets a place in it."""
+        """Yield each feed that a start of this channel concerns; a pattern that has begun gets a
+        place in it."""
         for _, pattern in self._patterns.values():
             if pattern.begun and pattern.matches(name):
                 pattern.place(name)

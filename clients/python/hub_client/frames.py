@@ -62,7 +62,7 @@ class _Publication(msgspec.Struct, frozen=True, rename={"origin": "from"}):
 
 
 class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
-    """Any push or reply; a field is at its default where the op does not have it."""
+    """Any push or reply; a field has its default where the op does not have it."""
 
     op: str
     id: str | int | None = None
@@ -71,7 +71,7 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     channel: str = ""
     pattern: str = ""
     positions: dict[str, str] | None = None
-    """Of a pattern that begins: where each of its channels does."""
+    """The positions at which a pattern begins, by channel."""
     epoch: str = ""
     offset: int | None = None
     data: msgspec.Raw = _NOTHING
@@ -81,7 +81,7 @@ class Frame(msgspec.Struct, frozen=True, rename={"origin": "from"}):
     tags: _Tags | None = None
     remove: bool = False
     end: bool = False
-    """A message's sender, or the first offset of a gap: both are `from` on the wire."""
+    """The sender of a message, or the first offset of a gap: both are `from` on the wire."""
     to: int | None = None
     reason: str = ""
     position: str | None = None
@@ -106,7 +106,7 @@ _DOCUMENT = msgspec.json.Decoder(msgspec.Raw)
 
 
 def decode(raw: bytes) -> Frame:
-    """Read one push or reply; raise `ProtocolError` when it is not one."""
+    """Read one push or reply; raise `ProtocolError` when it is neither."""
     try:
         return _FRAME.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -114,7 +114,7 @@ def decode(raw: bytes) -> Frame:
 
 
 def encode(value: object) -> bytes:
-    """Any JSON value; raise `TypeError` for what JSON cannot hold."""
+    """Return any JSON value as bytes; raise `TypeError` for a value that JSON cannot hold."""
     return _TEXT.encode(value)
 
 
@@ -127,13 +127,14 @@ def check_json(data: bytes) -> None:
 
 
 def command(op: str, command_id: int, **fields: object) -> bytes:
-    """A command; fields that are None or False are left out, as the hub's defaults."""
+    """Return a command; fields that are None or False are left out, as they are the hub's
+    defaults."""
     given = {name: value for name, value in fields.items() if value is not None}
     return _TEXT.encode({"op": op, "id": command_id, **given})
 
 
 def raw_json(data: bytes) -> msgspec.Raw:
-    """Marks bytes as JSON to be sent as they are."""
+    """Mark bytes as JSON to be sent as they are."""
     return msgspec.Raw(data)
 
 
@@ -156,7 +157,7 @@ class _HistoryOk(msgspec.Struct, frozen=True):
     oldest: int = 0
     publications: tuple[_Publication, ...] = ()
     next: str | msgspec.UnsetType | None = msgspec.UNSET
-    """Not there where history was read from its oldest on."""
+    """The field is missing where history was read from its oldest message on."""
 
 
 class _PresenceOk(msgspec.Struct, frozen=True):
@@ -175,14 +176,15 @@ def position(text: str | None) -> Position:
 
 
 def subscribed(ok: msgspec.Raw) -> tuple[Position, int, Any]:
-    """Where a subscription starts, how many offsets follow from history, and what the application
-    gives with it, from a subscribe's reply."""
+    """Return the position at which a subscription starts, the number of replayed offsets, and the
+    data that the application gives, from a subscribe's reply."""
     started = _read(ok, _Subscribed)
     return position(started.position), started.replayed, started.data
 
 
 def given(frame: Frame) -> Any:
-    """What the application gives with a welcome or a `subscribed`; None for nothing."""
+    """Return the data that the application gives with a welcome or a `subscribed`; None for
+    none."""
     return _read(frame.data, object) if bytes(frame.data) else None
 
 
@@ -191,17 +193,17 @@ class _Begun(msgspec.Struct, frozen=True):
 
 
 def begun_positions(ok: msgspec.Raw) -> Mapping[str, Position]:
-    """Where a pattern begins in each of its channels, from a subscribe's reply."""
+    """Return the positions at which a pattern begins, by channel, from a subscribe's reply."""
     return places(_read(ok, _Begun).positions)
 
 
 def places(positions: Mapping[str, str]) -> Mapping[str, Position]:
-    """Raise `ProtocolError` where one is no position."""
+    """Return positions by channel; raise `ProtocolError` where one is no position."""
     return {name: position(text) for name, text in positions.items()}
 
 
 def published(ok: bytes | msgspec.Raw) -> Published:
-    """A publish's answer, over HTTP and over a session alike."""
+    """Return the answer to a publication, over HTTP and over a session alike."""
     answer = _read(ok, _PublishOk)
     return Published(answer.channel, Position(answer.epoch, answer.offset), answer.duplicate)
 
@@ -221,7 +223,7 @@ def _next(answer: _HistoryOk, head: Position) -> Position | None:
 
 
 def moment(given: Moment | None) -> int | str | None:
-    """As the wire has it; raise `ValueError` for a time that belongs to no zone."""
+    """Return a time as the wire has it; raise `ValueError` for a time without a zone."""
     if not isinstance(given, datetime):
         return given
     if given.tzinfo is None:
@@ -230,7 +232,7 @@ def moment(given: Moment | None) -> int | str | None:
 
 
 def rows(frame: Frame, epoch: str) -> tuple[Message, ...]:
-    """Those of a `state` push, as the messages that they came by."""
+    """Return the rows of a `state` push, as the messages that made them."""
     return _messages(frame.channel, epoch, frame.rows)
 
 
@@ -260,7 +262,7 @@ def member_count(ok: msgspec.Raw) -> int:
 
 
 def members(ok: msgspec.Raw) -> tuple[tuple[Member, ...], str | None]:
-    """A page of members, and after whom to ask for the next."""
+    """Return a page of members, and the member to continue after."""
     page = _read(ok, _PresenceOk)
     return tuple(member.public() for member in page.members), page.next
 
@@ -278,7 +280,7 @@ class _PollOk(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PollAnswer:
-    """What a long poll brought: whole pushes, and where every channel is now."""
+    """The answer to a long poll: whole pushes, and the position of every channel."""
 
     pushes: tuple[bytes, ...]
     positions: Mapping[str, str]
@@ -304,7 +306,7 @@ class Problem(msgspec.Struct, frozen=True):
     """An `application/problem+json` document; as much of it as the client uses."""
 
     code: str = ""
-    """Empty where the body was no problem document of the hub."""
+    """The code is empty where the body was no problem document of the hub."""
     detail: str = ""
     retryable: bool = False
     status: int = 0
@@ -314,7 +316,7 @@ _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def split_array(body: bytes) -> list[msgspec.Raw] | None:
-    """The elements of a JSON array, unread; None where the body is none."""
+    """Return the elements of a JSON array, unread; None where the body is no array."""
     try:
         return _ARRAY.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -322,7 +324,7 @@ def split_array(body: bytes) -> list[msgspec.Raw] | None:
 
 
 def read_problem(body: bytes) -> Problem:
-    """The hub's problem document, or one made from a body that is none (a proxy's page)."""
+    """Return the hub's problem document, or one made from another body (a proxy's page)."""
     try:
         return msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,8 +1,8 @@
-"""Threads that publish at the same time share a request, without a thread of our own.
+"""Let threads that publish at the same time share a request, without a thread of our own.
 
-The first that finds a free place sends for all who wait, then tells them (a background
-thread would not survive a fork, and nobody would notice). Whoever it is, its own call is
-what pays for it, so nothing is sent when nobody waits.
+The first thread that finds a free place sends for all that wait, then tells them (a background
+thread would not survive a fork, and nobody would notice). Each sender has a call of its own to
+serve, so nothing is sent when no call waits.
 """
 
 import threading
@@ -13,11 +13,11 @@ from hub_client.errors import NotPublishedError, OutcomeUnknownError
 from hub_client.publishing import Outcome, Outgoing
 
 Deliver = Callable[[list[Outgoing], Callable[[tuple[Outcome, ...]], None]], None]
-"""Publishes items and hands their outcomes to the callback, also when it raises."""
+"""A function that publishes items and hands their outcomes to the callback, also when it raises."""
 
 
 class Group:
-    """Collects the publications of many threads and lets some of them send."""
+    """Collect the publications of many threads and let some of these threads send."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Group:
         self._gathering = False
 
     def publish(self, item: Outgoing) -> Outcome:
-        """Wait for the outcome of `item`, perhaps by sending it with others'.
+        """Wait for the outcome of `item`, perhaps by sending it together with others.
 
         Raises:
-            NotPublishedError: too many wait already, and the hub takes none.
-            BaseException: what interrupts this thread; unless it was sent, it is withdrawn.
+            NotPublishedError: Too many publications wait already, and the hub takes none.
+            BaseException: An interruption of this thread; an item that was not sent is withdrawn.
         """
         ticket = Ticket(item)
         with self._changed:
@@ -74,7 +74,7 @@ class Group:
             raise NotPublishedError("overloaded", text, retryable=True)
 
     def _turn(self, ticket: Ticket) -> list[Ticket]:
-        """What this thread is to send; empty when its own publication has an outcome."""
+        """Return the tickets that this thread has to send; none when its own one has an outcome."""
         with self._changed:
             while ticket.outcome is None:
                 if ticket.taken:

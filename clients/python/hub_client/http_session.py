@@ -1,4 +1,5 @@
-"""What server-sent events and long polling share: a GET that subscribes, commands as POST."""
+"""The part that server-sent events and long polling share: a GET that subscribes, commands as
+POST."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,17 +30,18 @@ _NOT_THIS_SESSION = frozenset({401, 404})
 
 
 class LazyHttp:
-    """An httpx2 client, made when it is first asked for.
+    """An httpx2 client that is made when it is first needed.
 
-    Making one reads the system's certificates and holds up the event loop for 34 ms (measured);
-    who stays with WebSocket needs none.
+    Making one reads the system's certificates and holds up the event loop for 34 ms (measured); a
+    client that stays with WebSocket needs none.
     """
 
     def __init__(self) -> None:
         self._client: httpx2.AsyncClient | None = None
 
     def client(self, route: Route) -> httpx2.AsyncClient:
-        """A read has no time-out of its own: whoever waits for an answer sets one for it all."""
+        """The client has no read time-out: each caller that waits for an answer sets one for all of
+        it."""
         if self._client is None:
             self._client = httpx2.AsyncClient(
                 timeout=httpx2.Timeout(_TIMEOUT_SECONDS, read=None),
@@ -56,7 +58,7 @@ class LazyHttp:
 
 
 class HttpSession:
-    """Speaks for one session at the hub; knows its secret once it was welcomed."""
+    """Speak for one session at the hub; the welcome brings its secret."""
 
     def __init__(self, http: httpx2.AsyncClient, target: Target) -> None:
         self.http = http
@@ -69,14 +71,14 @@ class HttpSession:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The secret stands for the token from the welcome on."""
+        """Headers of each request; from the welcome on the secret stands for the token."""
         return {**self.target.headers, "Authorization": f"Bearer {self._secret}"}
 
     async def send(self, command_id: int, command: bytes) -> bytes:
         """POST a command; return its reply, also where the hub refuses it by status.
 
         Raises:
-            DisconnectedError: there is no such session, or no hub that answers.
+            DisconnectedError: The hub has no such session, or does not answer.
         """
         query = encode_query([("connection", self.connection)])
         request = self.http.build_request(
@@ -96,7 +98,8 @@ class HttpSession:
         return encode({"op": "reply", "id": command_id, "error": error})
 
     async def fetch(self, request: httpx2.Request, *, timeout_seconds: float) -> tuple[int, bytes]:
-        """Status and whole body; raise `DisconnectedError` for none, or one without end."""
+        """Return the status and the whole body; raise `DisconnectedError` where none comes, or one
+        without end."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 response = await self.http.send(request, stream=True)
@@ -111,7 +114,7 @@ class HttpSession:
             raise DisconnectedError(ABNORMAL_CLOSE, f"{type(error).__name__}: {error}") from None
 
     async def read(self, response: httpx2.Response) -> bytes:
-        """The whole body; raise `DisconnectedError` beyond `max_frame_bytes`."""
+        """Return the whole body; raise `DisconnectedError` beyond `max_frame_bytes`."""
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
@@ -124,10 +127,10 @@ class HttpSession:
 async def dial_by_url(
     dial: Callable[[Target], Awaitable[Connection]], target: Target
 ) -> Connection:
-    """`dial` with the subscriptions in the URL; where that is refused, without them.
+    """Call `dial` with the subscriptions in the URL; where that is refused, call it without them.
 
-    One channel that may not be subscribed to refuses the whole request. By command it is refused
-    alone, as over a WebSocket.
+    One channel without a grant refuses the whole request. By command it is refused alone, as over a
+    WebSocket.
     """
     try:
         return await dial(target)
@@ -138,7 +141,8 @@ async def dial_by_url(
 
 
 async def check(response: httpx2.Response, kind: str) -> None:
-    """Raise `CannotConnectError`, with the response closed, unless it is a `kind` of success."""
+    """Raise `CannotConnectError`, with the response closed, unless it succeeded with a body of
+    `kind`."""
     given = response.headers.get("content-type", "")
     if response.status_code == httpx2.codes.OK and given.startswith(kind):
         return
@@ -155,7 +159,7 @@ async def check(response: httpx2.Response, kind: str) -> None:
 
 
 async def _beginning(response: httpx2.Response) -> bytes:
-    """Enough of a body to say what it is; it may have no end."""
+    """Return enough of a body to tell what it is; it may have no end."""
     async for chunk in response.aiter_bytes():
         return chunk[:_DETAIL_BYTES]
     return b""
@@ -166,10 +170,10 @@ _BY_COMMAND = {"presence", "every_ms"}
 
 
 def url_subscriptions(wanted: tuple[Mapping[str, object], ...]) -> tuple[list[str], str]:
-    """The channels that fit into the URL, and its query. The rest is subscribed by command.
+    """Return the channels that fit into the URL, and its query. The rest is subscribed by command.
 
-    `last`, `fill`, `state` and `filter` stand once for the whole URL: only channels that agree with
-    the first can be in it.
+    `last`, `fill`, `state` and `filter` stand once for the whole URL, so only channels that agree
+    with the first are in it.
     """
     wanted = tuple(fields for fields in wanted if not _BY_COMMAND & fields.keys())
     shared = _shared(wanted[0]) if wanted else []

@@ -1,12 +1,12 @@
-"""What a start or a resume replays, as one message (`joined`).
+"""Join the messages that a start or a resume replays into one (`joined`).
 
 The hub says with the start how many offsets follow from history, so the last one of them is known.
-Where history does not reach back that far, the gap that comes first moves it. Should it never
-come, nothing waits for it for long: what was joined is told, and the rest comes singly. As in the
-browser client (clients/js/src/joining.js). No I/O, no clock: `Feed` has the clock.
+Where history does not reach back that far, a first gap moves it. If the last one never comes, the
+joined part is handed over after a short time and the rest comes singly, as in the browser client
+(clients/js/src/joining.js). No I/O, no clock: `Feed` has the clock.
 
 Example: the start is `e:4` and 3 follow. 5 and 6 are kept, 7 is the last: one message of all three
-is told, with the position of 7.
+is handed over, with the position of 7.
 """
 
 from collections.abc import Iterable
@@ -25,18 +25,18 @@ class Joiner:
     def __init__(self) -> None:
         self._start = _NOWHERE
         self._count = 0
-        """How many offsets the hub said would follow."""
+        """The number of offsets that the hub announced."""
         self._last = 0
-        """Of them."""
+        """The last of these offsets."""
         self._parts: list[Message] = []
 
     @property
     def waits(self) -> bool:
-        """Whether something is kept until more of it comes."""
+        """Whether parts are kept until more come."""
         return bool(self._parts)
 
     def starts(self, start: Position, replayed: int) -> None:
-        """A connection begins at `start`, and `replayed` offsets follow from history."""
+        """Note that a connection begins at `start`, and `replayed` offsets follow from history."""
         if start.epoch != self._start.epoch:
             self._last = 0
         self._start = start
@@ -44,11 +44,11 @@ class Joiner:
         self._last = max(self._last, start.offset + replayed)
 
     def push(self, items: Iterable[Item]) -> tuple[Item, ...]:
-        """What the application is told of what came."""
+        """Return the items for the application."""
         return tuple(told for item in items for told in self._push(item))
 
     def cut(self) -> tuple[Item, ...]:
-        """What is kept, as it is; the rest of the replay comes singly."""
+        """Return the kept parts as they are; the rest of the replay comes singly."""
         self._last = 0
         return self._told()
 
@@ -77,14 +77,15 @@ class Joiner:
 
 
 def join(parts: list[Message]) -> Message:
-    """One message out of several, of which the last says all but the data."""
+    """Return one message out of several; all its fields but the data are those of the last."""
     data = frames.encode("".join(part.data for part in parts))
     of = tuple(parts)
     return replace(parts[-1], raw_data=data, joined=len(parts), parts=of, frame=data)
 
 
 def join_page(found: list[Item]) -> list[Item]:
-    """What history answered, with what stands between two gaps joined where all of it is text."""
+    """Return a page of history with the messages between two gaps joined, where all of them are
+    text."""
     told: list[Item] = []
     for _, run in groupby(found, key=lambda each: isinstance(each, Gap)):
         items = list(run)
@@ -94,7 +95,7 @@ def join_page(found: list[Item]) -> list[Item]:
 
 
 def behind(item: Item, offset: int) -> Item:
-    """What of it is behind `offset`: of a gap, or of what was joined, the rest."""
+    """Return the part of a gap or of a joined message that is behind `offset`."""
     if isinstance(item, Gap) and 0 < item.first <= offset:
         return replace(item, first=offset + 1)
     if isinstance(item, Message) and item.joined:

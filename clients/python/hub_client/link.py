@@ -1,9 +1,8 @@
-"""One connection, from its first frame to its end: what it has shown, and what it is owed.
+"""One connection, from its first frame to its end.
 
-A connection has to prove itself before it is used. There are proxies that let a handshake through
-and then pass nothing, that pass only what the hub says, or that hold a stream back until it is
-long. The answer to a ping after the welcome shows that both ways are open and nothing waits on the
-way.
+A connection has to prove itself before it is used. Some proxies let a handshake through and then
+pass nothing, or pass only what the hub sends, or hold a stream back until it is long. The answer to
+a ping after the welcome shows that both directions are open and nothing is held back.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from hub_client.transport import (
 )
 
 OWN_ID = 0
-"""Of the first ping and of `authenticate`; commands about channels count from 1."""
+"""The id of the first ping and of `authenticate`; commands about channels count from 1."""
 # A stream that brought this much before the answer is not held back. Guess, not measured.
 _MAX_EARLY_BYTES = 1024 * 1024
 # Where a welcome tells none: the hub's default.
@@ -39,14 +38,14 @@ class Link:
         self.heartbeat_seconds = _HEARTBEAT_SECONDS
         self.waits_for = "welcome"
         self.given: object = None
-        """What the application says with the welcome."""
+        """The data that the application gave with the welcome."""
         self.goodbye: frames.Frame | None = None
         self.leave_at: float | None = None
         self.asked_to_leave = asyncio.Event()
         self.early: deque[bytes] = deque()
-        """Frames that came before it had proved itself."""
+        """The frames that came before the connection had proved itself."""
         self.ended: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
-        """Takes the error of what ends it from outside its own reading and writing."""
+        """The error that ends the connection from outside its own reading and writing."""
         self.renewing: asyncio.Task[None] | None = None
         self.proved_at = 0.0
         self._outgoing: asyncio.Queue[Command] = asyncio.Queue()
@@ -55,17 +54,18 @@ class Link:
         self._outgoing.put_nowait(command)
 
     async def next_command(self) -> Command:
-        """What to send now; from then on it counts as sent over this connection."""
+        """Return the next command; from then on it counts as sent over this connection."""
         command = await self._outgoing.get()
         command.link = self
         return command
 
     def until_leaving(self) -> float | None:
-        """Seconds until the moment drawn from the goodbye's window; None without one."""
+        """The seconds until a moment drawn from the goodbye's window; None without a goodbye."""
         return None if self.leave_at is None else max(0.0, self.leave_at - time.monotonic())
 
     def end_of(self, end: DisconnectedError) -> DisconnectedError:
-        """With the goodbye's code where the transport has no close codes of its own."""
+        """Return `error` with the goodbye's code, where the transport has no close codes of its
+        own."""
         if self.goodbye is None or end.code != ABNORMAL_CLOSE:
             return end
         return DisconnectedError(self.goodbye.code, self.goodbye.reason)
@@ -74,7 +74,7 @@ class Link:
         """Return when the welcome came and a ping was answered.
 
         Raises:
-            CannotConnectError: it ended, or refused the ping, or brings what is no frame.
+            CannotConnectError: The connection ended, refused the ping, or sent no valid frame.
         """
         try:
             await self._welcomed()
@@ -115,7 +115,7 @@ class Link:
                 held += len(raw)
 
     def _noted(self, raw: bytes) -> frames.Frame | None:
-        """The frame; None for a sign of life without one."""
+        """Return the frame; None for a sign of life without one."""
         frame = frames.decode(raw) if raw else None
         if frame is not None and frame.op == "goodbye":
             self.goodbye = frame
@@ -123,7 +123,7 @@ class Link:
 
 
 def _is_answer(frame: frames.Frame) -> bool:
-    """Whether the ping is answered; raise `CannotConnectError` where it is refused."""
+    """Return whether the ping is answered; raise `CannotConnectError` where it is refused."""
     if frame.op != "reply" or frame.id != OWN_ID:
         return False
     if frame.error is not None:

@@ -1,4 +1,4 @@
-"""What the application receives: frozen values, without any idea of a connection."""
+"""The values that an application receives: frozen, and independent of any connection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _UNPARSED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in one channel's sequence: after `offset` (0 or more) of `epoch`."""
+    """A place in one channel's sequence, behind `offset` (0 or more) of `epoch`."""
 
     epoch: str
     offset: int
@@ -28,7 +28,7 @@ class Position:
 
     @classmethod
     def of(cls, place: "Position | str") -> "Position":
-        """Read it where it is text; raises as `parse`."""
+        """Return `value`, parsed where it is text; raises as `parse`."""
         return cls.parse(place) if isinstance(place, str) else place
 
     def __str__(self) -> str:
@@ -36,11 +36,11 @@ class Position:
 
 
 Positions = Mapping[str, "Position | str"]
-"""By channel."""
+"""Positions by channel."""
 
 
 Moment = datetime | int | str
-"""With a time zone, as milliseconds since 1970 UTC, or as ISO 8601."""
+"""A `datetime` with its time zone, milliseconds since 1970 UTC, or a text in ISO 8601."""
 
 
 ManyChannels = list[str] | tuple[str, ...]
@@ -48,7 +48,7 @@ ManyChannels = list[str] | tuple[str, ...]
 
 
 Tags = Mapping[str, str | int | float | bool]
-"""What filters look at."""
+"""Tags of a publication, by name; filters compare them."""
 
 
 Filter = Mapping[str, Any]
@@ -62,50 +62,52 @@ class Message:
     channel: str
     epoch: str
     offset: int | None
-    """None for what came by plain Redis PUBLISH: outside the sequence."""
+    """None for a message of a plain Redis PUBLISH, which is outside the sequence."""
     raw_data: bytes
     """The payload's JSON, byte for byte as the publisher sent it."""
     key: str | None = None
     time_ms: int | None = None
-    """When the broker took it: milliseconds since 1970 UTC."""
+    """The time at which the broker took the publication, in milliseconds since 1970 UTC."""
     sender: str | None = None
     """The token subject of the session that published it, set by the hub."""
     tags: Tags | None = None
     remove: bool = False
-    """It takes the row of its key away."""
+    """Whether the message removes the row of its key."""
     end: bool = False
-    """It is the last one of its channel."""
+    """Whether the message is the last one of its channel."""
     state: bool = False
-    """It is what `get_state` answered."""
+    """Whether the message is an answer of `get_state`."""
     at: Position | None = None
-    """Of a state: the position that it is as of."""
+    """The position that the state of `get_state` describes; None for other messages."""
     joined: int = 0
-    """Of so many replayed messages it is made: its data is theirs, one after the other."""
+    """The number of replayed messages that are joined in this one; its data is their concatenation.
+    """
     parts: "tuple[Message, ...]" = field(default=(), repr=False, compare=False)
-    """Of a joined one: those messages."""
+    """The messages that are joined in this one."""
     frame: bytes = field(default=b"", repr=False, compare=False)
-    """The whole push as it came; empty for what `history` returned. Of a joined one, its data."""
+    """The whole push as it came. It is empty for a message of `history`, and the data of a joined
+    one."""
     _parsed: Any = field(default=_UNPARSED, init=False, repr=False, compare=False)
 
     @property
     def data(self) -> Any:
-        """The payload, parsed when first asked for; integers of any size stay exact."""
+        """The payload, parsed at the first access; integers of any size stay exact."""
         if self._parsed is _UNPARSED:
             object.__setattr__(self, "_parsed", msgspec.json.decode(self.raw_data))
         return self._parsed
 
     @property
     def position(self) -> Position | None:
-        """Where to resume after this message; None outside the sequence."""
+        """The position to resume from behind this message; None outside the sequence."""
         return self.at if self.offset is None else Position(self.epoch, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Stands exactly where offsets `first` to `last` of `epoch` would have come.
+    """A gap stands exactly in the place of the offsets `first` to `last` of `epoch`.
 
-    With reason `reset` there is no range: a new epoch began, `last` is the offset after
-    which the stream continues and offsets remembered from before mean nothing any more.
+    A gap with the reason `reset` has no range: a new epoch began, the stream continues behind the
+    offset `last`, and offsets of the former epoch have no meaning any more.
     """
 
     channel: str
@@ -113,38 +115,38 @@ class Gap:
     first: int
     last: int
     reason: str
-    """`slow`, `conflated`, `broker`, `expired`, `invalid`, `reset`, or one yet to come."""
+    """`slow`, `conflated`, `broker`, `expired`, `invalid`, `reset`, or a later hub's reason."""
     unsequenced: int = 0
-    """How many messages without an offset were dropped, where there were any."""
+    """The number of dropped messages without an offset."""
     frame: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def missing(self) -> int:
-        """How many offsets are missing; 0 for a reset, where nobody can know."""
+        """The number of missing offsets; 0 for a reset, whose number is unknown."""
         return 0 if self.reason == "reset" or not self.last else self.last - self.first + 1
 
     @property
     def position(self) -> Position:
-        """Where the stream continues."""
+        """The position behind which the stream continues."""
         return Position(self.epoch, self.last)
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Who is present: `id` is the token's subject, or the connection where there is none."""
+    """One present member; `id` is the token's subject, or the connection's id without one."""
 
     id: str
     connection: str
     subject: str | None = None
     data: Any = None
-    """What it says of itself, where it does."""
+    """The member's own data; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A member came, went or says something else of itself.
+    """A member joined, left or changed its data.
 
-    With change `presence_reset` some of that was lost: ask again.
+    With the change `presence_reset` some of these pushes were lost, so ask for the members again.
     """
 
     channel: str
@@ -156,9 +158,9 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Rows of a keyed channel as of `position`; what follows it comes as messages.
+    """Rows of a keyed channel as of `position`; later changes come as messages.
 
-    Where one `begins`, forget the rows that came so far.
+    Forget the former rows where one `begins`.
     """
 
     channel: str
@@ -166,11 +168,11 @@ class State:
     rows: tuple[Message, ...]
     """The newest message of each key."""
     more: bool
-    """Whether further rows as of the same position follow."""
+    """Whether more rows as of the same position follow."""
     begins: bool
-    """Whether the table begins anew with it."""
+    """Whether the table begins anew with these rows."""
     dropped: int = 0
-    """Rows that the hub let go of for want of room."""
+    """The number of rows that the hub removed for want of room."""
     frame: bytes = field(default=b"", repr=False, compare=False)
 
 
@@ -179,31 +181,31 @@ Item = Message | Gap | Presence | State
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """A stretch of one channel's history, in the order that was asked for."""
+    """A part of one channel's history, in the order that was asked for."""
 
     channel: str
     position: Position
-    """The newest offset given out."""
+    """The position of the newest publication."""
     oldest: int
-    """The first offset that history still holds."""
+    """The oldest offset in history."""
     messages: tuple[Message, ...]
     next: Position | None = None
-    """`since` of the page that goes on, with the rest as it was; None where nothing is left."""
+    """The `since` of the next page, with all other arguments unchanged; None on the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A publication that happened."""
+    """The position of a publication that happened."""
 
     channel: str
     position: Position
     duplicate: bool = False
-    """The idempotency key was seen before: this is the first answer again."""
+    """Whether the hub had seen the idempotency key: then this is the first answer again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionState:
-    """What the client is doing, for a status line or a log."""
+    """The state of the client's connection, for a status line or a log."""
 
     name: str
     """`connecting`, `connected`, `waiting` (before the next attempt) or `closed`."""
@@ -211,4 +213,4 @@ class ConnectionState:
     transport: str = ""
     retry_in_seconds: float | None = None
     data: Any = None
-    """With `connected`: what the application that the hub asks gives along with its yes."""
+    """With `connected`: the data that the application gave in its answer to the connect hook."""

@@ -1,6 +1,7 @@
-"""How a connection is opened: which transports are tried, in which order, and with which token.
+"""Open a connection: the transports to try, their order, and the token.
 
-A connection that is opened has proved itself (`Link.prove`). When to try again is not known here.
+An opened connection has proved itself (`Link.prove`). `hub_client.connection` decides when to try
+again.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from hub_client.websocket import WebSocketDialer
 
 
 class Choice:
-    """Which transport to try, in which order: remembers what worked."""
+    """The order of the transports; it remembers the one that worked."""
 
     def __init__(self, transports: Sequence[str]) -> None:
         self._transports = tuple(transports)
@@ -26,7 +27,7 @@ class Choice:
         self._failures = 0
 
     def order(self) -> tuple[str, ...]:
-        """All transports, the one that worked last first."""
+        """Return all transports, the one that worked last first."""
         if self._working is None:
             return self._transports
         others = (name for name in self._transports if name != self._working)
@@ -34,18 +35,18 @@ class Choice:
 
     @property
     def has_worked(self) -> bool:
-        """Whether there was ever a connection."""
+        """Whether any transport has worked."""
         return self._working is not None
 
     def better_than(self, transport: str) -> tuple[str, ...]:
-        """What is preferred to `transport`, the best first."""
+        """Return the transports that are preferred to `transport`, the best first."""
         return self._transports[: self._transports.index(transport)]
 
     def failed(self, *, blocked: bool) -> bool:
-        """Whether to try the next transport at once.
+        """Note a failure; return whether to try the next transport at once.
 
-        A hub that is away refuses every transport, so one failure that does not look like
-        a block is no reason to leave a good transport; the second in a row is.
+        A hub that is away refuses every transport, so one failure that does not look like a block
+        is no reason to leave a good transport; the second in a row is.
         """
         self._failures += 1
         return blocked or self._failures > 1
@@ -56,7 +57,7 @@ class Choice:
 
 
 class Opening:
-    """Opens one client's connections."""
+    """Open one client's connections."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Opening:
         self.choice = Choice(tuple(dialers))
 
     async def close(self) -> None:
-        """Let go of what the transports share between connections."""
+        """Close the resources that the transports share between connections."""
         for dialer in self._dialers.values():
             await dialer.close()
 
@@ -86,7 +87,7 @@ class Opening:
     ) -> Link:
         """Try the transports in order; raise the last one's `CannotConnectError`.
 
-        An attempt `beside` a connection that works tries all of them, and says nothing about it.
+        An attempt `beside` a working connection tries all of them, and leaves the order unchanged.
         """
         problem = CannotConnectError("no transport is configured")
         # Not the transport's time, and asked for once, whatever transports it takes.
@@ -129,7 +130,7 @@ class Opening:
 
 
 def make_dialers(transports: tuple[str, ...]) -> dict[str, Dialer]:
-    """In the order given; raise `ValueError` for a name that is no transport."""
+    """Return the dialers in the order given; raise `ValueError` for a name that is no transport."""
     kinds: dict[str, type[WebSocketDialer | SseDialer | PollDialer]] = {
         WebSocketDialer.transport: WebSocketDialer,
         SseDialer.transport: SseDialer,

@@ -1,4 +1,5 @@
-"""What a client may be told; the defaults suit a backend on the same continent."""
+"""The options of a client and of its subscriptions; the defaults suit a back end in the same
+region."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +16,16 @@ class ClientOptions:
 
     timing: ReconnectTiming = field(default_factory=ReconnectTiming)
     feed: FeedLimits = field(default_factory=FeedLimits)
-    """What may wait for each `async for`; see `hub_client.feed` for what a full one does."""
+    """The bounds of each subscription's queue; `hub_client.feed` describes a full one."""
     command_timeout_seconds: float = 10.0
-    """From asking to the reply, the wait for a connection included."""
+    """The time from a command to its reply, with the wait for a connection."""
     max_frame_bytes: int = 16 * 1024 * 1024
-    """Of one frame: 100 messages of history at the default payload limit are 6.4 MiB."""
+    """The size of one frame; 100 messages of history at the default payload limit are 6.4 MiB."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent with every handshake and request, for proxies that want some."""
+    """Headers of every handshake and request, such as those that a proxy demands."""
     on_state: Callable[[ConnectionState], None] | None = None
-    """Told of every change of the connection, for a status line or a log of your own. None:
-    an outage is logged once, as a warning of the logger `hub_client`."""
+    """It is called at every change of the connection, for a status line or a log. With None an
+    outage is logged once, as a warning of the logger `hub_client`."""
 
 
 class _Options(TypedDict, total=False):
@@ -34,7 +35,7 @@ class _Options(TypedDict, total=False):
 
 
 class ChannelOptions(_Options, total=False):
-    """Of a subscription to one channel."""
+    """The options of a subscription to one channel, as `HubClient.subscribe` describes them."""
 
     since: Position | str | None
     presence_data: object
@@ -43,6 +44,7 @@ class ChannelOptions(_Options, total=False):
 
 
 class PatternOptions(_Options, total=False):
-    """Of a subscription by a pattern."""
+    """The options of a subscription to a pattern, as `HubClient.subscribe_pattern` describes
+    them."""
 
     since: Positions | None

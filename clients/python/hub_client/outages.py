@@ -1,4 +1,4 @@
-"""What a client says about outages to whoever gave it no `on_state`: a log, once for each."""
+"""The log lines about outages of a client without `on_state`, one for each outage."""
 
 import logging
 
@@ -8,7 +8,7 @@ _LOG = logging.getLogger("hub_client")
 
 
 class OutageLog:
-    """Warns when a connection cannot be made, and says when there is one again.
+    """Warn when no connection can be made, and log when there is one again.
 
     An end that is followed by a new connection is no outage: nodes restart, and move clients.
     """

@@ -1,8 +1,8 @@
-"""One subscription by a pattern as this client sees it: a place in each channel that matches.
+"""A subscription to a pattern as this client sees it: one place in each matching channel.
 
-Positions belong to channels, so each has a `Channel` of its own, and gaps, resets and moving from
-one connection to the next are as in any channel. A resume names all of them; what it does not name
-the hub reads from the beginning. No I/O, no clock.
+Positions belong to channels, so each channel has a `Channel` of its own, and gaps, resets and moves
+between connections work as in any channel. A resume names all positions; the hub reads a channel
+without one from its beginning. No I/O, no clock.
 """
 
 import re
@@ -16,12 +16,12 @@ _OF_THE_HUB = "hub:"
 
 
 def key_of(pattern: str) -> str:
-    """Tells a pattern from the channels, whose names have no slash."""
+    """Return the pattern's key, which holds a slash and so differs from every channel's name."""
     return f"/{pattern}"
 
 
 class Pattern:
-    """All places of one subscription; survives every connection."""
+    """All places of one subscription; it survives every connection."""
 
     kind = "pattern"
 
@@ -56,28 +56,29 @@ class Pattern:
         self.since: Position | None = None
         self.start: Position | None = None
         self.position: Position | None = None
-        """A pattern has none of its own: they are those of its places."""
+        """A pattern has no position of its own; its places have."""
         self.begun = since is not None
-        """Whether it resumes: then it asks for what it has not of each channel."""
+        """Whether the pattern resumes: then it asks for the missing part of each channel."""
         self._expression = _expression(pattern)
         self.places: dict[str, Channel] = {}
         for name, position in (since or {}).items():
             self.places[name] = self._place(name, position)
 
     def matches(self, channel: str) -> bool:
-        """Whether the hub brings this channel for it; channels of the hub itself are named."""
+        """Return whether the hub brings this channel for the pattern; the hub's own channels need
+        their name."""
         if channel.startswith(_OF_THE_HUB) and not self.name.startswith(_OF_THE_HUB):
             return False
         return self._expression.fullmatch(channel) is not None
 
     def place(self, channel: str) -> Channel:
-        """Its place in a channel that matches."""
+        """Return the place in a matching channel; make it where there is none."""
         if (known := self.places.get(channel)) is None:
             known = self.places[channel] = self._place(channel, None)
         return known
 
     def request(self) -> dict[str, object]:
-        """The fields of a subscribe command that asks for what is still missing."""
+        """Return the fields of a subscribe command that asks for all that is still missing."""
         fields: dict[str, object] = {"pattern": self.name, "fill": self.fill or None}
         if self.filter is not None:
             fields["filter"] = self.filter
@@ -89,14 +90,14 @@ class Pattern:
         return fields
 
     def keys(self) -> Iterator[str]:
-        """By which a connection knows its places."""
+        """The keys by which a connection knows the places."""
         return (place.key for place in self.places.values())
 
     def all_places(self) -> Iterator[Channel]:
         yield from tuple(self.places.values())
 
     def release(self, *, everything: bool = False) -> tuple[Item, ...]:
-        """As of a channel, of all of them."""
+        """Release as `Channel.release` does, for all places."""
         held = (place.release(everything=everything) for place in self.places.values())
         return tuple(item for items in held for item in items)
 
@@ -110,7 +111,8 @@ class Pattern:
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
-    """`*` is one segment between `:` or `.`, `**` at the end all the rest."""
+    """Return the expression: `*` matches one segment between `:` or `.`, `**` at the end all the
+    rest."""
     escaped = re.escape(pattern)
     if escaped.endswith(r"\*\*"):
         escaped = escaped.removesuffix(r"\*\*") + ".+"

@@ -1,8 +1,8 @@
-"""The hub by long polling with POST /command, where nothing on the way lets a stream through.
+"""The hub by long polling with POST /command, where a proxy lets no stream through.
 
-Each answer says how far every channel is, and the next poll repeats it, so that the hub sees
-an answer that was lost. The client does not rely on it: after any failure it resumes with a
-new session from its own positions.
+Each answer names the position of every channel, and the next poll repeats it, so that the hub
+notices an answer that was lost. The client does not rely on that: after any failure it resumes with
+a new session from its own positions.
 """
 
 from collections import deque
@@ -30,7 +30,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 class PollDialer:
-    """Opens a session by a first `GET /poll` that does not wait."""
+    """Open a session by a first `GET /poll` that does not wait."""
 
     transport = "poll"
 
@@ -66,7 +66,7 @@ class PollDialer:
 
 
 class PollConnection:
-    """One session that is asked again and again."""
+    """One session that is polled again and again."""
 
     transport = "poll"
     starts_in_reply = False
@@ -83,7 +83,7 @@ class PollConnection:
         self._session.welcomed(connection, secret)
 
     async def receive(self) -> bytes:
-        """The next push; b"" for an answer without any, which is a sign of life."""
+        """Return the next push; b"" for an answer without one, which is a sign of life."""
         if not self._frames:
             answer = await self._poll()
             self._positions = answer.positions
@@ -120,9 +120,10 @@ class PollConnection:
         return await self._session.send(command_id, command)
 
     async def close(self) -> None:
-        """Nothing is held open; the hub forgets who does not poll."""
+        """Close nothing: the hub forgets a session that is not polled."""
 
 
 def _kind(name: str) -> str:
-    """A pattern stands among positions for as long as it has no channel."""
+    """Return the kind of a position's key: a pattern stands among positions while it has no
+    channel."""
     return "pattern" if "*" in name else "channel"

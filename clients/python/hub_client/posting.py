@@ -1,4 +1,4 @@
-"""How a publisher is set up, and what it says in a log: for both publishers."""
+"""The options of both publishers, and their log lines."""
 
 import logging
 import time
@@ -34,22 +34,22 @@ class PublisherOptions:
     retry: PublishRetry = field(default_factory=PublishRetry)
     batching: Batching = field(default_factory=Batching)
     breaker: BreakerPolicy | None = field(default_factory=BreakerPolicy)
-    """None: every call tries for as long as `retry` says, however long the hub is away."""
+    """With None every call tries for as long as `retry` says, however long the hub is away."""
     max_connections: int = 10
-    """Kept open, and used at the same time."""
+    """The number of connections that are kept open and used at the same time."""
     on_retry: OnRetry | None = None
-    """Told why an attempt failed and when the next one comes, for a log of your own. None: an
-    outage is logged once, as a warning of the logger `hub_client`."""
+    """It is called with the reason of a failed attempt and the time of the next, for a log of your
+    own. With None an outage is logged once, as a warning of the logger `hub_client`."""
 
     def rules(self, url: str) -> Rules:
-        """For all campaigns of one publisher, with a breaker of its own."""
+        """Return the rules of all campaigns of one publisher, with a breaker of its own."""
         breaker = None if self.breaker is None else Breaker(self.breaker)
         hub = public_url(url).removesuffix(_PATH)
         return Rules(self.retry, self.batching, breaker, hub)
 
     @property
     def patience_seconds(self) -> float:
-        """How long one call may take at most, without progress."""
+        """The longest time of one call without progress."""
         return self.retry.for_seconds + 2 * self.retry.request_timeout_seconds
 
     def blocking_post(self, url: str, headers: dict[str, str], route: Route) -> "PostsBlocking":
@@ -90,14 +90,15 @@ PostsAsync = AsyncPost | ProxiedAsyncPost
 
 
 class Attempts:
-    """What both publishers do around an attempt: tell its campaign, and the log."""
+    """The steps around an attempt that both publishers share: they tell its campaign, and the
+    log."""
 
     def __init__(self, options: PublisherOptions) -> None:
         self._on_retry = options.on_retry
         self._away = False
 
     def answered(self, campaign: Campaign, sent: Send, answer: Answer) -> None:
-        """The hub, or something on the way, answered."""
+        """Take an answer of the hub, or of something on the way."""
         asked = 0.0
         if answer.retry_after:
             asked = asked_seconds(answer.retry_after, unix_now=time.time())
@@ -106,7 +107,7 @@ class Attempts:
             self._is_back(campaign.hub)
 
     def failed(self, campaign: Campaign, sent: Send, error: PostFailedError) -> None:
-        """No answer came."""
+        """Take the failure of an attempt without an answer."""
         if error.untrusted:
             campaign.untrusted(sent, str(error))
             return
@@ -114,7 +115,7 @@ class Attempts:
         campaign.failed(sent, str(error), reached=error.reached, ours=error.ours, now=now)
 
     def retrying(self, notice: Retrying) -> None:
-        """Another attempt will be made."""
+        """Tell of another attempt."""
         if self._on_retry is not None:
             self._on_retry(notice)
         elif not self._away:
@@ -129,12 +130,12 @@ class Attempts:
 
 
 def publish_url(base_url: str) -> str:
-    """Raise `ValueError` when `base_url` is not one of a hub."""
+    """Return the endpoint's URL; raise `ValueError` when `base_url` is no URL of a hub."""
     return check_base_url(base_url) + _PATH
 
 
 def publish_headers(key: str | None) -> dict[str, str]:
-    """Of every request; raise `ValueError` for a key that no header may hold."""
+    """Return the headers of every request; raise `ValueError` for a key that no header may hold."""
     headers = {"Content-Type": "application/json"}
     if key is not None:
         headers["Authorization"] = f"Bearer {check_secret(key, 'key')}"

@@ -1,4 +1,4 @@
-"""POST past a proxy, by httpx2, which speaks HTTP and SOCKS with proxies of every kind."""
+"""POST by way of a proxy, with httpx2, which speaks to HTTP and SOCKS proxies."""
 
 import asyncio
 import ssl
@@ -25,7 +25,7 @@ _NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
 
 
 class ProxiedBlockingPost:
-    """As `BlockingPost`."""
+    """The same as `BlockingPost`, by way of a proxy."""
 
     def __init__(self, url: str, headers: Mapping[str, str], way: "Way") -> None:
         self._url = url
@@ -51,7 +51,7 @@ class ProxiedBlockingPost:
 
 
 class ProxiedAsyncPost:
-    """As `AsyncPost`."""
+    """The same as `AsyncPost`, by way of a proxy."""
 
     def __init__(self, url: str, headers: Mapping[str, str], way: "Way") -> None:
         self._url = url
@@ -62,7 +62,7 @@ class ProxiedAsyncPost:
         return self._http.is_closed
 
     def begin(self, _: bytes, *, seconds: float, on_answer: OnAnswer) -> bool:  # noqa: ARG002 - as `AsyncPost`
-        """Nothing past a proxy is sent without a wait."""
+        """Return False: a request by way of a proxy always waits."""
         return False
 
     async def post(self, body: bytes, *, seconds: float) -> Answer:
@@ -86,7 +86,7 @@ class ProxiedAsyncPost:
 
 
 class Way:
-    """How httpx2 gets to the hub."""
+    """The settings by which httpx2 reaches the hub."""
 
     def __init__(
         self, route: Route, *, max_connections: int, seconds: float, connect_seconds: float

@@ -1,4 +1,4 @@
-"""`Publisher`: publish over HTTP from asyncio, with retries that never publish twice."""
+"""`Publisher` publishes over HTTP from asyncio, with retries that never publish twice."""
 
 import asyncio
 import functools
@@ -19,23 +19,26 @@ from hub_client.window import Window
 
 
 class Publisher:
-    """Publishes by `POST /api/publish`; used with `async with`, shared by all tasks of a loop.
+    """Publish by `POST /api/publish`; used with `async with`, shared by all tasks of a loop.
 
     Every publication carries an idempotency key, so a retry after a time-out is harmless.
-    What several tasks publish at once travels together. Threads and code without a loop take
-    `SyncPublisher`.
+    Publications that several tasks make at the same time travel together. Threads and code without
+    a loop use `SyncPublisher`.
     """
 
     def __init__(
         self, url: str, *, key: str | None = None, options: PublisherOptions | None = None
     ) -> None:
-        """Keep connections to the hub at `url`; raise `ValueError` when it is not one, or the
-        environment says something about the way there that cannot be followed.
+        """Keep connections to the hub at `url`.
 
         Args:
-            url: of the hub, `http` or `https`, with its base path if it has one.
-            key: a publisher key, or a token whose grants cover the channels.
-            options: retries, batching, the circuit breaker and the number of connections.
+            url: The hub's URL, `http` or `https`, with its base path if it has one.
+            key: A publisher key, or a token whose grants cover the channels.
+            options: Retries, batching, the circuit breaker and the number of connections.
+
+        Raises:
+            ValueError: `url` is no URL of a hub, or the environment names a proxy or certificates
+                that cannot be used.
         """
         self._options = options or PublisherOptions()
         self._rules = self._options.rules(url)
@@ -55,10 +58,10 @@ class Publisher:
         self._collector = Collector(self._options.batching)
         self._sending: set[Delivery] = set()
         self._ended = asyncio.Event()
-        """One of `_sending` is not under way any more."""
+        """The event is set when one of `_sending` has ended."""
         self._due: asyncio.Handle | None = None
         self._calls = 0
-        """How many `publish` have no outcome yet."""
+        """The number of `publish` calls without an outcome."""
         self._closed = False
         self._abandoned = False
 
@@ -71,14 +74,17 @@ class Publisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let publications of other tasks end by themselves, unless an error hurries us."""
+        """Let publications of other tasks end by themselves, unless an error ends the block."""
         if kind is not None:
             self._abandon()
         await self.close()
 
     async def close(self) -> None:
-        """Refuse new publications, wait for those under way (as long as their retries take),
-        and disconnect. A cancelled one gives them up. Harmless when called twice."""
+        """Refuse new publications, wait for those under way (as long as their retries take), and
+        disconnect.
+
+        A cancelled `close` gives them up. It is harmless when called twice.
+        """
         self._closed = True
         try:
             while self._sending or self._calls:
@@ -166,7 +172,8 @@ class Publisher:
             raise NotPublishedError("closed", "the publisher is closed")
 
     async def _turn(self) -> None:
-        """Wait for a place among those that wait for the hub: memory has a bound."""
+        """Wait for a place among the publications that wait for the hub, so that memory is
+        bounded."""
         self._wake()
         try:
             await self._window.enter()
@@ -188,7 +195,7 @@ class Publisher:
             self._collector.withdraw(ticket)
 
     def _wake(self) -> None:
-        """Send soon, if there is something to send and a connection to spare."""
+        """Send soon, where a publication waits and a connection is free."""
         if not len(self._collector) or len(self._sending) >= self._options.max_connections:
             return
         if self._collector.full or self._window.is_full:

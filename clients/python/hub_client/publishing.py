@@ -1,7 +1,6 @@
-"""What becomes of a batch over several attempts. Decisions only: no I/O, no clock.
+"""The outcome of a batch over several attempts. Decisions only: no I/O, no clock.
 
-For each publication it keeps the one thing that matters at the end: whether it happened,
-surely did not happen, or may have happened.
+A batch knows of each publication whether it happened, surely did not happen, or may have happened.
 """
 
 import os
@@ -35,11 +34,11 @@ _OK = range(200, 300)
 # Guess at what the JSON around an item's data and channel takes, in bytes.
 _ITEM_OVERHEAD_BYTES = 120
 MAX_CHANNELS = 100
-"""Of one payload in one request, as the hub takes them."""
+"""The most channels of one payload in one request, as the hub allows."""
 
 
 class PublishOptions(TypedDict, total=False):
-    """What a publication may say beside its channel and its data: as the fields of `Outgoing`."""
+    """The options of a publication beside its channel and data, as the fields of `Outgoing`."""
 
     key: str | None
     idempotency_key: str | None
@@ -51,31 +50,31 @@ class PublishOptions(TypedDict, total=False):
 
 
 def new_idempotency_key() -> str:
-    """One that nobody else has."""
+    """Return a random key of 128 bits, in hexadecimal digits."""
     return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One publication to be made; raise `ValueError` when `data` is no JSON."""
+    """One publication to make; raise `ValueError` when `data` is no JSON."""
 
     channel: str
     data: bytes
-    """JSON, sent byte for byte."""
+    """The JSON, sent byte for byte."""
     key: str | None = None
     """Newer publications with the same key may replace this one for slow readers."""
     idempotency_key: str = field(default_factory=new_idempotency_key)
-    """The same for every attempt, so that a retry never publishes twice."""
+    """The key is the same for every attempt, so that a retry never publishes twice."""
     tags: Tags | None = None
-    """What filters look at, at most 16."""
+    """Tags for filters, at most 16."""
     remove: bool = False
-    """It takes the row of its key away."""
+    """Whether the publication removes the row of its key."""
     end: bool = False
-    """It is the last one of its channel."""
+    """Whether the publication is the last one of its channel."""
     ttl_seconds: float | None = None
-    """History holds it no longer than this; None: as long as its channel's does."""
+    """History holds the publication for this time; None stands for the channel's own time."""
     history: bool = True
-    """Whether history holds it at all."""
+    """Whether history holds the publication at all."""
 
     def __post_init__(self) -> None:
         # Bytes that are more or less than one document would become items of their own.
@@ -95,9 +94,9 @@ class Outgoing:
         ttl_seconds: float | None = None,
         history: bool = True,
     ) -> "Outgoing":
-        """With `data` anything JSON can hold; raise `TypeError` for what it cannot.
+        """Make one from any JSON value; raise `TypeError` for a value that JSON cannot hold.
 
-        As msgspec has it: dates become ISO 8601 strings, bytes base64, `Decimal` and `UUID`
+        The encoding is msgspec's: dates become ISO 8601 strings, bytes base64, `Decimal` and `UUID`
         strings, dataclasses objects, and NaN null; a `msgspec.Raw` is sent byte for byte.
         """
         again = idempotency_key or new_idempotency_key()
@@ -107,10 +106,10 @@ class Outgoing:
     def to_each(
         cls, channels: ManyChannels, data: object, **options: Unpack[PublishOptions]
     ) -> "tuple[Outgoing, ...]":
-        """One for each of several channels, with one payload and one idempotency key.
+        """Make one for each of several channels, with one payload and one idempotency key.
 
-        They travel as one where they are published together. Raises `ValueError` for a channel
-        that is named twice, and otherwise as `of` does.
+        They travel as one where they are published together. Raises `ValueError` for a channel that
+        is named twice, and otherwise as `of` does.
         """
         if twice := next((name for name in channels if channels.count(name) > 1), None):
             raise ValueError(f"channel {twice!r} is named twice")
@@ -120,7 +119,7 @@ class Outgoing:
         return tuple(replace(first, channel=channel) for channel in channels)
 
     def goes_with(self, other: "Outgoing") -> bool:
-        """Whether the two differ in their channels alone."""
+        """Return whether the two differ in their channels alone."""
         return (
             self.idempotency_key == other.idempotency_key
             and self.channel != other.channel
@@ -128,7 +127,7 @@ class Outgoing:
         )
 
     def fields(self) -> dict[str, object]:
-        """What it says, under the names of the wire, but for the idempotency key."""
+        """Return the fields under their names on the wire, without the idempotency key."""
         fields: dict[str, object] = {"channel": self.channel, "data": msgspec.Raw(self.data)}
         if self.key is not None:
             fields["key"] = self.key
@@ -145,19 +144,19 @@ class Outgoing:
         return fields
 
     def _said(self) -> tuple[object, ...]:
-        """All but the channel and the idempotency key."""
+        """All fields but the channel and the idempotency key."""
         return (
             self.data, self.key, self.tags, self.remove, self.end, self.ttl_seconds, self.history,
         )  # fmt: skip
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes in a request."""
+        """About the number of bytes in a request."""
         return len(self.data) + len(self.channel) + _ITEM_OVERHEAD_BYTES
 
 
 class Batch:
-    """Publications that travel together, and what is known of each."""
+    """Publications that travel together, and the outcome of each."""
 
     def __init__(self, items: tuple[Outgoing, ...], *, max_items: int, max_bytes: int) -> None:
         self._items = items
@@ -166,20 +165,20 @@ class Batch:
         self._pending = dict.fromkeys(range(len(items)))
         self._outcomes: dict[int, Outcome] = {}
         self._may_have_happened: dict[int, float] = {}
-        """The moment of the first attempt that may have reached the broker."""
+        """The time of the first attempt that may have reached the broker."""
 
     @property
     def pending(self) -> int:
-        """How many publications still have no outcome."""
+        """The number of publications without an outcome."""
         return len(self._pending)
 
     @property
     def may_have_happened_already(self) -> bool:
-        """Whether an attempt was made that may have reached the broker."""
+        """Return whether an attempt may have reached the broker."""
         return bool(self._may_have_happened)
 
     def next_request(self) -> tuple[int, ...]:
-        """The first of what is pending, as much as one request may hold, at least one.
+        """Return the first pending publications that fit into one request, at least one.
 
         One payload for several channels is a request of its own.
         """
@@ -204,7 +203,7 @@ class Batch:
         return tuple(chosen)
 
     def body(self, indices: tuple[int, ...]) -> bytes:
-        """The request for these publications: always one that is answered with an array."""
+        """Return the request's body; the hub answers it with an array."""
         items = [self._items[index] for index in indices]
         if len(items) > 1 and items[1].goes_with(items[0]):
             fields = _repeatable(items[0])
@@ -213,7 +212,8 @@ class Batch:
         return encode([_repeatable(item) for item in items])
 
     def answered(self, indices: tuple[int, ...], status: int, body: bytes, *, at: float) -> str:
-        """A response came to what was sent at `at`; why some of it is to be tried again."""
+        """Take the response to the attempt at `at`; return why a part of it is to be tried
+        again."""
         answers = split_array(body)
         if answers is not None and len(answers) == len(indices):
             reasons = [
@@ -229,23 +229,24 @@ class Batch:
         return reasons[0]
 
     def may_have_happened(self, indices: tuple[int, ...], *, at: float) -> None:
-        """The hub may have read this request, sent at `at`, and did not say."""
+        """Note that the hub may have read the request sent at `at`, without an answer."""
         for index in indices:
             self._may_have_happened.setdefault(index, at)
 
     def give_up(self, why: str, *, code: str = "not_published", retryable: bool = True) -> None:
-        """What is pending has failed for good; `retryable` says whether it may succeed later."""
+        """Fail all that is pending; `retryable` tells whether a later call may succeed."""
         for index in list(self._pending):
             self._settle(index, self._given_up(index, why, code, retryable=retryable))
 
     def give_up_sent_before(self, moment: float, why: str) -> None:
-        """What may have happened by an attempt before `moment` is not tried again."""
+        """Fail publications that may have happened by an attempt before `moment`: they are not
+        repeated."""
         for index, sent_at in self._may_have_happened.items():
             if sent_at < moment and index in self._pending:
                 self._settle(index, self._unknown(index, "outcome_unknown", why))
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """One per publication, in their order; none may be pending."""
+        """Return one outcome per publication, in their order; none may be pending."""
         return tuple(self._outcomes[index] for index in range(len(self._items)))
 
     def _settle(self, index: int, outcome: Outcome) -> None:
@@ -264,7 +265,7 @@ class Batch:
         return ""
 
     def _problem(self, index: int, status: int, problem: Problem, at: float) -> str:
-        """Why the publication is to be tried again; empty when it has its outcome."""
+        """Return why the publication is to be tried again; empty when it has its outcome."""
         text = f"HTTP {status}: {problem.detail}" if problem.detail else f"HTTP {status}"
         transient = problem.retryable or status in _TRANSIENT_STATUS or status >= 500
         # An answer of success that is not the hub's says nothing about the publication.

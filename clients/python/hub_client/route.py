@@ -1,11 +1,10 @@
-"""How the environment says that a hub is reached: past a proxy or not, and with whose certificates.
+"""The way to a hub as the environment describes it: a proxy or none, and trusted certificates.
 
 `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`, `SSL_CERT_DIR` and
-`SSLKEYLOGFILE` are read once, when a client is made, for the one address that it is made for. What
-does not concern that address is not looked at: a SOCKS proxy is no error where `NO_PROXY` names
-the hub, nor is a missing certificate for `http`. The libraries below are given the outcome and
-read no environment themselves; they would do so each in its own way, and raise errors of their
-own.
+`SSLKEYLOGFILE` are read once, when a client is made, for its one address. Variables that do not
+concern that address are ignored: a SOCKS proxy is no error where `NO_PROXY` names the hub, nor is a
+missing certificate for `http`. The libraries get the outcome and read no environment themselves,
+because each would do so in its own way, with errors of its own.
 """
 
 import importlib
@@ -40,10 +39,10 @@ def _errors_of_socks() -> tuple[type[Exception], ...]:
 
 
 SOCKS_ERRORS = _errors_of_socks()
-"""What a SOCKS proxy that breaks off makes httpx2 raise, which is none of its own errors. It comes
-before anything was sent to the hub."""
+"""The errors of httpx2 for a SOCKS proxy that breaks off, which are none of its own classes.
+Nothing was sent to the hub before them."""
 HTTP_ERRORS: tuple[type[Exception], ...] = (httpx2.HTTPError, *SOCKS_ERRORS)
-"""Whatever a request may end with."""
+"""All errors that a request may end with."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,21 @@ class Route:
     """The way to one hub."""
 
     proxy: str | None = None
-    """The proxy's URL, with its user's name and password; None goes there directly."""
+    """The proxy's URL, with its user's name and password; None for no proxy."""
     tls: ssl.SSLContext | None = None
-    """For a hub or a proxy that is `https`; None where neither is."""
+    """The context for a hub or a proxy that is `https`; None where neither is."""
 
     @property
     def verify(self) -> ssl.SSLContext:
-        """For httpx2, where nothing leads elsewhere: one that trusts nobody costs nothing."""
+        """The context for httpx2 where no redirection is followed; without TLS it costs nothing to
+        make."""
         return self.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     @cached_property
     def verify_redirected(self) -> ssl.SSLContext:
-        """The same where an `http` address may lead to an `https` one.
+        """The context for httpx2 where an `http` address may redirect to an `https` one.
 
-        Reads the system's certificates, which takes 34 ms (measured).
+        It reads the system's certificates, which takes 34 ms (measured).
         """
         try:
             return self.tls or _tls_context()
@@ -80,10 +80,10 @@ class Route:
 
 
 def find_route(url: str) -> Route:
-    """The way to the hub at `url`, which is `http` or `https`.
+    """Return the way to the hub at `url`, which is `http` or `https`.
 
     Raises:
-        ValueError: the environment names a proxy for it that cannot be used, or certificates
+        ValueError: The environment names a proxy for it that cannot be used, or certificates
             that cannot be read; the message names the variable.
     """
     hub = urlsplit(url)
@@ -96,7 +96,7 @@ def find_route(url: str) -> Route:
 
 
 def _proxy_for(hub: SplitResult) -> str | None:
-    """The URL of the proxy on the way to `hub`."""
+    """Return the URL of the proxy on the way to `hub`."""
     # Of the environment or, where that names none, of the system's settings (macOS, Windows).
     known = urllib.request.getproxies()
     name = next((name for name in (hub.scheme, "all") if known.get(name)), None)
@@ -130,10 +130,10 @@ def _speaks_socks() -> bool:
 
 
 def _goes_past(hub: SplitResult, no_proxy: str) -> bool:
-    """Whether `no_proxy` names the hub; entries that mean nothing are passed over.
+    """Return whether `no_proxy` names the hub; entries without a meaning are ignored.
 
-    Entries are names (which stand for what is below them, too), addresses, networks, and each of
-    these with a port, divided by commas or spaces; `*` is everything. As in curl.
+    Entries are names (which include their subdomains), addresses, networks, and each of these with
+    a port, divided by commas or spaces; `*` is everything. The rules are those of curl.
     """
     entries = (entry for entry in re.split(r"[,\s]+", no_proxy.lower()) if entry)
     if any(_names(hub, entry) for entry in entries):
@@ -160,7 +160,8 @@ def _names(hub: SplitResult, entry: str) -> bool:
 
 
 def _host_and_port(entry: str) -> tuple[str, str]:
-    """An entry without brackets, and its port; of an IPv6 address only in brackets."""
+    """Return an entry without brackets, and its port; an IPv6 address has a port only in
+    brackets."""
     if entry.startswith("["):
         host, _, rest = entry[1:].partition("]")
         # `[fd00::]/8` is a network, `[::1]:8000` an address with a port.
@@ -191,7 +192,8 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _tls_context() -> ssl.SSLContext:
-    """One that trusts what the environment says, else what the system does."""
+    """Return a context that trusts the certificates of the environment, else those of the
+    system."""
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if file or folder:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

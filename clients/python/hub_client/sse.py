@@ -17,7 +17,7 @@ from hub_client.transport import (
 
 
 class SseDialer:
-    """Opens `GET /sse`."""
+    """Open `GET /sse`."""
 
     transport = "sse"
 
@@ -88,10 +88,10 @@ class SseConnection:
 
 
 class EventParser:
-    """The `data:` of each event; b"" for comments and blocks without data. No I/O.
+    """Yield the `data:` of each event; b"" for comments and blocks without data. No I/O.
 
-    The JSON says what its `event:` says, and the client counts positions itself, so the
-    other fields are not read. The hub ends lines with LF only; a CR before it is dropped.
+    The JSON holds the same name as `event:`, and the client counts positions itself, so the other
+    fields are not read. The hub ends lines with LF only; a CR before it is dropped.
     """
 
     def __init__(self, *, max_event_bytes: int) -> None:
@@ -101,7 +101,8 @@ class EventParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The frames that `chunk` completes; raise `DisconnectedError` when one is too big."""
+        """Return the frames that `chunk` completes; raise `DisconnectedError` when one is too
+        big."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if self._size + len(self._rest) > self._max_event_bytes:
             limit = f"{self._max_event_bytes:,}"

@@ -1,7 +1,8 @@
-"""`SyncHubClient`: subscribe without asyncio, in scripts and threads.
+"""`SyncHubClient` subscribes without asyncio, in scripts and threads.
 
 A `HubClient` runs in a thread of its own, and each call here waits for it. Nothing is read ahead
-beyond the client's own bounded queue: who is slower than the channel learns what was dropped.
+beyond the client's own bounded queue, so a slow reader is told in a gap which messages were
+dropped.
 """
 
 import asyncio
@@ -37,9 +38,9 @@ ResultT = TypeVar("ResultT")
 
 
 class SyncHubClient:
-    """Subscribes to a hub and commands it; used with `with`, shared by threads.
+    """Subscribe to a hub and command it; used with `with`, shared by threads.
 
-    It stays connected as `HubClient` does, and raises what that raises.
+    It stays connected as `HubClient` does, and raises the same errors.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class SyncHubClient:
         transports: tuple[str, ...] = ("websocket", "sse", "poll"),
         options: ClientOptions | None = None,
     ) -> None:
-        """As `HubClient`; `token` and `options.on_state` are called in the client's own thread."""
+        """Take the arguments of `HubClient`; the client's own thread calls `token` and
+        `options.on_state`."""
         self._client = HubClient(url, token=token, transports=transports, options=options)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Start connecting; does not wait for it. Raises as entering a `HubClient` does."""
+        """Start to connect, without waiting for it. Raises as entering a `HubClient` does."""
         if self._loop is not None:
             raise ClosedError("this client is open already: make another one")
         self._loop = asyncio.new_event_loop()
@@ -99,7 +101,7 @@ class SyncHubClient:
 
     @property
     def data(self) -> Any:
-        """As of `HubClient`."""
+        """The same as `HubClient.data`."""
         return self._client.data
 
     @overload
@@ -155,9 +157,9 @@ class SyncHubClient:
         joined: bool = False,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
-        """Begin a subscription now; as `HubClient.subscribe`.
+        """Begin a subscription now, as `HubClient.subscribe` does.
 
-        `on_gap` is called in the thread that iterates.
+        The thread that iterates calls `on_gap`.
         """
 
         async def begin() -> Subscription[Item]:
@@ -212,7 +214,7 @@ class SyncHubClient:
         presence: bool = False,
         on_gap: OnGap | None = None,
     ) -> "SyncSubscription[Any]":
-        """As `HubClient.subscribe_pattern`."""
+        """Subscribe to a pattern, as `HubClient.subscribe_pattern` does."""
 
         async def begin() -> Subscription[Item]:
             return self._client.subscribe_pattern(
@@ -250,7 +252,7 @@ class SyncHubClient:
         echo: bool = True,
         **options: Unpack[PublishOptions],
     ) -> Published | tuple[Published | HubClientError, ...]:
-        """As `HubClient.publish`; backends publish with `SyncPublisher`, which tries again."""
+        """Publish as `HubClient.publish` does; back ends use `SyncPublisher`, which retries."""
         if isinstance(channel, str):
             return self._run(self._client.publish(channel, data, echo=echo, **options))
         return self._run(self._client.publish(channel, data, echo=echo, **options))
@@ -264,7 +266,7 @@ class SyncHubClient:
         from_time: Moment | None = None,
         reverse: bool = False,
     ) -> HistoryPage:
-        """As `HubClient.history`."""
+        """Return a page of history, as `HubClient.history` does."""
         return self._run(
             self._client.history(
                 channel, since=since, limit=limit, from_time=from_time, reverse=reverse
@@ -272,25 +274,25 @@ class SyncHubClient:
         )
 
     def presence(self, channel: str) -> tuple[Member, ...]:
-        """The members that are present now."""
+        """Return the present members."""
         return self._run(self._client.presence(channel))
 
     def presence_count(self, channel: str) -> int:
-        """How many members are present now."""
+        """Return the number of present members."""
         return self._run(self._client.presence_count(channel))
 
     def presence_update(self, channel: str, data: object) -> None:
-        """Say something else of this member."""
+        """Replace this member's own data."""
         self._run(self._client.presence_update(channel, data))
 
     def ping(self) -> float:
-        """Seconds that a command takes to the hub and back."""
+        """Return the seconds that a command takes to the hub and back."""
         return self._run(self._client.ping())
 
     def _submit(
         self, call: "Coroutine[Any, Any, ResultT]"
     ) -> "concurrent.futures.Future[ResultT] | None":
-        """None where the client is closed."""
+        """Run `call` in the client's thread; return None where the client is closed."""
         if self._loop is None:
             call.close()
             return None

@@ -1,4 +1,4 @@
-"""`SyncPublisher`: publish over HTTP from threads: Django, Flask, Celery, scripts."""
+"""`SyncPublisher` publishes over HTTP from threads: Django, Flask, Celery, scripts."""
 
 import os
 import threading
@@ -24,24 +24,27 @@ from hub_client.route import find_route
 
 
 class SyncPublisher:
-    """Publishes by `POST /api/publish`, from any thread, also after a fork.
+    """Publish by `POST /api/publish`, from any thread, also after a fork.
 
-    Make one per process when it starts, or one at import time: it connects when first used,
-    and a forked worker gets connections of its own. Every publication carries an idempotency
-    key, so a retry after a time-out is harmless. A call blocks its thread for at most about
+    Make one per process when it starts, or one at import time: it connects when first used, and a
+    forked worker gets connections of its own. Every publication carries an idempotency key, so a
+    retry after a time-out is harmless. A call blocks its thread for at most about
     `retry.for_seconds` + `retry.request_timeout_seconds`.
     """
 
     def __init__(
         self, url: str, *, key: str | None = None, options: PublisherOptions | None = None
     ) -> None:
-        """Remember where to publish; raise `ValueError` when `url` is not one of a hub, or the
-        environment says something about the way there that cannot be followed.
+        """Remember the hub's address.
 
         Args:
-            url: of the hub, `http` or `https`, with its base path if it has one.
-            key: a publisher key, or a token whose grants cover the channels.
-            options: retries, batching, the circuit breaker and the number of connections.
+            url: The hub's URL, `http` or `https`, with its base path if it has one.
+            key: A publisher key, or a token whose grants cover the channels.
+            options: Retries, batching, the circuit breaker and the number of connections.
+
+        Raises:
+            ValueError: `url` is no URL of a hub, or the environment names a proxy or certificates
+                that cannot be used.
         """
         self._url = publish_url(url)
         self._route = find_route(url)
@@ -57,8 +60,8 @@ class SyncPublisher:
         self.close()
 
     def close(self) -> None:
-        """Refuse new publications and disconnect; what is under way in other threads ends
-        as `OutcomeUnknownError`. Harmless when called twice."""
+        """Refuse new publications and disconnect; those under way in other threads end as
+        `OutcomeUnknownError`. It is harmless when called twice."""
         self._closed = True
         self._here().close()
 
@@ -122,9 +125,12 @@ class SyncPublisher:
         return self._here()
 
     def _here(self) -> "_Process":
-        """What belongs to this process. Sockets and locks of the parent are left alone: two
-        processes on one connection would read each other's answers, and a lock that another
-        thread held in the moment of the fork is never released in the child."""
+        """Return the state of this process.
+
+        A forked child does not use its parent's sockets and locks: two processes on one connection
+        would read each other's answers, and a lock that another thread held at the fork is never
+        released in the child.
+        """
         if self._process.pid != os.getpid():
             self._process = self._new_process(inherited=self._process)
         return self._process
@@ -135,7 +141,7 @@ class SyncPublisher:
 
 
 class _Process:
-    """Connections, queue and breaker of one process."""
+    """The connections, the queue and the breaker of one process."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`SyncSubscription`: the messages of a subscription, taken by one thread."""
+"""`SyncSubscription` yields the messages of a subscription to one thread."""
 
 import concurrent.futures
 from collections import deque
@@ -17,8 +17,8 @@ Submit = Callable[[Coroutine[Any, Any, list[Item]]], "concurrent.futures.Future[
 class SyncSubscription(Generic[ItemT_co]):
     """Messages of one channel, in order: `for message in subscription`.
 
-    It ends with `close()`, at the end of `with`, or when nobody refers to it any more. One thread
-    iterates. What interrupts a wait, such as Ctrl-C, loses no message.
+    The iteration ends with `close()`, at the end of `with`, or when the object is garbage. One
+    thread iterates. An interrupted wait, such as by Ctrl-C, loses no message.
     """
 
     def __init__(
@@ -43,7 +43,8 @@ class SyncSubscription(Generic[ItemT_co]):
 
     @property
     def position(self) -> Position | None:
-        """After the last item taken from the iteration: what to save and pass as `since`.
+        """The position behind the last item taken from the iteration, to be saved and passed as
+        `since`.
 
         A pattern has `positions` instead.
         """
@@ -51,12 +52,12 @@ class SyncSubscription(Generic[ItemT_co]):
 
     @property
     def positions(self) -> Mapping[str, Position]:
-        """The same for each channel, also for one that has brought nothing yet."""
+        """The position of each channel, also of one that has brought no message yet."""
         return {**self._subscription.starts, **self._positions}
 
     @property
     def data(self) -> Any:
-        """As of `Subscription`."""
+        """The same as `Subscription.data`."""
         return self._subscription.data
 
     def __iter__(self) -> "Iterator[ItemT_co]":
@@ -69,11 +70,11 @@ class SyncSubscription(Generic[ItemT_co]):
         return item
 
     def receive(self, *, timeout_seconds: float | None = None) -> ItemT_co | None:
-        """The next item; None when the client was closed.
+        """Return the next item; None when the client was closed.
 
         Raises:
-            TimeoutError: none came in `timeout_seconds`.
-            HubClientError: what ended the subscription.
+            TimeoutError: No item came within `timeout_seconds`.
+            HubClientError: The error that ended the subscription.
         """
         while True:
             if not self._taken and not self._take(timeout_seconds):
@@ -89,7 +90,7 @@ class SyncSubscription(Generic[ItemT_co]):
                 return cast("ItemT_co", item)
 
     def _take(self, timeout_seconds: float | None) -> bool:
-        """Whether there is more."""
+        """Take waiting items; return whether there are more."""
         if self._asked is None:
             self._asked = self._submit(_some(self._subscription))
         if self._asked is None:
@@ -104,7 +105,7 @@ class SyncSubscription(Generic[ItemT_co]):
         return bool(self._taken)
 
     def close(self) -> None:
-        """Unsubscribe; what waits is dropped. Harmless when called twice."""
+        """Unsubscribe and drop the waiting items. It is harmless when called twice."""
         self._subscription.close()
         if self._asked is not None:
             self._asked.cancel()
@@ -120,7 +121,7 @@ class SyncSubscription(Generic[ItemT_co]):
 
 
 async def _some(subscription: Subscription[Item]) -> list[Item]:
-    """What there is, at least one; nothing at the end."""
+    """Return the waiting items, at least one; none at the end."""
     first = await anext(subscription, None)
     items: list[Item] = [] if first is None else [first]
     while items and len(items) < _MAX_TAKEN and subscription.statistics().waiting:

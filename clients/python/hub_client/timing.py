@@ -1,8 +1,8 @@
-"""When to come back: the only place that knows reconnect timing. No clock, no I/O.
+"""The timing of reconnects. No clock, no I/O.
 
-Full jitter (a uniform draw between zero and a growing limit) because thousands of clients
-lose a node in the same moment: anything less than full keeps them in step. The goodbye
-window replaces the draw: the hub knows better than we how many are leaving with us.
+Pauses have full jitter (a uniform draw between zero and a growing limit), because thousands of
+clients lose a node in the same moment and less jitter would keep them in step. The window of a
+goodbye replaces the draw, because the hub knows how many clients leave at the same time.
 """
 
 import email.utils
@@ -21,27 +21,27 @@ SETTLED_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ReconnectTiming:
-    """All in seconds. Defaults are guesses: a restart of a local hub takes about one second,
-    and half a minute is as long as a person looks at a stale page."""
+    """All times are in seconds. Defaults are guesses: a restart of a local hub takes about one
+    second, and a person looks at a stale page for half a minute."""
 
     base_seconds: float = 0.5
     cap_seconds: float = 30.0
     open_timeout_seconds: float = 10.0
-    """From the first packet to the answer to a first ping, for each transport tried."""
+    """The time from the first packet to the answer to a first ping, for each transport."""
     missed_heartbeats: float = 1.5
-    """Silence of so many heartbeat intervals ends a connection (the wire contract)."""
+    """A silence of so many heartbeat intervals ends a connection (the wire contract)."""
     better_seconds: float = 10.0
-    """A connection over a lesser transport lives at least so long before the better ones are
-    tried again beside it; each time in vain it takes longer, up to 31 times as long."""
+    """A connection over a lesser transport lives at least so long before the better ones are tried
+    again beside it; after each failure it takes longer, up to 31 times as long."""
 
 
 def better_timing(timing: ReconnectTiming) -> ReconnectTiming:
-    """When a better transport is tried again, on top of `better_seconds`."""
+    """Return the timing of tries for a better transport, on top of `better_seconds`."""
     return ReconnectTiming(timing.better_seconds, timing.better_seconds * _BETTER_CAP)
 
 
 class Backoff:
-    """Decides the pause before the next attempt to connect."""
+    """Draw the pause before the next attempt to connect."""
 
     def __init__(
         self, timing: ReconnectTiming, *, draw: Callable[[float, float], float] = random.uniform
@@ -51,28 +51,29 @@ class Backoff:
         self._failures = 0
 
     def anew(self) -> "Backoff":
-        """One that has seen no failure yet."""
+        """Return a back-off that has seen no failure."""
         return Backoff(self._timing, draw=self._draw)
 
     def lived(self, seconds: float) -> None:
-        """A connection that was welcomed ended after `seconds`."""
+        """Note that a welcomed connection ended after `seconds`."""
         if seconds >= SETTLED_SECONDS:
             self._failures = 0
 
     def next_pause(self) -> float:
-        """Seconds to wait after a failure; each failure in a row doubles the limit."""
+        """Return the seconds to wait after a failure; each failure in a row doubles the limit."""
         # The exponent is capped so that a week of failures does not overflow a float.
         limit = self._timing.base_seconds * 2 ** min(self._failures, 32)
         self._failures += 1
         return self._draw(0.0, min(self._timing.cap_seconds, limit))
 
     def within(self, window_ms: int) -> float:
-        """Seconds until we leave, drawn from a goodbye's window. Not a failure."""
+        """Return the seconds until this client leaves, drawn from a goodbye's window. It is no
+        failure."""
         return self._draw(0.0, min(max(0, window_ms), _MAX_WINDOW_MS) / 1000)
 
 
 def asked_seconds(retry_after: str, *, unix_now: float) -> float:
-    """Seconds that a Retry-After asks for (RFC 9110 section 10.2.3: a number or a date)."""
+    """Return the seconds of a Retry-After (RFC 9110 section 10.2.3: a number or a date)."""
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after[:9])
     try:

@@ -1,4 +1,4 @@
-"""Where the token comes from: a constant, or a callable that is asked again when one ended."""
+"""The source of the token: a constant, or a callable that is called again when the token ends."""
 
 import asyncio
 import inspect
@@ -15,9 +15,9 @@ class TokenCancelledError(Exception):
 
 
 def check_secret(secret: str, what: str) -> str:
-    """A key or token as a header takes it, without the line end that mounted secrets have.
+    """Return a key or token as a header takes it, without the line end of mounted secrets.
 
-    Raises `ValueError`, which does not show it, when it holds what no header may hold.
+    Raises `ValueError`, without the secret in its text, where a header cannot hold it.
     """
     plain = secret.rstrip("\r\n")
     if not (plain.isascii() and plain.isprintable()) or " " in plain:
@@ -29,7 +29,7 @@ def check_secret(secret: str, what: str) -> str:
 
 
 class TokenSource:
-    """Asks at most once between two welcomes, so that a bad token cannot make a loop."""
+    """Ask for a token at most once between two welcomes, so that a bad token cannot make a loop."""
 
     def __init__(self, token: Token) -> None:
         self._ask = token if callable(token) else None
@@ -42,14 +42,14 @@ class TokenSource:
         return self._ask is not None
 
     async def current(self) -> str | None:
-        """The token to present; asked for when there is none yet or it was discarded.
+        """Return the token to present; ask for it where there is none, or where it was discarded.
 
-        Several that come while it is being asked for wait for the same answer.
+        Several callers that come meanwhile wait for the same answer.
 
         Raises:
-            TimeoutError: a callable gave none within 60 seconds.
-            TokenCancelledError: it was cancelled from inside.
-            Exception: whatever the callable raises; `LoggedOutError` says that there is none any
+            TimeoutError: The callable returned none within 60 seconds.
+            TokenCancelledError: The application cancelled the callable from inside.
+            Exception: An error of the callable; `LoggedOutError` says that there is no token any
                 more.
         """
         async with self._asking:
@@ -58,11 +58,11 @@ class TokenSource:
             return self._token
 
     def welcomed(self) -> None:
-        """The hub took the token: the next refusal is about its end."""
+        """Note that the hub took the token: a later refusal concerns its end."""
         self._asked_again = False
 
     def discard(self) -> bool:
-        """The hub refused the token; say whether another one is worth trying."""
+        """Note that the hub refused the token; return whether another one is worth a try."""
         if self._ask is None or self._asked_again:
             return False
         self._token = None
@@ -70,7 +70,7 @@ class TokenSource:
         return True
 
     async def renewed(self) -> str | None:
-        """A new token before the present one ends; None where it is a constant.
+        """Return a new token before the present one ends; None where the token is a constant.
 
         Raises as `current`.
         """
@@ -81,10 +81,10 @@ class TokenSource:
 
 
 async def _answer(ask: Callable[[], str | Awaitable[str]]) -> str | None:
-    """What `ask` gives.
+    """Return the callable's token.
 
-    It runs in a task of its own. So a cancellation that the application raises inside of it ends
-    that task alone, and is not taken for one of this client.
+    The callable runs in a task of its own. A cancellation that the application raises inside of it
+    ends that task alone, and is not taken for a cancellation of this client.
     """
 
     async def asked() -> str:
@@ -105,6 +105,7 @@ async def _answer(ask: Callable[[], str | Awaitable[str]]) -> str | None:
 
 
 def _retrieved(task: asyncio.Task[str]) -> None:
-    """asyncio complains about an error that nobody looked at, also of a task that was given up."""
+    """Look at the error of a task that was given up, because asyncio reports an error that nobody
+    looked at."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""The border between the client and the ways to reach a hub."""
+"""The border between the client and its transports."""
 
 import re
 import time
@@ -27,7 +27,7 @@ _TRANSIENT_STATUS = frozenset({408, 425, 429})
 
 
 class DisconnectedError(Exception):
-    """The connection ended; internal to the package."""
+    """The connection ended; the error stays within the package."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}".strip())
@@ -36,11 +36,11 @@ class DisconnectedError(Exception):
 
 
 class CannotConnectError(Exception):
-    """No connection came to be; internal to the package.
+    """No connection could be made; the error stays within the package.
 
-    `blocked` says that something on the way refuses this transport, so the next one is
-    worth trying at once. `rejected` is set where coming back unchanged is pointless.
-    `asked_seconds` is the pause that an answer asked for (Retry-After).
+    `blocked` tells that something on the way refuses this transport, so the next one is worth a try
+    at once. `rejected` is set where coming back unchanged is pointless. `asked_seconds` is the
+    pause that an answer asked for (Retry-After).
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class CannotConnectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect and as who."""
+    """The address to connect to, and the credentials."""
 
     base_url: str
     token: str | None
     max_frame_bytes: int
     subscribe: tuple[Mapping[str, object], ...] = ()
-    """Fields of the subscribe commands; a transport may put some in its URL."""
+    """Fields of the subscribe commands; a transport may put some into its URL."""
     headers: Mapping[str, str] = field(default_factory=dict)
     route: Route = field(default_factory=Route)
 
     @property
     def authorization(self) -> dict[str, str]:
-        """All headers of the handshake. A token goes in a header: URLs end up in logs."""
+        """All headers of the handshake. The token is a header, because URLs end up in logs."""
         given = dict(self.headers)
         if self.token is not None:
             given["Authorization"] = f"Bearer {self.token}"
@@ -83,17 +83,18 @@ class Connection(Protocol):
 
     transport: str
     starts_in_reply: bool
-    """Whether the reply to a subscribe stands in the stream (`Session.connected`)."""
+    """Whether the reply to a subscribe command has its place in the stream (`Session.connected`).
+    """
     streams: bool
-    """Whether what comes may be held back on the way without an end: an answer to a command
-    proves that it is not only where it comes by `receive`."""
+    """Whether a proxy may hold the stream back without an end. Then an answer to a command proves
+    nothing unless it comes by `receive`."""
     in_url: frozenset[str]
-    """Channels that the URL subscribed to."""
+    """The channels that the URL subscribed to."""
 
     def welcomed(self, connection: str, secret: str) -> None: ...
 
     async def receive(self) -> bytes:
-        """The next frame, b"" for a sign of life; raise `DisconnectedError` at the end."""
+        """Return the next frame, b"" for a sign of life; raise `DisconnectedError` at the end."""
         ...
 
     async def send(self, command_id: int, command: bytes) -> bytes | None:
@@ -101,17 +102,17 @@ class Connection(Protocol):
         ...
 
     async def close(self) -> None:
-        """End the connection in bounded time; raises nothing."""
+        """End the connection in bounded time, without raising."""
         ...
 
 
 class Dialer(Protocol):
-    """Opens connections of one kind."""
+    """Open connections of one transport."""
 
     transport: str
 
     async def dial(self, target: Target) -> Connection:
-        """Raise `CannotConnectError`. The caller sets the time-out."""
+        """Open a connection or raise `CannotConnectError`. The caller sets the time-out."""
         ...
 
     async def close(self) -> None: ...
@@ -120,10 +121,9 @@ class Dialer(Protocol):
 def refused(
     status: int, detail: str, *, retry_after: str = "", retryable: bool = False
 ) -> CannotConnectError:
-    """What an HTTP status in answer to a handshake means.
+    """Return the error for an HTTP status in answer to a handshake.
 
-    A hub says of some refusals that they are `retryable`, such as that of a token that has not
-    begun.
+    The hub marks some refusals as `retryable`, such as that of a token that is not valid yet.
     """
     text = f"HTTP {status}" + (f": {detail}" if detail else "")
     if status >= 500 or status in _TRANSIENT_STATUS or retryable:
@@ -135,7 +135,7 @@ def refused(
 
 
 def unreachable(error: Exception) -> CannotConnectError:
-    """Nobody was there to refuse anything, or it is not known who."""
+    """Return the error for a hub that could not be reached, or whose answer has no known sender."""
     if (said := untrusted(str(error))) is not None:
         rejected = RejectedError(said, close_code=UNTRUSTED_CLOSE, code=UNTRUSTED)
         return CannotConnectError(said, rejected=rejected)
@@ -143,7 +143,7 @@ def unreachable(error: Exception) -> CannotConnectError:
 
 
 def check_base_url(url: str) -> str:
-    """`url` without a slash at its end; raise `ValueError` unless it is http or https."""
+    """Return `url` without a slash at its end; raise `ValueError` unless it is http or https."""
     if not _names_a_server(url):
         given = whole_url(url)
         without = " without a query or fragment" if re.search("[?#]", given) else ""
@@ -154,7 +154,8 @@ def check_base_url(url: str) -> str:
 
 
 def _names_a_server(url: str) -> bool:
-    """Also where a library would raise an error of its own, in the middle of a command."""
+    """Return whether the URL names a server, also where a library would raise its own error
+    later."""
     try:
         parts = urlsplit(url)
         named = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -164,14 +165,14 @@ def _names_a_server(url: str) -> bool:
 
 
 def public_url(url: str) -> str:
-    """`url` as errors may show it: without a user's name and password, and without a query.
+    """Return `url` for error texts: without a user's name and password, and without a query.
 
-    A password that was not escaped may hold what ends the host of a URL, so all up to the last
-    `@` is left out, whatever stands before it.
+    A password that was not escaped may hold a character that ends the host of a URL, so all up to
+    the last `@` is left out.
     """
     return re.split("[?#]", re.sub("(?<=//).*@", "", url))[0]
 
 
 def encode_query(pairs: list[tuple[str, str]]) -> str:
-    """A query of the hub: `+` in a channel name must be escaped for HTML-form readers."""
+    """Return a query of the hub; a `+` in a channel name is escaped for readers of HTML forms."""
     return "&".join(f"{name}={quote(value, safe=':@~,=')}" for name, value in pairs)

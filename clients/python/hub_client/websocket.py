@@ -32,7 +32,7 @@ _OWN_VERDICTS = frozenset({1002, 1007, 1009})
 
 
 class WebSocketDialer:
-    """Opens `GET /ws`."""
+    """Open `GET /ws`."""
 
     transport = "websocket"
 
@@ -63,7 +63,7 @@ class WebSocketDialer:
         return WebSocketConnection(socket)
 
     async def close(self) -> None:
-        """Nothing is kept between connections."""
+        """Close nothing: connections share nothing."""
 
 
 class WebSocketConnection:
@@ -78,7 +78,7 @@ class WebSocketConnection:
         self._socket = socket
 
     def welcomed(self, connection: str, secret: str) -> None:
-        """Commands travel on the socket itself: nothing to remember."""
+        """Do nothing: commands travel on the socket itself."""
 
     async def receive(self) -> bytes:
         try:
@@ -101,7 +101,7 @@ class WebSocketConnection:
 
 
 def _way(target: Target) -> dict[str, Any]:
-    """How the socket is made; TLS of an `https` hub and that of an `https` proxy are one."""
+    """Make the socket; an `https` hub and an `https` proxy use one TLS context."""
     route = target.route
     way: dict[str, Any] = {"proxy": route.proxy}
     if target.base_url.startswith("https:"):

@@ -1,7 +1,7 @@
-"""A window: so many things are under way at once, and each one beyond waits for its turn.
+"""A window: a bounded number of operations is under way, and each one beyond waits for its turn.
 
-A turn is waited for as long as things get done. Where nothing gets done for a while, all that wait
-are given up in the same moment, and not one window after another.
+An operation waits for its turn as long as others make progress. Without progress for a while, all
+that wait fail in the same moment, and not one window after another.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from collections import deque
 
 
 class Turns:
-    """Used in one event loop. Whoever came first gets the next place."""
+    """A semaphore whose places are given in order, and without a wait where one is free. One event
+    loop uses it."""
 
     def __init__(self, number: int) -> None:
         """Args:
@@ -22,18 +23,18 @@ class Turns:
 
     @property
     def all_taken(self) -> bool:
-        """Whether somebody who comes now has to wait."""
+        """Whether a caller would have to wait now."""
         return not self._free
 
     def take(self) -> bool:
-        """Take a free place, to be given back by `give_back`; False where there is none."""
+        """Take a free place, to be returned by `give_back`; return False where there is none."""
         if not self._free:
             return False
         self._free -= 1
         return True
 
     async def wait(self, seconds: float) -> None:
-        """Take a place as soon as there is one; raise `TimeoutError` after `seconds`."""
+        """Take a place as soon as one is free; raise `TimeoutError` after `seconds`."""
         if self.take():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -51,7 +52,7 @@ class Turns:
             raise
 
     def give_back(self) -> None:
-        """Hand the place on to whoever waits longest."""
+        """Return the place, or hand it to the caller that waits longest."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -61,7 +62,7 @@ class Turns:
 
 
 class Window:
-    """Used in one event loop."""
+    """Turns with patience that lasts while there is progress. One event loop uses it."""
 
     def __init__(self, size: int, *, patience_seconds: float) -> None:
         """Args:
@@ -73,7 +74,7 @@ class Window:
         self._progress_at = 0.0
 
     def progressed(self) -> None:
-        """Something got done: it is worth waiting on."""
+        """Note progress, which extends the patience of those that wait."""
         self._progress_at = time.monotonic()
 
     @property
@@ -81,11 +82,11 @@ class Window:
         return self._turns.all_taken
 
     def try_enter(self) -> bool:
-        """As `enter`, where nobody has to wait; False where somebody has to."""
+        """Enter without a wait; return False where that is not possible."""
         return self._turns.take()
 
     async def enter(self) -> None:
-        """Wait for a turn, to be given back by `leave`; raise `TimeoutError`."""
+        """Wait for a turn, to be returned by `leave`; raise `TimeoutError`."""
         if self._turns.take():
             return
         since = time.monotonic()
