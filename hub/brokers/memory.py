@@ -372,6 +372,7 @@ class MemoryBroker:
     def sweep(self) -> None:
         """Forget what is too old, a part of the channels in each call; call it regularly."""
         self._idempotency.sweep()
+        self._history.begin_turn()
         if not self._to_sweep:
             self._to_sweep = list(self._logs)
         now = self._clock()

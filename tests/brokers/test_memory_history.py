@@ -4,11 +4,13 @@ import gc
 import random
 import tracemalloc
 from collections import deque
+from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.memory_history import HistoryBudget, cost_bytes
+from hub.brokers.memory_history import SLICE_PUBLICATIONS, HistoryBudget, cost_bytes
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import REMOVES, Position, Publication
@@ -26,7 +28,7 @@ def bounded(total_bytes: int, *, max_channels: int = 1000) -> tuple[Rig, MemoryB
     return rig, rig.broker
 
 
-async def held(rig: Rig, names: str) -> dict[str, list[int]]:
+async def held(rig: Rig, names: Iterable[str]) -> dict[str, list[int]]:
     return {name: await rig.offsets(f"long:{name}", limit=10_000) for name in names}
 
 
@@ -184,3 +186,54 @@ async def test_what_is_counted_is_what_it_costs(size: int, channels: int) -> Non
     tracemalloc.stop()
     counted = broker.record().history_bytes - before_counted
     assert 0.85 * counted <= held <= 1.1 * counted
+
+
+def full_channels(broker: MemoryBroker, count: int) -> int:
+    """Publish 1,000 messages in each of so many channels; return what one of them takes."""
+    for number in range(count):
+        requests = [PublishRequest(f"long:{number}", DATA, "backend")] * 1000
+        assert len(broker.publish_many_now(requests)) == 1000
+    return cost_bytes(Publication("long:0", 1, DATA, 0))
+
+
+async def test_what_expires_at_once_is_freed_in_slices() -> None:
+    """It is out of history at once; no call of `sweep` frees more than a slice."""
+    rig, broker = bounded(1 << 30)
+    size = full_channels(broker, 12)
+    rig.clock.advance(301)
+    left = [broker.record().history_bytes]
+    while left[-1]:
+        broker.sweep()
+        assert (await rig.history("long:11")).oldest == 1001
+        left.append(broker.record().history_bytes)
+    freed = [(before - after) // size for before, after in pairwise(left)]
+    assert freed == [5000, 5000, 2000]
+    assert SLICE_PUBLICATIONS == 5000
+
+
+async def test_a_channel_that_is_forgotten_is_freed_in_slices_too() -> None:
+    """And is not among the known channels again when the bound frees the last of it."""
+    rig, broker = bounded(20_000 * cost_bytes(Publication("long:0", 1, DATA, 0)))
+    full_channels(broker, 12)
+    for number in range(12):
+        rig.forget(f"long:{number}")
+    assert broker.names() == ()
+    assert broker.record().history_bytes > 0
+    full_channels(broker, 20)
+    assert len(broker.names()) == 20
+    assert (await rig.history("long:0")).oldest == 1
+
+
+async def test_at_the_bound_goes_first_what_is_out_of_history() -> None:
+    """Publications of other channels stay, although they are older."""
+    size = cost_bytes(Publication("long:0", 1, DATA, 0))
+    rig, broker = bounded(7001 * size)
+    await rig.publish("long:a", DATA)
+    full_channels(broker, 7)
+    for number in range(7):
+        await broker.clear(f"long:{number}")
+    assert broker.record().history_bytes == 2001 * size
+    for _ in range(7):
+        full_channels(broker, 1)
+    assert await held(rig, "a") == {"a": [1]}
+    assert broker.record().history_bytes <= 7001 * size
