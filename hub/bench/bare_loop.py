@@ -1,6 +1,6 @@
 """The floors: bare loops in C and in Python, read and checked by the same readers as the hub.
 
-Their sources lie with the tests; without them or without a compiler there is no baseline.
+Their sources are in `tests`; without them or without a compiler there is no baseline.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ DESCRIPTOR_LOOP = _SOURCES / "descriptor_loop.py"
 COMPILE_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
 SPARE_SECONDS = 30.0
-"""What a run may take longer than its ticks should."""
+"""A run may take so much longer than its ticks."""
 STEP_SECONDS = 0.1
 FLAT_OUT_TICKS = 3000
 _HEAD = b'\x81\x7e..{"op":"message","channel":"bench","offset":000000000000,"data":'
@@ -36,10 +36,10 @@ _HEAD = b'\x81\x7e..{"op":"message","channel":"bench","offset":000000000000,"dat
 
 @contextlib.contextmanager
 def command_of(contestant: Contestant) -> Iterator[Sequence[str]]:
-    """What starts this loop, while the block lasts.
+    """Yield the command that starts this loop, while the block lasts.
 
     Raises:
-        BenchError: Its source is not there, or does not compile.
+        BenchError: Its source is absent, or does not compile.
     """
     if contestant is Contestant.SEND_LOOP:
         with compiled() as binary:
@@ -52,7 +52,7 @@ def command_of(contestant: Contestant) -> Iterator[Sequence[str]]:
 
 @contextlib.contextmanager
 def compiled(source: Path = SOURCE) -> Iterator[Path]:
-    """The compiled loop, in a directory that is removed afterwards.
+    """Yield the compiled loop, in a directory that is removed afterwards.
 
     Raises:
         BenchError: There is no source, no compiler, or it does not compile.
@@ -72,13 +72,13 @@ def compiled(source: Path = SOURCE) -> Iterator[Path]:
 
 
 def bare_frame(size_bytes: int) -> bytes:
-    """A frame of that size (107 bytes at least) with places for an offset and a time."""
+    """Return a frame of that size (107 bytes at least) with places for an offset and a time."""
     return _HEAD + payload(0, size_bytes - len(_HEAD) - 1) + b"}"
 
 
 @dataclass(frozen=True, slots=True)
 class BareLoop:
-    """Runs rounds of a loop on the server's core."""
+    """Run rounds of a loop on the server's core."""
 
     contestant: Contestant
     command: Sequence[str]
@@ -145,7 +145,7 @@ def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
 def _line(
     process: subprocess.Popen[bytes], seconds: float, show: Callable[[], None] = lambda: None
 ) -> bytes:
-    """The next line that the loop prints."""
+    """Return the next line that the loop prints."""
     deadline = time.monotonic() + seconds
     if process.stdout is None:
         raise BenchError("the bare loop has no output")

@@ -1,4 +1,4 @@
-"""What `hub bench` does once its options are read: plan, run, show."""
+"""`hub bench` once its options are read: plan, run, show."""
 
 import contextlib
 import json
@@ -26,13 +26,13 @@ from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
 
 MAX_READERS = 4
-"""Reader processes nobody asked for: more than one server keeps busy."""
+"""The number of reader processes by default at most: more than one server keeps busy."""
 LIST = "list"
 _STREAMS = (Contestant.WEBSOCKET, Contestant.SSE)
 
 
 def contestants(transport: str, compare: str | None, *, baseline: bool) -> tuple[Contestant, ...]:
-    """Whom a round measures, in this order.
+    """Return the contestants of a round, in this order.
 
     Raises:
         BenchError: A transport has another name.
@@ -42,7 +42,7 @@ def contestants(transport: str, compare: str | None, *, baseline: bool) -> tuple
 
 
 def usual_readers() -> int:
-    """A reader per core that the server leaves.
+    """Return one reader per core that the server leaves.
 
     Raises:
         BenchError: This is not Linux.
@@ -53,7 +53,7 @@ def usual_readers() -> int:
 
 
 def opener(url: str | None, *, token: str | None, pid: int | None, nodes: int = 1) -> OpenServer:
-    """How each round comes by its hub: fresh processes, or what runs at `url`.
+    """Return how each round opens its hub: fresh processes, or the hub at `url`.
 
     Raises:
         BenchError: `url` is no hub's, or is given beside several nodes.
@@ -85,7 +85,7 @@ def show_intake(rows: Sequence[Intake], *, as_json: bool) -> None:
 
 
 def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
-    """Measure and print; whether nothing was lost silently and nothing came twice."""
+    """Measure and print; return whether nothing was lost silently and nothing came twice."""
     with ProgressBar(Console(stderr=True)) as bar:
         rows = workers.run(plan, count, bar)
     if as_json:
@@ -108,10 +108,11 @@ class Asked:
 
 
 def peer_asked_for(against: str | None) -> Peer | None:
-    """Whom `--against` names; None, with a line that says so, where nchan is not installed.
+    """Return the peer that `--against` names; None, with a line on stderr, where nchan is not
+    installed.
 
     Raises:
-        BenchError: It names nobody.
+        BenchError: It names nothing that can be measured.
     """
     try:
         return None if against is None else peer_of(against)
@@ -123,7 +124,7 @@ def peer_asked_for(against: str | None) -> Peer | None:
 
 
 def measure_scenario(asked: Asked, folder: Path, *, as_json: bool) -> bool:
-    """Measure, print and write JSON and a picture; whether nothing was lost or came twice.
+    """Measure, print and write JSON and a picture; return whether nothing was lost or came twice.
 
     Raises:
         BenchError: There is no such scenario, or it could not be measured.

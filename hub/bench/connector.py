@@ -16,7 +16,8 @@ from hub.bench.stream_check import ChannelsCheck, KnownChunks, StreamCheck
 from hub.bench.tap import Basin, InflatingTap, Tap
 
 DIAL_SECONDS = 15.0
-"""A connection that is not subscribed by then has failed; the hub gives a handshake 10 s."""
+"""A connection that is not subscribed after this time has failed; the hub gives a handshake 10 s.
+"""
 # Messages of the head and the welcome together; more than this is not a hub.
 MAX_GREETING_BYTES = 16 * 1024
 _SUBSCRIBED = b'"op":"subscribed"'
@@ -28,7 +29,7 @@ _UPGRADED = b"HTTP/1.1 101"
 
 
 class Connector:
-    """Dials `job.count` connections and hands over each that is subscribed."""
+    """Dial `job.count` connections and hand over each one that is subscribed."""
 
     def __init__(
         self,
@@ -108,7 +109,8 @@ class Connector:
             raise OSError("the request was sent in part")
 
     def _take_request(self) -> bytes:
-        """Of the next connection: each is in the channels behind those of the one before."""
+        """Return the request of the next connection: its channels follow those of the one
+        before."""
         job, each = self._job, self._job.channels_each
         numbers = range(self._next * each, (self._next + 1) * each)
         self._next += 1

@@ -1,7 +1,7 @@
-"""What a node pays for a connection with one subscription: rows of `hub bench --intake`.
+"""The cost of a connection with one subscription: rows of `hub bench --intake`.
 
-A number of connections is set up with some under way at a time, all to one channel, and held.
-The floor reads the same request with httptools, answers it in one write and does nothing else.
+A number of connections is set up with some under way at a time, all to one channel, and held. The
+floor reads the same request with httptools, answers it in one write and does nothing else.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _SETTLE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Connecting:
-    """How to connect: what is sent, and what the answer holds once the subscription stands."""
+    """The request of a connection, and the part of the answer that shows its subscription."""
 
     contestant: Contestant
     needle: bytes = b'"op":"subscribed"'

@@ -29,7 +29,7 @@ _RATIOS = (
 )
 NOBODY: Mapping[Contestant, "OpenServer"] = MappingProxyType({})
 OpenServer = Callable[[Cores], AbstractContextManager[Server]]
-"""Starts a hub for one round, or hands out one that runs already."""
+"""A function that starts a hub for one round, or hands out one that runs already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def medians(self) -> Mapping[Contestant, Figures]:
-        """Every contestant's median figures, in the order they were run."""
+        """Return every contestant's median figures, in the order they were run."""
         return {
             contestant: medians([each for each in self.rounds if each.contestant is contestant])
             for contestant in self.plan.contestants
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def ratios(self) -> Mapping[str, float]:
-        """CPU per delivery of one against another: the median of every round's own ratio.
+        """Return CPU per delivery of one against another: the median of every round's own ratio.
 
         Rounds in which either was disturbed count only where there are no others.
         """
@@ -74,11 +74,11 @@ class Outcome:
 
     @property
     def sound(self) -> bool:
-        """Whether every round was."""
+        """Whether every round was sound."""
         return all(figures.sound for figures in self.rounds)
 
     def as_dict(self) -> dict[str, object]:
-        """For `--json`."""
+        """Return the run for `--json`."""
         return {
             "plan": dataclasses.asdict(self.plan),
             "sound": self.sound,
@@ -97,7 +97,7 @@ def run(
 ) -> Outcome:
     """Run all rounds: in each, every contestant once, each hub a fresh process.
 
-    `others` says how contestants are started that are no hub of this version.
+    `others` opens the contestants that are no hub of this version.
 
     Raises:
         BenchError: A round could not be run; there is no compiler for the baseline.
@@ -120,5 +120,5 @@ def run(
 
 
 def _frame_bytes(rounds: Sequence[Figures]) -> int:
-    """As long as the frames of the hub's round that came just before."""
+    """Return the length of the frames in the hub's round just before."""
     return round(rounds[-1].frame_bytes)

@@ -1,4 +1,4 @@
-"""Which core the server gets and which the load, and how a program is started there."""
+"""The cores of the server and of the load, and the start of a program on them."""
 
 import contextlib
 import os
@@ -13,7 +13,8 @@ END_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The first core for what is measured, all others for the load; one core is shared."""
+    """The first core is for the measured server, all others for the load; a single core is
+    shared."""
 
     server: frozenset[int]
     load: frozenset[int]
@@ -44,7 +45,7 @@ def started(
     output: IO[bytes] | int,
     errors: IO[bytes] | int,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program on the given cores; it is ended when the block is left."""
+    """Run a program on the given cores; it is ended when the block is left."""
     process = subprocess.Popen(  # noqa: S603 - the interpreter, or what we compiled ourselves
         command, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=errors
     )

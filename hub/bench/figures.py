@@ -1,4 +1,4 @@
-"""What a round found, as numbers with units, and the medians of several rounds."""
+"""The figures of a round, as numbers with units, and the medians of several rounds."""
 
 import statistics
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ _FAULTS = frozenset({"failed", "gaps", "announced", "missing", "duplicates"})
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One round. None is what could not be known (a server elsewhere, no deliveries)."""
+    """The figures of one round. None stands for an unknown one (a server elsewhere, no
+    deliveries)."""
 
     contestant: Contestant
     subscribers: int
@@ -36,34 +37,34 @@ class Figures:
     latency_max_ms: float | None
     gaps: int
     announced: int
-    """How many offsets those gaps named, over all subscribers."""
+    """The number of offsets in those gaps, over all subscribers."""
     missing: int
-    """Deliveries that never came, announced or not."""
+    """The number of deliveries that never came, announced or not."""
     duplicates: int
     heartbeats: int
     fewest_heartbeats: int
-    """Of all connections the one with the fewest."""
+    """The number of the connection that had the fewest."""
     idle_cpu_share: float | None
-    """Of one core, while the connections were held idle."""
+    """The share of one core while the connections were held idle."""
     waited_share: float | None
-    """Of the measured phase, how long something else had the server's core."""
+    """The share of the measured phase in which something else had the server's core."""
     bunched: int
-    """Publications that were so late that they left together with the next."""
+    """The number of publications that were so late that they left together with the next."""
     frame_bytes: float
     load_cpu_share: float
-    """Of one core, the busiest reader: near 1 the load is what was measured."""
+    """The busiest reader's share of one core: near 1 the load itself is the limit."""
     failures: tuple[str, ...] = ()
 
     @property
     def silently_missing(self) -> int:
-        """Deliveries that never came and that no gap named."""
+        """The number of deliveries that never came and that no gap named."""
         return max(0, self.missing - self.announced)
 
     @property
     def disturbed(self) -> bool:
         """Whether other work on the machine delayed server or publisher enough to be felt.
 
-        What is late is joined with what comes next and costs less to deliver: the figures of a
+        A late publication is joined with the next and costs less to deliver: the figures of a
         disturbed round flatter a hub, and not a loop that sends singly.
         """
         waited = (self.waited_share or 0.0) > DISTURBED_SHARE
@@ -71,21 +72,21 @@ class Figures:
 
     @property
     def sound(self) -> bool:
-        """Whether nobody was lost and nothing was lost silently or came twice."""
+        """Whether no connection was lost, and nothing was lost silently or came twice."""
         lost = self.failed or self.alive != self.subscribers
         return not (lost or self.silently_missing or self.duplicates)
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What was measured from outside in a round, beside the readers' reports."""
+    """The measurements from outside in a round, beside the readers' reports."""
 
     cpu_seconds: float | None = None
     waited_seconds: float | None = None
-    """How long the server was ready to run while something else had its core."""
+    """The time for which the server was ready to run while something else had its core."""
     connect_cpu_seconds: float | None = None
     rss_bytes: int | None = None
-    """How much the server grew by the connections."""
+    """The growth of the server by the connections."""
     uss_bytes: int | None = None
     idle_cpu_share: float | None = None
     warm_publications: int = 0
@@ -160,7 +161,8 @@ def medians(rounds: Sequence[Figures]) -> Figures:
 
 
 def _missing(reports: Sequence[ReaderReport], expected: int) -> int:
-    """Distinct offsets that did not come: in the middle, at the end, or to lost connections."""
+    """Return distinct offsets that did not come: in the middle, at the end, or to lost
+    connections."""
     distinct = sum(report.received - report.duplicates for report in reports)
     return max(0, expected - distinct)
 

@@ -19,7 +19,7 @@ _dice = random.Random(1)
 _PROSE = " ".join(
     f"{_dice.choice(_WORDS)} {_dice.randrange(100_000) / 100:.2f}" for _ in range(6000)
 ).encode()
-"""Over 60 KB; deflate makes a third of it."""
+"""The text has over 60 KB; deflate makes a third of it."""
 _NO_MASK = b"\0\0\0\0"
 _MASKED = 0x80
 _TEXT = 0x81
@@ -34,14 +34,14 @@ _KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
 def channel_name(name: str, number: int, count: int) -> str:
-    """One of `count` channels that share a name; where there is one it has that name."""
+    """Return one of `count` channels that share a name; a single one has that name."""
     return name if count == 1 else f"{name}-{number % count}"
 
 
 def subscribe_request(
     target: Target, contestant: Contestant, *channels: str, more: str = ""
 ) -> bytes:
-    """The request head that opens a stream of these channels; nothing for a bare loop.
+    """Return the request head that opens a stream of these channels; nothing for a bare loop.
 
     `more` are further fields, each with its line end.
     """
@@ -58,18 +58,19 @@ def subscribe_request(
 
 
 def publisher_request(target: Target) -> bytes:
-    """The request head of a WebSocket that subscribes to nothing."""
+    """Return the request head of a WebSocket that subscribes to nothing."""
     return _head(target, "/ws", _upgrade())
 
 
 def publish_frame(number: int, channel: str, data: bytes) -> bytes:
-    """A masked text frame with one publish command."""
+    """Return a masked text frame with one publish command."""
     head = f'{{"op":"publish","id":{number},"channel":"{channel}","data":'
     return _client_frame(_TEXT, head.encode() + data + b"}")
 
 
 def nchan_post(target: Target, number: int, channel: str, data: bytes) -> bytes:
-    """A request that publishes to nchan what the hub makes of the same publication."""
+    """Return a request that publishes to nchan the message that the hub makes of the same
+    publication."""
     head = f'{{"op":"message","channel":"{channel}","offset":{number},"data":'
     body = head.encode() + data + b"}"
     request = (
@@ -80,17 +81,17 @@ def nchan_post(target: Target, number: int, channel: str, data: bytes) -> bytes:
 
 
 def command_frame(op: str, number: int, channel: str) -> bytes:
-    """A masked text frame with a command that names a channel and nothing else."""
+    """Return a masked text frame with a command that names a channel and nothing else."""
     return _client_frame(_TEXT, f'{{"op":"{op}","id":{number},"channel":"{channel}"}}'.encode())
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping (RFC 6455 section 5.5.3: the same payload)."""
+    """Return the answer to a ping (RFC 6455 section 5.5.3: the same payload)."""
     return _client_frame(_PONG, payload)
 
 
 def payload(now_ns: int, size_bytes: int, *, prose: bool = False) -> bytes:
-    """JSON of `size_bytes` that carries when it was made; smaller than 37 is not possible.
+    """Return JSON of `size_bytes` with the time of its making; at least 37 bytes.
 
     `prose` fills it with words and numbers, which compress as JSON usually does.
     """
@@ -100,7 +101,7 @@ def payload(now_ns: int, size_bytes: int, *, prose: bool = False) -> bytes:
 
 
 def made_at(buffer: bytearray, at: int) -> int:
-    """The time that `payload` wrote behind the needle at `at`."""
+    """Return the time that `payload` wrote behind the needle at `at`."""
     start = at + len(AT_NEEDLE)
     return int(buffer[start : start + AT_DIGITS])
 
@@ -124,7 +125,7 @@ def _head(target: Target, path: str, fields: str) -> bytes:
 
 
 def _client_frame(opcode: int, body: bytes) -> bytes:
-    """RFC 6455 section 5.2, for up to 65,535 bytes."""
+    """Return a frame of RFC 6455 section 5.2, for up to 65,535 bytes."""
     size = len(body)
     if size < 126:
         return bytes((opcode, _MASKED | size)) + _NO_MASK + body

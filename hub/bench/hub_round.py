@@ -24,7 +24,7 @@ from hub.bench.watch import Watch
 
 
 class OutsideMeter:
-    """Reads the server's meter at the borders of the phases, where there is a meter."""
+    """Read the server's meter at the borders of the phases, where there is a meter."""
 
     def __init__(self, meter: ProcessMeter | None) -> None:
         self._meter = meter
@@ -36,30 +36,30 @@ class OutsideMeter:
         self._measured: Usage | None = None
 
     def lap(self) -> Usage | None:
-        """What the server used since the last lap."""
+        """Return the usage of the server since the last lap."""
         if self._meter is None or self._usage is None:
             return None
         before, self._usage = self._usage, self._meter.usage()
         return self._usage.since(before)
 
     def connected(self) -> None:
-        """All connections stand: their CPU, and what they hold once memory has settled."""
+        """Note the CPU of connecting, and the memory of all connections once it has settled."""
         self._connect = self.lap()
         if self._meter is not None:
             self._after = self._meter.wait_settled()
         self.lap()
 
     def held(self, seconds: float) -> None:
-        """The connections were idle for this long."""
+        """Note that the connections were idle for this long."""
         spent = self.lap()
         self._idle_share = spent.cpu_seconds / seconds if spent else None
 
     def measured(self) -> None:
-        """The measured phase is over."""
+        """Note the end of the measured phase."""
         self._measured = self.lap()
 
     def result(self, warm_publications: int) -> Outside:
-        """Everything that was read."""
+        """Return all readings."""
         before, after = self._before, self._after
         return Outside(
             cpu_seconds=self._measured.cpu_seconds if self._measured else None,

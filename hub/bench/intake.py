@@ -1,9 +1,10 @@
-"""How many publications a second one node takes in, and connections: `hub bench --intake`.
+"""The number of publications and connections that one node takes in per second: `hub bench
+--intake`.
 
-The node has the first core to itself; its Redis, where it has one, and the load share the
-others. Every publication is acknowledged, and each connection waits for its answers before it
-sends more (`hub.bench.senders`). No subscriber anywhere. The floor is a bare httptools loop under
-the same load. All ways take turns, and medians of the rounds are told.
+The node has the first core to itself; its Redis, where it has one, and the load share the others.
+Every publication is acknowledged, and each connection waits for its answers before it sends more
+(`hub.bench.senders`). There is no subscriber. The floor is a bare httptools loop under the same
+load. All ways take turns, and the table shows medians of the rounds.
 """
 
 import asyncio
@@ -66,16 +67,17 @@ class Way:
     make: Make
     connections: int
     broker: str = "memory"
-    """`memory`, `sqlite`, `redis`; `floor` or `disk` where there is no hub at all, only a bare
+    """`memory`, `sqlite` or `redis`; `floor` or `disk` where there is no hub at all, only a bare
     loop on a socket, or on a file; `peer` where it is another server."""
     settings: Mapping[str, str] = field(default_factory=lambda: NO_SETTINGS)
-    """Of the node, beside the defaults."""
+    """Settings of the node, beside the defaults."""
     connecting: Connecting | None = None
-    """Connections are taken in, not publications."""
+    """Whether connections are taken in, not publications."""
     starting: bool = False
-    """The process is started, and nothing is sent."""
+    """Whether the process is started, and nothing is sent."""
     tls: bool = False
-    """Connections speak TLS 1.3. Where no connections are counted, their handshakes come before."""
+    """Whether connections speak TLS 1.3. Where no connections are counted, their handshakes come
+    before."""
 
 
 def connects(
@@ -162,7 +164,7 @@ NCHAN_WAYS: Sequence[Way] = (
         broker="peer",
     ),
 )
-"""What nginx with nchan does of the same (`--against nchan`)."""
+"""The same work done by nginx with nchan (`--against nchan`)."""
 
 
 SETTLE_SECONDS = 0.5
@@ -174,15 +176,15 @@ _STEP_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What one way of publishing or connecting came to."""
+    """The figures of one way of publishing or connecting."""
 
     way: str
     per_second: float
     """Publications, all acknowledged; or connections, all subscribed; pages; or starts."""
     cpu_microseconds: float
-    """Of the node, for each."""
+    """The node's CPU for each of them."""
     core_share: float
-    """Of the node's core, 0 to 1."""
+    """The used share of the node's core, 0 to 1."""
 
 
 def run(
@@ -191,11 +193,11 @@ def run(
     """Measure every way for so long in each round, each at a fresh node.
 
     Args:
-        named: only ways whose name holds this.
-        peer: nginx with nchan, which does what it can of the same.
+        named: Measure only ways whose name holds this text.
+        peer: nginx with nchan, which does the part of the same work that it can.
 
     Raises:
-        BenchError: there is no redis-server, no openssl or no floor, a node does not become ready,
+        BenchError: There is no redis-server, no openssl or no floor, a node does not become ready,
             or it refuses.
     """
     if peer is not None and peer.contestant is not Contestant.NCHAN:
@@ -252,7 +254,7 @@ def _serving(way: Way, cores: Cores, peer: Peer | None) -> Iterator[Server]:
 
 
 def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
-    """What the disk gives with so many in a commit as there are connections."""
+    """Measure the disk with as many rows in a commit as there are connections."""
     with Cores(server=cores.load, load=cores.server).as_load():
         return Intake(way.name, *disk.measured(way.connections, seconds))
 
@@ -261,7 +263,7 @@ def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
 def _floor(
     cores: Cores, files: Certificate | None, settings: Mapping[str, str]
 ) -> Iterator[Server]:
-    """The bare loop, whose source lies with the tests; over TLS where there are `files`."""
+    """Start the bare loop, whose source is in `tests`; over TLS where there are `files`."""
     if not FLOOR.is_file():
         raise BenchError(f"the floor needs {FLOOR}")
     port = free_port()
@@ -304,7 +306,7 @@ def _median(name: str, rounds: Sequence[Intake]) -> Intake:
 
 
 def _second_start(way: Way, cores: Cores, peer: Peer | None) -> Intake:
-    """What it took until the process answered, of its own CPU the whole.
+    """Return the time until the process answered, and all of its CPU.
 
     The first start compiles the sources, which an installed hub has done already.
     """

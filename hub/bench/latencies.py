@@ -10,7 +10,7 @@ _CUT_BITS = 5
 
 
 class Latencies:
-    """Counts durations in nanoseconds."""
+    """Count durations in nanoseconds."""
 
     __slots__ = ("counts", "max_ns")
 
@@ -27,13 +27,13 @@ class Latencies:
         self.max_ns = max(self.max_ns, value)
 
     def merge(self, counts: Mapping[int, int], max_ns: int) -> None:
-        """Add what another process counted."""
+        """Add the counts of another process."""
         for bucket, count in counts.items():
             self.counts[bucket] = self.counts.get(bucket, 0) + count
         self.max_ns = max(self.max_ns, max_ns)
 
     def percentile_ms(self, share: float) -> float | None:
-        """The duration that `share` (0 to 1) of all do not exceed, in milliseconds."""
+        """Return the duration that `share` (0 to 1) of all do not exceed, in milliseconds."""
         wanted = share * sum(self.counts.values())
         seen = 0
         for bucket in sorted(self.counts):

@@ -26,7 +26,7 @@ from hub.bench.reader import read_job
 from hub.bench.watch import Watch
 
 ANSWER_SECONDS = 60.0
-"""How long a process of the load may take for its next answer (15,000 reports: 1 s)."""
+"""The time that a process of the load may take for its next answer (15,000 reports: 1 s)."""
 END_SECONDS = 5.0
 
 # A fresh interpreter: a forked one would share pages and open sockets with this process.
@@ -41,15 +41,15 @@ class Worker:
     pipe: Connection
 
     def order(self, message: object) -> None:
-        """Tell it what to do next."""
+        """Send the process its next order."""
         self.pipe.send(message)
 
     def has_answered(self, timeout_seconds: float) -> bool:
-        """Whether an answer (or its end) is there within the time."""
+        """Return whether an answer (or its end) is there within the time."""
         return self.pipe.poll(timeout_seconds)
 
     def answer(self) -> object:
-        """Its next answer.
+        """Return its next answer.
 
         Raises:
             BenchError: It failed, ended, or took more than `ANSWER_SECONDS`.
@@ -76,10 +76,10 @@ class Worker:
 
 
 def new_progress(plan: Plan) -> Progress:
-    """Shared numbers for all readers of a plan.
+    """Return shared numbers for all readers of a plan.
 
     Raises:
-        BenchError: There is no shared memory to be had, such as on a read-only /dev/shm.
+        BenchError: There is no shared memory, such as on a read-only /dev/shm.
     """
     try:
         return Progress(_SPAWN.RawArray("q", FIELDS * plan.readers))
@@ -89,7 +89,7 @@ def new_progress(plan: Plan) -> Progress:
 
 @contextlib.contextmanager
 def publisher(target: Target, contestant: Contestant, progress: Progress) -> Iterator[Worker]:
-    """A publisher process that is connected."""
+    """Yield a publisher process that is connected."""
     job = PublishJob(target, contestant)
     with _worker("the publisher", publish_job, job, progress) as worker:
         worker.answer()
@@ -100,7 +100,7 @@ def publisher(target: Target, contestant: Contestant, progress: Progress) -> Ite
 def readers(
     plan: Plan, target: Target, contestant: Contestant, channel: str, progress: Progress
 ) -> Iterator[tuple[Worker, ...]]:
-    """Reader processes that begin to connect at once."""
+    """Yield reader processes that begin to connect at once."""
     with contextlib.ExitStack() as stack:
         yield tuple(
             stack.enter_context(_worker(f"reader {job.slot}", read_job, job, progress))
@@ -187,8 +187,8 @@ def await_delivered(progress: Progress, expected: int, show: Callable[[], None])
 def begin(herd: Sequence[Worker]) -> None:
     """Tell every reader that the measured phase begins; return when all have begun it.
 
-    One that is told and not waited for may come to it when the first deliveries are past: they
-    would be missing in its bytes.
+    Without the wait a reader might begin after the first deliveries, which its bytes would then
+    lack.
     """
     for reader in herd:
         reader.order(Order.BEGIN)

@@ -1,9 +1,9 @@
-"""How long a hub's loop leaves everybody waiting, seen from inside its process.
+"""The length of a hub's turns of its loop, seen from inside its process.
 
-`python -m hub.bench.loop_watch serve ...` is `hub serve` with a timer in its loop. A turn of the
-loop that takes long makes the timer late; each such time is written to a file, beside how long the
-loop's thread had no core meanwhile. So what the machine did to the process is told from what the
-hub did: the scheduler counts both in nanoseconds.
+`python -m hub.bench.loop_watch serve ...` is `hub serve` with a timer in its loop. A long turn of
+the loop makes the timer late; each such time is written to a file, beside the time that the loop's
+thread had no core. So the machine's part is told from the hub's own: the scheduler counts both in
+nanoseconds.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ _RECORD = struct.Struct("=ddd")
 
 @dataclass(frozen=True, slots=True)
 class LoopStall:
-    """One time that the loop came late to its timer."""
+    """One late turn of the loop."""
 
     ended_seconds: float
-    """By the monotonic clock, which is one for all processes of a machine."""
+    """The end by the monotonic clock, which all processes of a machine share."""
     seconds: float
     waited_seconds: float
-    """Of that, the loop's thread was ready to run and something else had its core."""
+    """The part in which the loop's thread was ready to run and something else had its core."""
 
     @property
     def own_ms(self) -> float:
-        """What the hub itself took of it."""
+        """The part that the hub itself took."""
         return max(0.0, self.seconds - self.waited_seconds) * 1000
 
 
 class LoopWatch:
-    """In the process that is watched: notes each late turn of one loop."""
+    """Note each late turn of one loop, in the process that is watched."""
 
     def __init__(self, path: str) -> None:
         self._notes = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -72,7 +72,7 @@ class LoopWatch:
 
 
 def stalls_between(path: Path, began_seconds: float, ended_seconds: float) -> list[LoopStall]:
-    """What was noted between two times of the monotonic clock."""
+    """Return the stalls between two times of the monotonic clock."""
     raw = path.read_bytes() if path.exists() else b""
     whole = raw[: len(raw) - len(raw) % _RECORD.size]
     noted = [LoopStall(*record) for record in _RECORD.iter_unpack(whole)]

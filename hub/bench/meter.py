@@ -1,4 +1,4 @@
-"""What a process used so far: CPU time and memory, read from outside."""
+"""The CPU time and memory that a process has used, read from outside."""
 
 import contextlib
 import time
@@ -18,7 +18,7 @@ SETTLED_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of a process: all that is resident, and what it shares with no other."""
+    """The bytes of a process: all that is resident, and the part that it shares with no other."""
 
     rss_bytes: int
     uss_bytes: int
@@ -26,14 +26,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Seconds of a process since its start."""
+    """The seconds of a process since its start."""
 
     cpu_seconds: float
     waited_seconds: float | None
-    """Ready to run while something else had its core; None where that is not known."""
+    """The time in which it was ready to run while something else had its core; None where unknown.
+    """
 
     def since(self, before: "Usage") -> "Usage":
-        """What was used between two readings."""
+        """Return the usage between two readings."""
         waited = None
         if self.waited_seconds is not None and before.waited_seconds is not None:
             waited = self.waited_seconds - before.waited_seconds
@@ -41,7 +42,7 @@ class Usage:
 
 
 class ProcessMeter:
-    """Reads one process by its id.
+    """Read one process by its id.
 
     Raises:
         BenchError: There is no such process (any more).
@@ -53,10 +54,10 @@ class ProcessMeter:
             self._process = psutil.Process(pid)
 
     def usage(self) -> Usage:
-        """User and system time of all its threads, and how long they waited for a core.
+        """Return user and system time of all its threads, and how long they waited for a core.
 
-        From the scheduler's statistics where Linux has them: they count nanoseconds, while
-        `cpu_times` counts ticks of 10 ms, a tenth of what 1,000 connects take.
+        The times come from the scheduler's statistics where Linux has them: they count nanoseconds,
+        while `cpu_times` counts ticks of 10 ms, a tenth of the cost of 1,000 connects.
         """
         try:
             return self._scheduled()
@@ -64,13 +65,13 @@ class ProcessMeter:
             return self._ticked()
 
     def memory(self) -> Memory:
-        """Resident and unshared bytes now."""
+        """Return resident and unshared bytes now."""
         with self._alive():
             info = self._process.memory_full_info()
         return Memory(rss_bytes=info.rss, uss_bytes=info.uss)
 
     def wait_settled(self) -> Memory:
-        """Memory once it no longer moves, or after `SETTLE_SECONDS`."""
+        """Return the memory once it no longer moves, or after `SETTLE_SECONDS`."""
         deadline = time.monotonic() + SETTLE_SECONDS
         readings = [self._rss()]
         while time.monotonic() < deadline:
@@ -97,7 +98,7 @@ class ProcessMeter:
             raise BenchError(f"process {self._pid} cannot be read: {error}") from error
 
     def _scheduled(self) -> Usage:
-        """Fields 1 and 2 of schedstat: nanoseconds on a core and on a run queue."""
+        """Return fields 1 and 2 of schedstat: nanoseconds on a core and on a run queue."""
         tasks = list(Path(f"/proc/{self._pid}/task").iterdir())
         lines = [(task / "schedstat").read_text().split() for task in tasks]
         return Usage(*(sum(int(line[field]) for line in lines) / 1e9 for field in (0, 1)))

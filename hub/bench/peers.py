@@ -1,4 +1,4 @@
-"""Other servers to be measured beside the hub: nchan, or whatever a command line starts."""
+"""Other servers to measure beside the hub: nchan, or any that a command line starts."""
 
 import contextlib
 import shlex
@@ -55,7 +55,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is measured beside the hub, and how it is started."""
+    """A server that is measured beside the hub, and how to start it."""
 
     contestant: Contestant
     open_server: OpenServer

@@ -1,4 +1,4 @@
-"""What is measured, as values: the plan of a run and what its processes tell each other."""
+"""The plan of a run, and the messages between its processes, as values."""
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -6,21 +6,21 @@ from enum import Enum, StrEnum
 from hub.errors import HubError
 
 PUBLISHER_WINDOW = 32
-"""Publications under way at most when flat out. A delivery waits for one wave over all subscribers
-to end and for its place in the next, so the p99 is about two waves whatever the window, until
-the frames a wave joins make it longer. Measured with 1,000 subscribers and 200 bytes, where the
-bare send loop took 6.5 us (M deliveries/s, p99 ms): 8: 0.43, 30; 16: 0.77, 33; 24: 0.96, 36;
-32: 1.2, 38; 48: 1.6, 42; 64: 1.9, 46; 128: 2.4, 73."""
+"""The number of publications under way at most when flat out. A delivery waits for one wave over
+all subscribers to end and for its place in the next, so the p99 is about two waves whatever the
+window, until the frames that a wave joins make it longer. Measured with 1,000 subscribers and 200
+bytes, where the bare send loop took 6.5 us (M deliveries/s, p99 ms): 8: 0.43, 30; 16: 0.77, 33; 24:
+0.96, 36; 32: 1.2, 38; 48: 1.6, 42; 64: 1.9, 46; 128: 2.4, 73."""
 
 
 class BenchError(HubError):
-    """The benchmark could not be run, or what it ran against did not answer as it must."""
+    """The benchmark could not be run, or its server did not answer as it must."""
 
     code = "bench"
 
 
 class Contestant(StrEnum):
-    """What a round measures."""
+    """A server or loop that a round measures."""
 
     WEBSOCKET = "websocket"
     SSE = "sse"
@@ -38,28 +38,28 @@ class Contestant(StrEnum):
 
 
 FLOORS = (Contestant.SEND_LOOP, Contestant.DESCRIPTOR_LOOP)
-"""What no server that sends each frame singly can cost less than, in its language."""
+"""No server that sends each frame singly can cost less than these, in its language."""
 
 
 class Order(Enum):
-    """What a process of the load is told."""
+    """An order to a process of the load."""
 
     BEGIN = "begin"
-    """The measured phase begins; answered by the same."""
+    """Begin the measured phase; the answer is the same."""
     FINISH = "finish"
     """Report and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the server listens; `token` authenticates where the hub asks for one."""
+    """The address of the server; `token` authenticates where the hub asks for one."""
 
     host: str
     port: int
     base_path: str = ""
     token: str | None = None
     tls: bool = False
-    """Whether it speaks TLS, with a certificate that nobody checks."""
+    """Whether the server speaks TLS, with a certificate that is not verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +70,31 @@ class Plan:
     rate: float = 100.0
     """Publications per second; 0 is flat out: as fast as the subscribers receive them."""
     publications: int | None = None
-    """None: what `seconds` allow."""
+    """With None the number follows from `seconds`."""
     seconds: float = 10.0
     payload_bytes: int = 200
     hold_seconds: float = 0.0
-    """How long the connections are held idle before anything is published."""
+    """The time for which the connections are held idle before anything is published."""
     window: int = PUBLISHER_WINDOW
     contestants: tuple[Contestant, ...] = (Contestant.WEBSOCKET,)
     rounds: int = 1
     readers: int = 1
-    """Processes that hold the subscribers' connections."""
+    """The number of processes that hold the subscribers' connections."""
     in_flight: int = 64
-    """Connections set up at the same time."""
+    """The number of connections that are set up at the same time."""
     channels: int = 1
-    """Publications go to these in turn."""
+    """The number of channels; publications go to them in turn."""
     channels_each: int = 1
-    """How many of them a subscriber is in; every channel has as many subscribers."""
+    """The number of channels of one subscriber; every channel has as many subscribers."""
 
     @property
     def receivers(self) -> int:
-        """To how many subscribers each publication goes."""
+        """The number of subscribers that each publication goes to."""
         return self.subscribers * self.channels_each // self.channels
 
     @property
     def measured_publications(self) -> int | None:
-        """How many publications the measured phase has; None: until its time is over."""
+        """The number of publications in the measured phase; with None its time decides."""
         if self.publications is not None:
             return self.publications
         return max(1, round(self.rate * self.seconds)) if self.rate else None
@@ -110,7 +110,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """What one reader process does: `count` connections to `target`, numbered for sampling."""
+    """The work of one reader process: `count` connections to `target`, numbered for sampling."""
 
     target: Target
     contestant: Contestant
@@ -126,7 +126,7 @@ class ReadJob:
 
 @dataclass(frozen=True, slots=True)
 class PublishJob:
-    """Where the publisher process publishes, and to what."""
+    """The work of the publisher process: its server and its channels."""
 
     target: Target
     contestant: Contestant
@@ -143,10 +143,11 @@ class Batch:
     window: int
     payload_bytes: int
     subscribers: int
-    """Of each publication; their deliveries hold the flat-out publisher back."""
+    """The subscribers of each publication; their deliveries hold the flat-out publisher back."""
     channels: int = 1
     prose: bool = False
-    """Whether the payload is words and numbers instead of one letter: for who compresses."""
+    """Whether the payload is words and numbers instead of one letter, for compressed connections.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,39 +159,39 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a batch; the time is of the monotonic clock, in nanoseconds."""
+    """The outcome of a batch; the time is of the monotonic clock, in nanoseconds."""
 
     count: int
     acknowledged: int
     first_ns: int
     error: str = ""
     bunched: int = 0
-    """Paced publications that were so late that they left together with the next."""
+    """The number of paced publications that were so late that they left together with the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderReport:
-    """What one reader saw; latencies, bytes and CPU since the measured phase began."""
+    """The report of one reader; latencies, bytes and CPU count from the measured phase on."""
 
     failures: tuple[str, ...]
-    """Connections that were refused or lost, each with its reason (the first ten)."""
+    """The connections that were refused or lost, each with its reason (the first ten)."""
     alive: int
-    """Connections that are still open at the end."""
+    """The number of connections that are still open at the end."""
     received: int
     duplicates: int
     skipped: int
-    """Offsets that did not come although a later one did."""
+    """The number of offsets that did not come although a later one did."""
     gaps: int
     announced: int
-    """How many offsets the gaps named."""
+    """The number of offsets that the gaps named."""
     heartbeats: int
-    """Chunks without a message, so heartbeats and pings, over all connections."""
+    """The number of chunks without a message, so heartbeats and pings, over all connections."""
     fewest_heartbeats: int
-    """The same, of the connection that had the fewest."""
+    """The same number, of the connection that had the fewest."""
     measured_bytes: int
-    """Received since the measured phase began."""
+    """The bytes received since the measured phase began."""
     last_ns: int
-    """When the last message came, by the monotonic clock."""
+    """The time of the last message, by the monotonic clock."""
     cpu_seconds: float
     latency_counts: dict[int, int] = field(default_factory=dict)
     latency_max_ns: int = 0

@@ -1,6 +1,6 @@
-"""Numbers that reader processes write and everyone else reads, in shared memory.
+"""Numbers in shared memory that reader processes write and all processes read.
 
-One writer per number, aligned machine words: no lock. `slot` is the reader's.
+Each number is an aligned machine word with one writer, so there is no lock. `slot` is the reader's.
 """
 
 from collections.abc import MutableSequence

@@ -1,8 +1,8 @@
 """The process that publishes, over one WebSocket, paced or as fast as subscribers receive.
 
-Paced: publication n is due at start + n / rate, whatever became of the ones before, so a late
-one is not forgiven by moving the schedule. Flat out: a closed loop, `window` publications
-ahead of what the average subscriber has received; an open one would only fill outboxes.
+Paced: publication n is due at start + n / rate, whatever became of the earlier ones, so a late one
+does not move the schedule. Flat out: a closed loop, `window` publications ahead of the average
+subscriber; an open loop would only fill outboxes.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ from hub.bench.progress import Progress
 from hub.bench.tap import Basin, Tap
 
 NETWORK_SECONDS = 10.0
-"""How long one step of the handshake, one send, or the last replies may take."""
+"""The time that one step of the handshake, one send, or the last replies may take."""
 LOOK_SECONDS = 0.0003
-"""How often the flat-out publisher looks whether it may go on: a third of what a publication
-to 1,000 subscribers takes the server."""
+"""The interval at which the flat-out publisher checks whether it may go on: a third of the time
+that a publication to 1,000 subscribers takes the server."""
 BURST = 64
-"""Publications that are sent at once at most."""
+"""The number of publications that are sent at once at most."""
 _SWITCHED = b"HTTP/1.1 101"
 _ERROR = re.compile(rb'"error":({.*?})}|"op":"goodbye",.*?"reason":("(?:[^"\\]|\\.)*")')
 
@@ -47,7 +47,7 @@ _ERROR = re.compile(rb'"error":({.*?})}|"op":"goodbye",.*?"reason":("(?:[^"\\]|\
 def publish_job(job: PublishJob, orders: Connection, progress: Progress) -> None:
     """Be the publisher process: run each `Batch` that is ordered, end at anything else.
 
-    What goes wrong is an answer too: a `Failed`.
+    An error is an answer too: a `Failed`.
     """
     target = job.target
     try:
@@ -72,7 +72,8 @@ def _run(job: PublishJob, orders: Connection, progress: Progress) -> None:
 
 
 def told_error(frames: bytes) -> str | None:
-    """Why the hub refused a publication, or ended the connection; None where no frame says so."""
+    """Return why the hub refused a publication, or ended the connection; None where no frame says
+    so."""
     if (found := _ERROR.search(frames)) is None:
         return None
     error, goodbye = found.groups()
@@ -99,7 +100,7 @@ class Publisher:
 
     @property
     def _acknowledged(self) -> int:
-        """Publications that were answered since the start."""
+        """The number of publications that were answered since the start."""
         return self._tap.check.received
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class Publisher:
         )
 
     def _allowed(self, batch: Batch, done: int, first_ns: int, base: int) -> int:
-        """How many publications may be sent now."""
+        """Return how many publications may be sent now."""
         if batch.rate:
             due = int((time.monotonic_ns() - first_ns) * batch.rate / 1e9) + 1
         else:
@@ -165,7 +166,7 @@ class Publisher:
         self._drain()
 
     def _drain(self) -> None:
-        """Read what is there of replies and pings."""
+        """Read the replies and pings that have come."""
         while select.select([self._tap.sock], [], [], 0)[0]:
             end = self._tap.fill(self._basin)
             if (told := told_error(bytes(self._basin.view[:end]))) is not None:
@@ -181,7 +182,7 @@ class Publisher:
             self._drain()
 
     def _greeting(self) -> None:
-        """Upgrade and read the answer; whatever follows is counted as usual."""
+        """Upgrade and read the answer; frames behind it are counted as usual."""
         self._tap.sock.sendall(publisher_request(self._target))
         head = b""
         while b"\r\n\r\n" not in head:
@@ -208,7 +209,7 @@ class NchanPublisher(Publisher):
         return self._answered
 
     def _greeting(self) -> None:
-        """Nothing: the first request is a publication."""
+        """Send nothing: the first request is a publication."""
 
     def _frame(self, channel: str, data: bytes) -> bytes:
         self._numbers[channel] = number = self._numbers.get(channel, 0) + 1

@@ -1,7 +1,7 @@
-"""What a connection of `hub bench --intake` sends again and again: one sender for each way.
+"""The requests that a connection of `hub bench --intake` repeats: one sender for each way.
 
-A sender waits for the answers to what it sent before it sends more. Payloads are of 200 bytes, each
-connection has a channel of its own.
+A sender waits for the answers to its requests before it sends more. Payloads have 200 bytes, and
+each connection has a channel of its own.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ WINDOW = 16
 KEY = "bench-key-of-32-characters-and-more"
 OK = b"HTTP/1.1 200"
 PAGE_BYTES = 24_216
-"""Of the answer that is a page of 100 such publications."""
+"""The size of an answer that is a page of 100 such publications."""
 
 
 class Sender(asyncio.Protocol):
@@ -97,7 +97,8 @@ def to_nchan(target: Target, number: int) -> Sender:
 
 
 def refused(status: int, more: str = "") -> Callable[[Target, int], Sender]:
-    """A single POST that the node answers with `status`; `more` are further fields."""
+    """Return a sender of single POSTs that the node answers with `status`; `more` are further
+    fields."""
 
     def make(target: Target, number: int) -> Sender:
         request = post(target, f"/api/publish/intake-{number}", PAYLOAD, more)
@@ -107,7 +108,7 @@ def refused(status: int, more: str = "") -> Callable[[Target, int], Sender]:
 
 
 def keyed(target: Target, number: int) -> Sender:
-    """With a publisher's key, and an idempotency key of its own each."""
+    """Return a sender with a publisher's key, and an idempotency key for each publication."""
     count = itertools.count()
 
     def request() -> bytes:
@@ -135,7 +136,7 @@ def websocket(target: Target, number: int) -> Sender:
 
 
 def subscribing(target: Target, number: int) -> Sender:
-    """Channels that nobody else is in: each is subscribed to and left again."""
+    """Return a sender that subscribes to a channel of its own and leaves it again."""
     channels = [f"intake-{number}-{n}" for n in range(WINDOW)]
     frames = b"".join(
         command_frame(op, n, channel)
@@ -146,7 +147,7 @@ def subscribing(target: Target, number: int) -> Sender:
 
 
 def history(target: Target, number: int) -> Sender:
-    """Pages of a channel's newest 100, which are published first."""
+    """Return a sender of requests for a channel's newest 100, which are published first."""
     channel = f"intake-{number}"
     items = json.dumps([{"channel": channel, "data": json.loads(PAYLOAD)}] * ARRAY)
     published = post(target, "/api/publish", items.encode())
@@ -155,6 +156,6 @@ def history(target: Target, number: int) -> Sender:
 
 
 def page_of_the_loop(target: Target, number: int) -> Sender:  # noqa: ARG001 - as each way's
-    """As many bytes as such a page has."""
+    """Return a sender whose answers are as large as such a page."""
     asked = get(target, f"/{PAGE_BYTES}")
     return Sender(b"", lambda: asked, needle=OK, answers=1)

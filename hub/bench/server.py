@@ -81,7 +81,7 @@ class Server:
     target: Target
     meter: ProcessMeter | None
     entry: Target | None = None
-    """Where to publish, when that is another node."""
+    """The address to publish at, when that is another node."""
 
 
 @contextlib.contextmanager
@@ -91,7 +91,7 @@ def own_server(
     command: Sequence[str] = SERVE_COMMAND,
     settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Iterator[Server]:
-    """A fresh hub on a core of its own, with a memory broker and default limits.
+    """Start a fresh hub on a core of its own, with a memory broker and default limits.
 
     `settings` are environment variables that change the defaults; `{port}` in the command stands
     for the port, which is in the environment too.
@@ -114,7 +114,7 @@ def own_server(
 
 
 def running_server(url: str, *, token: str | None, pid: int | None) -> Server:
-    """A hub that runs already; without `pid` its CPU and memory stay unknown.
+    """Return a hub that runs already; without `pid` its CPU and memory stay unknown.
 
     Raises:
         BenchError: The URL is not that of a plain HTTP hub.
@@ -132,7 +132,7 @@ def running_server(url: str, *, token: str | None, pid: int | None) -> Server:
 
 
 def _environment(port: int) -> dict[str, str]:
-    """This process's environment with the hub's settings replaced by the benchmark's own."""
+    """Return this process's environment with the hub's settings replaced by the benchmark's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HUB_")}
     return kept | {
         "HUB_HOST": "127.0.0.1",
@@ -144,7 +144,7 @@ def _environment(port: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listened on a moment ago."""
+    """Return a port of this machine that nothing listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -185,10 +185,11 @@ def _tail(log: IO[bytes]) -> str:
 
 @contextlib.contextmanager
 def own_nodes(cores: Cores, *, count: int) -> Iterator[Server]:
-    """`count` fresh nodes and a fresh Redis, all on the server's core; the last one is metered.
+    """Start `count` fresh nodes and a fresh Redis, all on the server's core; the last one is
+    metered.
 
     Raises:
-        BenchError: there is no redis-server, or a node does not become ready.
+        BenchError: There is no redis-server, or a node does not become ready.
     """
     with redis(cores) as url, contextlib.ExitStack() as stack:
         settings = {"HUB_BROKER": url}
@@ -200,7 +201,7 @@ def own_nodes(cores: Cores, *, count: int) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def redis(cores: Cores) -> Iterator[str]:
-    """The URL of an empty Redis that saves nothing; it is ended when the block is left."""
+    """Yield the URL of an empty Redis that saves nothing; it is ended when the block is left."""
     if (program := shutil.which(REDIS)) is None:
         raise BenchError(f"--nodes needs {REDIS}, which is not installed")
     port = free_port()

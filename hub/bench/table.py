@@ -38,7 +38,7 @@ _ROWS: tuple[Row, ...] = (
 
 
 def table(outcome: Outcome) -> Table:
-    """A row per figure; what is unknown is a dash."""
+    """Return a row per figure; an unknown one is a dash."""
     made = Table(title=_title(outcome), caption=_caption(outcome))
     made.add_column("")
     for contestant in outcome.medians:
@@ -52,7 +52,7 @@ def table(outcome: Outcome) -> Table:
 
 
 def intake_table(rows: Sequence[Intake]) -> Table:
-    """A row for each way of publishing or connecting, beside the bare loop before it."""
+    """Return a row for each way of publishing or connecting, beside the bare loop before it."""
     made = Table(title="publications and connections that one node took in")
     made.add_column("")
     for name in ("per second", "server CPU each, us", "times the loop", "of its core, %"):
@@ -68,7 +68,7 @@ def intake_table(rows: Sequence[Intake]) -> Table:
 
 
 def workers_table(rows: Sequence[WorkersFigures]) -> Table:
-    """A column for one process and one for several."""
+    """Return a column for one process and one for several."""
     made = Table(title="the same load on one process and on several")
     made.add_column("")
     for row in rows:

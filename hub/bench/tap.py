@@ -21,7 +21,7 @@ class Basin:
 
 
 class Tap:
-    """A socket, what was counted on it, and the few bytes that may be half a needle."""
+    """A socket, its counts, and the few bytes that may be half a needle."""
 
     __slots__ = ("check", "rest", "sock")
 
@@ -101,7 +101,8 @@ _COMPRESSED = 0x40
 
 
 def _frame_at(data: bytes, at: int) -> tuple[int, bytes, int] | None:
-    """First byte, payload and end of a server's frame of up to 64 KiB; None where it is cut."""
+    """Return first byte, payload and end of a server's frame of up to 64 KiB; None where it is
+    cut."""
     if len(data) < at + 4:
         return None
     size, start = data[at + 1], at + 2
@@ -114,5 +115,6 @@ def _frame_at(data: bytes, at: int) -> tuple[int, bytes, int] | None:
 
 @lru_cache(maxsize=64)
 def _inflated(payload: bytes) -> bytes:
-    """Of a message without context: the same bytes for every connection, so most are known."""
+    """Return the text of a message without context: it is the same for every connection, so most
+    are known."""
     return zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")

@@ -1,4 +1,4 @@
-"""Tells the person at the terminal how far a round is."""
+"""Show the progress of a round to the person at the terminal."""
 
 from typing import Protocol, Self
 
@@ -14,14 +14,14 @@ from rich.progress import (
 
 
 class Watch(Protocol):
-    """Is told of phases, one after another."""
+    """A listener for phases, one after another."""
 
     def phase(self, name: str, total: float) -> None:
-        """A new phase begins; `total` is what `reached` will come to, 0 unknown."""
+        """Begin a new phase; `total` is the last value of `reached`, 0 for unknown."""
         ...
 
     def reached(self, done: float) -> None:
-        """The phase is as far as this."""
+        """Note how far the phase is."""
         ...
 
 

@@ -1,8 +1,8 @@
-"""What workers make of a load that one process carries: `hub bench --workers N`.
+"""The cost of one load on workers beside one process: `hub bench --workers N`.
 
 The same load goes to a single process and to N workers in turn, and each process of the hub is
-metered by itself. All of them share the server's core here, so that the load has the others: what
-is compared is the CPU that each spends, not how long anything takes.
+metered by itself. All of them share the server's core, so that the load has the others. The figures
+compare CPU, not durations.
 """
 
 import json
@@ -29,19 +29,19 @@ class WorkersFigures:
 
     workers: int
     cpu_us_per_delivery: float
-    """Of all processes together."""
+    """The CPU of all processes together."""
     worker_us_per_delivery: float
-    """Of the busiest worker, over the deliveries of all."""
+    """The CPU of the busiest worker, over the deliveries of all."""
     broker_us_per_publication: float | None
     """None where there is no broker process."""
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     faults: int
-    """Connections lost, messages that came twice or were lost silently."""
+    """The number of lost connections, repeated messages and silent losses."""
 
 
 class GroupMeter(ProcessMeter):
-    """Reads all children of a supervisor: as one process, and each by itself."""
+    """Read all children of a supervisor: as one process, and each by itself."""
 
     def __init__(self, supervisor: int) -> None:
         super().__init__(supervisor)
@@ -62,13 +62,13 @@ class GroupMeter(ProcessMeter):
         )
 
     def last_phase(self) -> Mapping[int, float]:
-        """CPU seconds of each process between the last two readings."""
+        """The CPU seconds of each process between the last two readings."""
         before, after = self._readings[-2:]
         return {number: after[number].since(before[number]).cpu_seconds for number in after}
 
 
 def run(plan: Plan, workers: int, watch: Watch) -> Sequence[WorkersFigures]:
-    """A single process and `workers`, in turn, over all rounds of the plan.
+    """Measure a single process and `workers` in turn, over all rounds of the plan.
 
     Raises:
         BenchError: A round could not be run.
@@ -122,7 +122,7 @@ def _medians(rounds: Sequence[WorkersFigures]) -> WorkersFigures:
 
 
 def _children(supervisor: int) -> Mapping[int, int]:
-    """Pids by number; the broker process is 0 (`hub.node.supervisor.roles`)."""
+    """Return pids by number; the broker process is 0 (`hub.node.supervisor.roles`)."""
     found: dict[int, int] = {}
     for child in psutil.Process(supervisor).children():
         try:

@@ -1,5 +1,5 @@
-"""A file to a channel, line by line: what `hub ingest` does.
+"""`hub ingest`: publish a file to a channel, line by line.
 
-Reads, remembers, paces and counts; it publishes through `hub_client` like any other backend and
-knows nothing of the hub's inside.
+The package reads, remembers its place, paces and counts. It publishes through `hub_client` like any
+other back end and uses no module of the server.
 """

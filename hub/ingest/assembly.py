@@ -1,4 +1,4 @@
-"""One ingestion from its parts, from the lock on its checkpoint to the exit code."""
+"""Put one ingestion together, from the lock on its checkpoint to the exit code."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from hub_client.transport import check_base_url
 
 ALL_PUBLISHED, NOT_PUBLISHED, UNKNOWN = 0, 1, 3
 SIGNALLED = 128
-"""Plus the signal's number: how shells say that a signal ended a command."""
+"""The exit code of a process that a signal ended is this plus the signal's number, as in shells."""
 
 _Say = Callable[[str], None]
 _TakeLines = Callable[[], Awaitable[list[bytes | None]]]
@@ -44,27 +44,27 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for."""
+    """The ingestion as the command line describes it."""
 
     target: Target
     url: str
     key: str | None
     rate: float
-    """Lines a second."""
+    """Lines per second."""
     retry_seconds: float
     follow: bool
     stop_at_refused: bool
     encoding: Encoding | None = None
-    """None: as each file begins."""
+    """With None the beginning of each file decides."""
 
 
 def ingest_stdin(order: Order, make_lines: Callable[[], _TakeLines], say: _Say) -> int:
-    """Publish the lines that come, to their end; returns the exit code.
+    """Publish the lines of stdin to their end; return the exit code.
 
     Args:
-        order: what to do.
-        make_lines: called in the event loop; makes what `StdinSource` takes.
-        say: prints a sentence for whoever watches.
+        order: The ingestion.
+        make_lines: Called in the event loop; makes the function that `StdinSource` takes.
+        say: Prints a sentence on stderr.
 
     Raises `ValueError` where the order is wrong.
     """
@@ -78,12 +78,12 @@ def ingest_stdin(order: Order, make_lines: Callable[[], _TakeLines], say: _Say) 
 
 
 def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> int:
-    """Publish a file's lines from where the last run ended; returns the exit code.
+    """Publish a file's lines from where the last run ended; return the exit code.
 
     Raises:
-        SettingsError: the file or the checkpoint cannot be used.
-        ValueError: another part of the order is wrong.
-        OSError: reading or saving failed later on.
+        SettingsError: The file or the checkpoint cannot be used.
+        ValueError: Another part of the order is wrong.
+        OSError: Reading or saving failed later on.
     """
     # Before anything is said, waited for or written: the publisher comes to it last.
     find_route(check_base_url(order.url))
@@ -116,7 +116,7 @@ def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> 
 
 
 def _wait_for(path: Path, say: _Say) -> None:
-    """Until the file is made, as its writer may start later than we do."""
+    """Wait until the file exists, because its writer may start later."""
     if not path.exists():
         say(f"{path} is not there yet: waiting for it")
     while not path.exists():
@@ -166,7 +166,8 @@ async def _ingest(
 
 class _Termination:
     """SIGTERM and the loss of the terminal cancel the present task, as SIGINT does by
-    `asyncio.run`: the place is saved. Under `nohup` a lost terminal is nothing, and stays so."""
+    `asyncio.run`, so that the place is saved. Under `nohup` the loss of a terminal is ignored, and
+    stays so."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

@@ -1,8 +1,8 @@
-"""Where an ingestion is, in a file that is there whole or not at all.
+"""The place of an ingestion, in a file that is always whole.
 
-The id stands in every idempotency key. The id is drawn at random per file and saved before the
-first line is sent: a key made of inode and byte would come again when a truncated or recreated
-file reuses both, and the hub would take an equal line for a repeat.
+The id is part of every idempotency key. It is drawn at random for each file and saved before the
+first line is sent: a key made of inode and byte would come again when a truncated or recreated file
+reuses both, and the hub would take an equal line for a repetition.
 """
 
 import contextlib
@@ -31,21 +31,21 @@ class Place:
     id: str
     mark: Mark
     lines: int
-    """How many stand before it."""
+    """The number of lines before the place."""
     done: frozenset[int] = frozenset()
-    """Where lines after it begin that are settled all the same."""
+    """The starts of lines behind the place that have an outcome all the same."""
     written_ns: int = 0
-    """When the file had been written last while it had its name; 0 where that is not known."""
+    """The time of the last write while the file had its name; 0 where it is not known."""
 
 
 def new_place(inode: int, written_ns: int = 0) -> Place:
-    """The beginning of a file that was not read before."""
+    """Return the beginning of a file that was not read before."""
     mark = Mark(inode, 0, sha256().hexdigest())
     return Place(secrets.token_hex(_ID_BYTES), mark, 0, written_ns=written_ns)
 
 
 class Checkpoint(BaseModel):
-    """What the file holds."""
+    """The content of the checkpoint's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,11 +59,11 @@ class Checkpoint(BaseModel):
     lines: int = Field(ge=0)
     done: list[int] = Field(default=[], max_length=1000)
     settled: bool
-    """False where lines after `offset` that are not in `done` may have been sent."""
+    """False where lines behind `offset` that are not in `done` may have been sent."""
     saved_at: float
     """Seconds since 1970 UTC."""
     written_ns: int = Field(default=0, ge=0)
-    """As of the place; in nanoseconds since 1970 UTC."""
+    """The same as that of the place, in nanoseconds since 1970 UTC."""
 
     @property
     def place(self) -> Place:
@@ -72,10 +72,11 @@ class Checkpoint(BaseModel):
 
 
 def default_path(file: Path, channel: str, url: str) -> Path:
-    """In the user's state directory: one for each file, channel and hub.
+    """Return a path in the user's state directory, one for each file, channel and hub.
 
-    Not beside the file, whose directory may be read-only or swept, and whose name a rotation or
-    a pattern may match. The hub's address counts, because another hub got nothing yet.
+    It is not beside the file, whose directory may be read-only or swept, and whose name a rotation
+    or a pattern may match. The hub's address is part of it, because another hub has received
+    nothing yet.
     """
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
@@ -86,10 +87,10 @@ def default_path(file: Path, channel: str, url: str) -> Path:
 
 
 def clear_forgotten(folder: Path, *, now: float) -> list[str]:
-    """Remove the checkpoints in `folder` whose files have long been gone; returns those files.
+    """Remove the checkpoints in `folder` whose files have long been gone; return those files.
 
-    `now` is in seconds since 1970 UTC. One that is in use, cannot be read or cannot be removed
-    stays as it is.
+    `now` is in seconds since 1970 UTC. A checkpoint that is in use, cannot be read or cannot be
+    removed stays as it is.
     """
     forgotten: list[str] = []
     for path in sorted(folder.glob("*.json")):
@@ -111,11 +112,11 @@ def _is_forgotten(path: Path, now: float) -> bool:
 
 
 def load(path: Path, *, channel: str) -> Checkpoint | None:
-    """What was saved last; None when nothing was.
+    """Return the saved checkpoint; None when there is none.
 
     Raises:
-        SettingsError: it cannot be read, is no checkpoint, or is another channel's. To begin
-            anew unasked would publish everything again.
+        SettingsError: The file cannot be read, is no checkpoint, or belongs to another channel. A
+            new beginning without being asked would publish everything again.
     """
     try:
         known = Checkpoint.model_validate_json(path.read_bytes())
@@ -130,7 +131,8 @@ def load(path: Path, *, channel: str) -> Checkpoint | None:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace what was saved; after a crash either is there whole. Raises `OSError`."""
+    """Replace the saved checkpoint; after a crash the old or the new one is whole. Raises
+    `OSError`."""
     # One name, because `locked` lets nobody else save: a kill leaves at most this one behind.
     temporary = path.with_name(f".{path.name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -150,7 +152,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 def locked(path: Path) -> Generator[None]:
     """Make the directory, and keep every other process from using this checkpoint.
 
-    The lock ends with the process, however it ends. Raises `SettingsError`.
+    The lock ends with the process, however the process ends. Raises `SettingsError`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +170,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _open_locked(path: Path) -> int:
-    """The lock's file, opened and locked; again where it was removed in between."""
+    """Open and lock the lock's file; open it again where it was removed in between."""
     lock = _lock_of(path)
     while True:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,8 +1,8 @@
-"""How a file's bytes stand for lines of text: which encoding, and where its lines end.
+"""The encoding of a file's text, and the ends of its lines.
 
-Said on the command line, or seen at the file's beginning: a byte order mark, or every other byte
-being zero as in UTF-16 without one. What is neither is UTF-8, where a wrong byte is replaced
-later and counted.
+The command line names an encoding, or the file's beginning shows it: by a byte order mark, or by
+zeros in every other byte as in UTF-16 without one. Any other file is read as UTF-8, where a wrong
+byte is replaced later and counted.
 """
 
 import codecs
@@ -30,7 +30,7 @@ class Encoding:
 
     @property
     def unit(self) -> int:
-        """Bytes of a unit: a line's end is looked for at multiples of it."""
+        """The bytes of a unit: ends of lines are searched at multiples of it."""
         return _UNITS.get(self.name, 1)
 
     @property
@@ -38,9 +38,9 @@ class Encoding:
         return "\n".encode(self.name) if self.unit > 1 else b"\n"
 
     def utf8(self, line: bytes) -> bytes:
-        """A line with or without its end as UTF-8, without its end and a byte order mark.
+        """Return a line as UTF-8, without its end and a byte order mark.
 
-        Bytes of UTF-8 stay as they are, wrong ones too.
+        Bytes of UTF-8 stay as they are, also wrong ones.
         """
         if self.name != "utf-8":
             line = line.decode(self.name, "replace").encode()
@@ -51,10 +51,10 @@ UTF8 = Encoding()
 
 
 def without_zeros(line: bytes) -> tuple[bytes, int]:
-    """A line of UTF-8 without the zeros that stand before its text, and how many they were.
+    """Return a line without the zeros before its text, and their number.
 
-    A file that was truncated under a writer who keeps its place (`copytruncate`) is filled
-    with them. The caller that leaves them out says so.
+    A file that was truncated under a writer that keeps its place (`copytruncate`) is filled with
+    zeros. The caller that leaves them out reports it.
     """
     text = line.lstrip(b"\x00")
     if len(text) == len(line):
@@ -63,7 +63,8 @@ def without_zeros(line: bytes) -> tuple[bytes, int]:
 
 
 def named(name: str) -> Encoding | None:
-    """The encoding that a user names; None for `auto`. Raise `SettingsError` for none."""
+    """Return the encoding that a user names; None for `auto`. Raise `SettingsError` for an unknown
+    name."""
     if name == "auto":
         return None
     try:
@@ -79,9 +80,9 @@ def named(name: str) -> Encoding | None:
 
 
 def seen(head: bytes, *, final: bool) -> Encoding | None:
-    """What a file that begins with `head` is in; None while more of it is needed to tell.
+    """Return the encoding of a file that begins with `head`; None while more bytes are needed.
 
-    `final` says that there is no more. A line that is whole is always enough.
+    `final` says that no more bytes come. A whole line always suffices.
     """
     if not final and any(mark != head and mark.startswith(head) for mark, _ in _MARKS):
         return None
@@ -102,7 +103,8 @@ def _has_whole_line(head: bytes) -> bool:
 
 
 def _without_mark(head: bytes) -> str:
-    """By where the zeros are: text of most scripts has some ASCII, line ends at the least."""
+    """Decide by the places of zeros: text of most scripts has some ASCII, at least its line
+    ends."""
     pairs = len(head) // 2
     first, second = head[: 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
     if second * 3 > pairs and first * 10 < pairs:

@@ -1,11 +1,12 @@
-"""Which file is which: what shows that a file was read before, and where rotation put it.
+"""Recognize files: whether a file was read before, and where rotation put it.
 
-A name says little (rotation renames), an inode not enough (it is used again as soon as its file
-is deleted, and a copy has another), a device number nothing (it changes with a reboot). What was
-read says it: a digest of the file's first bytes and of the last ones before the place.
+A name says little (rotation renames), an inode not enough (it is used again as soon as its file is
+deleted, and a copy has another), and a device number nothing (it changes with a reboot). The
+content that was read identifies a file: a digest of its first bytes and of the last ones before the
+place.
 
-The name may be a link. Then rotation renames what it leads to, or makes a new file and has the
-link lead there (`current.log` to `app-2026-11-29.log`), so that folder is looked through as well.
+The name may be a link. Then rotation renames the link's target, or makes a new file and changes the
+link (`current.log` to `app-2026-11-29.log`), so the target's folder is searched as well.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ _COUNT = r"(\d{1,3})"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a file was read, and what was read there."""
+    """The number of bytes that were read of a file, and their digest."""
 
     inode: int
     offset: int
@@ -35,14 +36,14 @@ class Mark:
 
 
 def mark(fd: int, offset: int) -> Mark:
-    """Of the open file, read up to byte `offset`."""
+    """Return the mark of the open file, read up to byte `offset`."""
     size = min(offset, _WINDOW_BYTES)
     seen = os.pread(fd, size, 0) + os.pread(fd, size, offset - size)
     return Mark(os.fstat(fd).st_ino, offset, sha256(seen).hexdigest())
 
 
 def continues(fd: int, known: Mark) -> bool:
-    """Whether the open file begins with what was read up to `known`."""
+    """Return whether the open file begins with the content that was read up to `known`."""
     if os.fstat(fd).st_size < known.offset:
         return False
     return mark(fd, known.offset).digest == known.digest
@@ -61,22 +62,23 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """What had a name after a file that had it, before the one that has it now."""
+    """The files that had a name after a former file, before the present one."""
 
     paths: tuple[Path, ...]
-    """Oldest first."""
+    """The paths, oldest first."""
     missing: tuple[int, ...]
-    """Numbers of rotated files that should be among them and are not there."""
+    """The numbers of rotated files that should be among them and are absent."""
     is_certain: bool
-    """Whether the former file still is beside the name: what came after it is, too, because
+    """Whether the former file is still beside the name: then all later files are there too, because
     rotation removes the oldest first."""
 
 
 def find(path: Path, known: Mark) -> Path | None:
-    """The file that continues `known`: at `path`, or rotated beside it; None when it is gone.
+    """Return the file that continues `known`: at `path`, or rotated beside it; None when it is
+    gone.
 
-    The same inode is preferred to the same content (a copy), and a newer file to an older.
-    Where nothing was read there is no content to tell by.
+    The same inode is preferred to the same content (a copy), and a newer file to an older one.
+    Where nothing was read there is no content to compare.
     """
     same = [each for each in _at_and_beside(path) if _continues_at(each.path, known)]
     renamed = [each for each in same if each.inode == known.inode]
@@ -85,9 +87,9 @@ def find(path: Path, known: Mark) -> Path | None:
 
 
 def copies_of(path: Path, known: Mark, written_ns: int) -> list[Path]:
-    """Files beside `path` that continue `known` and were written at `written_ns` or later.
+    """Return files beside `path` that continue `known` and were written at `written_ns` or later.
 
-    The newest first. Where nothing was read there is no content to tell by.
+    The newest comes first. Where nothing was read there is no content to compare.
     """
     if not known.offset:
         return []
@@ -98,9 +100,9 @@ def copies_of(path: Path, known: Mark, written_ns: int) -> list[Path]:
 
 
 def rotations_after(path: Path, written_ns: int) -> list[Path]:
-    """Rotated files of `path` that were last written after `written_ns`, oldest first.
+    """Return rotated files of `path` that were last written after `written_ns`, oldest first.
 
-    Renaming does not change when a file was written. Compressed ones are left out.
+    Renaming leaves the time of the last write unchanged. Compressed files are left out.
     """
     found = sorted(_rotated(path), key=_age)
     return [each.path for each in found if each.written_ns > written_ns]
@@ -109,12 +111,12 @@ def rotations_after(path: Path, written_ns: int) -> list[Path]:
 def succession(
     path: Path, former: tuple[int, int] | None, led_to: Path | None, written_ns: int
 ) -> Succession:
-    """What had the name `path` after the file `former`, a device and inode.
+    """Return the files that had the name `path` after the file `former`, a device and inode.
 
     Args:
-        former: None where it is gone.
-        led_to: what `path` was a link to then.
-        written_ns: when `former` had been written last while it had the name. A writer may go
+        former: None where the file is gone.
+        led_to: The target of `path`, where it was a link then.
+        written_ns: The time of the last write to `former` while it had the name. A writer may go
             on with it, so later times of it say nothing.
     """
     rotated = _rotated(path)
@@ -142,7 +144,7 @@ def succession(
 
 
 def _count(path: Path, rotated: Path) -> int | None:
-    """How often it was rotated, where its name says it."""
+    """Return how often the file was rotated, where its name tells."""
     for each in _names(path):
         if each.parent == rotated.parent:
             name, stem, suffix = map(re.escape, (each.name, each.stem, each.suffix))
@@ -168,10 +170,10 @@ def _rotations(path: Path) -> str:
 
 
 def linked_between(link: Path, former: Path) -> list[Path]:
-    """What `link` led to after `former` and before what it leads to now, oldest first.
+    """Return the targets of `link` after `former` and before the present one, oldest first.
 
-    Those are the files whose names differ from both by a number or date between theirs: other
-    logs in that folder are not meant.
+    They are the files whose names differ from both by a number or date between theirs, so that
+    other logs in that folder are left out.
     """
     present = link.resolve()
     if former.parent != present.parent or _family(former) != _family(present):
@@ -182,7 +184,7 @@ def linked_between(link: Path, former: Path) -> list[Path]:
 
 
 def _family(path: Path) -> str:
-    """A name without its numbers."""
+    """Return a name without its numbers."""
     return re.sub(r"\d+", "0", path.name)
 
 
@@ -191,7 +193,7 @@ def _numbers(path: Path) -> tuple[int, ...]:
 
 
 def _names(path: Path) -> list[Path]:
-    """`path`, and what it leads to where it is a link."""
+    """Return `path`, and its target where it is a link."""
     try:
         target = path.resolve()
     except (OSError, RuntimeError):  # a link to itself
@@ -215,7 +217,7 @@ def _at_and_beside(path: Path) -> Iterator[_Seen]:
 
 
 def _listed(directory: Path) -> list[Path]:
-    """What is in it; nothing where only its files may be read, so that no rotation is found."""
+    """List a directory; return nothing where it cannot be listed, so that no rotation is found."""
     try:
         return list(directory.iterdir())
     except PermissionError:

@@ -1,4 +1,5 @@
-"""Lines of an open file with their places in it, in constant memory. Blocking reads, no clock."""
+"""Read lines of an open file with their places in it, in constant memory. Blocking reads, no
+clock."""
 
 import os
 from dataclasses import dataclass
@@ -15,28 +16,29 @@ _MAX_TAKEN_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line, and where in its file it stands."""
+    """One line, and its place in the file."""
 
     number: int
     start: int
     end: int
-    """First byte after it, its line end included."""
+    """The first byte behind the line and its line end."""
     data: bytes | None
-    """As UTF-8 and without its line end; None where it is over `MAX_LINE_BYTES` and was not
+    """The line as UTF-8 without its line end; None where it is over `MAX_LINE_BYTES` and was not
     kept."""
     zeros: int = 0
-    """Bytes of zeros before its text: they stand in the file from `start` on, not in `data`."""
+    """The number of zero bytes before the text: they stand in the file from `start` on, not in
+    `data`."""
 
 
 class LineReader:
-    """Reads on from a place; holds at most one line of `MAX_LINE_BYTES` and one read."""
+    """Read on from a place; hold at most one line of `MAX_LINE_BYTES` and one read."""
 
     def __init__(
         self, fd: int, *, offset: int = 0, number: int = 0, encoding: Encoding | None = None
     ) -> None:
-        """Begin at byte `offset`, which `number` lines stand before.
+        """Begin at byte `offset`, behind `number` lines.
 
-        Without an `encoding` the file's own beginning tells.
+        Without an `encoding` the file's own beginning decides.
         """
         self._fd = fd
         self._encoding = encoding
@@ -45,21 +47,23 @@ class LineReader:
         self._buffer = bytearray()
         self._searched = 0
         self._zeros = 0
-        """Bytes of zeros that the present line begins with and that were passed over."""
+        """The number of zero bytes before the present line's text, which were passed over."""
         self._dropped = 0
-        """Bytes of the present line that were too many to keep."""
+        """The number of bytes of the present line that were too many to keep."""
 
     @property
     def read_to(self) -> int:
-        """The byte after the last one that was read."""
+        """The byte behind the last one that was read."""
         return self._start + self._zeros + self._dropped + len(self._buffer)
 
     def take(self, most: int, *, final: bool) -> list[Line]:
-        """At most `most` lines, [] when there is none yet; a line over the size travels alone.
+        """Return at most `most` lines, [] when there is none yet; a line over the size travels
+        alone.
 
         Args:
-            most: lines, 1 or more.
-            final: nothing will be appended, so what has no line end is a line too.
+            most: The number of lines, 1 or more.
+            final: Whether nothing will be appended, so that the rest without a line end is a line
+                too.
         """
         lines: list[Line] = []
         size = 0
@@ -75,17 +79,17 @@ class LineReader:
         return lines
 
     def reread(self) -> None:
-        """Forget what was read of an unfinished line; it is read again."""
+        """Forget an unfinished line, to read it again."""
         self._buffer.clear()
         self._searched = 0
 
     def restart(self) -> None:
-        """Like `reread`, also where the line was found to be too long."""
+        """Forget an unfinished line as `reread` does, also where it was too long."""
         self._zeros = self._dropped = 0
         self.reread()
 
     def _find(self, *, final: bool) -> int | None:
-        """How many bytes of the buffer belong to the next line."""
+        """Return how many bytes of the buffer belong to the next line."""
         while (end := self._line_end()) < 0:
             self._searched = max(0, len(self._buffer) - self._text.unit + 1)
             if len(self._buffer) > MAX_LINE_BYTES:
@@ -102,9 +106,9 @@ class LineReader:
         return self._encoding or UTF8
 
     def _line_end(self) -> int:
-        """The byte of the buffer after the next line's end; -1 where it has none.
+        """Return the byte of the buffer behind the next line's end; -1 where there is none.
 
-        In UTF-16 the bytes of a line's end also stand across two other characters.
+        In UTF-16 the bytes of a line's end also occur across two other characters.
         """
         unit, newline = self._text.unit, self._text.newline
         begins = self._start + self._zeros + self._dropped
@@ -114,7 +118,7 @@ class LineReader:
         return end + len(newline) if end >= 0 else -1
 
     def _pass_over(self) -> None:
-        """Zeros before a line are not kept, and neither is a line that is too long without them."""
+        """Drop zeros before a line, and a line that is too long without them."""
         if not self._dropped:
             zeros = len(self._buffer) - len(self._buffer.lstrip(b"\x00"))
             zeros -= zeros % self._text.unit

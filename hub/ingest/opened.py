@@ -1,7 +1,7 @@
-"""One file as it was opened, whatever its name becomes: what was seen of it, and its lines.
+"""One open file: its lines, and its content at the last look.
 
-A name may lead elsewhere and a file may be emptied under it between any two reads. So a file notes
-what it held when it was looked at last, and lines count only while it still begins with that.
+A name may lead elsewhere and a file may be emptied under it between any two reads. So an open file
+notes its content at each look, and its lines count only while it still begins with that.
 """
 
 import os
@@ -18,26 +18,26 @@ _STEP_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines of one file that follow each other, and the place after them."""
+    """Consecutive lines of one file, and the place behind them."""
 
     file: Path
     before: Place
     lines: tuple[Line, ...]
     after: Place
     size: int
-    """Of the file, in bytes."""
+    """The size of the file in bytes."""
 
 
 class OpenFile:
-    """A file under `path` when it was opened.
+    """A file that had the name `path` when it was opened.
 
     Args:
-        path: its name then.
-        place: where to read on; its beginning when None.
-        encoding: of its text; its own beginning says it when None.
-        now: seconds that only rise.
-        is_copy: it was made by copying, so nobody writes to it.
-        fd: where it is open already; this owns it from now on.
+        path: Its name then.
+        place: Where to read on; its beginning when None.
+        encoding: The encoding of its text; when None its own beginning decides.
+        now: Seconds that only rise.
+        is_copy: Whether it was made by copying, so that nothing is written to it.
+        fd: Its descriptor where it is open already; this object owns it from now on.
 
     Raises `OSError`.
     """
@@ -54,23 +54,23 @@ class OpenFile:
     ) -> None:
         self.path = path
         self.real_path = path.resolve()
-        """What `path` led to then, where it is a link."""
+        """The target of `path` then, where it is a link."""
         self.fd = os.open(path, os.O_RDONLY) if fd is None else fd
         state = self.state()
         self.identity = (state.st_dev, state.st_ino)
-        """No other file has it for as long as this one is open."""
+        """Device and inode; no other file has them while this one is open."""
         self.place = place or new_place(state.st_ino, state.st_mtime_ns)
         self.written_ns = self.place.written_ns or state.st_mtime_ns
-        """When it had been written last while it still had its name."""
+        """The time of the last write while the file had its name."""
         self.is_copy = is_copy
         self.is_lost = False
-        """The file was emptied and there is no copy of what it held: nothing of it can be read."""
+        """Whether the file was emptied without a copy: then nothing of it can be read."""
         self.changed_at = now
-        """When it grew or lost its name last."""
+        """The time at which the file last grew or lost its name."""
         self.seen: Mark = self.place.mark
-        """How far it was seen, up to the end of a line."""
+        """The end of the last whole line at the last look."""
         self.size = state.st_size
-        """In bytes, when it was looked at last."""
+        """The size in bytes at the last look."""
         self._encoding = encoding
         self._shape = (-1, -1)
         self._shape_at_end: tuple[int, int] | None = None
@@ -82,11 +82,12 @@ class OpenFile:
         return os.fstat(self.fd)
 
     def is_unchanged(self) -> bool:
-        """Whether nobody wrote to it since it was looked at last."""
+        """Whether nothing was written to the file since the last look."""
         return _shape(self.state()) == self._shape
 
     def look(self, now: float) -> bool:
-        """Whether it still begins with what was seen; notes what was added to it."""
+        """Note the bytes that were added; return whether the file still begins with the noted
+        content."""
         state = self.state()
         if _shape(state) == self._shape:
             return True
@@ -101,11 +102,11 @@ class OpenFile:
         return True
 
     def keep_name(self) -> None:
-        """The file still has its name, as it was looked at last."""
+        """Note that the file still has its name."""
         self.written_ns = max(self.written_ns, self._shape[1])
 
     def take(self, most: int, *, final: bool) -> Chunk | None:
-        """The next lines; None when there are none yet, or what it held is gone."""
+        """Return the next lines; None when there are none yet, or the content is gone."""
         shape = self._shape
         if self._shape_at_end not in {None, shape}:
             self._read_again()
@@ -125,7 +126,7 @@ class OpenFile:
         return Chunk(self.path, before, lines, self.place, self.state().st_size)
 
     def place_at(self, offset: int, lines: int) -> Place:
-        """The place at byte `offset`, which `lines` lines stand before."""
+        """Return the place at byte `offset`, behind `lines` lines."""
         done = frozenset(start for start in self.place.done if start >= offset)
         return replace(
             self.place,
@@ -147,7 +148,7 @@ class OpenFile:
         )
 
     def _read_again(self) -> None:
-        """An unfinished line may be another one by now."""
+        """Read an unfinished line again, because it may have changed."""
         if self.size < self.reader.read_to:
             self.reader.restart()
         else:
@@ -157,10 +158,10 @@ class OpenFile:
         return self.state().st_size < end
 
     def _end_of_lines(self) -> int:
-        """The byte after the last line end; `seen` where there is none that was not seen.
+        """Return the byte behind the last line end; `seen` where there is no newer one.
 
-        An unfinished line is left out, because its writer may still change it. Of one that is
-        longer than a line may be the end is not looked for.
+        An unfinished line is left out, because its writer may still change it. The end of a line
+        that is longer than allowed is not searched.
         """
         first = max(self.seen.offset, self.size - MAX_LINE_BYTES)
         end = self.size

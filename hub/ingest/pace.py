@@ -1,4 +1,4 @@
-"""A bounded rate, spread evenly: what was not used is not saved up."""
+"""A bounded rate, spread evenly; an unused part is not saved up."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ MAX_LINES = 250
 
 
 class Pace:
-    """Lets through `rate` lines a second.
+    """Let `rate` lines a second through.
 
     Args:
-        rate: above 0.
-        clock: seconds that only rise.
-        sleep: as `asyncio.sleep`.
+        rate: Lines per second, above 0.
+        clock: Seconds that only rise.
+        sleep: As `asyncio.sleep`.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Pace:
 
     @property
     def lines(self) -> int:
-        """How many lines make one request."""
+        """The number of lines in one request."""
         return max(1, min(MAX_LINES, int(self._rate / _REQUESTS_PER_SECOND)))
 
     async def wait(self, lines: int) -> None:

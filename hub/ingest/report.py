@@ -1,4 +1,4 @@
-"""What became of the lines: counted, told while it happens, and summed up at the end."""
+"""Count the outcomes of lines, report them while they happen, and sum them up at the end."""
 
 import time
 from collections import Counter
@@ -19,8 +19,8 @@ class Report:
     """Counts, and sentences for stderr.
 
     Args:
-        say: prints one sentence.
-        progress_seconds: between two sentences about how far it is.
+        say: Prints one sentence.
+        progress_seconds: The time between two sentences about progress.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Report:
         self._last = outcome.position
 
     def taken_line(self, file: Path, line: Line) -> None:
-        """One that is sent without the zeros before it."""
+        """Report a line that is sent without the zeros before it."""
         if not line.zeros or line.data is None:
             return
         self.zeros.update({"bytes": line.zeros, "lines": 1})
@@ -64,7 +64,7 @@ class Report:
             self.say("further lines that are refused are only counted")
 
     def failed_line(self, file: Path, line: Line, error: PublishError) -> None:
-        """The one that everything ends at."""
+        """Report the line at which the ingestion ends."""
         unknown = isinstance(error, OutcomeUnknownError)
         self.unknown += unknown
         verdict = "outcome unknown" if unknown else "not published"
@@ -72,12 +72,12 @@ class Report:
         self.say(f"{file}: line {line.number:,} (byte {line.start:,}): {verdict}: {error}{hint}")
 
     def retrying(self, retrying: Retrying) -> None:
-        """The hub is away, or says no for now."""
+        """Report that the hub is away, or refuses for now."""
         again = f"trying again in {retrying.pause_seconds:.1f} s at {retrying.hub}"
         self.say(f"attempt {retrying.attempt}: {retrying.why}; {again}")
 
     def progress(self, chunk: Chunk) -> None:
-        """Say from time to time how far it is."""
+        """Report the progress from time to time."""
         seconds = time.monotonic() - self._said_at
         if seconds < self._progress_seconds:
             return
@@ -88,7 +88,7 @@ class Report:
         self._said_at, self._said_lines = time.monotonic(), self.published
 
     def summarize(self, channel: str) -> None:
-        """Say what became of all lines."""
+        """Report the outcomes of all lines."""
         parts = [f"{self.published:,} published"]
         if self.repeats:
             parts[0] += f" ({self.repeats:,} of them had been before, and were not repeated)"

@@ -19,30 +19,30 @@ Outcome = Published | PublishError
 
 
 class Publishes(Protocol):
-    """The part of `hub_client.Publisher` that is used here: it also tries again."""
+    """The part of `hub_client.Publisher` that an ingestion uses; it also retries."""
 
     async def publish_many(self, items: Sequence[Outgoing], /) -> Sequence[Outcome]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where lines go, and what they become."""
+    """The channel of the lines, and their form."""
 
     channel: str
     to_payload: Callable[[bytes], bytes]
-    """Makes JSON of a line; raises `ValueError` with the reason where it may not."""
+    """Return the JSON of a line; raise `ValueError` with the reason where the line is refused."""
     message_key: str | None = None
 
 
 class Sink:
-    """Publishes lines; those of one call travel in one request."""
+    """Publish lines; those of one call travel in one request."""
 
     def __init__(self, publisher: Publishes, target: Target) -> None:
         self._publisher = publisher
         self._target = target
 
     async def publish(self, lines: Sequence[Line], id_: str) -> list[Outcome]:
-        """One outcome for each line; nothing is raised.
+        """Return one outcome for each line, without raising.
 
         `id_` and a line's first byte make its idempotency key.
         """
@@ -69,7 +69,7 @@ _POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found"})
 class Source(Protocol):
     @property
     def place(self) -> Place:
-        """After what was taken last."""
+        """The place behind the lines that were taken last."""
         ...
 
     async def take(self, most: int) -> Chunk | None: ...
@@ -89,7 +89,7 @@ class StoppedError(Exception):
 
 
 class CheckpointKeeper:
-    """Saves places of one file and channel."""
+    """Save places of one file and channel."""
 
     def __init__(
         self, path: Path, *, file: Path, channel: str, now: Callable[[], float] = time.time
@@ -102,7 +102,7 @@ class CheckpointKeeper:
         self._lock = threading.Lock()
 
     async def keep(self, place: Place, *, settled: bool) -> None:
-        """Raises `OSError`."""
+        """Save the place; raise `OSError`."""
         mark = place.mark
         checkpoint = Checkpoint(
             file=str(self._file),
@@ -125,7 +125,7 @@ class CheckpointKeeper:
 
 
 class NoKeeper:
-    """For stdin, which cannot be read again."""
+    """Save nothing: stdin cannot be read again."""
 
     async def keep(self, place: Place, *, settled: bool) -> None:  # noqa: ARG002 - the port's shape
         return
@@ -133,7 +133,7 @@ class NoKeeper:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an ingestion is put together from."""
+    """The parts of an ingestion."""
 
     source: Source
     sink: Sink
@@ -141,13 +141,13 @@ class Parts:
     pace: Pace
     report: Report
     stop_at_refused: bool = False
-    """Whether a line that the hub refuses ends it, or is counted and left out."""
+    """Whether a refused line ends the ingestion, or is counted and left out."""
     settled: bool = True
     """False where the last run was cut off."""
 
 
 class Ingest:
-    """Publishes what its source has, one request at a time, so that the order is kept."""
+    """Publish the lines of a source, one request at a time, so that their order is kept."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -155,11 +155,11 @@ class Ingest:
         self._settled = parts.settled
 
     async def run(self) -> None:
-        """To the end of the source, or for ever where it follows.
+        """Run to the end of the source, or for ever where it follows.
 
         Raises:
-            StoppedError: at a line; everything before it, and nothing else, is remembered.
-            OSError: the file cannot be read, or the checkpoint not be written.
+            StoppedError: The run stops at a line; its place is saved as before that line.
+            OSError: The file cannot be read, or the checkpoint cannot be written.
         """
         parts = self._parts
         # Now, because the file may be another one than last time, and have no line yet.
@@ -174,7 +174,7 @@ class Ingest:
             await parts.keeper.keep(self._place, settled=self._settled)
 
     async def _before(self, chunk: Chunk) -> None:
-        """A file's id is saved before its first line is sent."""
+        """Save a file's id before its first line is sent."""
         if self._place.id != chunk.before.id:
             await self._parts.keeper.keep(chunk.before, settled=False)
         self._place = chunk.before
@@ -193,7 +193,7 @@ class Ingest:
         await self._parts.keeper.keep(chunk.after, settled=False)
 
     def _count(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> PublishError | None:
-        """What ends it, if anything does."""
+        """Count the outcomes; return the error that ends the ingestion, if any."""
         stop: PublishError | None = None
         for line, outcome in outcomes.items():
             self._parts.report.taken_line(chunk.file, line)
@@ -211,7 +211,8 @@ class Ingest:
         return failed or self._parts.stop_at_refused or error.code in _POINTLESS_TO_GO_ON
 
     def _place_of(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> Place:
-        """Before the first line that is not settled; the settled ones after it are noted."""
+        """Return the place before the first line without an outcome; later lines with one are
+        noted."""
         open_lines = [
             line
             for line, outcome in outcomes.items()

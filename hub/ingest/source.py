@@ -1,10 +1,9 @@
 """The sources of lines: a file, or stdin.
 
-A file may grow, be renamed, copied away, truncated or replaced while it is read.
-
-One step at a time in a thread: read lines, or find out what became of the file. A thread of its own
-looks at the name meanwhile, because lines may wait long for their turn and for the hub. A rotated
-file is read to its end before the one that took its name; what cannot be found any more is told.
+A file may grow, be renamed, copied away, truncated or replaced while it is read. Each step runs in
+a thread: read lines, or find out how the file changed. Another thread looks at the name meanwhile,
+because lines may wait long for their turn and for the hub. A rotated file is read to its end before
+its successor; content that cannot be found any more is reported.
 """
 
 import asyncio
@@ -31,14 +30,14 @@ class FileSource:
     """The lines of the file at `path`, through rotations when `follow` is set.
 
     Args:
-        path: absolute; a regular file.
-        place: where to go on; from the beginning when None.
-        follow: wait for more at the end.
-        tell: takes a sentence for whoever watches.
-        grace_seconds: how long a renamed file must be quiet before it counts as ended. The time
-            runs from when it was renamed, so that files which wait for each other wait together.
-        encoding: of this file and those that take its name; each says its own where None.
-        clock: seconds that only rise.
+        path: An absolute path of a regular file.
+        place: Where to go on; from the beginning when None.
+        follow: Whether to wait for more at the end.
+        tell: Prints a sentence on stderr.
+        grace_seconds: How long a renamed file must be quiet before it counts as ended. The time
+            runs from its renaming, so that files which wait for each other wait together.
+        encoding: The encoding of all files with the name; when None each file's beginning decides.
+        clock: Seconds that only rise.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class FileSource:
         self._clock = clock
         self._trail = Trail(path, place, tell=tell, encoding=encoding, clock=clock)
         self._turn = threading.Lock()
-        """Held by the thread that uses the trail: for a step, or for a look."""
+        """The lock of the thread that uses the trail, for a step or for a look."""
         self._closing = threading.Event()
         self._looking: threading.Thread | None = None
         self._trouble: OSError | None = None
@@ -83,21 +82,21 @@ class FileSource:
 
     @property
     def place(self) -> Place:
-        """After what was taken last."""
+        """The place behind the lines that were taken last."""
         return self._trail.first.place
 
     def place_before(self, line: Line) -> Place:
-        """The place before a line of the chunk that was taken last."""
+        """Return the place before a line of the chunk that was taken last."""
         with self._turn:
             return self._trail.first.place_at(line.start, line.number - 1)
 
     def look(self) -> None:
-        """Note what became of the file. Raises `OSError`."""
+        """Note how the file changed. Raises `OSError`."""
         with self._turn:
             self._trail.look(follow=self._follow)
 
     def step(self, most: int) -> Chunk | None:
-        """The next lines; None where there are none yet. Blocks. Raises `OSError`."""
+        """Return the next lines; None where there are none yet. Blocks. Raises `OSError`."""
         with self._turn:
             if self._trouble is not None:
                 raise self._trouble
@@ -141,10 +140,10 @@ _NO_INODE = 0
 
 
 class StdinSource:
-    """What `take_lines` hands out, in chunks of the size that is asked for.
+    """Lines that come once and cannot be read again, so that no place is saved.
 
     Args:
-        take_lines: waits for lines; None stands for one that is too long, [] for the end.
+        take_lines: Waits for lines; None stands for one that is too long, [] for the end.
     """
 
     def __init__(self, take_lines: Callable[[], Awaitable[list[bytes | None]]]) -> None:
@@ -169,11 +168,11 @@ class StdinSource:
 
     @property
     def place(self) -> Place:
-        """After what was taken last."""
+        """The place behind the lines that were taken last."""
         return self._place
 
     def place_before(self, line: Line) -> Place:
-        """Nothing is remembered, so any place will do."""
+        """Return any place, because none is saved."""
         return Place(self._place.id, self._place.mark, line.number - 1)
 
     def _line(self, number: int, data: bytes | None) -> Line:

@@ -1,9 +1,8 @@
-"""The files that had one name, one after the other, from the one that is read to the newest.
+"""The files that had one name in turn, from the one that is read to the newest.
 
 The name is looked at many times a second, also while nothing is read, so that a file which is
-renamed again and again, or copied and emptied, is held open before it is gone. Where files may have
-come and gone between two looks, that is told: what cannot be known is never silent. Blocking, no
-thread.
+renamed again and again, or copied and emptied, is open before it is gone. Files that may have come
+and gone between two looks are reported. Blocking, no thread.
 """
 
 import os
@@ -38,12 +37,12 @@ class Trail:
     """At least one file: the first is the one to be read, the last the one that has the name.
 
     Args:
-        path: the name; absolute.
-        place: where to go on; None for the beginning of the file that has the name.
-        tell: takes a sentence for whoever watches.
-        encoding: of all files; each says its own where None.
-        clock: seconds that only rise.
-        max_held: how many files are held open.
+        path: The name, an absolute path.
+        place: Where to go on; None for the beginning of the file that has the name.
+        tell: Prints a sentence on stderr.
+        encoding: The encoding of all files; when None each file's beginning decides.
+        clock: Seconds that only rise.
+        max_held: The number of files that are held open at most.
 
     Raises `OSError`.
     """
@@ -76,7 +75,7 @@ class Trail:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more files are held open until one is done."""
+        """Whether no more files are opened until one is done."""
         return len(self._files) >= self._max_held
 
     @property
@@ -86,7 +85,7 @@ class Trail:
 
     @property
     def goes_on_with_lines(self) -> bool:
-        """Whether one of those after the first holds something."""
+        """Whether a file after the first holds something."""
         return any(each.size for each in list(self._files)[1:])
 
     def close(self) -> None:
@@ -94,14 +93,14 @@ class Trail:
             file.close()
 
     def advance(self) -> None:
-        """The first is done, and there is another."""
+        """Go on with the next file: the first is done."""
         file = self._files.popleft()
         if not file.is_lost:
             self._done.append((file.identity, file.place.mark))
         file.close()
 
     def look(self, *, follow: bool) -> None:
-        """Note what was added and emptied and, with `follow`, what has the name now."""
+        """Note added and emptied content and, with `follow`, the file that has the name now."""
         now = self._clock()
         for file in [each for each in self._files if not each.is_lost]:
             was_touched = not file.seen.offset and not file.is_unchanged()
@@ -128,7 +127,8 @@ class Trail:
             self._follow_name()
 
     def _note_what_is_beside(self) -> None:
-        """Files that were rotated before are none of those that come."""
+        """Note the rotated files that were there before, so that they are not taken for new
+        ones."""
         held = {file.identity for file in self._files}
         for path in rotations_after(self._path, 0):
             try:
@@ -152,11 +152,11 @@ class Trail:
             self._files.extend(after)
 
     def _open_after(self, former: OpenFile | None, written_ns: int) -> list[OpenFile]:
-        """What had the name after `former`, oldest first, and what has it now, unless held.
+        """Open the files that had the name after `former`, oldest first, and the present one.
 
         Args:
             former: None where it is gone.
-            written_ns: when it had been written last while it had the name.
+            written_ns: The time of the last write to it while it had the name.
         """
         identity, led_to = (former.identity, former.real_path) if former else (None, None)
         for attempt in range(1, _TRIES + 1):
@@ -183,7 +183,7 @@ class Trail:
     def _open_new(
         self, paths: Sequence[Path], *, are_copies: bool = False
     ) -> tuple[list[OpenFile], bool]:
-        """Those that are neither held nor done, and whether all paths were there."""
+        """Open the files that are neither held nor done; return whether all paths were there."""
         held = {file.identity for file in self._files}
         opened: list[OpenFile] = []
         are_all = True
@@ -201,7 +201,8 @@ class Trail:
         return opened, are_all
 
     def _is_done(self, file: OpenFile) -> bool:
-        """Its inode may be that of another one, so what it holds counts as well."""
+        """Return whether a file is done. Its inode may be that of another one, so its content
+        counts as well."""
         return any(
             identity == file.identity and mark.offset and continues(file.fd, mark)
             for identity, mark in self._done
@@ -214,8 +215,7 @@ class Trail:
     # -- other content in the same file -------------------------------------------------------
 
     def _replaced(self, file: OpenFile) -> None:
-        """The file was emptied, or written anew in its place: perhaps there is a copy of what it
-        was."""
+        """Look for a copy of the content: the file was emptied, or written anew in its place."""
         index = self._files.index(file)
         fresh = OpenFile(file.path, encoding=self._encoding, now=self._clock(), fd=os.dup(file.fd))
         copy = None if self.is_full else self._copy_of(file)
@@ -235,15 +235,16 @@ class Trail:
             self._files.insert(index, each)
 
     def _replaced_before_it_was_seen(self, file: OpenFile) -> None:
-        """The file was empty when it was looked at, so nothing tells whether it was written, copied
-        and emptied since: a copy that nobody knows does."""
+        """Look for an unknown copy: the file was empty at the last look, so nothing else tells
+        whether it was written, copied and emptied since."""
         self._files.pop()
         for each in self._open_between(None, file):
             self._files.append(each)
         self._files.append(file)
 
     def _copy_of(self, file: OpenFile) -> OpenFile | None:
-        """What continues it as far as it was seen, or at least as far as it was read."""
+        """Return the file that continues `file` as far as it was seen, or at least as far as it was
+        read."""
         held = {each.identity for each in self._files}
         for known in (file.seen, file.place.mark):
             for path in copies_of(self._path, known, file.written_ns):
@@ -257,7 +258,8 @@ class Trail:
         return None
 
     def _open_between(self, copy: OpenFile | None, file: OpenFile) -> list[OpenFile]:
-        """Copies that were made after `copy`, or since `file` was looked at where there is none."""
+        """Open copies that were made after `copy`, or since the last look at `file` where there is
+        none."""
         identity = copy.identity if copy else None
         since = copy.state().st_mtime_ns if copy else file.written_ns
         for attempt in range(1, _TRIES + 1):
@@ -306,7 +308,7 @@ class Trail:
             )
 
     def _tell_lost(self, place: Place, *, size: int) -> None:
-        """`size` is of the file when it was seen last; 0 where it was not."""
+        """Report a loss; `size` is that of the file at the last look, 0 without one."""
         offset = place.mark.offset
         why = f"{self._path} does not begin with what was read before, and no file beside it does"
         rest = f"what it held after byte {offset:,} (line {place.lines:,}) is not published"

@@ -1,5 +1,5 @@
-"""Work that the hub is measured by, each with what it is to reach: `hub bench --scenario`.
+"""The scenarios of `hub bench --scenario`, each with the figures that it is to reach.
 
-`registry` is the table. A new scenario is a row there, and a module where it is measured in a
-way of its own. How load is made and costs are measured is not here but in `hub.bench`.
+`registry` is the table. A new scenario is a row there, and a module where it is measured in a way
+of its own. The making of load and the measuring of costs belong to `hub.bench`.
 """

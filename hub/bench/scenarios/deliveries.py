@@ -1,4 +1,4 @@
-"""Scenarios that are one plan: so many subscribers, so many publications, who takes part."""
+"""Scenarios with one plan: the number of subscribers and publications, and the contestants."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -29,7 +29,8 @@ class Measured:
 
     outcome: Outcome
     waits: Waits | None
-    """What others waited beside the load, medians of the rounds; None where nobody looked."""
+    """The waits of others beside the load, medians of the rounds; None where they were not
+    measured."""
 
     @property
     def hub(self) -> Figures:
@@ -42,7 +43,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """Measures a plan: a row of the table calls it."""
+    """Measure a plan; a row of the table calls it."""
 
     plan: Plan
     goals: Callable[[Measured], Sequence[Goal]]
@@ -98,7 +99,7 @@ def _bars(outcome: Outcome) -> list[Bar]:
 
 
 def _beside(measured: Measured, request: Request) -> list[Goal]:
-    """What is told of a peer; nothing is asked of it."""
+    """Return the figures of a peer, which has no goal."""
     if request.peer is None:
         return []
     who = request.peer.contestant

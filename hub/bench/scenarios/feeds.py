@@ -1,7 +1,7 @@
-"""What patterns, filters and tables cost beside plain subscriptions and channels.
+"""The cost of patterns, filters and tables beside plain subscriptions and channels.
 
-Both sides are in one hub and take turns, round by round, so that what else the machine does meets
-both. The figure is the hub's own CPU, per delivery or per POST.
+Both sides are in one hub and take turns, round by round, so that disturbances meet both. The figure
+is the hub's own CPU, per delivery or per POST.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class _Subscriber(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two: who subscribes, and what is published in a round."""
+    """One of the two sides: its subscribers, and the publications of a round."""
 
     label: str
     queries: Sequence[str]
@@ -126,7 +126,7 @@ async def _subscribe(
 
 
 def _local(number: int) -> tuple[str, int] | None:
-    """An address for so many more: one alone has 28,000 ports, and few where others test too."""
+    """Return an address for so many more connections: one address alone has 28,000 ports."""
     return None if sys.platform != "linux" else (f"127.0.0.{2 + number // _OF_AN_ADDRESS}", 0)
 
 
@@ -161,7 +161,7 @@ async def _post(target: Target, bodies: Sequence[object]) -> None:
 def _compare(
     request: Request, sides: tuple[_Side, _Side], *, at_most: float, about: str, per: str
 ) -> Result:
-    """The first beside the second; `per` is what a figure is of."""
+    """Compare the first side with the second; `per` is the unit of the figure."""
     allow_open_files(sum(len(side.queries) for side in sides) + _OTHER_FILES)
     cores = Cores.divide()
     found: dict[str, list[float]] = {side.label: [] for side in sides}
@@ -213,13 +213,13 @@ async def _round(target: Target, side: _Side, arrivals: _Arrivals) -> None:
 
 
 def _items(channels: Sequence[str], **more: object) -> Sequence[object]:
-    """Arrays of 100, one publication for each channel."""
+    """Return arrays of 100, one publication for each channel."""
     items = [{"channel": channel, "data": _DATA, **more} for channel in channels]
     return [items[start : start + 100] for start in range(0, len(items), 100)]
 
 
 def patterns(request: Request) -> Result:
-    """Each session has a pattern of its own, and each publication matches one of them."""
+    """Give each session a pattern of its own; each publication matches one of them."""
     count = request.subscribers or FOLLOWERS
     run = secrets.token_hex(3)
     followed = [f"followed-{run}:{number}:x" for number in range(count)]
@@ -239,7 +239,7 @@ def patterns(request: Request) -> Result:
 
 
 def filters(request: Request) -> Result:
-    """One channel's members have 100 filters among them, all of which look at each publication."""
+    """Give one channel's members 100 filters, all of which look at each publication."""
     count = request.subscribers or MEMBERS
     run = secrets.token_hex(3)
 
@@ -262,7 +262,8 @@ def filters(request: Request) -> Result:
 
 
 def keyed(request: Request) -> Result:
-    """Single POSTs with a key, to a channel that keeps a table and to one that does not."""
+    """POST single publications with a key, to a channel that keeps a table and to one that does
+    not."""
     run = secrets.token_hex(3)
 
     def side(label: str, channel: str) -> _Side:
@@ -278,7 +279,7 @@ def keyed(request: Request) -> Result:
 
 
 def state(request: Request) -> Result:
-    """New subscribers get a table of 10,000 rows, one after another."""
+    """Send a table of 10,000 rows to new subscribers, one after another."""
     cores = Cores.divide()
     channel = f"table:{secrets.token_hex(3)}"
     rows = [{"channel": channel, "data": _DATA, "key": f"k{number}"} for number in range(ROWS)]
@@ -310,7 +311,7 @@ def state(request: Request) -> Result:
 
 
 async def _table(target: Target, channel: str) -> int:
-    """How many rows a new subscriber got."""
+    """Return the number of rows that a new subscriber got."""
     reader, writer = await asyncio.open_connection(target.host, target.port)
     head = subscribe_request(target, Contestant.WEBSOCKET, channel)
     writer.write(head.replace(b"?channel=", b"?state=true&channel=", 1))

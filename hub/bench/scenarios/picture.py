@@ -1,6 +1,6 @@
-"""A result as a picture: one bar for each contestant, and what was to be reached. Plain SVG.
+"""Draw a result as a picture: one bar for each contestant, and the goals. Plain SVG.
 
-Light or dark as the reader's page is; what it shows stands in it as text, for who does not see it.
+The picture is light or dark as the reader's page is; all figures stand in it as text too.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _MARKS = {True: "reached", False: "not reached", None: ""}
 
 
 def picture(about: str, result: Result) -> str:
-    """The SVG document; `about` is what was done."""
+    """Return the SVG document; `about` is the scenario's description."""
     rows = list(_rows(about, result))
     height = _ROW * (len(rows) + 1)
     body = "\n".join(row.format(y=_ROW * (at + 1)) for at, row in enumerate(rows))
@@ -31,7 +31,7 @@ def picture(about: str, result: Result) -> str:
 
 
 def _rows(about: str, result: Result) -> Iterator[str]:
-    """Each with a place for its height on the page."""
+    """Yield the rows, each with a place for its height on the page."""
     yield f'<text x="10" y="{{y}}" font-weight="bold">{_text(about)}</text>'
     yield f'<text x="10" y="{{y}}" opacity="0.7">{_text(result.bars_about)}</text>'
     largest = max((bar.value for bar in result.bars), default=1) or 1
@@ -50,7 +50,7 @@ def _rows(about: str, result: Result) -> Iterator[str]:
 
 
 def goal_line(goal: Goal) -> str:
-    """A figure and what it is to reach, in one line."""
+    """Return a figure and its goal, in one line."""
     value = "not known" if goal.value is None else f"{goal.value:,.4g} {goal.unit}".rstrip()
     if goal.value is not None and goal.value >= 1000:
         value = f"{goal.value:,.0f} {goal.unit}".rstrip()

@@ -1,8 +1,8 @@
-"""How long a hub lets others wait meanwhile: seen from inside its loop, and by a small request.
+"""The time for which a hub lets others wait, seen from inside its loop, and by a small request.
 
-What the loop was held up without the time that it had no core (`hub.bench.loop_watch`) is the hub's
-own doing. The longest answer to a request every few milliseconds bounds it from above: what the
-machine and the load's own core took is in it too.
+The length of a turn without the time in which it had no core (`hub.bench.loop_watch`) is the hub's
+own doing. The longest answer to a request every few milliseconds bounds it from above, because it
+also holds the part of the machine and of the load's own core.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The longest of a measured time, in milliseconds."""
+    """The longest of each measured time, in milliseconds."""
 
     loop_ms: float
-    """That the hub itself held its loop up in one turn; 0 where that was shorter than a slice."""
+    """The longest turn of the hub's loop by its own doing; 0 where it was shorter than a slice."""
     turn_ms: float
-    """That a turn took, with what the machine did meanwhile."""
+    """The longest turn with the machine's part."""
     answer_ms: float
-    """That a request beside the load waited for its answer."""
+    """The longest wait of a request beside the load."""
 
 
 class Probe:
-    """Asks for as long as the block lasts."""
+    """Send requests for as long as the block lasts."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -71,7 +71,7 @@ class Probe:
 
 
 def stall_goals(waits: Waits | None, *, at_most_ms: float) -> Sequence[Goal]:
-    """What the hub may hold its loop up in one turn, and what is told beside it."""
+    """Return the goal for the hub's longest turn, and the figures beside it."""
     own, turn, answer = (None,) * 3 if waits is None else astuple(waits)
     return (
         Goal("the longest that the hub held its loop up", own, at_most=at_most_ms, unit="ms"),
@@ -91,12 +91,12 @@ class WatchedServer:
         self._began_seconds = 0.0
 
     def begin(self) -> None:
-        """What was before does not count."""
+        """Forget all that was before."""
         self._began_seconds = time.monotonic()
         self._probe.longest_ms = 0.0
 
     def waits(self) -> Waits:
-        """Since the beginning."""
+        """Return the longest waits since the beginning."""
         stalls = stalls_between(self._notes, self._began_seconds, time.monotonic())
         own = max((stall.own_ms for stall in stalls), default=0.0)
         turn = max((stall.seconds * 1000 for stall in stalls), default=0.0)
@@ -104,7 +104,7 @@ class WatchedServer:
 
 
 class MeasuredPhase:
-    """Tells somebody of phases; what is watched begins with the last one, which is measured."""
+    """Pass phases on; the watch begins with the last one, which is measured."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -125,7 +125,7 @@ class MeasuredPhase:
 def watched_server(
     cores: Cores, settings: Mapping[str, str] = NO_SETTINGS
 ) -> Iterator[WatchedServer]:
-    """A fresh hub as `own_server` starts it."""
+    """Start a fresh hub as `own_server` does."""
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "stalls"
         watched = {**settings, FILE_VARIABLE: str(notes)}
@@ -139,7 +139,7 @@ def watched_server(
 def watched(
     phases: MeasuredPhase, found: list[Waits]
 ) -> Callable[[Cores], AbstractContextManager[Server]]:
-    """As `own_server`; `found` gets the longest waits of each one's last phase."""
+    """Start a hub as `own_server` does; `found` gets the longest waits of each one's last phase."""
 
     @contextlib.contextmanager
     def opened(cores: Cores) -> Iterator[Server]:

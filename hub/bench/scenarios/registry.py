@@ -1,4 +1,4 @@
-"""The table of scenarios. Each row says what is done, who takes part and what is to be reached."""
+"""The table of scenarios. Each row holds the work, the contestants and the goals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +11,8 @@ from hub.bench.scenarios.probe import stall_goals
 from hub.bench.scenarios.scenario import Goal, Scenario
 
 FEW_WINDOW = 256
-"""Publications under way at most to 10 subscribers: with fewer the publisher waits for its replies,
-and the hub has nothing to do."""
+"""The number of publications under way to 10 subscribers: with fewer the publisher waits for its
+replies, and the hub has nothing to do."""
 _WEBSOCKET, _SSE = Contestant.WEBSOCKET, Contestant.SSE
 _C, _PYTHON = Contestant.SEND_LOOP, Contestant.DESCRIPTOR_LOOP
 
@@ -154,7 +154,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType({each.name: each for each i
 
 
 def scenario_of(name: str) -> Scenario:
-    """The scenario of that name.
+    """Return the scenario of that name.
 
     Raises:
         BenchError: There is none.

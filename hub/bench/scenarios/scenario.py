@@ -1,4 +1,4 @@
-"""What a scenario is, what it is asked, and what it finds."""
+"""The parts of a scenario: its request, its result, its goals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ from hub.bench.watch import Watch
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One figure of a scenario beside what it is to reach."""
+    """One figure of a scenario beside its goal."""
 
     about: str
     value: float | None
-    """None where it could not be known."""
+    """None where the figure is unknown."""
     at_most: float | None = None
     at_least: float | None = None
     unit: str = ""
 
     @property
     def met(self) -> bool | None:
-        """None where the figure is not known, or nothing is asked of it."""
+        """None where the figure is unknown, or has no goal."""
         if self.value is None or (self.at_most is None and self.at_least is None):
             return None
         low = self.at_least is None or self.value >= self.at_least
@@ -28,7 +28,7 @@ class Goal:
 
     @property
     def asked(self) -> str:
-        """What it is to reach, for people."""
+        """Return the goal as text."""
         if self.at_most is not None:
             return f"at most {self.at_most:,g}"
         return "" if self.at_least is None else f"at least {self.at_least:,g}"
@@ -54,14 +54,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a scenario found."""
+    """The result of a scenario."""
 
     goals: Sequence[Goal]
     bars: Sequence[Bar]
     bars_about: str
-    """What the bars show, with its unit."""
+    """The meaning of the bars, with the unit."""
     sound: bool
-    """Whether nobody was lost, and nothing was lost silently or came twice."""
+    """Whether no connection was lost, and nothing was lost silently or came twice."""
     disturbed: bool
     """Whether other work on the machine was felt."""
     details: Mapping[str, object] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks of a scenario; None is the scenario's own."""
+    """The options of the command line; None stands for the scenario's own."""
 
     watch: Watch
     readers: int

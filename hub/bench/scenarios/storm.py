@@ -1,8 +1,8 @@
-"""All subscribers come back at once and resume: what that costs, and whether anything is lost.
+"""All subscribers come back at once and resume: the cost, and whether anything is lost.
 
-A fresh hub keeps the last publications of a channel. All connections are dialled as fast as
-the load can, each from the same position, and each has to get the same publications, in order,
-once, behind its `subscribed`.
+A fresh hub keeps the last publications of a channel. All connections are dialled as fast as the
+load can, each from the same position, and each has to get the same publications, in order, once,
+behind its `subscribed`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
 
 SUBSCRIBERS = 15_000
 MISSED = 20
-"""Publications that each resumes."""
+"""The number of publications that each connection resumes."""
 AT_A_TIME = 1024
 """Connections under way. A listener's backlog ends there; a dropped handshake takes a second."""
 _PAYLOAD_BYTES = 200
@@ -35,7 +35,7 @@ _OFFSET = re.compile(rb'"offset":(\d+)')
 
 
 class _Returning(asyncio.Protocol):
-    """One connection that resumes; `done` ends with all that it got."""
+    """One connection that resumes; `done` ends with all that it received."""
 
     def __init__(self, request: bytes, wanted: int) -> None:
         self._request = request
@@ -58,20 +58,20 @@ class _Returning(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """What one storm came to."""
+    """The figures of one storm."""
 
     returned: int
     wrong: int
-    """Connections that got something else than exactly what they had missed."""
+    """The number of connections that did not get exactly the publications that they had missed."""
     seconds: float
     cpu_us: float
     returning: Waits
     leaving: Waits
-    """While all go again at once."""
+    """The waits while all leave again at once."""
 
 
 def measure(request: Request) -> Result:
-    """Implements a scenario's `measure`."""
+    """Measure as a scenario's `measure`."""
     count = request.subscribers or SUBSCRIBERS
     allow_open_files(count + _OTHER_FILES)
     cores = Cores.divide()
@@ -126,7 +126,7 @@ def _storm(cores: Cores, count: int) -> Storm:
 
 
 async def _publish(target: Target, channel: str) -> str:
-    """Publish what is missed later; return the position before it."""
+    """Publish the messages that are resumed later; return the position before them."""
     reader, writer = await asyncio.open_connection(target.host, target.port)
     answers = b""
     for number in range(MISSED + 1):
@@ -176,7 +176,7 @@ async def _return(
 
 
 async def _leave(held: Sequence[asyncio.Transport]) -> None:
-    """Cut all of them, as when what is in front of the hub goes down."""
+    """Cut all connections, as when a proxy before the hub goes down."""
     for transport in held:
         transport.abort()
     await asyncio.sleep(_LEAVING_SECONDS)
