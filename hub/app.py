@@ -9,22 +9,21 @@ program with signals is `hub.main`.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Collection, Coroutine
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.drain import abort_all
-from hub.core.ports import HistoryPage, PublishRequest, PublishResult, Spawn, StatePage
+from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position, check_channel
-from hub.node import siblings
-from hub.node.host_signals import HostSignals
+from hub.node.hosted import SIBLINGS_WARNING, HostSignals, should_warn_of_siblings
 from hub.node.node import Node
 from hub.node.server import Listener
-from hub.node.ticks import Ticks
+from hub.node.supervisor.roles import Worker
 from hub.node.transports import asgi_app
-from hub.node.worker import Worker
+from hub.observe.background import Ticks, tasks
 from hub.observe.log_levels import LOOP
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag
@@ -99,7 +98,7 @@ class Hub:
         for warning in self.settings.warnings():
             self._log.warning("setting", message=warning)
         loop = asyncio.get_running_loop()
-        spawn = await self._stack.enter_async_context(_tasks(self._log))
+        spawn = await self._stack.enter_async_context(tasks(self._log))
         lag_log = self._log.bind(subsystem=LOOP)
         lag = LoopLag(lag_log, stall_seconds=self.settings.stall_seconds)
         self._node = Node(
@@ -115,8 +114,8 @@ class Hub:
         self._stack.push_async_callback(self._node.stop)
         if self._worker is None and self.settings.workers > 1:
             self._log.warning("setting", message=_ONE_PROCESS)
-        if self._worker is None and siblings.warns(self.settings.broker):
-            self._log.warning("several_workers", message=siblings.WARNING)
+        if self._worker is None and should_warn_of_siblings(self.settings.broker):
+            self._log.warning("several_workers", message=SIBLINGS_WARNING)
         await self._node.start()
         lag.start(loop)
         self._stack.callback(lag.stop)
@@ -217,7 +216,7 @@ class Hub:
         The hub has to be entered while requests come: in the outer application's lifespan, or
         by the server itself where this is its application. The hub opens no port of its own then,
         unless it was made with `listen=True`. The signals of the server are the hub's first
-        (`hub.node.host_signals`).
+        (`hub.node.hosted`).
         """
         if self._listen is None and self._node is None:
             self._hosted = True
@@ -299,28 +298,3 @@ def _with_state(inner: ASGIApp, hub: Hub) -> ASGIApp:
         await inner(scope, receive, send)
 
     return app
-
-
-@contextlib.asynccontextmanager
-async def _tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
-    """A task group whose tasks cannot bring it down: what one raises is logged."""
-
-    async def guard(work: Coroutine[object, object, None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("task_failed")
-
-    running: set[asyncio.Task[None]] = set()
-    async with asyncio.TaskGroup() as group:
-
-        def spawn(work: Coroutine[object, object, None]) -> None:
-            task = group.create_task(guard(work))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            # A task that is cancelled before its first step never gets to its work.
-            task.add_done_callback(lambda _: work.close())
-
-        yield spawn
-        for task in tuple(running):
-            task.cancel()

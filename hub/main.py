@@ -18,8 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.app import Hub
 from hub.errors import SettingsError
-from hub.node.demo import run_demo
-from hub.node.demo_processes import run_processes
+from hub.node.demo import run_demo, run_processes
 from hub.node.greeting import say_where
 from hub.node.supervisor.control import (
     DRAIN,

@@ -11,10 +11,9 @@ from structlog.typing import FilteringBoundLogger
 from hub.admin.requests import AdminRequest, Handlers
 from hub.core.ports import Spawn
 from hub.errors import BadRequestError
+from hub.observe.inspection import MAX_SECONDS, MemoryTracing, look_at_tasks
 from hub.observe.log_levels import LogLevels, levels_of
 from hub.observe.loop_lag import LoopLag
-from hub.observe.memory import MAX_SECONDS, MemoryTracing
-from hub.observe.tasks import look_at_tasks
 
 _DEFAULT_SECONDS = 10.0
 

@@ -31,7 +31,7 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
     from hub.node.supervisor.roles import run_beside_nodes, take_role
 
     if demo:
-        from hub.node.demo_processes import demo_settings
+        from hub.node.demo import demo_settings
 
         settings = demo_settings(settings)
     role = take_role()

@@ -20,8 +20,8 @@ from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import Json, Key, Operator, OperatorError, operate
 from hub.cli.subscribe import Printer
+from hub.observe.background import until_one_ends
 from hub.observe.terminal import to_json, visible_json_bytes
-from hub.observe.together import until_one_ends
 
 if TYPE_CHECKING:
     from hub_client import ConnectionState, Gap, HubClient, Message, Presence

@@ -30,7 +30,7 @@ from hub.core.ports import DirectoryBroker, Downstream, Roster
 from hub.core.publication import Position
 from hub.errors import SettingsError, UnauthorizedError
 from hub.node.core import Shared
-from hub.node.worker import Worker
+from hub.node.supervisor.roles import Worker
 from hub.observe.log_levels import BROKER
 from hub.settings import Settings
 

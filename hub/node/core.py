@@ -36,7 +36,7 @@ from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadlines
 from hub.core.time.heartbeats import Heartbeats
 from hub.core.time.lifetimes import Aging, Expiry
-from hub.errors import HubError
+from hub.errors import HubError, SettingsError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
 from hub.observe.refusals import Refusals
@@ -304,3 +304,23 @@ class NodeCore:
         # Bound once: a close is too frequent to bind a logger only to hear that nobody listens.
         if self._session_log.is_enabled_for(logging.DEBUG):
             session_log(self._shared.log, session).debug("session_closed", code=code, reason=reason)
+
+
+def make_tracing(share: float, *, node: str, version: str) -> "Tracing | None":
+    """Make the tracing of `share` of the publications; None where it is 0.
+
+    OpenTelemetry is an extra, loaded only where it is wanted.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    if not share:
+        return None
+    try:
+        from hub.observe.tracing import Tracing  # noqa: PLC0415 - an extra that few install
+    except ImportError as error:
+        raise SettingsError(
+            f"HUB_TRACE_SAMPLE is {share:g}, but OpenTelemetry is not installed ({error}): "
+            "install broadcast-hub[otel]; allowed without it: 0"
+        ) from error
+    return Tracing(share, node=node, version=version)

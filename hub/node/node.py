@@ -43,16 +43,15 @@ from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.bans_file import bans_file
 from hub.node.broker import is_all_here, make_brokerage, make_tag
-from hub.node.core import VERSION, NodeCore, Shared
+from hub.node.core import VERSION, NodeCore, Shared, make_tracing
+from hub.node.file_watch import KeyWatch, TokenKeyWatch, key_files, watched_file
 from hub.node.hooks import hooks_of, watched, watching_of
-from hub.node.key_watch import KeyWatch, TokenKeyWatch, key_files, watched_file
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats, say_farewell
-from hub.node.worker import Worker
+from hub.node.supervisor.roles import Worker
 from hub.observe.log_levels import BROKER, HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
-from hub.observe.sampling import make_tracing
 from hub.settings import Settings
 from hub.settings.machine import usable_bytes
 from hub.transports.connection.sockets import Sockets

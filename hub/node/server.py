@@ -1,8 +1,8 @@
-"""The one port: a listening socket, whose every connection is the hub's own, and who may end it.
+"""The one port: a listening socket, each connection of which is the hub's own, and its end.
 
 A worker has several: its own, and those of workers that take no connections now, at which it
-accepts as its supervisor says (`hub.node.worker`). A connection is accepted plainly, with TLS, or
-behind a PROXY header.
+accepts as its supervisor says (`hub.node.supervisor.roles`). A connection is accepted plainly,
+with TLS, or behind a PROXY header.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from typing import Protocol
 
 from hub.errors import HubError, SettingsError
 from hub.node.binding import bind, url_of
+from hub.node.file_watch import Certificate
 from hub.node.node import Node
-from hub.node.tls import Certificate
 from hub.node.transports import connection_context
 from hub.observe.log_levels import HTTP
 from hub.transports.asgi_types import ASGIApp

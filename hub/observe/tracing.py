@@ -1,7 +1,7 @@
 """Spans of sampled publications: one where it is published, one at each node that writes it.
 
 OpenTelemetry is an optional extra (`broadcast-hub[otel]`): import this module only where it is
-wanted (`hub.observe.sampling`). What a publication carries from node to node is its W3C
+wanted (`hub.node.core.make_tracing`). What a publication carries from node to node is its W3C
 `traceparent`, and only where it is sampled. Exporting happens in a thread of the SDK's, with a
 bounded queue that drops when it is full; where to and how is said by OpenTelemetry's own
 environment variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and others).

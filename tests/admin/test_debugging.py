@@ -22,10 +22,10 @@ from hub.admin.debugging import (
 )
 from hub.admin.requests import AdminRequest
 from hub.errors import BadRequestError, ConflictError
-from hub.observe import memory
+from hub.observe import inspection
+from hub.observe.inspection import look_at_tasks
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag, Stall
-from hub.observe.tasks import look_at_tasks
 from tests.support.waiting import eventually
 
 SECRET = "s3cret-payload"
@@ -101,7 +101,7 @@ async def test_tasks_are_shown_by_where_they_wait(rig: Rig) -> None:
 
 async def test_a_look_at_tasks_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """And lets others have their turn in between."""
-    monkeypatch.setattr("hub.observe.tasks.MAX_TASKS", 1000)
+    monkeypatch.setattr("hub.observe.inspection.MAX_TASKS", 1000)
     event, turns = asyncio.Event(), 0
     tasks = [asyncio.create_task(waiting(event, "")) for _ in range(1500)]
     looking = asyncio.create_task(look_at_tasks())
@@ -216,9 +216,9 @@ async def test_seconds_have_bounds(rig: Rig, seconds: float) -> None:
 
 async def test_counting_objects_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not counted by then is told by the difference."""
-    monkeypatch.setattr(memory, "_SLICE", 100)
+    monkeypatch.setattr(inspection, "_OBJECTS_AT_ONCE", 100)
     ticks = iter(range(100))
-    told: Any = await memory.count_objects(lambda: float(next(ticks)))
+    told: Any = await inspection.count_objects(lambda: float(next(ticks)))
     assert 0 < told["objects_counted"] < told["objects_total"]
 
 

@@ -14,7 +14,7 @@ from hub.auth.policy import Policy
 from hub.core.counters import Counters
 from hub.errors import ForbiddenError, SettingsError, UnauthorizedError
 from hub.node.access import publish_keys_of
-from hub.node.key_watch import KeyWatch, read_keys, watched_file
+from hub.node.file_watch import KeyWatch, read_keys, watched_file
 from hub.settings import load_settings
 
 HEX = hashlib.sha256(b"secret").hexdigest()

@@ -9,7 +9,7 @@ from hub.auth.public_keys import PublicKey
 from hub.auth.signatures import Signatures
 from hub.core.counters import Counters
 from hub.node.access import public_keys_of
-from hub.node.key_watch import TokenKeyWatch, key_files
+from hub.node.file_watch import TokenKeyWatch, key_files
 from tests.support.identity_provider import make_key, public_pem
 
 

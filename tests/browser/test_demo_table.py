@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from hub.node.demo_processes import CHANNEL, ROWS
+from hub.node.demo import CHANNEL, ROWS
 from tests.support.hub_process import HubProcess
 
 pytestmark = [

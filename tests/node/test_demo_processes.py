@@ -12,7 +12,7 @@ import psutil
 from hub.core.ports import StatePage
 from hub.core.publication import Position, Publication
 from hub.errors import NotPublishedError
-from hub.node.demo_processes import (
+from hub.node.demo import (
     CHANNEL,
     ROWS,
     Process,

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from hub.node import siblings
-from hub.node.siblings import Process, is_second_of_several
+from hub.node import hosted
+from hub.node.hosted import Process, is_second_of_several
 from tests.support.waiting import eventually_blocking
 
 SECONDS = 50.0
@@ -64,10 +64,10 @@ def test_where_processes_cannot_be_seen_nothing_is_said() -> None:
 
 
 def test_a_broker_that_workers_share_needs_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(siblings, "is_worker", lambda: True)
-    monkeypatch.setattr(siblings, "is_second_of_several", lambda: True)
-    assert siblings.warns("memory://")
-    assert not siblings.warns("redis://127.0.0.1")
+    monkeypatch.setattr(hosted, "is_worker", lambda: True)
+    monkeypatch.setattr(hosted, "is_second_of_several", lambda: True)
+    assert hosted.should_warn_of_siblings("memory://")
+    assert not hosted.should_warn_of_siblings("redis://127.0.0.1")
 
 
 @pytest.mark.parametrize(("workers", "warnings"), [(1, 0), (3, 1)])

@@ -9,11 +9,10 @@ import pytest
 import structlog
 
 from hub.errors import SettingsError
+from hub.node.binding import broker_socket, is_of_this_user
 from hub.node.supervisor import supervisor as module
-from hub.node.supervisor.child import Child
-from hub.node.supervisor.control import RETIRE
+from hub.node.supervisor.control import RETIRE, Child
 from hub.node.supervisor.roles import Role
-from hub.node.supervisor.sockets import broker_socket, is_of_this_user
 from hub.node.supervisor.supervisor import Supervisor
 from hub.settings import Settings
 from tests.support.waiting import eventually

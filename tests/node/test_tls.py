@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from hub.errors import SettingsError
-from hub.node.tls import Certificate
+from hub.node.file_watch import Certificate
 from tests.support.certificates import Certificates, is_installed, make_certificates
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="openssl makes the certificates")

@@ -13,7 +13,7 @@ from hub.core.ports import Downstream, PublishRequest
 from hub.core.publication import Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.errors import ConflictError, SettingsError
-from hub.observe.sampling import make_tracing
+from hub.node.core import make_tracing
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra `otel` is not installed")
 

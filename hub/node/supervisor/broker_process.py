@@ -9,26 +9,24 @@ channel's head is compared, and what is missing is read or announced (`hub.broke
 """
 
 import asyncio
-import contextlib
 import gc
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Coroutine
 
 import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.local.server import BrokerServer, Served
-from hub.core.ports import Downstream, Spawn
+from hub.core.ports import Downstream
 from hub.core.time.deadlines import AwakeClock
 from hub.errors import SettingsError
+from hub.node.binding import is_of_this_user
 from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared
 from hub.node.supervisor.control import DRAIN, NOW, UP, Control
 from hub.node.supervisor.roles import Role, adopted
-from hub.node.supervisor.sockets import is_of_this_user
-from hub.node.ticks import Ticks
+from hub.observe.background import Ticks, tasks
 from hub.observe.log_levels import BROKER
 from hub.observe.logs import adopt_stdlib, make_logger
 from hub.settings import Settings
@@ -62,7 +60,7 @@ async def _serve(
     settings: Settings, role: Role, control: Control, log: FilteringBoundLogger
 ) -> int:
     (listening,) = map(adopted, role.listening)
-    async with _tasks(log) as spawn:
+    async with tasks(log) as spawn:
         awake = AwakeClock(time.monotonic)
         shared = Shared(
             settings,
@@ -132,28 +130,3 @@ async def _until_alone(server: BrokerServer) -> None:
     end = loop.time() + _LAST_SECONDS
     while server.connections and loop.time() < end:  # noqa: ASYNC110 - runs once
         await asyncio.sleep(_STEP_SECONDS)
-
-
-@contextlib.asynccontextmanager
-async def _tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
-    """Tasks that end with the block; what one raises is logged."""
-    running: set[asyncio.Task[None]] = set()
-
-    async def guard(work: Coroutine[object, object, None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("task_failed")
-
-    def spawn(work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(guard(work))
-        running.add(task)
-        task.add_done_callback(running.discard)
-        task.add_done_callback(lambda _: work.close())
-
-    try:
-        yield spawn
-    finally:
-        for task in tuple(running):
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)

@@ -1,4 +1,6 @@
-"""What a supervisor and its children say to each other: lines of words over a socket pair.
+"""The conversation of a supervisor and its children, and a child as its supervisor knows it.
+
+Lines of words travel over a socket pair:
 
     child        up                  it runs, and can do what it is told
                  alive               its event loop runs; every few seconds
@@ -15,10 +17,14 @@ The end of the stream is the other's death. A child whose supervisor died drains
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import msgspec
 
 from hub.errors import SettingsError
+from hub.node.supervisor.roles import Role
 
 UP, ALIVE, READY, LEAVING, TAKING = "up", "alive", "ready", "leaving", "taking"
 WRONG = "wrong"
@@ -68,3 +74,111 @@ class Control:
 
     def close(self) -> None:
         self._writer.close()
+
+
+# Of a child that has ended: its end of the stream is closed then, so nothing is waited for.
+_LAST_WORDS_SECONDS = 1.0
+
+
+class Child:
+    """A process from its start to its end.
+
+    Args:
+        on_change: called when it has said something, and when it has ended.
+    """
+
+    def __init__(self, role: Role, on_change: Callable[["Child"], None]) -> None:
+        self.role = role
+        self._on_change = on_change
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: Control | None = None
+        self._hearing: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self.started_at = asyncio.get_running_loop().time()
+        self.is_up = False
+        self.is_ready = False
+        self.is_leaving = False
+        """Whether an operator drains it."""
+        self.retires = False
+        """Whether it was told to end."""
+        self.slots: frozenset[int] = frozenset()
+        """Where it was told to accept."""
+        self.silent_seconds = 0.0
+        """Since it said anything, as the supervisor counts."""
+        self.wrong: list[str] = []
+        """What it says of its settings, where it cannot use them."""
+        self.exit_code: int | None = None
+        self.changed = asyncio.Condition()
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    @property
+    def ending(self) -> Mapping[str, object]:
+        """How it ended, for a line of the log."""
+        told = {"exit_code": self.exit_code}
+        return told | {"reason": "; ".join(self.wrong)} if self.wrong else told
+
+    async def start(self, command: Sequence[str], inherited: Sequence[int]) -> None:
+        """Start the process; raises `OSError` where the system does not."""
+        mine, theirs = socket.socketpair()
+        with theirs:
+            role = msgspec.structs.replace(self.role, control=theirs.fileno())
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                env=os.environ | role.environment(),
+                pass_fds=[*inherited, theirs.fileno()],
+                # Signals of a terminal are the supervisor's.
+                start_new_session=True,
+            )
+        self._control = await Control.open(mine)
+        self._hearing = asyncio.create_task(self._hear())
+        self._waiting = asyncio.create_task(self._wait(self._hearing))
+
+    def say(self, *words: str) -> None:
+        if self._control is not None and self.exit_code is None:
+            self._control.say(*words)
+
+    def kill(self) -> None:
+        if self._process is not None and self.exit_code is None:
+            self._process.kill()
+
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it is so, the child has ended, or the time is over; whether it is so."""
+        try:
+            async with asyncio.timeout(seconds), self.changed:
+                await self.changed.wait_for(lambda: condition() or self.exit_code is not None)
+        except TimeoutError:
+            pass
+        return condition()
+
+    async def _hear(self) -> None:
+        assert self._control is not None  # noqa: S101 - set by `start`
+        async for words in self._control.heard():
+            word = words[0] if words else ""
+            self.silent_seconds = 0.0
+            if word == ALIVE:
+                continue
+            if word == WRONG:
+                self.wrong.append(" ".join(words[1:]))
+            self.is_up = self.is_up or word == UP
+            self.is_ready = self.is_ready or word == READY
+            if word in {LEAVING, TAKING}:
+                self.is_leaving = word == LEAVING
+            await self._tell()
+
+    async def _wait(self, hearing: "asyncio.Task[None]") -> None:
+        assert self._process is not None and self._control is not None  # noqa: S101, PT018
+        exit_code = await self._process.wait()
+        # What it said last may still be on its way.
+        await asyncio.wait([hearing], timeout=_LAST_WORDS_SECONDS)
+        self.exit_code = exit_code
+        self._control.close()
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+        self._on_change(self)

@@ -1,21 +1,47 @@
-"""Which process of `hub serve --workers N` this one is.
+"""The role of this process in `hub serve --workers N`, and the sockets that a worker inherits.
 
 A child runs the command line of its supervisor again, so that a worker started later runs the
-version and the settings that stand on the disk then. What makes it a child stands in one variable
-of its environment, which it takes out: its own children are none.
+version and the settings that stand on the disk then. One variable of its environment makes it a
+child. The child takes the variable out: its own children are none.
 """
 
 import contextlib
 import os
 import socket
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from hub.node.worker import Worker
 from hub.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One of `workers` nodes behind one port."""
+
+    number: int
+    """From 1."""
+    workers: int
+    sockets: tuple[socket.socket, ...]
+    """Listening, one per worker, all on the port. A worker accepts at its own, and at those of
+    workers that do not take connections now. They stay open in the supervisor, so that what the
+    kernel has queued there outlives whoever accepts."""
+    connect: Callable[[], socket.socket] | None
+    """A new connection to the broker process; None where the broker is elsewhere."""
+
+    def settings(self, settings: Settings, *, node: str) -> Settings:
+        """`settings` of all as this worker's own; `node` is the name that all share.
+
+        A bound that follows from the machine's memory is this worker's share of it.
+        """
+        own: dict[str, object] = {"node": f"{node}-{self.number}"}
+        if settings.is_default("outbox_total_bytes"):
+            own["outbox_total_bytes"] = settings.outbox_total_bytes // self.workers
+        return settings.model_copy(update=own)
+
 
 _VARIABLE = "_HUB_ROLE"
 # proc(5): what is longer is cut.

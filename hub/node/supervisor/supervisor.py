@@ -26,12 +26,11 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.sqlite.options import make_directory
 from hub.errors import SettingsError
-from hub.node.binding import url_of
+from hub.node.binding import broker_socket, listening_sockets, url_of
 from hub.node.greeting import say_where
 from hub.node.supervisor import control
-from hub.node.supervisor.child import Child
+from hub.node.supervisor.control import Child
 from hub.node.supervisor.roles import BROKER, Role
-from hub.node.supervisor.sockets import broker_socket, listening_sockets
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
 

@@ -17,7 +17,7 @@ from hub.admin.debugging import (
 )
 from hub.admin.requests import HERE, AdminRequest, AtNode
 from hub.errors import BadRequestError
-from hub.observe.memory import MAX_SECONDS
+from hub.observe.inspection import MAX_SECONDS
 from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.operator_schemas import LEVEL_CHANGES
 from hub.transports.http.parameters import Parameter, number, text

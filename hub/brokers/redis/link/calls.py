@@ -24,7 +24,7 @@ from hub.brokers.redis.link.outcomes import (
     RefusedError,
 )
 from hub.brokers.redis.link.replication import ReplicationLine
-from hub.observe.together import until_one_ends
+from hub.observe.background import until_one_ends
 
 # Calls are looked through for others about the same; behind more of them none waits. A guess.
 _LOOKED_THROUGH = 100

@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from hub.brokers.redis.link.connection import Connector, connect, pack
 from hub.brokers.redis.link.outcomes import LostError, NoAnswerError, NotSentError
-from hub.observe.together import until_one_ends
+from hub.observe.background import until_one_ends
 
 OnMessage = Callable[[bytes], None]
 
