@@ -246,5 +246,5 @@ async def test_a_peer_that_leaves_in_the_middle_of_a_body_costs_nothing(
     for _ in range(20):
         async with raw_connection(hub.url) as peer:
             peer.request("POST", f"/api/publish/{channel}", "Content-Length: 10\r\n", b"123")
-            await peer.writer.drain()
+            await peer.sent()
     assert (await http.get("/readyz")).status_code == 200

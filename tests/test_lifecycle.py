@@ -15,7 +15,7 @@ from tests.chaos.operator import becomes_true, operating
 from tests.chaos.stalling import narrowly_subscribed, stall
 from tests.chaos.subscriber import TRANSPORTS, Subscriber, open_subscriber, subscribed
 from tests.support.hub_process import HubProcess
-from tests.support.raw_peer import RawPeer, get
+from tests.support.raw_connection import END_OF_HEAD, RawConnection, get
 from tests.support.waiting import eventually
 
 GOING_SECONDS = 20.0
@@ -105,9 +105,9 @@ async def test_draining_node_is_not_ready_and_refuses_sessions_with_the_listener
             await becomes_true(is_not_ready)
             assert (await client.get("/readyz")).json()["reasons"] == ["draining"]
             for target, upgrade in (("/ws?channel=a", True), ("/sse?channel=a", False)):
-                peer = await RawPeer.connect(hub.port)
-                await peer.send(get(target, upgrade=upgrade))
-                head, _ = await peer.receive_head()
+                peer = await RawConnection.connect(hub.port)
+                peer.send(get(target, upgrade=upgrade))
+                head = await peer.until(END_OF_HEAD)
                 assert head.startswith(b"HTTP/1.1 503 "), head
                 assert b"retry-after" in head.lower()
                 peer.close()
@@ -165,11 +165,11 @@ async def test_nobody_can_hold_the_exit_up() -> None:
                 get("/healthz"),
                 get("/poll?channel=a&wait=60"),
             ):
-                peer = await RawPeer.connect(hub.port)
+                peer = await RawConnection.connect(hub.port)
                 stack.callback(peer.reset)
-                await peer.send(request)
+                peer.send(request)
                 if request == get("/healthz"):
-                    await peer.receive_head()
+                    await peer.until(END_OF_HEAD)
 
             async def the_poll_waits() -> bool:
                 return await operator.metric("hub_connections", 'transport="poll"') == 1

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tests.multi_node.fleet import hubs
 from tests.support.hub_process import HubProcess
-from tests.support.raw_peer import RawPeer, get
+from tests.support.raw_connection import RawConnection, get
 from tests.support.redis_server import RedisServer
 
 OPERATOR_KEY = "an-operator-key-of-the-dashboard"
@@ -83,9 +83,9 @@ async def _crowd(nodes: list[HubProcess]) -> AsyncGenerator[None]:
     work = [_listen(nodes[place % 3], subject) for place, subject in enumerate(PEOPLE)]
     work += [_stream(nodes[1], "sse-sue"), _poll(nodes[2], "poll-pat"), _publish(nodes)]
     tasks = [asyncio.create_task(each) for each in work]
-    slow = await RawPeer.connect(nodes[2].port, receive_buffer_bytes=4096)
+    slow = await RawConnection.connect(nodes[2].port, receive_buffer_bytes=4096)
     query = f"channel=bulk&channel=news&token={token(SLOW)}"
-    await slow.send(get(f"/ws?{query}", upgrade=True))
+    slow.send(get(f"/ws?{query}", upgrade=True))
     try:
         yield
     finally:

@@ -10,15 +10,15 @@ import asyncio
 import json
 import os
 import random
-import socket
 import sys
 import zlib
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import jwt
 
 from tests.support.frames import PONG, UPGRADE, masked
+from tests.support.raw_connection import RawConnection
 
 ADDRESS = "127.0.0.2"
 KEY = "the-publisher-key-that-somebody-has-taken"
@@ -26,18 +26,20 @@ CROWD = 200
 STRANGE_SECRET = "a-key-that-nobody-here-has-ever-had!"
 _DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Attack = Callable[[int], Awaitable[None]]
 
 
-async def _connect(port: int, *, receive_buffer_bytes: int | None = None) -> Streams:
-    peer = socket.socket()
-    peer.setblocking(False)
-    if receive_buffer_bytes is not None:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    peer.bind((ADDRESS, 0))
-    await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", port))
-    return await asyncio.open_connection(sock=peer)
+@asynccontextmanager
+async def _connected(
+    port: int, *, receive_buffer_bytes: int | None = None
+) -> AsyncIterator[RawConnection]:
+    peer = await RawConnection.connect(
+        port, from_host=ADDRESS, receive_buffer_bytes=receive_buffer_bytes
+    )
+    try:
+        yield peer
+    finally:
+        peer.close()
 
 
 def _get(target: str, more: str = "") -> bytes:
@@ -52,7 +54,7 @@ def _post(target: str, size: int) -> bytes:
 async def _again(one: Callable[[], Awaitable[None]]) -> None:
     """Again and again, whatever the hub makes of it."""
     while True:
-        with suppress(OSError, EOFError, TimeoutError):
+        with suppress(OSError, AssertionError, TimeoutError):
             await one()
         await asyncio.sleep(0)
 
@@ -61,48 +63,43 @@ async def _crowd(one: Callable[[], Awaitable[None]], size: int = CROWD) -> None:
     await asyncio.gather(*(_again(one) for _ in range(size)))
 
 
-async def _until_end(reader: asyncio.StreamReader) -> None:
-    while await reader.read(1 << 16):
+async def _until_end(peer: RawConnection) -> None:
+    while await peer.receive():
         pass
 
 
 async def _drip(port: int, start: bytes, drop: bytes) -> None:
     """Begin a request, and send a little more of it now and then."""
-    reader, writer = await _connect(port)
-    ending = asyncio.create_task(_until_end(reader))
-    try:
-        writer.write(start)
-        while not ending.done():
-            writer.write(drop)
-            await asyncio.sleep(random.random() / 5)
-    finally:
-        ending.cancel()
-        writer.transport.abort()
+    async with _connected(port) as peer:
+        ending = asyncio.create_task(_until_end(peer))
+        try:
+            peer.send(start)
+            while not ending.done():
+                peer.send(drop)
+                await asyncio.sleep(random.random() / 5)
+        finally:
+            ending.cancel()
 
 
 async def _flood(port: int, target: str, what: bytes, more: str = "") -> None:
     """Send the same over a WebSocket as fast as it is taken, and read what comes."""
-    reader, writer = await _connect(port)
-    try:
-        writer.write(_get(target, UPGRADE + more))
-        await reader.readuntil(b"\r\n\r\n")
-        ending = asyncio.create_task(_until_end(reader))
-        while not ending.done():
-            writer.write(what)
-            await writer.drain()
-            await asyncio.sleep(0)
-    finally:
-        writer.transport.abort()
+    async with _connected(port) as peer:
+        await peer.upgrade(target, more)
+        ending = asyncio.create_task(_until_end(peer))
+        try:
+            while not ending.done():
+                peer.send(what)
+                await peer.sent()
+                await asyncio.sleep(0)
+        finally:
+            ending.cancel()
 
 
 async def _ask(port: int, request: bytes) -> None:
     """Send a request, read some of the answer, and go."""
-    reader, writer = await _connect(port)
-    try:
-        writer.write(request)
-        await reader.read(1 << 16)
-    finally:
-        writer.transport.abort()
+    async with _connected(port) as peer:
+        peer.send(request)
+        await peer.receive()
 
 
 # -- the attacks ---------------------------------------------------------------------------------
@@ -110,11 +107,8 @@ async def _ask(port: int, request: bytes) -> None:
 
 async def silent_connections(port: int) -> None:
     async def one() -> None:
-        reader, writer = await _connect(port)
-        try:
-            await _until_end(reader)
-        finally:
-            writer.transport.abort()
+        async with _connected(port) as peer:
+            await _until_end(peer)
 
     await _crowd(one)
 
@@ -130,12 +124,9 @@ async def slow_bodies(port: int) -> None:
 
 async def deaf_readers(port: int) -> None:
     async def one() -> None:
-        _, writer = await _connect(port, receive_buffer_bytes=2048)
-        try:
-            writer.write(_get("/ws?channel=news", UPGRADE))
+        async with _connected(port, receive_buffer_bytes=2048) as peer:
+            peer.send(_get("/ws?channel=news", UPGRADE))
             await asyncio.sleep(3600)
-        finally:
-            writer.transport.abort()
 
     await _crowd(one, 100)
 
@@ -173,14 +164,11 @@ async def publish_flood(port: int) -> None:
     head = _post("/api/publish/other", len(body))
 
     async def one() -> None:
-        reader, writer = await _connect(port)
-        try:
+        async with _connected(port) as peer:
             while True:
-                writer.write((head + body) * 20)
+                peer.send((head + body) * 20)
                 for _ in range(20):
-                    await reader.readuntil(b"}")
-        finally:
-            writer.transport.abort()
+                    await peer.until(b"}")
 
     await _crowd(one, 4)
 

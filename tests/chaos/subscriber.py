@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.support.frames import CLOSE, PING, PONG, TEXT, Frame, FrameParser, masked
-from tests.support.raw_peer import RawPeer, get
+from tests.support.raw_connection import END_OF_HEAD, RawConnection, get
 
 TRANSPORTS = ("websocket", "sse")
 Push = dict[str, Any]
@@ -20,7 +20,7 @@ _STEP_BYTES = 64 * 1024
 class Subscriber:
     """What came so far, in the order it came; opened by `subscribed`."""
 
-    def __init__(self, peer: RawPeer) -> None:
+    def __init__(self, peer: RawConnection) -> None:
         self.peer = peer
         self.pushes: list[Push] = []
         """All but heartbeats."""
@@ -117,7 +117,7 @@ class Subscriber:
 
 
 class WebSocketSubscriber(Subscriber):
-    def __init__(self, peer: RawPeer) -> None:
+    def __init__(self, peer: RawConnection) -> None:
         super().__init__(peer)
         self._frames = FrameParser()
         self.pings = 0
@@ -142,11 +142,12 @@ class WebSocketSubscriber(Subscriber):
             self.peer.send_some(masked(frame.payload[:2], CLOSE))
 
     async def command(self, **fields: object) -> None:
-        await self.peer.send(masked(json.dumps(fields).encode()))
+        self.peer.send(masked(json.dumps(fields).encode()))
+        await self.peer.sent()
 
 
 class SseSubscriber(Subscriber):
-    def __init__(self, peer: RawPeer) -> None:
+    def __init__(self, peer: RawConnection) -> None:
         super().__init__(peer)
         self._rest = b""
 
@@ -192,13 +193,12 @@ async def open_subscriber(
     """
     pairs = [("channel", name) for name in channels]
     pairs += [(name, str(value)) for name, value in query.items()]
-    peer = await RawPeer.connect(port, receive_buffer_bytes=receive_buffer_bytes)
+    peer = await RawConnection.connect(port, receive_buffer_bytes=receive_buffer_bytes)
     path = "/ws" if transport == "websocket" else "/sse"
-    await peer.send(get(f"{path}?{urlencode(pairs)}", upgrade=transport == "websocket"))
-    head, rest = await peer.receive_head()
+    peer.send(get(f"{path}?{urlencode(pairs)}", upgrade=transport == "websocket"))
+    head = await peer.until(END_OF_HEAD)
     assert head.split(b" ")[1] in {b"101", b"200"}, head
     made: Subscriber = (WebSocketSubscriber if transport == "websocket" else SseSubscriber)(peer)
-    made.feed(rest)
     await made.read_until(lambda: made.connection)
     await made.read_until(lambda: len(made.of("subscribed")) == len(channels))
     return made

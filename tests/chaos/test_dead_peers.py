@@ -135,7 +135,7 @@ async def test_stalled_peer_that_leaves_without_reading_is_let_go(
             assert isinstance(leaver, WebSocketSubscriber)
             await stall(operator, leaver, ["leaver"])
             if farewell == "close frame":
-                await leaver.peer.send(masked((1000).to_bytes(2), CLOSE))
+                leaver.peer.send(masked((1000).to_bytes(2), CLOSE))
             else:
                 leaver.peer.end_sending()
             await eventually(lambda: operator.descriptors <= before, what="a freed descriptor")

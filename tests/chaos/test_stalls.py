@@ -13,7 +13,7 @@ from tests.chaos.operator import operating
 from tests.chaos.subscriber import Subscriber, WebSocketSubscriber, subscribed
 from tests.support.frames import PONG, masked
 from tests.support.hub_process import HubProcess
-from tests.support.raw_peer import RawPeer
+from tests.support.raw_connection import END_OF_HEAD, RawConnection
 from tests.support.waiting import eventually
 
 STALL_SECONDS = 4.0
@@ -51,12 +51,12 @@ async def test_a_stall_cuts_nobody_who_answered(hub: HubProcess) -> None:
         connection, secret = poll["welcome"]["connection"], poll["welcome"]["secret"]
         await asyncio.gather(*(_read_until_pinged(peer) for peer in peers))
         # Two requests that were begun before the stall, and are ended during it.
-        half = await RawPeer.connect(hub.port)
+        half = await RawConnection.connect(hub.port)
         stack.callback(half.close)
-        await half.send(b"GET /healthz HTTP/1.1\r\n")
-        post = await RawPeer.connect(hub.port)
+        half.send(b"GET /healthz HTTP/1.1\r\n")
+        post = await RawConnection.connect(hub.port)
         stack.callback(post.close)
-        await post.send(
+        post.send(
             b"POST /api/publish/news HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 3\r\n\r\n1"
         )
         # Stopped in the midst of its work a loop looks at its timers before it reads.
@@ -66,17 +66,17 @@ async def test_a_stall_cuts_nobody_who_answered(hub: HubProcess) -> None:
         hub.signal(signal.SIGSTOP)
         try:
             for peer in peers:
-                await peer.peer.send(masked(b"", PONG))
+                peer.peer.send(masked(b"", PONG))
                 peer.answers_pings = True
-            await half.send(b"Host: 127.0.0.1\r\n\r\n")
-            await post.send(b"23")
+            half.send(b"Host: 127.0.0.1\r\n\r\n")
+            post.send(b"23")
             await asyncio.sleep(STALL_SECONDS)
         finally:
             hub.signal(signal.SIGCONT)
 
-        head, _ = await half.receive_head()
+        head = await half.until(END_OF_HEAD)
         assert head.startswith(b"HTTP/1.1 200 ")
-        head, _ = await post.receive_head()
+        head = await post.until(END_OF_HEAD)
         assert head.startswith(b"HTTP/1.1 200 ")
         for peer in peers:
             await peer.read_until(lambda peer=peer: peer.reached("news", 1))  # type: ignore[misc]  # binds the loop's value
@@ -106,7 +106,8 @@ async def _busy(hub: HubProcess) -> None:
         command = {"op": "publish", "id": 1, "channel": "void", "data": "x" * 100}
         frame = masked(json.dumps(command).encode())
         while not publisher.ended:
-            await publisher.peer.send(frame * 500)
+            publisher.peer.send(frame * 500)
+            await publisher.peer.sent()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -141,7 +142,7 @@ async def test_a_publisher_that_sends_faster_than_the_broker_takes_is_not_cut(
         count = 400
         for number in range(count):
             command = {"op": "publish", "id": number, "channel": "news", "data": number}
-            await publisher.peer.send(masked(json.dumps(command).encode()))
+            publisher.peer.send(masked(json.dumps(command).encode()))
         await eventually(lambda: len(publisher.of("reply")) == count or publisher.ended, seconds=60)
         replies = publisher.of("reply")
         assert [reply["ok"]["offset"] for reply in replies] == list(range(1, count + 1))

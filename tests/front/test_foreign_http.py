@@ -293,11 +293,11 @@ async def test_bodies_under_way_share_a_bound(hub: HubProcess, http: httpx.Async
             async with raw_connection(hub.url) as c:
                 for peer in (a, b):
                     peer.request("POST", "/api/publish", f"Content-Length: {4 * LIMIT}\r\n")
-                    await peer.writer.drain()
+                    await peer.sent()
                     peer.send(b"[" + b" " * (4 * LIMIT - 100))
                 await eventually_metric(http, "hub_body_bytes", lambda held: held > 30_000)
                 c.request("POST", "/api/publish", f"Content-Length: {4 * LIMIT}\r\n")
-                await c.writer.drain()
+                await c.sent()
                 c.send(b"[" + b" " * (4 * LIMIT - 100))
                 answer = await c.answer()
                 assert (answer.status, answer.code) == (503, "unavailable")

@@ -43,7 +43,7 @@ async def conversation(hub: Hub, data: bytes) -> bytes:
         peer.send(data)
         with contextlib.suppress(OSError):
             # The hub may have ended the connection behind its last answer.
-            peer.writer.write_eof()
+            peer.end_sending()
         return await peer.rest()
 
 

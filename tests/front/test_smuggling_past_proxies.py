@@ -57,7 +57,7 @@ async def attack(proxy: Daemon, head: str, body: bytes) -> list[int]:
     """What one client is answered that sends its body in a segment of its own."""
     async with raw_connection(proxy.url) as peer:
         peer.send(f"{head}Content-Length: {len(body)}\r\n\r\n")
-        await peer.writer.drain()
+        await peer.sent()
         await asyncio.sleep(0.01)
         peer.send(body)
         peer.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.frames import PING, PONG, TEXT, FrameParser, masked
-from tests.support.raw_peer import END_OF_HEAD, get
+from tests.support.raw_connection import END_OF_HEAD, get
 
 _TRY_SECONDS = 10.0
 _RETRY_SECONDS = (0.2, 0.6)

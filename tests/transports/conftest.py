@@ -19,7 +19,8 @@ NAMESPACES = {
 
 
 @pytest.fixture(scope="package")
-def process() -> Iterator[HubProcess]:
+def own_listener() -> Iterator[HubProcess]:
+    """Not named `process`: a parametrized fixture of that name would have it start for each test."""
     with HubProcess(
         HUB_NAMESPACES=orjson.dumps(NAMESPACES).decode(),
         HUB_HISTORY_SIZE="2000",
@@ -40,6 +41,12 @@ def foreign() -> Iterator[ForeignServer]:
     ) as server:
         yield server
         assert "Traceback" not in server.log, server.log
+
+
+@pytest.fixture
+def process(own_listener: HubProcess) -> HubProcess:
+    """What peers connect to; a module may have others too."""
+    return own_listener
 
 
 @pytest.fixture

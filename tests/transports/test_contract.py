@@ -14,12 +14,10 @@ from tests.transports.conftest import Open
 from tests.transports.peers import Json
 
 
-@pytest.fixture(params=["process", "foreign"])
-def process(request: pytest.FixtureRequest, process: HubProcess) -> HubProcess | ForeignServer:
+@pytest.fixture(params=["own_listener", "foreign"])
+def process(request: pytest.FixtureRequest) -> HubProcess | ForeignServer:
     """Behind the hub's own listener, and under somebody else's server."""
-    server: HubProcess | ForeignServer = (
-        process if request.param == "process" else request.getfixturevalue(request.param)
-    )
+    server: HubProcess | ForeignServer = request.getfixturevalue(request.param)
     return server
 
 
