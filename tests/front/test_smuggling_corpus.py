@@ -58,13 +58,16 @@ class CutPeer:
         self._answers = b""
         self.is_done = False
 
-    def step(self) -> None:
-        """Send the next part, then the half-close; take what has come."""
+    def send_part(self) -> None:
         with contextlib.suppress(OSError):
-            if self._parts:
-                self._socket.send(self._parts.pop(0))
-                if not self._parts:
-                    self._socket.shutdown(socket.SHUT_WR)
+            self._socket.send(self._parts.pop(0))
+
+    def end_sending(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def take(self) -> None:
+        """What has come."""
         try:
             while part := self._socket.recv(1 << 16):
                 self._answers += part
@@ -79,19 +82,32 @@ class CutPeer:
         return self._answers
 
 
+async def _turns(count: int) -> None:
+    """The hub accepts and reads in this loop: it has what was sent when they are over."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def cut_conversations(hub: Hub, data: bytes, cuts: Sequence[int]) -> list[bytes]:
     """What is answered to `data` in two reads that meet at each of `cuts`."""
     peers = [CutPeer(hub, (data[:cut], data[cut:])) for cut in cuts]
     try:
+        for _ in range(2):
+            for peer in peers:
+                peer.send_part()
+            await _turns(4)
+        # Streams are opened one after another, at least one in each turn of the loop; a peer that
+        # says before that it is done wants none.
+        await _turns(len(peers))
+        for peer in peers:
+            peer.end_sending()
         for _ in range(_MOST_STEPS):
             for peer in peers:
                 if not peer.is_done:
-                    peer.step()
+                    peer.take()
             if all(peer.is_done for peer in peers):
                 break
-            # The hub accepts and reads in this loop: it has what was sent when that is over.
-            for _ in range(4):
-                await asyncio.sleep(0)
+            await _turns(4)
     finally:
         answers = [peer.close() for peer in peers]
     return answers
