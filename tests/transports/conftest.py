@@ -20,7 +20,7 @@ NAMESPACES = {
 
 @pytest.fixture(scope="package")
 def own_listener() -> Iterator[HubProcess]:
-    """Not named `process`: a parametrized fixture of that name would have it start for each test."""
+    """The hub itself. A parametrized fixture of its name would have it start for each test."""
     with HubProcess(
         HUB_NAMESPACES=orjson.dumps(NAMESPACES).decode(),
         HUB_HISTORY_SIZE="2000",
