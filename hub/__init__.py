@@ -1,7 +1,7 @@
 """A real-time broadcast hub that never loses a message silently.
 
 `Hub` is one node in the running event loop, `serve` runs one until a signal ends it. Both are
-loaded when they are first asked for, so that `hub --help` does not wait for the server.
+loaded at their first use, so that `hub --help` does not wait for the server.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
-"""Every error the hub raises on purpose, as one tree.
+"""Every error that the hub raises on purpose, as one tree.
 
-Each class has a stable `code` (what clients, logs and metrics match on) and says whether
-the same request may succeed later (`retryable`). Which HTTP status or WebSocket close code
-belongs to a code is the wire's business: see `hub.wire.codes`.
+Each class has a stable `code` (which clients, logs and metrics match) and says whether the same
+request may succeed later (`retryable`). `hub.wire.codes` maps codes to HTTP statuses and WebSocket
+close codes.
 """
 
 import copy
@@ -19,7 +19,7 @@ _LONGEST_MESSAGE = 1000
 
 
 class HubError(Exception):
-    """Something the peer, the operator or the broker has to be told about.
+    """An error that the peer, the operator or the broker has to be told about.
 
     `command_id` is the `id` of the command that failed, once it could be read.
     """
@@ -28,8 +28,8 @@ class HubError(Exception):
     retryable = False
     retry_after_seconds: int | None = None
     refusal = ""
-    """What exactly is refused, as the metric `hub_refusals` counts it; empty where that is not told
-    apart. Peers are told in the message."""
+    """The kind of refusal, as the metric `hub_refusals` counts it; empty where kinds are not told
+    apart. The message tells it to peers."""
 
     def __init__(self, message: str, *, command_id: str | int | None = None) -> None:
         if len(message) > _LONGEST_MESSAGE:
@@ -39,7 +39,7 @@ class HubError(Exception):
         self.command_id = command_id
 
     def brief(self, longest_bytes: int) -> Self:
-        """This error with at most so many bytes of its message, as UTF-8."""
+        """Return this error with at most so many bytes of its message, as UTF-8."""
         text = self.message.encode("utf-8", "replace")
         if len(text) <= longest_bytes:
             return self
@@ -55,9 +55,9 @@ class BadRequestError(HubError):
 
 
 class UnauthorizedError(HubError):
-    """No credentials, or credentials that do not hold (any more).
+    """No credentials, or credentials that are not valid (any more).
 
-    `holds_in_seconds` is for those that have not begun: the very same will hold then, so that
+    `holds_in_seconds` is for tokens that are not valid yet: the same token will be valid then, so
     this one error may be retried where others of its code may not.
     """
 
@@ -85,7 +85,7 @@ class ForbiddenError(HubError):
 
 
 class NotFoundError(HubError):
-    """Nothing stands under that name."""
+    """There is nothing with that name."""
 
     code = "not_found"
 
@@ -103,13 +103,13 @@ class TooLargeError(HubError):
 
 
 class TooManySubscriptionsError(HubError):
-    """The session holds as many subscriptions as it may."""
+    """The session has as many subscriptions as it may."""
 
     code = "too_many_subscriptions"
 
 
 class RateLimitedError(HubError):
-    """A peer asks for more than it may: at once, in a time, or by its number of connections."""
+    """A peer is over a limit: at once, within a time, or by its number of connections."""
 
     code = "rate_limited"
     retryable = True
@@ -164,7 +164,7 @@ class HeartbeatTimeoutError(HubError):
 
 
 class UpgradeRequiredError(HubError):
-    """Not a WebSocket handshake, or one of a version that is not spoken here."""
+    """The request is no WebSocket handshake, or one of a version that the hub does not speak."""
 
     code = "upgrade_required"
 
@@ -182,13 +182,13 @@ class MisdirectedRequestError(HubError):
 
 
 class UnsupportedMediaTypeError(HubError):
-    """A body in a coding that is not read here."""
+    """The body has a coding that this path does not read."""
 
     code = "unsupported_media_type"
 
 
 class ExpectationFailedError(HubError):
-    """A request expects something of the hub that it does not do."""
+    """The request expects something that the hub does not do."""
 
     code = "expectation_failed"
 
@@ -214,5 +214,6 @@ _BY_CODE = {
 
 
 def of_code(code: str, message: str) -> HubError:
-    """The error that another process told by its code; of an unknown one an `UnavailableError`."""
+    """Return the error that another process reported by its code; an unknown code is an
+    `UnavailableError`."""
     return _BY_CODE.get(code, UnavailableError)(message)

@@ -1,9 +1,9 @@
-"""`python -m hub.healthcheck`: whether the hub of this container is alive, for its image.
+"""`python -m hub.healthcheck` tells whether the hub of this container is alive, for its image.
 
-Alive, not ready: a node that drains must not be restarted. It is run every few seconds, so it
-imports nothing but the standard library (50 ms of a processor, where settings take 500). The
-address is that of `HUB_HOST`, `HUB_PORT`, `HUB_BASE_PATH` and the file that `HUB_CONFIG` names, in
-the forms that the hub itself takes. No proxy of the environment is asked: http.client knows none.
+It asks for alive, not ready: a node that drains must not be restarted. It runs every few seconds,
+so it imports only the standard library (50 ms of a processor, where settings take 500). The address
+is that of `HUB_HOST`, `HUB_PORT`, `HUB_BASE_PATH` and the file that `HUB_CONFIG` names, in the
+forms that the hub itself takes. It uses no proxy of the environment: http.client knows none.
 """
 
 import http.client
@@ -21,7 +21,7 @@ _OF_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "localhost"}
 
 
 def is_alive(environment: Mapping[str, str]) -> bool:
-    """Whether `/healthz` answers with 200."""
+    """Return whether `/healthz` answers with 200."""
     asked = _settings(environment)
     host = _OF_THIS_MACHINE.get(asked["host"], asked["host"])
     port = int(asked["port"])
@@ -55,7 +55,7 @@ def _settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def main() -> int:
-    """0 where it is alive; else 1 and a line that the engine shows."""
+    """Return 0 where the hub is alive; else print a line that the engine shows and return 1."""
     try:
         if is_alive(os.environ):
             return 0

@@ -49,7 +49,7 @@ _FULL_COLLECTION_AFTER = 100
 
 
 async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, demo: bool) -> int:
-    """Run one of several nodes until its supervisor says so, or has died; returns the exit code."""
+    """Run one of several nodes until its supervisor ends it, or has died; return the exit code."""
     control = await Control.open(adopted(role.control))
     try:
         return await _work(settings, app, role, control, demo=demo)
@@ -87,9 +87,9 @@ async def _work(
 
 
 async def _retire(hub: Hub, stop: asyncio.Event) -> None:
-    """End in a way that nobody meets a closed door.
+    """End without a refused connection.
 
-    The successor accepts already, also what waits in the queue of this one's socket.
+    The successor accepts already, also the connections that wait in the queue of this one's socket.
     """
     await hub.stop_accepting()
     await hub.leave_to_another()
@@ -97,7 +97,7 @@ async def _retire(hub: Hub, stop: asyncio.Event) -> None:
 
 
 async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
-    """Do what the supervisor says; its death is a word too."""
+    """Carry out the supervisor's orders; its death is an order to end."""
     retiring: asyncio.Task[None] | None = None
     async for word, *places in control.heard():
         if word == SLOTS and not stop.is_set():
@@ -116,7 +116,7 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
 
 
 async def _tell_readiness(control: Control, hub: Hub) -> None:
-    """Say when peers may come, and when an operator sends them elsewhere."""
+    """Tell the supervisor when peers may come, and when an operator sends them elsewhere."""
     told_ready = was_draining = False
     while True:
         if not told_ready and not hub.node.ready():
@@ -129,7 +129,7 @@ async def _tell_readiness(control: Control, hub: Hub) -> None:
 
 
 async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
-    """Run until a signal; a second one ends the draining. Returns the exit code."""
+    """Run until a signal; a second one ends the draining. Return the exit code."""
     log = make_logger(settings)
     stop = asyncio.Event()
     hub = Hub(settings, app=app, log=log)
@@ -166,14 +166,14 @@ async def _serve(settings: Settings, app: ASGIApp | None, *, demo: bool) -> int:
 
 
 async def _demo(hub: Hub, log: FilteringBoundLogger) -> None:
-    """Publish what the demo page shows."""
+    """Publish the data of the demo page."""
     async with asyncio.TaskGroup() as group:
         group.create_task(run_demo(hub.publish, log=log))
         group.create_task(run_processes(hub, log=log))
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:
-    """What ends the hub in order: being told to, Ctrl-C, and the loss of the terminal.
+    """Return the signals that end the hub in order: SIGTERM, Ctrl-C, and the loss of the terminal.
 
     Under `nohup` the last is ignored already, and stays so.
     """
@@ -182,11 +182,11 @@ def _ending_signals() -> tuple[signal.Signals, ...]:
 
 
 def _leave_alone_what_stays() -> None:
-    """Have the garbage collector visit only what comes from now on, and what lives long seldom.
+    """Have the garbage collector visit only new objects, and long-lived ones seldom.
 
     Code and settings are 80,000 objects that never go. Every full collection visited them and held
-    the loop for 60 to 200 ms (measured), and connects that come fast cause many. What is left to
-    visit is 15 objects for each connection: 48 ms at 10,000, four times while these came back.
+    the loop for 60 to 200 ms (measured), and fast connects cause many. The rest is 15 objects for
+    each connection: 48 ms at 10,000, four times while these came back.
     """
     gc.collect()
     gc.freeze()
@@ -212,7 +212,7 @@ def _allowed_files() -> int:
 
 
 async def _watch_files(hub: Hub, log: FilteringBoundLogger, allowed: int) -> None:
-    """Say when connections come near to what the system allows, once until they went back."""
+    """Warn when connections come near to the limit of open files, once until they went back."""
     told = False
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
@@ -245,10 +245,10 @@ def run(
     app: ASGIApp | None = None,
     role: Role | None = None,
 ) -> int:
-    """Run one node in this process until SIGTERM, SIGINT or SIGHUP; returns the exit code.
+    """Run one node in this process until SIGTERM, SIGINT or SIGHUP; return the exit code.
 
-    A worker has a `role`, and runs until its supervisor says so. Raises `SettingsError` when it
-    cannot listen where it should.
+    A worker has a `role`, and runs until its supervisor ends it. Raises `SettingsError` when the
+    node cannot listen.
     """
     standard_streams.open_missing()
     adopt_stdlib(settings)
@@ -261,7 +261,8 @@ def run(
 def serve(app: ASGIApp | None = None, settings: Settings | None = None) -> int:
     """Run the hub, and `app` beside it on the same port, until SIGTERM, SIGINT or SIGHUP.
 
-    With several workers this program is started again for each of them, and comes here again.
+    With several workers the program is started again for each of them, and calls this function
+    there.
     """
     settings, role = settings or Settings(), take_role()
     beside = app is not None

@@ -1,8 +1,8 @@
-"""Markdown to HTML: the pages, their order, and what a search looks through.
+"""Turn Markdown into HTML: the pages, their order, and the text for a search.
 
-Links in the Markdown are those that work in a folder of files, such as `react.md#options`.
-A page on the web has no suffix, so that link becomes `react#options`. All links are relative:
-the pages stand below any base path, and where the hub is mounted in another application.
+Links in the Markdown work in a folder of files, such as `react.md#options`. A page on the web has
+no suffix, so that link becomes `react#options`. All links are relative: the pages stand below any
+base path, and where the hub is mounted in another application.
 """
 
 import html
@@ -51,7 +51,7 @@ class Heading:
 
 @dataclass(slots=True)
 class Section:
-    """What stands below a heading: a search finds sections."""
+    """The text below a heading: a search finds sections."""
 
     heading: Heading
     texts: list[str] = field(default_factory=list)
@@ -67,10 +67,10 @@ class Page:
 
 
 class Site:
-    """The documents of a folder. It reads all of them now, and parses one when it is asked for.
+    """The documents of a folder. It reads all of them now, and parses each at its first request.
 
     Args:
-        directory: holds `README.md`, the other documents, and the template.
+        directory: Holds `README.md`, the other documents, and the template.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -81,19 +81,19 @@ class Site:
         self.order = [Entry(INDEX, "Contents"), *(e for each in self.groups.values() for e in each)]
 
     def text(self, name: str) -> str:
-        """The Markdown of a document; raises `KeyError` where there is none."""
+        """Return the Markdown of a document; raise `KeyError` where there is none."""
         return self._texts[name]
 
     def page(self, name: str, *, below: str = "") -> str:
-        """The HTML of a document.
+        """Return the HTML of a document.
 
         Args:
-            name: of its file, without the suffix.
-            below: what relative links begin with. Empty where the page's address ends behind the
-                site's slash, `docs/` where it ends before it.
+            name: The name of its file, without the suffix.
+            below: The beginning of relative links. It is empty where the page's address ends
+                behind the site's slash, `docs/` where it ends before it.
 
         Raises:
-            KeyError: there is no such document.
+            KeyError: There is no such document.
         """
         page = self._parsed(name)
         self._adapt(page.tokens, below)
@@ -112,7 +112,7 @@ class Site:
         )
 
     def sections(self, name: str) -> list[dict[str, str]]:
-        """What the search looks through in one document."""
+        """Return the sections of one document, for the search."""
         page = self._parsed(name)
         title = next(entry.title for entry in self.order if entry.name == name)
         return [
@@ -132,7 +132,7 @@ class Site:
         return Page(sections[0].heading.text, tokens, sections)
 
     def _adapt(self, tokens: Sequence[Token], below: str) -> None:
-        """Have links and pictures lead to where the site has them."""
+        """Change links and pictures to the site's addresses."""
         _label_cells(tokens)
         for token in tokens:
             for child in token.children or ():
@@ -164,7 +164,7 @@ class Site:
         return "\n".join(parts)
 
     def _neighbours(self, name: str, below: str) -> str:
-        """The page before and the next one."""
+        """Return the page before and the next one."""
         at = [each.name for each in self.order].index(name)
         parts = []
         for index, rel, says in ((at - 1, "prev", "Before"), (at + 1, "next", "Next")):
@@ -177,7 +177,7 @@ class Site:
 
 
 def page_name(link: str) -> str:
-    """The name of the document that a link to a file leads to.
+    """Return the name of the document that a link to a file leads to.
 
     Files of other folders have their names in capitals: `../ARCHITECTURE.md` is `architecture`.
     """
@@ -188,7 +188,7 @@ def page_name(link: str) -> str:
 
 
 def _contents(readme: str) -> Iterator[tuple[str, list[Entry]]]:
-    """The groups of the table of contents with their documents."""
+    """Return the groups of the table of contents with their documents."""
     entries: list[Entry] = []
     for line in readme.splitlines():
         if group := _GROUP.fullmatch(line):
@@ -199,7 +199,7 @@ def _contents(readme: str) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def _sections(tokens: Sequence[Token]) -> Iterator[Section]:
-    """Give each heading its anchor, and what stands below it."""
+    """Give each heading its anchor and the text below it."""
     section: Section | None = None
     taken: set[str] = set()
     for before, token in pairwise([Token("", "", 0), *tokens]):
@@ -219,7 +219,7 @@ def _sections(tokens: Sequence[Token]) -> Iterator[Section]:
 
 
 def _plain(token: Token) -> str:
-    """The text of an inline token, without marks."""
+    """Return the text of an inline token, without marks."""
     return "".join(
         " " if child.type == "softbreak" else child.content for child in token.children or ()
     )
@@ -260,7 +260,7 @@ def _link(address: str, title: str, is_current: bool) -> str:
 
 
 def _on_this_page(sections: Sequence[Section]) -> str:
-    """Links to the headings of the second level, where there are at least three."""
+    """Return links to the headings of the second level, where there are at least three."""
     found = [each.heading for each in sections if each.heading.level == 2]
     if len(found) < 3:
         return ""

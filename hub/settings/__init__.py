@@ -1,8 +1,8 @@
 """The settings of a node: read once, checked at once, never changed.
 
-`Settings(port=0)` takes its arguments and defaults and reads nothing else; `load_settings` adds
-a TOML file, the environment and flags. What each setting means is in `hub.settings.fields`. What
-is done with a setting does not belong here.
+`Settings(port=0)` takes its arguments and defaults and reads nothing else; `load_settings` adds a
+TOML file, the environment and flags. `hub.settings.fields` holds the meaning of each setting. The
+use of a setting does not belong here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ class Settings(Fields):
     _config_path: Path | None = PrivateAttr(default=None)
 
     def __init__(self, *layers: Layer, **values: object) -> None:
-        """Take `values` by name; `layers`, strongest first, are what `load_settings` read."""
+        """Take `values` by name; `layers`, strongest first, come from `load_settings`."""
         stack = (*layers, Layer(Origin.PYTHON, values))
         try:
             # Given sources replace pydantic-settings' own, which would read the environment. Not
@@ -96,7 +96,7 @@ class Settings(Fields):
 
     @property
     def has_credentials(self) -> bool:
-        """Whether any key is configured, so that somebody can be told from anybody."""
+        """Whether any key is configured, so that peers can be told apart."""
         return bool(self.publish_keys or self.operator_keys or self.takes_tokens)
 
     @property
@@ -114,12 +114,12 @@ class Settings(Fields):
 
     @property
     def listens_on_loopback_only(self) -> bool:
-        """Whether other machines cannot reach the port."""
+        """Whether the port is out of reach of other machines."""
         return is_loopback(self.host)
 
     @property
     def broker_is_elsewhere(self) -> bool:
-        """Whether publications live on a server that several machines reach."""
+        """Whether publications are on a server that several machines reach."""
         return urls.are_redis(self.broker)
 
     def channel_defaults(self) -> ChannelOptions:
@@ -132,7 +132,7 @@ class Settings(Fields):
         )
 
     def namespaces(self) -> Namespaces:
-        """The options of every channel: the general ones, and what namespaces change."""
+        """The options of every channel: the general ones, and the changes of namespaces."""
         default = self.channel_defaults()
         changed = {
             name: replace(default, **changes.model_dump(exclude_none=True))
@@ -145,7 +145,7 @@ class Settings(Fields):
         )
 
     def session_limits(self) -> SessionLimits:
-        """What one session may cost."""
+        """The limits of one session."""
         return SessionLimits(
             outbox_max_messages=self.outbox_max_messages,
             outbox_max_bytes=self.outbox_max_bytes,
@@ -156,7 +156,7 @@ class Settings(Fields):
         )
 
     def peer_limits(self) -> PeerLimits:
-        """What one peer may ask for."""
+        """The limits of one peer."""
         return PeerLimits(
             handshakes=rate_of(self.rate_handshakes),
             commands=rate_of(self.rate_commands),
@@ -167,15 +167,15 @@ class Settings(Fields):
         )
 
     def origin(self, info: SettingInfo) -> Origin:
-        """Where the value came from."""
+        """Return the source of the value."""
         return self._origins.get(info.name, Origin.DEFAULT)
 
     def is_default(self, name: str) -> bool:
-        """Whether nobody has set it."""
+        """Return whether the value is the default."""
         return self.origin(by_name()[name]) is Origin.DEFAULT
 
     def origin_of(self, name: str) -> Origin:
-        """The same by the setting's name."""
+        """Return the source by the setting's name."""
         return self._origins.get(name, Origin.DEFAULT)
 
     @property
@@ -184,7 +184,7 @@ class Settings(Fields):
         return self._config_path
 
     def warnings(self) -> list[str]:
-        """A sentence for everything that works but was probably not meant."""
+        """Return a sentence for everything that works but was probably not meant."""
         return [*self._remarks, *self._short_keys(), *self._contradictions()]
 
     def _short_keys(self) -> Iterator[str]:
@@ -270,7 +270,7 @@ def load_settings(
     flags: Mapping[str, object],
     environ: Mapping[str, str],
 ) -> Settings:
-    """Settings from flags, else from `environ`, else from the TOML file, else the defaults.
+    """Return settings from flags, else from `environ`, else from the TOML file, else the defaults.
 
     Args:
         config_file: Read when given; otherwise the file that HUB_CONFIG names, if any.

@@ -1,4 +1,4 @@
-"""The settings of the door: where the hub listens, who may come in, and what each of them may do.
+"""The settings of access: addresses of the hub, credentials, grants and limits of peers.
 
 `hub.settings.fields` declares the others and says how.
 """

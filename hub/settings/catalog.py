@@ -1,4 +1,4 @@
-"""What is known about each setting: its names, its words and how its value is shown."""
+"""The description of each setting: its names, its words and the form of its value."""
 
 import typing
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ENV_PREFIX = "HUB_"
 
 
 class Origin(StrEnum):
-    """Where a value came from."""
+    """The source of a value."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -30,7 +30,7 @@ class SettingInfo:
     """One setting, described by its declaration."""
 
     name: str
-    """The TOML key and Python argument."""
+    """The key in TOML and the argument in Python."""
     field: str
     """The attribute of `Settings`; differs from `name` only for `namespaces`."""
     group: str
@@ -38,7 +38,7 @@ class SettingInfo:
     kind: Kind
     allowed: str
     default: str
-    """As an operator would write it, or what it is computed from."""
+    """The default as an operator would write it, or the source that it is computed from."""
 
     @property
     def env(self) -> str:
@@ -57,7 +57,7 @@ class SettingInfo:
         return self.kind in (KEYS, SECRET)
 
     def spelled(self, origin: Origin) -> str:
-        """The name by which whoever set the value knows it."""
+        """Return the setting's name as its source spells it."""
         return {
             Origin.FLAG: self.flag,
             Origin.ENVIRONMENT: self.env,
@@ -68,7 +68,7 @@ class SettingInfo:
 
 
 def declared() -> tuple[SettingInfo, ...]:
-    """Every setting in the order of declaration."""
+    """Return every setting in the order of declaration."""
     return tuple(_describe(field, info) for field, info in Fields.model_fields.items())
 
 
@@ -77,7 +77,7 @@ def by_name() -> dict[str, SettingInfo]:
 
 
 def namespace_allowed() -> dict[str, str]:
-    """What each option of a namespace may be, in words."""
+    """Return the allowed values of each option of a namespace, in words."""
     options = NamespaceChanges.model_fields
     return {name: _allowed(_kind(info), info) for name, info in options.items()}
 
@@ -98,7 +98,7 @@ def _describe(field: str, info: FieldInfo) -> SettingInfo:
 
 
 def _kind(info: FieldInfo) -> Kind:
-    """The `Kind` in a field's metadata, also below an optional type."""
+    """Return the `Kind` in a field's metadata, also below an optional type."""
     for found in (*info.metadata, *_metadata(info.annotation)):
         if isinstance(found, Kind):
             return found
@@ -111,7 +111,7 @@ def _metadata(annotation: object) -> Iterator[object]:
 
 
 def _allowed(kind: Kind, info: FieldInfo) -> str:
-    """The kind's words and the range of the declaration."""
+    """Return the kind's words and the range of the declaration."""
     low = next((m.ge for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
     high = next((m.le for m in info.metadata if isinstance(m, annotated_types.Le)), None)
     if low is None or high is None:

@@ -1,4 +1,4 @@
-"""What a declaration of a setting is made of: its group, the bounds that several share, the field.
+"""The parts of a setting's declaration: its group, the bounds that several share, the field.
 
 The declarations are in `hub.settings.fields`.
 """
@@ -29,13 +29,13 @@ GIB = 1024 * MIB
 # A TiB: more than any machine this runs on; it only catches slips of the keyboard.
 MAX_BYTES = 1024 * GIB
 MAX_HISTORY = 1_000_000
-"""Publications that one channel may keep."""
+"""The most publications that one channel may keep."""
 
 
 def setting(group: str, default: object, meaning: str, **more: Any) -> Any:
-    """A field in `group`; `more` are its bounds (`ge`, `le`), `alias` or `default_factory`.
+    """Return a field in `group`; `more` are its bounds (`ge`, `le`), `alias` or `default_factory`.
 
-    With a `default_factory`, `default` is the text that describes what it makes.
+    With a `default_factory`, `default` is the text that describes its result.
     """
     if "default_factory" in more:
         extra: JsonDict = {"group": group, "default": str(default)}
@@ -44,6 +44,6 @@ def setting(group: str, default: object, meaning: str, **more: Any) -> Any:
 
 
 def node_name() -> str:
-    """The host's name and four random digits: two nodes of one host differ."""
+    """Return the host's name and four random digits, so that two nodes of one host differ."""
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:50] or "node"
     return f"{host}-{secrets.token_hex(2)}"

@@ -1,4 +1,4 @@
-"""What was wrong with the settings, one line each: the name, the value, what is allowed."""
+"""Explain wrong settings, one line each: the name, the value, the allowed values."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ RULE = "hub_rule"
 
 
 def explain(error: ValidationError, sources: Mapping[str, Origin]) -> str:
-    """One line for each setting that is wrong, named as its source in `sources` spells it."""
+    """Return one line for each wrong setting, named as its source in `sources` spells it."""
     lines = [_line(details, sources) for details in error.errors(include_url=False)]
     return "\n".join(dict.fromkeys(lines))
 
@@ -36,7 +36,8 @@ def _line(details: ErrorDetails, sources: Mapping[str, Origin]) -> str:
 
 
 def _namespace_line(spelled: str, details: ErrorDetails) -> str:
-    """`loc` is the setting, the namespace, then an option or pydantic's own `[key]`."""
+    """Return the line for a namespace. `loc` is the setting, the namespace, then an option or
+    pydantic's own `[key]`."""
     _, namespace, *rest = details["loc"]
     option = str(rest[0]) if rest else "[key]"
     allowed = namespace_allowed()
@@ -49,7 +50,7 @@ def _namespace_line(spelled: str, details: ErrorDetails) -> str:
 
 
 def _allowed(allowed: str, details: ErrorDetails) -> str:
-    """A validator's own sentence where it has one, else the kind's words."""
+    """Return a validator's own sentence where it has one, else the kind's words."""
     text = str(details.get("ctx", {}).get("error", ""))
     if text:
         return text
@@ -57,7 +58,7 @@ def _allowed(allowed: str, details: ErrorDetails) -> str:
 
 
 def quoted(info: SettingInfo, value: object) -> str:
-    """`value` fit for a message: secrets masked, long ones cut."""
+    """Return `value` for a message: secrets masked, long ones cut."""
     if info.is_secret:
         return repr(MASK)
     if isinstance(value, str) and info.kind is not BROKER:
@@ -72,6 +73,6 @@ def _shorten(text: str) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """What was probably meant, as the end of a sentence; empty where nothing comes near."""
+    """Return the most similar name as the end of a sentence; empty where no name comes near."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""

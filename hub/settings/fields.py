@@ -1,9 +1,8 @@
 """Every setting, declared once: name, kind, default, allowed range, meaning with its unit.
 
 The environment variable, TOML key, command-line flag, `--help`, `hub config` and every error
-message are derived from these fields, of which those about access stand in
-`hub.settings.access_fields`. Where no source is named beside a number it is a guess
-that measurement may change.
+message come from these fields; `hub.settings.access_fields` holds those about access. A number
+without a source is a guess that measurement may change.
 """
 
 from typing import Literal
@@ -41,7 +40,7 @@ from hub.settings.values import (
 
 
 class Fields(AccessFields):
-    """The table of settings. `hub.settings.Settings` is what to use."""
+    """The table of settings; other modules use `hub.settings.Settings`."""
 
     broker: BrokerUrl = setting(
         CHANNELS,

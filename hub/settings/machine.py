@@ -1,12 +1,12 @@
-"""What of the machine this process may use: cores and memory, or less where a cgroup says so.
+"""The cores and the memory that this process may use: the machine's, or less by a cgroup's limit.
 
-Kernel documentation, "Control Group v2": `cpu.max` says microseconds in each period, or `max`,
-which means no limit; a limit of memory holds for the whole subtree. Version 1 has files of other
-names in hierarchies of their own: `cpu.cfs_quota_us`, where -1 is no limit, and
-`cpu.cfs_period_us`; `memory.limit_in_bytes`, where no limit is a number near 2^63, and
-`memory.stat`, which says the least of those above, also of what a container does not see. In a
-container the hierarchy's root is the container's own group, while `/proc/self/cgroup` may name the
-path outside.
+The files are those of the kernel's documentation, "Control Group v2": `cpu.max` holds microseconds
+in each period, or `max` for no limit; a limit of memory holds for the whole subtree. Version 1 has
+files of other names in hierarchies of their own: `cpu.cfs_quota_us`, where -1 is no limit, and
+`cpu.cfs_period_us`; `memory.limit_in_bytes`, where a number near 2^63 is no limit, and
+`memory.stat`, which holds the least limit of all groups above, also of those that a container does
+not see. In a container the hierarchy's root is the container's own group, while `/proc/self/cgroup`
+may name the path outside.
 """
 
 import os
@@ -20,7 +20,8 @@ _HIERARCHY = Path("/sys/fs/cgroup")
 
 
 def usable_cores(hierarchy: Path = _HIERARCHY) -> int:
-    """How many cores it may keep busy, at least 1. A part of a core counts as a whole one."""
+    """Return how many cores the process may keep busy, at least 1. A part of a core counts as a
+    whole one."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [
         _share(_text(hierarchy / "cpu.max").split()),
@@ -33,7 +34,7 @@ def usable_cores(hierarchy: Path = _HIERARCHY) -> int:
 
 
 def _share(words: list[str]) -> int | None:
-    """Of quota and period, rounded up; None where there is no limit."""
+    """Return quota over period, rounded up; None where there is no limit."""
     if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
         return None
     quota, period = map(int, words)
@@ -41,7 +42,7 @@ def _share(words: list[str]) -> int | None:
 
 
 def usable_bytes(membership: Path = _MEMBERSHIP, hierarchy: Path = _HIERARCHY) -> int:
-    """The smallest of the machine's memory and every limit from our cgroup up."""
+    """Return the smallest of the machine's memory and every limit from this cgroup up."""
     total = int(psutil.virtual_memory().total)
     limits = [*_of_version_2(membership, hierarchy), *_of_version_1(membership, hierarchy)]
     # A limit of 0 or less is none that a process could live with.
@@ -65,9 +66,10 @@ def _upwards(hierarchy: Path, own: str) -> list[Path]:
 
 
 def _own_group(membership: Path, controller: str) -> str:
-    """The path of the line `number:controllers:path` that has `controller`; "" where none has.
+    """Return the path of the line `number:controllers:path` with `controller`; "" where there is
+    none.
 
-    Of version 2 the line is `0::path`.
+    In version 2 the line is `0::path`.
     """
     for line in _text(membership).splitlines():
         _, _, rest = line.partition(":")
@@ -78,7 +80,7 @@ def _own_group(membership: Path, controller: str) -> str:
 
 
 def _numbers(file: Path, name: str) -> Iterator[int]:
-    """The whole numbers that stand alone on a line after `name`."""
+    """Yield the whole numbers that stand alone on a line after `name`."""
     for line in _text(file).splitlines():
         text = line.removeprefix(name).strip()
         if line.startswith(name) and text.isdigit():

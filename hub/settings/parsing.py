@@ -1,6 +1,7 @@
-"""How the text of a setting is read and judged: from environment, flag, TOML and Python alike.
+"""Read and judge the text of a setting, in the same way from environment, flag, TOML and Python.
 
-Each raises a `ValueError`; one without text means "see the kind" (`hub.settings.values.Kind`).
+Each function raises a `ValueError`; one without text means "see the kind"
+(`hub.settings.values.Kind`).
 """
 
 import ipaddress
@@ -43,7 +44,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.@~+-]{1,199}")
 
 
 def parse_whole(value: object) -> object:
-    """A whole number as it is written or as TOML has it; raise `ValueError` for anything else.
+    """Return a whole number, from text or TOML; raise `ValueError` for anything else.
 
     TOML's `true` is no number, although Python's is.
     """
@@ -54,12 +55,12 @@ def parse_whole(value: object) -> object:
 
 
 def parse_workers(value: object) -> object:
-    """A whole number, or `auto` for as many as there are cores to use."""
+    """Return a whole number, or for `auto` the number of usable cores."""
     return usable_cores() if value == "auto" else parse_whole(value)
 
 
 def parse_number(value: object) -> object:
-    """The same for one that may have a decimal point."""
+    """Return a number that may have a decimal point."""
     found = decimals.number(value.strip(_SPACES)) if isinstance(value, str) else value
     if not isinstance(found, int | float) or isinstance(found, bool):
         raise ValueError  # noqa: TRY004
@@ -67,7 +68,8 @@ def parse_number(value: object) -> object:
 
 
 def parse_size(value: object) -> int:
-    """Bytes from a whole number or text such as `64KiB`; raise `ValueError` for anything else."""
+    """Return bytes from a whole number or text such as `64KiB`; raise `ValueError` for anything
+    else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -77,14 +79,14 @@ def parse_size(value: object) -> int:
 
 
 def split_list(value: object) -> object:
-    """Environment and flags separate by commas; TOML and Python hand in lists."""
+    """Split at commas; TOML and Python hand in lists."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")] if value.strip() else []
     return value
 
 
 def split_files(value: object) -> object:
-    """As `split_list`; Python may hand in paths."""
+    """Split as `split_list` does; Python may hand in paths."""
     if isinstance(value, Path):
         return [str(value)]
     if isinstance(value, list | tuple):
@@ -99,7 +101,7 @@ def check_key(value: SecretStr) -> SecretStr:
 
 
 def split_publish_keys(value: object) -> object:
-    """As `split_list`; a table of TOML becomes entries as `hub.auth.keys` reads them."""
+    """Split as `split_list` does; a table of TOML becomes entries as `hub.auth.keys` reads them."""
     if not isinstance(value, dict):
         return split_list(value)
     return [_publish_key_of_table(str(name), entry) for name, entry in value.items()]
@@ -121,13 +123,13 @@ def _publish_key_of_table(name: str, entry: object) -> str:
 
 
 def check_publish_key(value: SecretStr) -> SecretStr:
-    """An entry as `hub.auth.keys` understands it: that module knows the form, once."""
+    """Check an entry by `hub.auth.keys`, which alone knows the form."""
     keys.read_publish_key(check_key(value).get_secret_value())
     return value
 
 
 def check_origin(value: str) -> str:
-    """An entry as `hub.auth.origins` understands it: that module knows the form, once."""
+    """Check an entry by `hub.auth.origins`, which alone knows the form."""
     origin = value.strip().lower()
     try:
         OriginList([origin])
@@ -137,7 +139,7 @@ def check_origin(value: str) -> str:
 
 
 def check_host_name(value: str) -> str:
-    """An entry as `hub.auth.hosts` understands it."""
+    """Check an entry by `hub.auth.hosts`."""
     host = value.strip().lower()
     try:
         HostList([host], any_by_default=False, addresses_by_default=False)
@@ -171,7 +173,7 @@ def check_event(value: str) -> str:
 
 
 def check_secret(value: SecretStr) -> SecretStr:
-    """Empty, a text, or `whsec_` and base64."""
+    """Accept an empty text, any text, or `whsec_` and base64."""
     try:
         read_secret(value.get_secret_value())
     except ValueError:
@@ -180,7 +182,7 @@ def check_secret(value: SecretStr) -> SecretStr:
 
 
 def check_web_address(value: str) -> str:
-    """Empty, or an absolute URL with a host."""
+    """Accept an empty text, or an absolute URL with a host."""
     address = value.strip()
     try:
         parts = urlsplit(address)
@@ -193,20 +195,20 @@ def check_web_address(value: str) -> str:
 
 
 def check_cookie(value: str) -> str:
-    """Empty, or a token of RFC 9110 section 5.6.2, as RFC 6265 asks."""
+    """Accept an empty text, or a token of RFC 9110 section 5.6.2, as RFC 6265 asks."""
     if value and _COOKIE.fullmatch(value) is None:
         raise ValueError
     return value
 
 
 def check_rate(value: str) -> str:
-    """A rate as it is written; `rate_of` reads it."""
+    """Check a rate and return it as it is written; `rate_of` reads it."""
     rate_of(value)
     return value.strip()
 
 
 def rate_of(text: str) -> Rate | None:
-    """The token bucket that `text` names; None for an empty one.
+    """Return the token bucket that `text` describes; None for an empty text.
 
     `10/1` is 10 a second and 10 at once, `10/1:50` is 50 at once. Raises `ValueError`.
     """
@@ -223,7 +225,7 @@ def rate_of(text: str) -> Rate | None:
 
 
 def check_network(value: str) -> str:
-    """An entry as `hub.auth.proxies` understands it."""
+    """Check an entry by `hub.auth.proxies`."""
     try:
         TrustedProxies([value])
     except SettingsError:
@@ -232,7 +234,7 @@ def check_network(value: str) -> str:
 
 
 def check_base_path(value: str) -> str:
-    """The path in its one form: "" or "/x/y"."""
+    """Return the path in its one form: "" or "/x/y"."""
     segments = value.strip().strip("/")
     parts = segments.split("/") if segments else []
     if any(part in {".", ".."} or _PATH_SEGMENT.fullmatch(part) is None for part in parts):
@@ -249,7 +251,8 @@ def check_host(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. A name other than localhost is not trusted."""
+    """Return whether only this machine can reach `host`. A name other than localhost is not
+    trusted."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -257,7 +260,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_broker(value: str) -> str:
-    """Which names of brokers there are; `hub.node.broker` makes what is named."""
+    """Check the name of a broker; `hub.node.broker` makes the broker."""
     if value == "memory://" or is_sqlite(value) or urls.are_redis(value):
         return value
     raise ValueError
@@ -276,7 +279,8 @@ def check_prefix(value: str) -> str:
 
 
 def check_port(value: object) -> object:
-    """Explain the trap that a Kubernetes Service called `hub` sets HUB_PORT for every pod."""
+    """Read a port; explain the trap that a Kubernetes Service called `hub` sets HUB_PORT for every
+    pod."""
     if isinstance(value, str) and value.startswith("tcp://"):
         raise ValueError(
             "Kubernetes sets this for a Service named hub; put enableServiceLinks: false in the "
@@ -302,8 +306,8 @@ def check_namespace(value: str) -> str:
 
 
 def _odd(value: str, marks: str) -> str:
-    """The beginning of a refusal that names a character which looks like an allowed one, or like
-    nothing; empty for those of ASCII, which the value shows."""
+    """Return the beginning of a refusal that names a character which looks like an allowed one, or
+    like nothing; empty for ASCII, which the value itself shows."""
     if value.isascii():
         return ""
     odd = odd_character(value, string.ascii_letters + string.digits + marks)

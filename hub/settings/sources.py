@@ -1,7 +1,7 @@
-"""Where settings are read from: flags before environment before the TOML file.
+"""The sources of settings: flags before environment before the TOML file.
 
-Each source is one flat mapping of setting name to value as it was written. Nothing here reads
-`os.environ` or looks for a file by itself: both are handed in.
+Each source is one flat mapping of setting name to value as it was written. The callers hand in the
+environment and the file.
 """
 
 import tomllib
@@ -33,7 +33,7 @@ class Layer(PydanticBaseSettingsSource):
         self.values = dict(values)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[object, str, bool]:
-        """One value, as pydantic-settings asks for it."""
+        """Return one value, as pydantic-settings asks for it."""
         name = field.alias or field_name
         return self.values.get(name), name, False
 
@@ -42,18 +42,20 @@ class Layer(PydanticBaseSettingsSource):
 
 
 def origins(layers: Sequence[Layer]) -> dict[str, Origin]:
-    """Which of `layers`, strongest first, each setting comes from."""
+    """Return the source of each setting; `layers` come strongest first."""
     return {name: layer.origin for layer in reversed(layers) for name in layer.values}
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """The variables that are settings. An empty one is not set: compose files write it so."""
+    """Return the variables that are settings. An empty one is not set: compose files write it
+    so."""
     found = {name: environ.get(info.env, "") for name, info in by_name().items()}
     return Layer(Origin.ENVIRONMENT, {name: text for name, text in found.items() if text})
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterable[str]:
-    """A sentence for each `HUB_` variable that is no setting: probably a slip of the keyboard."""
+    """Yield a sentence for each `HUB_` variable that is no setting, as it is probably
+    misspelled."""
     known = {info.env for info in by_name().values()} | {CONFIG_VARIABLE}
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX) and name not in known | _CLIENT_VARIABLES | _foreign(
@@ -67,7 +69,8 @@ def _foreign(environ: Mapping[str, str]) -> set[str]:
 
 
 def file_layer(path: Path) -> Layer:
-    """The keys of a TOML file; raise `SettingsError` when it cannot be read or has unknown keys."""
+    """Return the keys of a TOML file; raise `SettingsError` when it cannot be read or has unknown
+    keys."""
     values = _read_toml(path)
     known = by_name()
     wrong = [
@@ -81,12 +84,12 @@ def file_layer(path: Path) -> Layer:
 
 
 def _as_key(name: str) -> str:
-    """`HUB_PORT`, as a variable is written, and `base-path`, as a flag is, are slips too."""
+    """Return the key for `HUB_PORT`, as a variable is written, or `base-path`, as a flag is."""
     return name.removeprefix(ENV_PREFIX).lower().replace("-", "_")
 
 
 def flag_layer(flags: Mapping[str, object]) -> Layer:
-    """The flags that were given; None stands for one that was not."""
+    """Return the flags that were given; None stands for one that was not."""
     return Layer(Origin.FLAG, {name: value for name, value in flags.items() if value is not None})
 
 

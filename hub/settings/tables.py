@@ -1,4 +1,4 @@
-"""What the settings may say that are tables: `HUB_NAMESPACES` and `HUB_TOKEN_DEFAULT_GRANTS`."""
+"""The settings whose values are tables: `HUB_NAMESPACES` and `HUB_TOKEN_DEFAULT_GRANTS`."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from hub.settings.values import (
 
 
 class NamespaceChanges(BaseModel):
-    """What a namespace changes of the channel options; None keeps the general one."""
+    """A namespace's changes of the channel options; None keeps the general one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,7 +1,7 @@
-"""The kinds of values that settings take: how each is explained, shown and read.
+"""The kinds of values of settings: how each is explained, shown and read.
 
-A `Kind` rides in the metadata of a field's type, so that messages, `--help` and `hub config`
-say the same about it. How values are read: `hub.settings.parsing`.
+A `Kind` is part of the metadata of a field's type, so that messages, `--help` and `hub config`
+describe it alike. `hub.settings.parsing` reads the values.
 """
 
 import json
@@ -23,7 +23,7 @@ CHOICE = "CHOICE"
 
 
 def show_plain(value: object) -> str:
-    """`value` as an operator would write it; "none" for nothing at all."""
+    """Return `value` as an operator would write it; "none" for no value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -34,7 +34,7 @@ def show_plain(value: object) -> str:
 
 
 def show_size(value: object) -> str:
-    """Bytes with the largest suffix that leaves a whole number: 65536 as 64KiB."""
+    """Return bytes with the largest suffix that leaves a whole number: 65536 as 64KiB."""
     if not isinstance(value, int) or value == 0:
         return show_plain(value)
     for suffix, unit in (("GiB", KIB * MIB), ("MiB", MIB), ("KiB", KIB)):
@@ -44,43 +44,43 @@ def show_size(value: object) -> str:
 
 
 def show_masked(value: object) -> str:
-    """One mask per secret, so that their number can be seen and nothing else."""
+    """Return one mask per secret, so that only their number is visible."""
     if isinstance(value, list | tuple):
         return ",".join(MASK for _ in value) or "none"
     return MASK
 
 
 def show_secret(value: object) -> str:
-    """A mask where there is a secret; "none" where there is none."""
+    """Return a mask for a secret; "none" for none."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     return MASK if text else "none"
 
 
 def show_broker(value: object) -> str:
-    """The URLs of brokers without the passwords they may hold."""
+    """Return the URLs of brokers without their passwords."""
     return urls.masked(str(value))
 
 
 def show_text(value: str) -> str:
-    """Any text, without the passwords of URLs that stand in it by mistake."""
+    """Return any text without the passwords of URLs that stand in it by mistake."""
     without_users = re.sub(r"(?<=//)[^\s]*@", f"{MASK}@", value)
     return re.sub(r"(?i)(?<=password=)[^&]*", MASK, without_users)
 
 
 def show_json(value: object) -> str:
-    """JSON as an operator would write it; "none" for an empty object."""
+    """Return JSON as an operator would write it; "none" for an empty object."""
     return json.dumps(value, default=repr, separators=(",", ":")) if value != {} else "none"
 
 
 def show_grants(value: object) -> str:
-    """Grants without the lists that are empty; "none" where both are."""
+    """Return grants without empty lists; "none" where both are empty."""
     given = value if isinstance(value, dict) else getattr(value, "model_dump", dict)()
     return show_json({action: patterns for action, patterns in given.items() if patterns})
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a value may be, in words."""
+    """The allowed values, in words."""
 
     allowed: str
     metavar: str
