@@ -13,7 +13,7 @@ import pytest
 from hub.docs import DIRECTORY
 from hub.docs.site import INDEX, Site
 from hub.transports.http.answer import Answer
-from hub.transports.http.documents import Documents
+from hub.transports.http.pages import Documents
 from hub.transports.http.routes import Access
 from hub.transports.request import Request
 from tests.support.foreign_server import ForeignServer

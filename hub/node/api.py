@@ -36,8 +36,7 @@ from hub.core.records import ChannelRecord, LiveChannel, channel_record
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
 from hub.node.stats import Reporter
-from hub.transports.poll import PollTransport
-from hub.transports.waiting_polls import WaitingPolls
+from hub.transports.poll import PollTransport, WaitingPolls
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from hub.errors import HubError, SettingsError
 from hub.observe.log_levels import SESSION
 from hub.observe.logs import session_log
 from hub.observe.refusals import Refusals
-from hub.transports.descriptors import write_each
+from hub.transports.stream import write_each
 from hub.wire.codes import CloseCode, close_code
 
 if TYPE_CHECKING:

@@ -56,9 +56,8 @@ from hub.settings import Settings
 from hub.settings.machine import usable_bytes
 from hub.transports.connection.sockets import Sockets
 from hub.transports.http.bodies import BodyBudget
-from hub.transports.poll import PollTransport
+from hub.transports.poll import PollTransport, WaitingPolls
 from hub.transports.poll_link import is_between_polls
-from hub.transports.waiting_polls import WaitingPolls
 from hub.wire.poll import PollDialect, SessionPollDialect
 
 

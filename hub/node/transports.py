@@ -10,7 +10,7 @@ from hub.errors import HubError
 from hub.node.core import VERSION
 from hub.node.node import Node
 from hub.observe.log_levels import HTTP
-from hub.transports.asgi import AsgiSessions
+from hub.transports.asgi import AsgiSessions, HttpApplication
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.asked import UrlRules
 from hub.transports.connection.application import Application
@@ -21,7 +21,6 @@ from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
 from hub.transports.http.app import make_routes
-from hub.transports.http.asgi import HttpApplication
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.opening import Dialects, Openings

@@ -1,22 +1,22 @@
-"""The hub as an ASGI application, under any ASGI server.
+"""The hub as an ASGI application, under somebody else's server.
 
-For embedding where the server is somebody else's. Every session costs two tasks here, its
-own and its reader's, and the server's framing; behind the hub's own listener it costs none
-(`hub.transports.connection`). Routes, rules and sessions are the same.
+Routes, rules and sessions are the same as behind the hub's own listener
+(`hub.transports.connection`). A session costs two tasks here, its own and its reader's, and the
+server's framing; behind the hub's own listener it costs none.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from inspect import isawaitable
 
 from hub.core.ports import MAX_AGENT_CHARACTERS, UndecidedError
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
 from hub.transports.connection.streams import Streams, check_target
-from hub.transports.http.answer import Answer
-from hub.transports.http.asgi import HttpApplication, request_of, send_answer
-from hub.transports.http.dispatch import Dispatcher
-from hub.transports.http.problem import problem
+from hub.transports.http.answer import Answer, problem
+from hub.transports.http.bodies import BodyBudget
+from hub.transports.http.dispatch import Call, Dispatcher
 from hub.transports.http.routes import Stream
 from hub.transports.opening import Openings
 from hub.transports.request import Request
@@ -25,8 +25,89 @@ from hub.transports.websocket import WebSocketOptions
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import SUBPROTOCOL, close_reason, subprotocols
 
-# What waits for the server's `send`; behind it the session's outbox decides.
+# Bytes that wait for the server's `send`; above that a session's outbox holds what comes.
 _MAX_WAITING_BYTES = 16 * 1024
+
+
+def request_of(scope: Scope, base_path: str = "") -> Request:
+    """Return the request of an HTTP or WebSocket scope.
+
+    A server that hands no raw path on gives its decoded one. The path at which the hub is mounted
+    is taken from its front. The hub's own base path may follow and need not: mounted at `/live`,
+    with `/live` as base path or with none, the hub answers `/live/ws`.
+    """
+    raw = scope.get("raw_path") or scope.get("path", "").encode("utf-8", "surrogateescape")
+    root = scope.get("root_path", "").encode()
+    path, base = raw.partition(b"?")[0].removeprefix(root), base_path.encode()
+    if path != b"*" and not (path + b"/").startswith(base + b"/"):
+        path = base + path
+    target = path + b"?" + scope.get("query_string", b"")
+    client = scope.get("client")
+    request = Request()
+    request.method = scope.get("method", "GET")
+    request.target = target
+    request.version = scope.get("http_version", "1.1")
+    request.address = str(client[0]) if client else ""
+    for name, value in scope["headers"]:
+        request.add_header(name, value)
+    if "sec-websocket-protocol" not in request.headers and (offered := scope.get("subprotocols")):
+        request.add_header(b"sec-websocket-protocol", ", ".join(offered).encode())
+    return request
+
+
+class HttpApplication:
+    """Answers the requests of HTTP scopes."""
+
+    def __init__(self, budget: BodyBudget, *, body_timeout_seconds: float) -> None:
+        self._budget = budget
+        self._body_timeout_seconds = body_timeout_seconds
+
+    async def answer(
+        self, dispatcher: Dispatcher, call: Call, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Read the body, call the route's handler and send its answer."""
+        await send_answer(await self._answer(dispatcher, call, receive), scope, send)
+
+    async def _answer(self, dispatcher: Dispatcher, call: Call, receive: Receive) -> Answer:
+        await dispatcher.admitted(call)
+        try:
+            if call.answer is None:
+                await self._read_body(dispatcher, call, receive)
+            answer = dispatcher.run(call)
+            return await answer if isawaitable(answer) else answer
+        finally:
+            self._budget.release(call)
+
+    async def _read_body(self, dispatcher: Dispatcher, call: Call, receive: Receive) -> None:
+        try:
+            async with asyncio.timeout(self._body_timeout_seconds):
+                more = True
+                while more and call.answer is None:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise BadRequestError("the connection ended before the body did")
+                    more = message.get("more_body", False)
+                    dispatcher.take(call, message.get("body", b""))
+                    if more:
+                        self._budget.reserve(call)
+        except TimeoutError:
+            dispatcher.late(call, self._body_timeout_seconds)
+        except HubError as error:
+            dispatcher.refuse(call, error)
+
+
+async def send_answer(
+    answer: Answer, scope: Scope, send: Send, *, kind: str = "http.response"
+) -> None:
+    """Send an answer through ASGI; the types of its messages begin with `kind`."""
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    if answer.body:
+        headers |= {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
+    headers |= answer.headers
+    pairs = [(name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()]
+    await send({"type": f"{kind}.start", "status": answer.status, "headers": pairs})
+    body = b"" if scope.get("method") == "HEAD" else answer.body
+    await send({"type": f"{kind}.body", "body": body})
 
 
 class AsgiLink:
@@ -46,7 +127,7 @@ class AsgiLink:
         self.reading = asyncio.Event()
         self.reading.set()
         self.aborted = asyncio.Event()
-        """The server's `send` is waited for no more."""
+        """Set when the session no longer waits for the server's `send`."""
         self._waiting = bytearray()
         self._blocked = False
         self._taken = 0
@@ -64,21 +145,21 @@ class AsgiLink:
         self.changed.set()
 
     async def take(self) -> bytes:
-        """What waits, as soon as there is something; b"" when the link has ended."""
+        """Wait for bytes and return all of them; b"" when the link has ended."""
         await self.changed.wait()
         self.changed.clear()
         data, self._waiting = bytes(self._waiting), bytearray()
         return data
 
     def sent(self, size: int) -> None:
-        """The server took what was waiting."""
+        """Note that the server took `size` bytes."""
         self._taken += size
         if self._blocked and not self._waiting and self.session is not None:
             self._blocked = False
             self.session.on_writable()
 
     def cork(self, head: bytes = b"") -> None:
-        """What waits is gathered anyway."""
+        """Do nothing: waiting bytes are gathered anyway."""
 
     def uncork(self) -> bool:
         return True
@@ -87,7 +168,7 @@ class AsgiLink:
         return b""
 
     def acknowledged_bytes(self) -> int:
-        # The kernel's count is the server's; what the server has taken stands in for it.
+        # The kernel's count is the server's; the bytes that the server has taken stand in for it.
         return self._taken
 
     def unsent_bytes(self) -> int:
@@ -113,11 +194,11 @@ class AsgiLink:
 
 
 class AsgiSessions:
-    """Answers `/ws` and `/sse` with sessions, and everything else from the routes.
+    """Answers `/ws` and `/sse` with sessions, and every other path from the routes.
 
     Args:
-        streams: tells peers why they are refused, as behind the hub's own listener.
-        base_path: what may stand before every path of the hub.
+        streams: answers peers that are refused, as behind the hub's own listener.
+        base_path: may stand before every path of the hub.
     """
 
     def __init__(
@@ -206,9 +287,9 @@ class AsgiSessions:
     async def _run(
         self, link: AsgiLink, receive: Receive, writing: Coroutine[object, object, None]
     ) -> None:
-        """Write until the session ends, read until the peer does; either ends both.
+        """Write until the session ends and read until the peer ends; the first end stops both.
 
-        So does an abort: a peer that takes nothing would keep the writing for ever.
+        An abort stops both too: a peer that takes nothing would keep the writing for ever.
         """
         tasks = {
             asyncio.create_task(self._read(link, receive)),
@@ -244,7 +325,7 @@ class AsgiSessions:
 async def _opened(
     opening: Callable[[Request, AsgiLink], None], request: Request, link: AsgiLink
 ) -> None:
-    """Open a session, behind whatever has to be asked elsewhere first."""
+    """Open a session, after the wait that an `UndecidedError` asks for."""
     while True:
         try:
             opening(request, link)
@@ -258,9 +339,9 @@ async def _opened(
 
 
 async def _refuse_handshake(answer: Answer, scope: Scope, send: Send) -> None:
-    """Answer with its status, so that a client knows whether to come back.
+    """Answer a handshake with a status, so that a client knows whether to come back.
 
-    A server without this extension makes a 403 of a close before `accept`.
+    A server without this extension turns a close before `accept` into a 403.
     """
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await send_answer(answer, scope, send, kind="websocket.http.response")

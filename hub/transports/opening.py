@@ -31,8 +31,7 @@ from hub.errors import (
     UnauthorizedError,
 )
 from hub.transports.asked import UrlRules
-from hub.transports.http.access import credentials_of
-from hub.transports.request import Head
+from hub.transports.request import Head, credentials_of
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.verdict import AskedVerdict
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
@@ -324,18 +323,3 @@ def pattern_of(
     return SubscribePattern(
         None, pattern, of_pattern(pattern, since), query.last, query.fill, query.filter, in_url=True
     )
-
-
-def cross_origin(origin: str | None) -> dict[str, str]:
-    """The header fields that let a page of `origin` read an answer.
-
-    The origin was checked, or the answer says that it is refused: a page whose developer cannot
-    read that tries for ever and shows nothing.
-    """
-    if origin is None:
-        return {}
-    return {
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": "Retry-After",
-        "Vary": "Origin",
-    }

@@ -2,15 +2,16 @@
 
 A poll that has no session yet is answered only once each of its channels has started: else the
 positions beside the pushes could not name it. Then, as soon as there is something, every channel
-has its turn: what history holds of the others comes with the same answer, as far as it goes. A
+has its turn: the history of the others comes with the same answer, as far as there is room. A
 poll that is cancelled while it waits has lost its peer (`PollSessions.give_up`).
 
 A poll that comes to another node than its session's is sent on to that one
-(`hub.admin.sessions.Poll`).
+(`hub.admin.sessions.Poll`), and waits here as long as it waits there (`WaitingPolls`).
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
@@ -58,8 +59,8 @@ class PollTransport:
     async def poll(self, request: PollRequest) -> bytes:
         """Wait for the first push, `wait_seconds` at most; return the answer's JSON.
 
-        Cancel it when its peer is gone, with `ANSWER_NOW` where it may be gone. Raises
-        `HubError`: what the registry refuses.
+        Cancel it when its peer is gone, with `ANSWER_NOW` where it may be gone. Raises `HubError`
+        where the registry refuses the session.
         """
         polling = self._sessions.begin(request)
         try:
@@ -92,12 +93,12 @@ class PollTransport:
             lambda: link.ended or link.full or not (session.replaying or session.starting),
             _TURNS_SECONDS if begins else _TURNS_ON_SECONDS,
         )
-        # What belongs to the same tick comes with the same answer.
+        # All pushes of one tick come with the same answer.
         await asyncio.sleep(0)
 
 
 async def _until(changed: asyncio.Event, holds: Callable[[], bool], seconds: float) -> bool:
-    """Wait for what `holds` says, looking whenever something changed; False when time ran out."""
+    """Wait until `holds` is true, and look whenever something changed; False when time ran out."""
     try:
         async with asyncio.timeout(max(0.0, seconds)):
             while not holds():
@@ -106,3 +107,41 @@ async def _until(changed: asyncio.Event, holds: Callable[[], bool], seconds: flo
     except TimeoutError:
         return False
     return True
+
+
+class WaitingPolls:
+    """Polls that go on with a session of any node, until this node stops; one per node.
+
+    A session of another node is not this node's, so no goodbye of a drain ends its poll. The poll
+    is answered 503 instead, and its peer goes on from the same positions at another node.
+    """
+
+    def __init__(self) -> None:
+        self._ends: set[asyncio.Future[None]] = set()
+        self._ended = False
+
+    async def poll(
+        self, ask: Callable[[PollRequest], Awaitable[bytes]], request: PollRequest
+    ) -> bytes:
+        """Return the answer of the session's node; raise `UnavailableError` after `end_all`."""
+        if self._ended:
+            raise UnavailableError("this node stops: poll again")
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer = asyncio.ensure_future(ask(request))
+        self._ends.add(end)
+        try:
+            either: set[asyncio.Future[Any]] = {answer, end}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise UnavailableError("this node stops: poll again")
+        finally:
+            self._ends.discard(end)
+            answer.cancel()
+
+    def end_all(self) -> None:
+        """Answer the polls that wait, and those that still come: the node stops."""
+        self._ended = True
+        for end in self._ends:
+            if not end.done():
+                end.set_result(None)

@@ -1,9 +1,10 @@
-"""A connection whose peer takes a stream of frames: what WebSocket and SSE have in common.
+"""The connection of a peer that takes a stream of frames: the part that WebSocket and SSE share.
 
 Frames go to the kernel with one `os.write`, which costs a seventh less than the transport's
 write (hub/docs/inside.md, "Choices and what they cost"). That is right only while the transport
 itself owes nothing and there is no TLS, so the transport's high-water mark is 0: it is either empty
-or paused.
+or paused. A batch for many members goes to their descriptors without a look at any connection
+(`write_each`).
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+from array import array
 from functools import lru_cache
 from typing import cast
 
@@ -24,13 +26,38 @@ _Field = tuple[int, struct.Struct]
 _TCP_INFO_BYTES = 148
 _ACKED: _Field = (120, struct.Struct("=Q"))
 _UNSENT: _Field = (144, struct.Struct("=I"))
-# What is gathered for one write: the greeting and the first page of a history of small messages,
-# or the replies to what came in one read. Guess, not measured.
+# Bytes that are gathered for one write: the greeting and the first page of a history of small
+# messages, or the replies to the commands of one read. Guess, not measured.
 _MAX_CORKED_BYTES = 64 * 1024
 
 
 # A proxy's address and a browser's name are those of many connections: one text for all.
 _one_of = lru_cache(maxsize=1024)(str)
+
+
+def write_each(
+    descriptors: "array[int]", start: int, stop: int, data: bytes
+) -> tuple[int, int] | None:
+    """Write the same bytes to many sockets; implements `hub.core.ports.WriteEach`.
+
+    Only for sockets whose transports hold nothing back and that have no TLS
+    (`hub.core.session.link.Link.descriptor`).
+    """
+    write, size = os.write, len(data)
+    # Behind an error the same iterator goes on: entering `try` for each write costs more.
+    pending = iter(descriptors[start:stop])
+    descriptor = -1
+    while True:
+        try:
+            for descriptor in pending:
+                if (taken := write(descriptor, data)) != size:
+                    return descriptor, taken
+        except BlockingIOError:
+            return descriptor, 0
+        except OSError:
+            # The peer is gone, and its transport finds that out by itself; or it left meanwhile.
+            continue
+        return None
 
 
 class StreamConnection(asyncio.Protocol):
@@ -54,7 +81,7 @@ class StreamConnection(asyncio.Protocol):
         self.user_agent = _one_of(user_agent[:MAX_AGENT_CHARACTERS])
         self._lost = False
         self._corked: bytearray | None = None
-        """What is to leave in one write; None while writes leave at once."""
+        """Bytes that are to leave in one write; None while writes leave at once."""
         self.session = None
         plain = transport.get_extra_info("sslcontext") is None
         self._fd = _socket(transport).fileno() if plain else NO_DESCRIPTOR
@@ -79,7 +106,7 @@ class StreamConnection(asyncio.Protocol):
             return len(data)
 
     def _send_apart(self, data: bytes) -> int:
-        """Where the kernel must not be written to: at the end, paused, corked, behind TLS."""
+        """Write where the kernel must not be written to: at the end, paused, corked, behind TLS."""
         corked = self._corked
         if corked is not None and not self._paused and len(corked) + len(data) <= _MAX_CORKED_BYTES:
             # Where the transport closes meanwhile, the write finds that out.
@@ -119,7 +146,7 @@ class StreamConnection(asyncio.Protocol):
         if self._lost or self._transport.is_closing():
             return
         if (gathered := self._corked) is not None:
-            # Where the transport was paused from the first, what is gathered waits before it.
+            # Where the transport was paused from the first, the gathered bytes wait before it.
             self._corked = None
             rest = bytes(gathered) + rest
         self._transport.write(rest)
@@ -136,7 +163,7 @@ class StreamConnection(asyncio.Protocol):
         return self._tcp_info(_UNSENT)
 
     def _tcp_info(self, field: "_Field") -> int:
-        """One number of the kernel's about this connection; 0 where it tells none."""
+        """Return one number of the kernel's about this connection; 0 where it has none."""
         if sys.platform != "linux" or self._lost:
             return 0
         try:
@@ -150,7 +177,7 @@ class StreamConnection(asyncio.Protocol):
 
     @property
     def unread(self) -> bool:
-        """What an SSE peer sends is looked at by nobody."""
+        """Return False: bytes of an SSE peer are ignored."""
         return False
 
     def pause_reading(self) -> None:
@@ -172,14 +199,14 @@ class StreamConnection(asyncio.Protocol):
         return None if self._fd == NO_DESCRIPTOR else self._open_fd
 
     def half_close(self) -> None:
-        """End what this side says, behind everything handed over; the peer may still speak."""
+        """End this side's stream, behind everything handed over; the peer may still send."""
         self.uncork()
         self._forget_fd()
         if not self._lost and not self._transport.is_closing() and self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _forget_fd(self) -> None:
-        """Write to the kernel no more.
+        """Write no more to the kernel.
 
         A descriptor's number may be another connection's as soon as the transport has closed it.
         """
@@ -209,11 +236,11 @@ class StreamConnection(asyncio.Protocol):
 
     @property
     def _crowd(self) -> Lane:
-        """Where its end has its turn: many may end at once."""
+        """The lane in which its end has a turn: many may end at once."""
         raise NotImplementedError
 
     def eof_received(self) -> bool | None:
-        """The peer says no more, which ends the stream."""
+        """End the stream: the peer sends no more."""
         # Behind TLS the transport closes by itself, whatever is returned.
         stays = self._fd != NO_DESCRIPTOR
         self._crowd.do(self._leave)

@@ -24,7 +24,7 @@ from hub.admin.listing import Query, Selection
 from hub.core.commands import Subscribe
 from hub.core.node_records import NodeRecord
 from hub.core.records import Origin, plain, session_record
-from hub.transports.descriptors import write_each
+from hub.transports.stream import write_each
 from hub.wire.websocket import WebSocketDialect
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from hub.core.ports import NO_DESCRIPTOR
-from hub.transports.descriptors import write_each
+from hub.transports.stream import write_each
 
 DATA = b"x" * 200
 

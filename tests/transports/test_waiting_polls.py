@@ -7,7 +7,7 @@ import pytest
 
 from hub.core.polling import PollRequest
 from hub.errors import NotFoundError, UnavailableError
-from hub.transports.waiting_polls import WaitingPolls
+from hub.transports.poll import WaitingPolls
 from tests.support.waiting import eventually
 
 REQUEST = cast("PollRequest", object())  # handed on, never looked at

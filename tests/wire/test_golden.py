@@ -15,7 +15,7 @@ from hub.core.commands import Command
 from hub.core.publication import Position, Publication
 from hub.core.pushes import GapReason, Member, Push, Reply, Welcome
 from hub.errors import HubError
-from hub.transports.http.problem import problem_fields
+from hub.transports.http.answer import problem_fields
 from hub.wire import native_commands, native_pushes, poll
 from hub.wire.codes import HTTP_STATUS, CloseCode
 from hub.wire.filters import TagFilter

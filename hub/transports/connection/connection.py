@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         self._buffer.awaits_turn = False
         self.go_on()
 
-    # -- hub.transports.connection.owner.Owner ----------------------------------------------
+    # -- hub.transports.connection.context.Owner ---------------------------------------------
 
     def go_on(self) -> None:
         """What stood in the way is gone: the next request, and what is held."""

@@ -1,14 +1,14 @@
-"""What all connections of a node share."""
+"""The parameters of a connection's parts: the state that all connections share, and the owner."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic
 from hub.core.time.deadlines import Deadlines
-from hub.transports.connection.application import Application
+from hub.transports.connection.application import Application, Carrier
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
@@ -16,16 +16,17 @@ from hub.transports.connection.sockets import Sockets
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
 from hub.transports.http.bodies import BodyBudget
-from hub.transports.http.dispatch import Dispatcher
+from hub.transports.http.dispatch import Call, Dispatcher
+from hub.transports.http.routes import Stream
 from hub.transports.turns import Turns
 
 Run = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-"""Runs what waits, until the listener stops."""
+"""Runs a coroutine in a task, until the listener stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """One per node."""
+    """State shared by all connections of one node."""
 
     dispatcher: Dispatcher
     streams: Streams
@@ -42,4 +43,28 @@ class ConnectionContext:
     turn: WriteTurn
     spawn: Run
     application: Application | None = None
-    """Answers what the table of routes does not have."""
+    """Answers requests for which the table has no route."""
+
+
+class Owner(Carrier, Protocol):
+    """The connection, as its requests see it: it owns the transport."""
+
+    def open_stream(self, call: Call, stream: Stream) -> None:
+        """Have a stream take the connection over; the request waits where that cannot be yet."""
+        ...
+
+    def go_on(self) -> None:
+        """Begin the next request, and parse the bytes that are held: nothing is in the way now."""
+        ...
+
+    def settle(self) -> None:
+        """Write the answers that are decided, and choose the state that holds now."""
+        ...
+
+    def end(self, *, clean: bool) -> None:
+        """Take no request behind the last answer; `clean` where its request is read to the end."""
+        ...
+
+    def read_no_more(self) -> None:
+        """Stop the reader: bytes that follow are no request."""
+        ...

@@ -15,10 +15,8 @@ from hub.core.counters import Counters
 from hub.core.limits import Limiter
 from hub.errors import HubError
 from hub.transports.connection.streams import Streams
-from hub.transports.http.answer import Answer, encode
-from hub.transports.http.problem import problem
+from hub.transports.http.answer import Answer, cross_origin, encode, problem
 from hub.transports.http.routes import RouteTable, Stream
-from hub.transports.opening import cross_origin
 from hub.transports.request import Request
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.1\r\n")

@@ -12,9 +12,15 @@ from typing import Protocol
 import httptools
 
 from hub.errors import BadRequestError, HeadersTooLargeError, HubError
-from hub.transports.connection.heads import FIELD_BYTES, fields_by_name, refuse_ambiguous
 from hub.transports.http.known import KnownHead, KnownHeads, again, cut
-from hub.transports.request import Cut, Request, has_body
+from hub.transports.request import (
+    FIELD_BYTES,
+    Cut,
+    Request,
+    fields_by_name,
+    has_body,
+    refuse_ambiguous,
+)
 
 # Chunks of one byte are six times their payload. More than this is no publisher's framing.
 _WIRE_TIMES_PAYLOAD = 8

@@ -13,9 +13,8 @@ from typing import Any
 
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import ApplicationCall
-from hub.transports.connection.context import ConnectionContext
+from hub.transports.connection.context import ConnectionContext, Owner
 from hub.transports.connection.outgoing import Outgoing
-from hub.transports.connection.owner import Owner
 from hub.transports.http.answer import Answer, encode, encode_json
 from hub.transports.http.dispatch import Call
 from hub.transports.http.known import KnownHead

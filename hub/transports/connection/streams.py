@@ -7,12 +7,11 @@ from hub.core.counters import Counters
 from hub.core.ports import Dialect, UndecidedError
 from hub.core.pushes import Goodbye
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
-from hub.transports.http.answer import Answer
+from hub.transports.http.answer import Answer, cross_origin, problem
 from hub.transports.http.dispatch import Call
 from hub.transports.http.ports import Refused
-from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
-from hub.transports.opening import Openings, cross_origin
+from hub.transports.opening import Openings
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode, close_code
 

@@ -5,19 +5,16 @@ from collections.abc import Iterable
 
 import orjson
 
-from hub.transports.http.answer import Answer
+from hub.transports.http.answer import PROBLEM_JSON, Answer
 from hub.transports.http.batches import Batches
-from hub.transports.http.debugging import Debugging
-from hub.transports.http.documents import Documents
 from hub.transports.http.health import Health
 from hub.transports.http.operator_schemas import OPERATOR_SCHEMAS
-from hub.transports.http.operators import Operators
-from hub.transports.http.pages import Pages
+from hub.transports.http.operators import Debugging, Operators
+from hub.transports.http.pages import Documents, Pages
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.problem import MEDIA_TYPE
 from hub.transports.http.publishing import Publishing
 from hub.transports.http.reading import Reading
-from hub.transports.http.routes import Access, Route, RouteTable
+from hub.transports.http.routes import Access, Route, RouteTable, public
 from hub.transports.http.schemas import (
     CHANNEL,
     SCHEMAS,
@@ -46,7 +43,7 @@ _IN_PATH = re.compile(r"{(\w+)}")
 
 
 def make_routes(deps: HttpDeps) -> RouteTable:
-    """What a node answers. The pages' files are read now."""
+    """Return the table of a node. The files of the pages are read now."""
     publishing = Publishing(deps)
     described = [
         *publishing.routes(),
@@ -68,34 +65,22 @@ def make_routes(deps: HttpDeps) -> RouteTable:
 
 
 def _document(routes: list[Route], deps: HttpDeps) -> Route:
-    """The OpenAPI document of the others and of itself."""
+    """Return the row of the OpenAPI document, which describes the other rows and this one."""
     body = b""
-    route = Route(
-        method="GET",
-        path="/api/openapi.json",
-        access=Access.ANYBODY,
-        handler=lambda _request: Answer(body),
-        summary="This document",
-        answers=ok("This document.", {"type": "object"}),
-    )
+    answers = ok("This document.", {"type": "object"})
+    route = public("/api/openapi.json", lambda _request: Answer(body), "This document", answers)
     body = _openapi_json([*routes, route], version=deps.version, base_path=deps.base_path)
     return route
 
 
 def _to_the_page(base_path: str) -> Route:
-    """The page's links are relative: they need the slash at the end."""
+    """Return the row that adds the slash which the relative links of the page need."""
     location = {"Location": f"{base_path}/"}
-    return Route(
-        method="GET",
-        path="",
-        access=Access.ANYBODY,
-        handler=lambda _request: Answer(status=308, headers=location),
-        summary="The page",
-    )
+    return public("", lambda _request: Answer(status=308, headers=location), "The page")
 
 
 def _openapi_json(routes: Iterable[Route], *, version: str, base_path: str) -> bytes:
-    """The encoded document of the routes that answer in JSON or text; files are left out."""
+    """Return the document of the routes that answer in JSON or text; files are left out."""
     paths: dict[str, dict[str, Json]] = {}
     for route in routes:
         if route.answers:
@@ -124,7 +109,7 @@ def _operation(route: Route) -> Json:
         }
         for name in _IN_PATH.findall(route.path)
     ]
-    errors = {"default": content("An error.", ref("Problem"), MEDIA_TYPE)}
+    errors = {"default": content("An error.", ref("Problem"), PROBLEM_JSON)}
     body = {} if route.body is None else {"requestBody": media(route.body) | {"required": True}}
     return {
         "summary": route.summary,

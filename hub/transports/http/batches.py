@@ -17,16 +17,13 @@ from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, check_channel
 from hub.errors import BadRequestError, HubError, OutcomeUnknownError
-from hub.transports.http.access import text_header
-from hub.transports.http.answer import Answer
+from hub.transports.http.answer import Answer, problem_fields, problem_headers
 from hub.transports.http.parameters import header
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.prepared import result_json
-from hub.transports.http.problem import problem_fields, problem_headers
-from hub.transports.http.publishing import TRACE, Publishing, judged_by_application
+from hub.transports.http.publishing import TRACE, Publishing, judged_by_application, result_json
 from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import KEY, Json, array, content, ref
-from hub.transports.request import Request
+from hub.transports.request import Request, text_header
 from hub.wire.codes import http_status
 from hub.wire.filters import encode_tags
 from hub.wire.items import Batch, Item, split_items

@@ -21,16 +21,13 @@ from hub.errors import (
     TooLargeError,
     UnavailableError,
 )
-from hub.transports.http.access import credentials_of
-from hub.transports.http.answer import Answer
+from hub.transports.http.answer import Answer, cross_origin, problem
 from hub.transports.http.bodies import check_declared, plain
 from hub.transports.http.known import KnownHead, KnownHeads, fields_of
 from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.problem import problem
 from hub.transports.http.routes import Access, Place, Route, RouteTable, Stream
-from hub.transports.opening import cross_origin
-from hub.transports.request import Request, has_body
+from hub.transports.request import Request, credentials_of, has_body
 
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-API-Key, "

@@ -1,9 +1,15 @@
-"""What operators see and do: connections, nodes, counters, why, drain. Operator keys only."""
+"""Routes for operators: connections, nodes, counters, explanations, drains, debugging.
+
+They take operator keys only. Debugging looks into a live node: log levels, stalls, tasks, memory.
+A question about the node that is asked needs no other node and no broker: it works when nothing
+else does.
+"""
 
 from collections import Counter
 from dataclasses import fields
 from typing import Any
 
+import msgspec
 from msgspec import to_builtins
 
 from hub.admin.cluster import by_name
@@ -17,21 +23,33 @@ from hub.admin.connections import (
     list_closed,
     list_connections,
 )
+from hub.admin.debugging import (
+    GetLogLevels,
+    GetMemory,
+    GetStalls,
+    GetTasks,
+    Looked,
+    SetLogLevels,
+    TraceMemory,
+)
 from hub.admin.explain import MAX_RANGE, UNKNOWN, Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.listing import Page
 from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.patterns import ListPatterns, list_patterns
 from hub.admin.refused import ListLimited, ListRefusals, list_newest
-from hub.admin.requests import AdminRequest, AtConnection, AtNode, Everywhere
+from hub.admin.requests import HERE, AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import MAX_OFFSET, check_channel
 from hub.core.records import plain
 from hub.errors import BadRequestError, NotFoundError, UnavailableError
+from hub.observe.inspection import MAX_SECONDS
 from hub.transports.http.answer import Answer, json_answer
+from hub.transports.http.operator_schemas import LEVEL_CHANGES
 from hub.transports.http.parameters import (
     AFTER,
     LIMIT,
+    Parameter,
     channel,
     choice,
     number,
@@ -39,9 +57,8 @@ from hub.transports.http.parameters import (
 )
 from hub.transports.http.parameters import whole as whole_number
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Route
-from hub.transports.http.rows import act, read, route
-from hub.transports.http.schemas import ok, ref
+from hub.transports.http.routes import Handler, Route, act, read, route
+from hub.transports.http.schemas import Json, content, ok, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode
 from hub.wire.query import LATEST_MS
@@ -51,10 +68,13 @@ _DISCONNECT_REASON = "disconnected by operator"
 _WINDOW = number("window_seconds", "Over which the closes are spread.", highest=MAX_WINDOW_SECONDS)
 _SUBJECT = text("subject")
 _ADDRESS = text("address", "As the hub sees it, without the port.")
+_LEVELS = msgspec.json.Decoder(dict[str, str | None])
+_NODE = text("node", "A node's name; the one that is asked where left out.")
+_SECONDS = number("seconds", highest=MAX_SECONDS, above_zero=True)
 
 
 class Operators:
-    """Reads what is asked, has it carried out where it belongs, and shows the answer."""
+    """Reads a request, has it carried out at the nodes that it concerns, and shows the answer."""
 
     def __init__(self, deps: HttpDeps) -> None:
         self._node = deps.node
@@ -127,7 +147,7 @@ class Operators:
     # -- connections -----------------------------------------------------------------------------
 
     async def connections(self, request: Request) -> Answer:
-        """A page over all nodes: filtered, sorted, cut, and it says whose part is missing."""
+        """Answer with a page over all nodes, filtered and sorted, and the missing nodes."""
         given = request.given
         where = {name: given[name] for name in CONNECTIONS.filters}
         query = CONNECTIONS.read(given, **where)
@@ -160,7 +180,7 @@ class Operators:
         return Answer(status=204)
 
     async def closed(self, request: Request) -> Answer:
-        """The connections that ended last, on all nodes; `subject` narrows it."""
+        """Answer with the connections that ended last on all nodes, or with those of a subject."""
         given = request.given
         page = await list_closed(self._admin, limit=given["limit"], subject=given["subject"])
         return json_answer(
@@ -168,15 +188,15 @@ class Operators:
         )
 
     async def refusals(self, request: Request) -> Answer:
-        """Rows of reason and address, on all nodes, the newest first."""
+        """Answer with rows of reason and address on all nodes, the newest first."""
         return _newest("refusals", await list_newest(self._admin, ListRefusals, **request.given))
 
     async def limited(self, request: Request) -> Answer:
-        """Rows of a limit and whom it held back, on all nodes, the newest first."""
+        """Answer with rows of a limit and a peer held back, on all nodes, the newest first."""
         return _newest("limited", await list_newest(self._admin, ListLimited, **request.given))
 
     async def explain(self, request: Request) -> Answer:
-        """Why a connection did not get a publication, or when it did; or all that a subject got."""
+        """Explain why a connection did not get a publication, or a subject's whole line of time."""
         given = dict(request.given)
         connection, subject = given.pop("connection"), given.pop("subject")
         if bool(connection) == bool(subject):
@@ -196,7 +216,7 @@ class Operators:
         try:
             return await self._admin.call(asked, AtConnection(asked.connection))
         except NotFoundError:
-            # Its node lives no more; another may have read what it kept.
+            # Its node lives no more; another may have read the notes that it kept.
             answers = await self._admin.call(asked, Everywhere())
             known = [each for each in answers.by_tag.values() if each.answer != UNKNOWN.answer]
             return known[0] if known else UNKNOWN
@@ -209,15 +229,15 @@ class Operators:
         return json_answer({**question, **to_builtins(told)})
 
     async def patterns(self, request: Request) -> Answer:
-        """By which patterns sessions subscribe, and how many do by each."""
+        """Answer with the patterns of sessions, and the number of sessions for each."""
         return json_answer(to_builtins(await list_patterns(self._admin, request.given["limit"])))
 
     # -- nodes -----------------------------------------------------------------------------------
 
     async def nodes(self, _request: Request) -> Answer:
-        """Every node that lives; while what connects them is away, this one and what it last knew.
+        """Answer with every node that lives; while the broker is away, with the nodes last known.
 
-        Each record says when it was so (`at_ms`).
+        Each record has its time (`at_ms`).
         """
         unknown: str | None = None
         try:
@@ -234,11 +254,11 @@ class Operators:
         )
 
     async def drain(self, request: Request) -> Answer:
-        """Begin to close all sessions of a node, which takes no more until it is told to."""
+        """Begin to close all sessions of a node, which takes no more until it is undrained."""
         return await self._of_node(request, Drain(request.given["window_seconds"]))
 
     async def undrain(self, request: Request) -> Answer:
-        """Take sessions again."""
+        """Have a node take sessions again."""
         return await self._of_node(request, Undrain())
 
     async def _of_node(self, request: Request, asked: AdminRequest[Closing]) -> Answer:
@@ -247,16 +267,16 @@ class Operators:
         return json_answer({"node": node, **to_builtins(told)}, status=202)
 
     async def rebalance(self, request: Request) -> Answer:
-        """Ask what is more than a node's share to connect again."""
+        """Ask the sessions above a node's share to connect again."""
         rows = await rebalance(self._admin, request.given["window_seconds"])
         return json_answer({"nodes": rows}, status=202)
 
     async def stats(self, _request: Request) -> Answer:
-        """This node's state and what it has counted since it started."""
+        """Answer with this node's state and its counters since the start."""
         return json_answer({"node": plain(self._node.node()), "counted": _counted(self._counters)})
 
     async def ticket(self, _request: Request) -> Answer:
-        """For the `?token=` of an operator's page; null where the hub asks for no keys."""
+        """Answer with a `?token=` for an operator's page; null where the hub asks for no keys."""
         return json_answer({"ticket": self._policy.ticket()})
 
 
@@ -273,7 +293,7 @@ def _unknown(connection: str) -> NotFoundError:
 
 
 def _counted(counters: Counters) -> dict[str, object]:
-    """What is counted, under its name in `Counters`; its histograms are Prometheus' business."""
+    """Return all counters by their names in `Counters`; histograms are for Prometheus alone."""
     values = {each.name: getattr(counters, each.name) for each in fields(counters)}
     return {
         name: _plain(value) for name, value in values.items() if not isinstance(value, Histogram)
@@ -281,7 +301,78 @@ def _counted(counters: Counters) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """Gaps and drops are counted by members of enumerations, which orjson takes as no keys."""
+    """Return a counter with texts as keys: orjson takes no members of enumerations as keys."""
     if not isinstance(value, Counter):
         return value
     return {str(label): count for label, count in value.items()}
+
+
+# -- debugging -------------------------------------------------------------------------------------
+
+
+class Debugging:
+    """Brings a question to the node that is asked, or to `?node=`."""
+
+    def __init__(self, deps: HttpDeps) -> None:
+        self._admin = deps.admin
+        self._node = deps.node
+
+    def routes(self) -> tuple[Route, ...]:
+        begun = {"202": content("Begun; GET tells the result.", ref("MemoryTracing"))}
+        return (
+            self._look("log-levels", GetLogLevels(), "Log levels by subsystem", "LogLevels"),
+            _route(SetLogLevels, "PUT", "log-levels", self.set_log_levels, "Change log levels",
+                   ok("Found.", ref("LogLevels")), body=LEVEL_CHANGES),
+            self._look("memory", GetMemory(), "The last look at memory", "Memory"),
+            _route(TraceMemory, "POST", "memory", self.trace_memory,
+                   "Trace allocations for so long, then count objects", begun, _SECONDS),
+            self._look("stalls", GetStalls(), "When the event loop was held up", "Stalls"),
+            self._look("tasks", GetTasks(), "What tasks wait for", "Tasks"),
+        )  # fmt: skip
+
+    def _look(self, name: str, asked: AdminRequest[Looked], summary: str, schema: str) -> Route:
+        """Return a row that only looks."""
+        return _route(
+            type(asked),
+            "GET",
+            name,
+            lambda request: self._ask(request, asked),
+            summary,
+            ok("Found.", ref(schema)),
+        )
+
+    async def trace_memory(self, request: Request) -> Answer:
+        """Begin to look at memory for `seconds`; `GET memory` has the result afterwards."""
+        return await self._ask(request, TraceMemory(request.given["seconds"]), status=202)
+
+    async def set_log_levels(self, request: Request) -> Answer:
+        """Set levels by a body that is an object: subsystem to level, or to null for the general
+        level."""
+        try:
+            levels = _LEVELS.decode(request.body)
+        except ValueError as error:
+            message = f"the body is no object of subsystems and levels: {error}"
+            raise BadRequestError(message) from None
+        return await self._ask(request, SetLogLevels(levels))
+
+    async def _ask(
+        self, request: Request, asked: AdminRequest[Looked], *, status: int = 200
+    ) -> Answer:
+        own = self._node.node().node
+        node = request.given["node"] or own
+        told = await self._admin.call(asked, HERE if node == own else AtNode(node))
+        return json_answer({"node": node, **told}, status=status)
+
+
+def _route(
+    asks: type[AdminRequest[Looked]],
+    method: str,
+    name: str,
+    handler: Handler,
+    summary: str,
+    answers: Json,
+    *parameters: Parameter,
+    body: Json | None = None,
+) -> Route:
+    path = f"/api/debug/{name}"
+    return route(asks, method, path, handler, summary, answers, _NODE, *parameters, body=body)

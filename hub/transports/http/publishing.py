@@ -1,26 +1,22 @@
-"""`POST /api/publish/{channel}`: one publication, whose data is the body; and a row taken away."""
+"""`POST /api/publish/{channel}`: one publication, whose data is the body; and the removal of a row.
 
-from collections.abc import Coroutine
+A head that came before is not read again: `prepared` makes a handler for all requests behind it.
+"""
+
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from hub.core import decimals
 from hub.core.hooks import Asker, Hooks, judged
 from hub.core.limits import party
-from hub.core.ports import PublishRequest, PublishResult
+from hub.core.ports import PublishNow, PublishRequest, PublishResult, PublishSoon
 from hub.core.publication import REMOVES, check_channel
-from hub.transports.http.access import text_header
+from hub.errors import BadRequestError, HubError
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import documented, header
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.prepared import (
-    keep_ms_of,
-    message_key,
-    optional_key,
-    prepared,
-    result_json,
-    tags_of,
-)
-from hub.transports.http.routes import Access, Route
+from hub.transports.http.routes import Access, OnAnswer, Prepared, PreparedLater, PreparedNow, Route
 from hub.transports.http.schemas import (
     ANY_JSON,
     BOOLEAN,
@@ -30,8 +26,10 @@ from hub.transports.http.schemas import (
     ok,
     ref,
 )
-from hub.transports.request import Request
-from hub.wire.payload import check_key, check_payload
+from hub.transports.request import Request, text_header
+from hub.wire.filters import read_tags
+from hub.wire.payload import check_key, check_payload, keep_of
+from hub.wire.query import single, split_form
 
 TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
 
@@ -99,7 +97,7 @@ class Publishing:
             self._check_publish(publisher, count, address=address)
 
     def one(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
-        """The body is the data, whatever its content type says."""
+        """Publish the body, whatever its content type is."""
         if self._check_publish is not None:
             self.check_rate(request, 1)
         channel, identity, headers = request.params["channel"], request.identity, request.headers
@@ -153,7 +151,7 @@ class Publishing:
         return _published_later(asked.channel, result)
 
     async def answer(self, request: Request, asked: PublishRequest) -> Answer:
-        """Publish it, by the application's word where that is asked."""
+        """Publish `asked`, as the application allows and changes it where it is asked."""
         answer = self._answer(request, asked)
         return answer if isinstance(answer, Answer) else await answer
 
@@ -176,6 +174,128 @@ async def _published_later(channel: str, work: Coroutine[Any, Any, PublishResult
 async def judged_by_application(
     hooks: Hooks, request: Request, asked: PublishRequest
 ) -> PublishRequest:
-    """What is published by the application's word over HTTP; raise `HubError` where it refuses."""
+    """Return the request as the application allows it; raise `HubError` where it refuses."""
     asker = Asker(request.identity, None, request.address, request.headers)
     return await judged(hooks, asker, asked)
+
+
+# -- header fields and results ---------------------------------------------------------------------
+
+
+def result_json(channel: str, result: PublishResult) -> str:
+    """Return the result as JSON: a channel and an epoch have no character that JSON escapes."""
+    position = result.position
+    again = ',"duplicate":true' if result.duplicate else ""
+    return f'{{"channel":"{channel}","offset":{position.offset},"epoch":"{position.epoch}"{again}}}'
+
+
+def message_key(request: Request) -> str | None:
+    """Return the publication's key: the header `X-Message-Key`, else `?key=`."""
+    if "x-message-key" in request.headers:
+        return optional_key(text_header(request, "x-message-key"), "X-Message-Key")
+    if b"?" not in request.target:
+        return None
+    return optional_key(single(split_form(request.query), "key"), "key")
+
+
+def optional_key(value: str | None, name: str) -> str | None:
+    return None if value is None else check_key(value, name)
+
+
+def tags_of(request: Request) -> bytes | None:
+    """Return the publication's tags: the header `X-Message-Tags`."""
+    if "x-message-tags" not in request.headers:
+        return None
+    return read_tags(text_header(request, "x-message-tags") or "")
+
+
+def keep_ms_of(request: Request) -> int | None:
+    """Return how many milliseconds history may hold it: `X-Message-TTL`, `X-Message-History`."""
+    headers = request.headers
+    if "x-message-ttl" not in headers and "x-message-history" not in headers:
+        return None
+    kept = headers.get("x-message-history", "true").strip().lower()
+    if kept not in {"true", "false"}:
+        raise BadRequestError(f"X-Message-History is {kept[:40]!r}, allowed are true and false")
+    ttl_seconds = None
+    if (text := headers.get("x-message-ttl")) is not None:
+        ttl_seconds = decimals.number(text.strip())
+        if ttl_seconds is None:
+            raise BadRequestError(f"X-Message-TTL is {text[:40]!r}, expected seconds")
+    return keep_of(ttl_seconds=ttl_seconds, history=kept == "true")
+
+
+# -- behind a head that came before ----------------------------------------------------------------
+#
+# A publisher's head is the same for each publication (`hub.transports.http.known`). The identity,
+# the channel, the key and the tags follow from it, so only the body, the idempotency key and the
+# publisher's limit are left for each publication.
+
+_Asked = Callable[[bytes, str | None, str], PublishRequest]
+"""Makes a request of a body, an idempotency key and an address; raises `HubError`."""
+
+
+def prepared(deps: HttpDeps, request: Request) -> Prepared | None:
+    """Return a handler for requests with this head; None where each head has to be read."""
+    if deps.hooks is not None and deps.hooks.asks_publish(request.identity):
+        return None
+    try:
+        asked = _asking(deps, request)
+    except HubError:
+        # Each of them gets its own answer.
+        return None
+    channel = request.params["channel"]
+    if (publish_now := deps.node.publish_now) is not None:
+        return Prepared(now=_answering_now(channel, asked, publish_now))
+    if (publish_soon := deps.node.publish_soon) is not None:
+        return Prepared(later=_answering_later(channel, asked, publish_soon))
+    return None
+
+
+def _asking(deps: HttpDeps, request: Request) -> _Asked:
+    identity, check_rate = request.identity, deps.check_publish
+    channel, publisher, subject = request.params["channel"], identity.publisher, identity.subject
+    key, tags, keep_ms = message_key(request), tags_of(request), keep_ms_of(request)
+    trace = request.headers.get("traceparent") if deps.traced else None
+    max_bytes = deps.limits.max_message_bytes
+
+    def asked(body: bytes, idempotency_key: str | None, address: str) -> PublishRequest:
+        if check_rate is not None:
+            check_rate(identity.publisher_or(party(address)), 1, address=address)
+        if idempotency_key is not None:
+            check_key(idempotency_key, "Idempotency-Key")
+        return PublishRequest(
+            channel,
+            check_payload(body, limit=max_bytes),
+            publisher,
+            key,
+            subject,
+            None,
+            idempotency_key,
+            trace,
+            tags,
+            0,
+            keep_ms,
+        )
+
+    return asked
+
+
+def _answering_now(channel: str, asked: _Asked, publish: PublishNow) -> PreparedNow:
+    def answer(body: bytes, key: str | None, address: str) -> bytes:
+        return result_json(channel, publish(asked(body, key, address))).encode()
+
+    return answer
+
+
+def _answering_later(channel: str, asked: _Asked, publish: PublishSoon) -> PreparedLater:
+    def answer(body: bytes, key: str | None, address: str, on_answer: OnAnswer) -> None:
+        def published(outcome: PublishResult | HubError) -> None:
+            if isinstance(outcome, PublishResult):
+                on_answer(result_json(channel, outcome).encode())
+            else:
+                on_answer(outcome)
+
+        publish(asked(body, key, address), published)
+
+    return answer

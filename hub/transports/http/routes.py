@@ -1,8 +1,7 @@
-"""One table of routes: path, method, who may, what comes in, who answers.
+"""The table of routes: a row has path, method, access, body, parameters and handler of an endpoint.
 
-Everything that has to agree about an endpoint is said by its row. Routing, authorization, the
-body's limit, the reading of the query and the OpenAPI document are made from it. A row cannot
-be made without its `Access`, so no endpoint can forget to ask who may.
+Routing, authorization, the body's limit, the reading of the query and the OpenAPI document are made
+from the row. A row cannot be made without its `Access`, so no endpoint can forget to check it.
 """
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -16,7 +15,7 @@ from hub.admin.requests import AdminRequest, Rights
 from hub.errors import BadRequestError, HubError, SettingsError
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter
-from hub.transports.http.schemas import Json
+from hub.transports.http.schemas import Json, content, ok, ref
 from hub.transports.request import Request
 
 Handler = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
@@ -27,16 +26,16 @@ PreparedLater = Callable[[bytes, str | None, str, OnAnswer], None]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What answers requests of one head that has passed, by what differs between them.
+    """A handler for requests that share one head, which has passed.
 
-    Both take the body, the idempotency key and the address that the request came from, and answer
-    with JSON and status 200. What is wrong is a `HubError`.
+    Both forms take the body, the idempotency key and the address that the request came from, and
+    answer with JSON and status 200, or with a `HubError`.
     """
 
     now: PreparedNow | None = None
-    """Answers in the call; None where something has to be waited for."""
+    """Returns the answer; None where the answer has to be waited for."""
     later: PreparedLater | None = None
-    """Calls back once with the answer, after it has returned; or raises, and does not."""
+    """Calls back once with the answer, after it has returned; or raises, and does not call back."""
 
 
 Admission = Callable[[Request], Coroutine[Any, Any, object] | None]
@@ -47,28 +46,27 @@ class Access(Enum):
     accordingly."""
 
     ANYBODY = auto()
-    """No credentials, and pages of every origin: nothing there acts or is secret."""
+    """Peers without credentials, and pages of every origin: nothing there acts or is secret."""
     READER = auto()
-    """Every identity that may subscribe; which channels, the handler checks by the identity's
-    grants."""
+    """Every identity that may subscribe; the handler checks the channels by its grants."""
     PUBLISHER = auto()
     OPERATOR = auto()
     SESSION = auto()
     """The secret of a session's welcome; the row's `admits` checks it."""
     STREAM = auto()
-    """`hub.transports.opening` judges, because a refusal is told in the stream's own way."""
+    """`hub.transports.opening` judges, because a stream has refusals of its own kind."""
 
 
 _ACCESS = {Rights.OPERATOR: Access.OPERATOR, Rights.SESSION: Access.SESSION}
 
 
 def access_of(asked: type[AdminRequest[Any]]) -> Access:
-    """The callers that may bring a request of this class, as the class says for all its routes."""
+    """Return the callers that may bring a request of this class: the same on all its routes."""
     return _ACCESS[asked.rights]
 
 
 class Stream(Enum):
-    """What a connection becomes."""
+    """The kind of stream that takes a connection over."""
 
     WEBSOCKET = auto()
     SSE = auto()
@@ -76,6 +74,7 @@ class Stream(Enum):
 
 # Longer than any broker's time-outs, and than a command may take at another node.
 ANSWER_SECONDS = 60.0
+_NO_ANSWERS: Json = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,31 +89,101 @@ class Route:
     """Answers at once where nothing waits, else by a coroutine."""
     summary: str
     answers: Json = field(default_factory=dict)
-    """Of OpenAPI: status to what is answered. Errors are added to all."""
+    """OpenAPI responses by status. Errors are added to all."""
     parameters: tuple[Parameter, ...] = ()
     """Of query and header. Those of the query are read into `Request.given`."""
     body: Json | None = None
-    """The schema of a body; None where none is taken."""
+    """The schema of a body; None where the route takes none."""
     body_limit: int = 0
     """Bytes of the body, also after inflating."""
     admits: Admission | None = None
-    """Judges what the access alone does not, before a body is read; raises `HubError`."""
+    """Checks that the access alone does not make, before a body is read; raises `HubError`."""
     prepare: Callable[[Request], Prepared | None] | None = None
-    """Makes of a request that has passed what answers others of its head; None where each of them
-    needs the handler."""
+    """Makes a handler for requests with the head of one that has passed; None where each of them
+    needs `handler`."""
     at_once: bool = False
     """The handler's coroutine may begin without a task where the broker answers at once."""
     answer_seconds: float = ANSWER_SECONDS
-    """After which the hub answers 503 in the handler's place."""
+    """After this time the hub answers 503 in the handler's place."""
     ends_with_its_peer: bool = False
-    """Nobody but the peer wants the work done: it is cancelled when the connection goes."""
+    """The work is for the peer alone: it is cancelled when the connection goes."""
     stream: Stream | None = None
     query: tuple[Parameter, ...] = field(init=False)
-    """Those of the parameters that are read before the handler is called."""
+    """The parameters that are read before the handler is called."""
 
     def __post_init__(self) -> None:
         read = tuple(each for each in self.parameters if each.read is not None)
         object.__setattr__(self, "query", read)
+
+
+# -- kinds of rows ---------------------------------------------------------------------------------
+
+# Of an operator's request.
+_MAX_BODY_BYTES = 4096
+
+Asks = type[AdminRequest[Any]] | None
+"""The class of request that a row brings to a node; None where operators ask this node alone."""
+
+
+def public(path: str, handler: Handler, summary: str, answers: Json = _NO_ANSWERS) -> Route:
+    """Return a row that every peer and every page may GET."""
+    return Route(
+        method="GET",
+        path=path,
+        access=Access.ANYBODY,
+        handler=handler,
+        summary=summary,
+        answers=answers,
+    )
+
+
+def route(
+    asks: Asks,
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    answers: Json,
+    *parameters: Parameter,
+    body: Json | None = None,
+) -> Route:
+    """Return a row whose handler brings a request of class `asks`; its body has at most 4 KiB."""
+    return Route(
+        method=method,
+        path=path,
+        access=Access.OPERATOR if asks is None else access_of(asks),
+        handler=handler,
+        summary=summary,
+        parameters=parameters,
+        answers=answers,
+        body=body,
+        body_limit=0 if body is None else _MAX_BODY_BYTES,
+    )
+
+
+def read(
+    asks: Asks, path: str, handler: Handler, summary: str, schema: str, *parameters: Parameter
+) -> Route:
+    """Return a row that asks and changes nothing."""
+    found = ok("Found.", ref(schema))
+    return route(asks, "GET", path, handler, summary, found, *parameters)
+
+
+def act(
+    asks: Asks,
+    method: str,
+    path: str,
+    handler: Handler,
+    summary: str,
+    schema: str,
+    *parameters: Parameter,
+) -> Route:
+    """Return a row that begins something and does not wait for its end."""
+    begun = {"202": content("Begun.", ref(schema))}
+    return route(asks, method, path, handler, summary, begun, *parameters)
+
+
+# -- finding them ----------------------------------------------------------------------------------
 
 
 class Place:
@@ -157,7 +226,7 @@ class RouteTable:
         base_path: goes before every path: empty, or such as `/hub`.
 
     Raises:
-        SettingsError: two routes have one method and path, or one says not who may.
+        SettingsError: two routes have one method and path, or one has no `Access`.
     """
 
     def __init__(self, routes: Sequence[Route], *, base_path: str = "") -> None:
@@ -166,7 +235,7 @@ class RouteTable:
         by_path: dict[str, list[Route]] = {}
         for route in routes:
             if not isinstance(route.access, Access):
-                raise SettingsError(f"{route.method} {route.path} says nothing about who may")
+                raise SettingsError(f"{route.method} {route.path} has no access")
             others = by_path.setdefault(route.path, [])
             if any(other.method == route.method for other in others):
                 raise SettingsError(f"{route.method} {route.path} has two routes")
@@ -177,7 +246,7 @@ class RouteTable:
         self._cached = lru_cache(_CACHED_PATHS)(self._find)
 
     def find(self, path: bytes) -> tuple[Place, Mapping[str, str]] | None:
-        """The routes of `path`, still encoded, with what stands in its places; None for none.
+        """Return the routes of `path`, still encoded, and its parameters; None for no route.
 
         Raises `BadRequestError` for a path that is not UTF-8.
         """
@@ -218,7 +287,7 @@ class RouteTable:
 
 
 def decode(raw: bytes) -> str:
-    """Percent-encoded text of a path; raise `BadRequestError` where it is not UTF-8."""
+    """Decode a segment of a path; raise `BadRequestError` where it is not UTF-8."""
     try:
         return (unquote_to_bytes(raw) if b"%" in raw else raw).decode()
     except UnicodeDecodeError:

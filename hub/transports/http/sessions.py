@@ -8,13 +8,12 @@ from hub.core.hooks import Admission, Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
-from hub.transports.http.access import bearer_of, credentials_of
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter, documented, header, text
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Route, Stream, access_of
 from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
-from hub.transports.request import Request
+from hub.transports.request import Request, bearer_of, credentials_of
 from hub.transports.verdict import AskedVerdict
 from hub.wire.query import MAX_EVERY_MS, MAX_LAST, SubscriptionQuery, parse_query
 

@@ -19,8 +19,7 @@ from hub.transports.http.answer import Answer, json_answer
 from hub.transports.http.operator_schemas import BAN, REVOCATION
 from hub.transports.http.parameters import AFTER, LIMIT
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Route
-from hub.transports.http.rows import read, route
+from hub.transports.http.routes import Route, read, route
 from hub.transports.http.schemas import array, ok, record, ref
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode

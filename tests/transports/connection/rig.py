@@ -21,12 +21,11 @@ from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
-from hub.transports.http.answer import Answer
+from hub.transports.http.answer import Answer, problem
 from hub.transports.http.app import make_routes
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import CheckPublish, HttpLimits
-from hub.transports.http.problem import problem
 from hub.transports.http.routes import Stream
 from hub.transports.request import Request
 from hub.transports.turns import Turns

@@ -39,9 +39,9 @@ from hub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from hub.transports.asgi import HttpApplication, request_of
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.transports.http.app import make_routes
-from hub.transports.http.asgi import HttpApplication, request_of
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits

@@ -1,6 +1,9 @@
-"""What is held of peers' bytes before anybody may look at it, and the bounds on it."""
+"""The bounds on bodies: the length that a head declares, and all bytes that are held together."""
 
-from hub.transports.http.bodies import BodyBudget
+import pytest
+
+from hub.errors import TooLargeError
+from hub.transports.http.bodies import BodyBudget, check_declared
 
 
 class Holder:
@@ -35,3 +38,22 @@ def test_what_is_read_on_is_held_no_more() -> None:
     budget.hold_unparsed(holder, 0)
     budget.hold_unparsed(holder, 0)
     assert budget.unparsed_bytes == 0
+
+
+@pytest.mark.parametrize("declared", ["1", "200", "0" * 40 + "200", "0" * 5000])
+def test_zeros_before_a_length_say_nothing(declared: str) -> None:
+    check_declared({"content-length": declared}, 200)
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ("201", "body is 201 bytes, limit is 200"),
+        ("0" * 40 + "201", "body is 201 bytes, limit is 200"),
+        ("9" * 5000, "body is over 1,000,000,000,000,000,000 bytes, limit is 200"),
+    ],
+)
+def test_a_length_over_the_limit_is_told_as_it_is(declared: str, said: str) -> None:
+    with pytest.raises(TooLargeError) as raised:
+        check_declared({"content-length": declared}, 200)
+    assert raised.value.message == said
