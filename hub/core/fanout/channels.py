@@ -1,4 +1,4 @@
-"""The channels that have sessions on this node: head, members, and the batches to be sent."""
+"""The channels that have sessions on this node: their heads, members and batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,13 +16,13 @@ from hub.core.session.subscription import Subscription
 from hub.errors import UnavailableError
 
 Spoken = tuple[Dialect, Filter | None]
-"""Subscriptions that share both get the same bytes."""
+"""Subscriptions with the same dialect and filter get the same bytes."""
 
 
 class Batch:
-    """A sealed stretch of a channel. Its items never change; each dialect encodes it once.
+    """A sealed range of a channel. Its items never change; each dialect encodes it once.
 
-    To whom it is still to be written, the groups know that the channel had when it was sealed.
+    `groups` are those of the channel at the seal. They know the members that it has not reached.
     """
 
     __slots__ = (
@@ -44,19 +44,19 @@ class Batch:
         self.groups = groups
         self.epoch = epoch
         self.base = base
-        """The channel's offset before the batch; its members are here or ahead."""
+        """The channel's offset before the batch. Its members are there or ahead."""
         self.last = last
         self.at_seconds = at_seconds
-        """Monotonic time the first item came."""
+        """Monotonic time at which the first item came."""
         self.sent = 0
-        """To how many members it has been written."""
+        """The number of members to which it was written."""
         self.skips = _skips(items)
         self._encoded: dict[Spoken, Encoded] = {}
         self.at = 0
-        """Which of the groups is written to now."""
+        """Index of the group that is being written to."""
 
     def take(self, subscription: Subscription) -> bool:
-        """Whether it was still to be written to this member, which stands apart: no more now."""
+        """Return whether a member apart was still owed the batch, and mark it as written to it."""
         return any(group.owed.pop(subscription, 0) is None for group in self.groups)
 
     @property
@@ -64,7 +64,7 @@ class Batch:
         return any(isinstance(item, Change | PresenceReset) for item in self.items)
 
     def encoded(self, dialect: Dialect, wanted: Filter | None = None) -> Encoded:
-        """The batch in `dialect` with what `wanted` leaves of it, made when first asked for."""
+        """Return the batch in `dialect` as `wanted` filters it; encoded on first use."""
         if (encoded := self._encoded.get((dialect, wanted))) is None:
             entries = self._entries(dialect, wanted)
             whole = None if wanted is None else self.encoded(dialect)
@@ -74,9 +74,9 @@ class Batch:
         return encoded
 
     def forget(self, group: Group) -> None:
-        """It is written to all of `group`, which has a filter.
+        """Drop the bytes of a group with a filter, once they are written to all its members.
 
-        Of filters there may be as many as members, and each has bytes of its own.
+        There may be as many filters as members, and each has bytes of its own.
         """
         self._encoded.pop((group.dialect, group.filter), None)
 
@@ -101,27 +101,27 @@ class Batch:
         *,
         skip: frozenset[int],
     ) -> Encoded:
-        """The part that a member at `offset` has not got, without the offsets in `skip`.
+        """Return the part that a member at `offset` has not got, without the offsets in `skip`.
 
-        What has no offset it has not got either: nothing but this brings it.
+        Items without an offset are included, because nothing else brings them.
         """
         pairs = zip(self.items, self.encoded(dialect, wanted).entries, strict=True)
         missing = [self._missing(item, made, offset, dialect) for item, made in pairs
                    if not made.offset or made.offset > offset]  # fmt: skip
-        # A skipped offset is no hole: it moves the position without a frame.
+        # A skipped offset is no hole. It moves the position without a frame.
         return Encoded(
             [skipped(e.offset, e.at_seconds, e.unkept) if e.offset in skip else e for e in missing]
         )
 
     def _missing(self, item: Item, made: Entry, offset: int, dialect: Dialect) -> Entry:
-        """`made` as it stands, or a gap without what the member has of its range."""
+        """Return `made`; for a gap, without the part of its range that the member has."""
         if isinstance(item, Gap) and 0 < item.first <= offset:
             return entry(replace(item, first=offset + 1), dialect, self.epoch, self.at_seconds)
         return made
 
 
 def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
-    """Offsets by the connection that published them and asked not to get them back."""
+    """Return the offsets by connection that published them and asked not to get them back."""
     found: dict[str, frozenset[int]] = {}
     for item in items:
         if isinstance(item, Publication) and (connection := item.skip_connection):
@@ -130,7 +130,7 @@ def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
 
 
 class Channel:
-    """One channel as this node knows it. Owned by the event loop."""
+    """One channel on this node. Owned by the event loop."""
 
     __slots__ = (
         "_by_spoken", "_groups", "_read_ahead", "asking", "cancels_from_seconds", "changes",
@@ -145,25 +145,24 @@ class Channel:
         """The newest offset this node has seen."""
         self.options = options
         self.ended_offset = 0
-        """Of the last publication seen that was to be the last one; 0 where none was."""
+        """The newest offset seen that was marked as the channel's last; 0 without any."""
         self.end_known = head.offset == 0 or not options.keeps_history
         """Whether it is known if the publication at `offset` is the last one."""
         self.open: list[Item] = []
-        """What came since the last seal."""
+        """Items since the last seal."""
         self.open_at_seconds = 0.0
         self.changes: OpenChanges | None = None
-        """What the joins and leaves in it come to; None where there are none, or where somebody
-        has been told of them."""
+        """Net presence changes in `open`; None without any, or where an answer has them."""
         self.asking = 0
-        """How many ask for the members now."""
+        """The number of answers with the members that are being made."""
         self.cancels_from_seconds = 0.0
-        """From when on a join and a leave may cancel out: nobody was told who is there between."""
+        """From this time on a join and a leave may cancel out: no answer had the state between."""
         self.under_way: Batch | None = None
-        """The sealed batch that is being written, member by member."""
+        """The sealed batch that is being written to members."""
         self.sealed_offset = head.offset
         """The last offset of the newest sealed batch."""
         self._read_ahead: tuple[int, float] | None = None
-        """Up to where history was read to somebody before it came here, and since when."""
+        """Offset up to which history was read to a member before it came here, and since when."""
         self._by_spoken: dict[Spoken, Group] = {}
         self._groups: tuple[Group, ...] = ()
 
@@ -173,21 +172,21 @@ class Channel:
 
     @property
     def has_more(self) -> bool:
-        """Whether something is still to be written to its members."""
+        """Whether items are still to be written to its members."""
         return self.under_way is not None or bool(self.open)
 
     @property
     def ended(self) -> bool:
-        """Whether the newest publication is the last one: nothing follows it until one does."""
+        """Whether the newest publication is marked as the channel's last."""
         return 0 < self.ended_offset == self.offset
 
     def goes_on(self) -> None:
-        """Something may follow the end: whether anything does, history knows."""
+        """Forget the end, because publications may follow it. History knows whether any do."""
         if self.ended:
             self.ended_offset, self.end_known = 0, False
 
     def __len__(self) -> int:
-        """How many sessions subscribe here."""
+        """Return how many sessions subscribe here."""
         return sum(map(len, self._groups))
 
     def __iter__(self) -> Iterator[Subscription]:
@@ -195,7 +194,7 @@ class Channel:
             yield from group
 
     def add(self, subscription: Subscription) -> None:
-        """Take a member in: batches sealed from now on go to it too."""
+        """Take a member in. Batches sealed from now on go to it too."""
         spoken = subscription.session.dialect, subscription.filter
         if (group := self._by_spoken.get(spoken)) is None:
             group = self._by_spoken[spoken] = Group(*spoken)
@@ -212,11 +211,11 @@ class Channel:
                 self._groups = tuple(self._by_spoken.values())
 
     def groups(self) -> tuple[Group, ...]:
-        """The members, by their dialects and filters."""
+        """Return the members by dialect and filter."""
         return self._groups
 
     def seal(self) -> Batch:
-        """Close the open batch for the members of this moment; it is under way from now on."""
+        """Seal the open batch for the present members; it is under way from now on."""
         self.under_way = batch = self.open_batch()
         for group in batch.groups:
             group.begin(batch.base, batch.last)
@@ -226,14 +225,14 @@ class Channel:
         return batch
 
     def sent(self) -> None:
-        """The batch under way is written to all whom it was for."""
+        """End the batch under way, which was written to all its members."""
         if (batch := self.under_way) is not None:
             self.under_way = None
             for group in batch.groups:
                 group.end()
 
     def break_step(self) -> None:
-        """Let all members stand apart until a batch is sealed."""
+        """Let all members stand apart until the next seal."""
         for group in self._groups:
             group.break_step()
 
@@ -245,12 +244,12 @@ class Channel:
         self._read_ahead = None
 
     def read_ahead(self, through: int, now_seconds: float) -> None:
-        """Somebody was written what history has up to `through`, of which not all came here yet."""
+        """Record that a member was sent history up to `through`, which has not all come here."""
         furthest, since_seconds = self._read_ahead or (through, now_seconds)
         self._read_ahead = (max(through, furthest), since_seconds)
 
     def sent_since(self, batch: Batch) -> float:
-        """Before this monotonic time nobody here was sent anything of the batch that goes now."""
+        """Return the monotonic time before which no member was sent any part of the batch."""
         if self._read_ahead is None:
             return batch.at_seconds
         furthest, since_seconds = self._read_ahead
@@ -259,7 +258,7 @@ class Channel:
         return min(batch.at_seconds, since_seconds)
 
     def open_batch(self) -> Batch:
-        """What came since the last seal, as a batch for the members of this moment."""
+        """Return the items since the last seal as a batch for the present members."""
         return Batch(
             self.open,
             self._groups,
@@ -271,14 +270,14 @@ class Channel:
 
 
 class OpenChannels(Mapping[str, Channel]):
-    """Those that have a session here, or are about to get one; the broker delivers no others."""
+    """Channels that have a session here, or are about to; the broker delivers no others."""
 
     def __init__(self, broker: Broker, namespaces: Namespaces) -> None:
         self._broker = broker
         self._namespaces = namespaces
         self._channels: dict[str, Channel] = {}
         self._joining = Counts()
-        """By channel, how many sessions are about to become members."""
+        """The number of sessions that are about to become members, by channel."""
 
     def __getitem__(self, name: str) -> Channel:
         return self._channels[name]
@@ -290,19 +289,19 @@ class OpenChannels(Mapping[str, Channel]):
         return len(self._channels)
 
     def find(self, name: str) -> Channel | None:
-        """The channel, where it is open: `get` without the detour of a mapping's."""
+        """Return the channel where it is open; faster than `Mapping.get`."""
         return self._channels.get(name)
 
     def options(self, name: str) -> ChannelOptions:
-        """Of any channel, open or not."""
+        """Return the options of any channel, open or not."""
         return self._namespaces.options(name)
 
     def joining(self, name: str) -> None:
-        """Keep it open until `joined`, also when its last member leaves meanwhile."""
+        """Keep the channel open until `joined`, even when its last member leaves meanwhile."""
         self._joining[name] += 1
 
     def joined(self, name: str) -> None:
-        """A session has become a member, or failed to."""
+        """Release the channel after a session became a member, or failed to."""
         self._joining[name] -= 1
         if not self._joining[name]:
             del self._joining[name]
@@ -310,11 +309,11 @@ class OpenChannels(Mapping[str, Channel]):
                 self.close_if_empty(channel)
 
     async def open(self, name: str) -> Channel:
-        """The channel, for a session that is joining; raises what the broker raises."""
+        """Return the channel for a session that is joining; raise what the broker raises."""
         if name not in self._channels:
 
             def on_open(head: Position) -> None:
-                # Somebody else may have opened it meanwhile, and have members in it already.
+                # Another session may have opened it meanwhile, and it may have members already.
                 self._channels.setdefault(name, Channel(name, head, self.options(name)))
 
             await self._broker.subscribe(name, on_open)

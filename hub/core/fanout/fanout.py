@@ -1,13 +1,13 @@
-"""From publications to sessions: joined per tick, encoded once, written once per session.
+"""Sends publications to sessions: gathered in a batch per tick, encoded once, written once each.
 
-Everything of one channel that comes before its turn is one batch; a channel's batches go out
-strictly one after another. A broadcast to many sessions is cut in slices so that the loop
-never stalls long, and what comes meanwhile is the next batch: the busier the hub, the more
-each write carries. To members in step (`hub.core.fanout.group`) a batch is one write for each
-descriptor and nothing else; to those apart it goes by their sessions.
+All publications of one channel that come before its turn are one batch. A channel's batches go out
+strictly one after another. A broadcast to many sessions is cut in slices, so that it never stalls
+the loop for long. Publications that come meanwhile form the next batch: the busier the hub, the
+more each write carries. For members in step (`hub.core.fanout.group`) a batch is one write for each
+descriptor and nothing else. For members apart it goes through their sessions.
 
-Who is owed what is decided by offsets alone: a member ahead of a batch skips what it has, so
-subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
+Offsets alone decide which part of a batch a member gets. A member ahead of a batch skips what it
+has, so subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
 """
 
 import contextlib
@@ -32,8 +32,7 @@ from hub.core.time.deadlines import Deadlines
 from hub.errors import HubError
 
 OnWritten = Callable[[Batch, Sequence[Publication], float], None]
-"""Takes a batch that every member has been written, its publications, and for how many
-seconds it was here."""
+"""Called with a batch that was written to every member, its publications, and its seconds here."""
 
 
 FindSession = Callable[[str], Session | None]
@@ -42,7 +41,7 @@ FindSession = Callable[[str], Session | None]
 
 @dataclass(frozen=True, slots=True)
 class FanoutRuntime:
-    """What the process lends the fan-out."""
+    """Clock, timers and the writing call that the process lends the fan-out."""
 
     defer: Defer
     clock: Monotonic
@@ -51,7 +50,7 @@ class FanoutRuntime:
 
 
 class Fanout:
-    """One per node. `add` takes items in; they go out from the loop's next iteration on."""
+    """The fan-out of a node. `add` takes items; they go out from the loop's next iteration on."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class Fanout:
         self._slice_sessions = slice_sessions
         self._on_written = on_written
         self.on_ended: Callable[[Channel], None] | None = None
-        """Is told a channel whose last publication was written to all its members."""
+        """Called with a channel whose last publication was written to all members."""
         self._ticking = False
         self._waiting: dict[Channel, None] = {}
         """Channels with an open batch and none under way, oldest first."""
@@ -105,7 +104,7 @@ class Fanout:
             channel.offset = item.last or channel.offset
 
     def announce(self, channel: Channel, change: Change | PresenceReset) -> None:
-        """Put a join or leave at the end of the channel, in place of what it makes superfluous."""
+        """Put a presence change at the end of the channel, in place of those that it replaces."""
         if isinstance(change, PresenceReset):
             self.add(channel, change)
             return
@@ -119,18 +118,18 @@ class Fanout:
             self.add(channel, item)
 
     def asks_members(self, channel: Channel) -> None:
-        """Somebody is being told who is there: what is told now must not undo what was."""
+        """Mark that an answer with the members begins: changes must not cancel out meanwhile."""
         channel.asking += 1
         channel.changes = None
 
     def told_members(self, channel: Channel, *, lag_seconds: float) -> None:
-        """They were told; what they know of may come as late as `lag_seconds` from now."""
+        """Mark that the answer is made. Changes that it has already may come for `lag_seconds`."""
         channel.asking -= 1
         channel.changes = None
         channel.cancels_from_seconds = self._clock() + lag_seconds
 
     def reset(self, channel: Channel, head: Position) -> None:
-        """Let the channel go on in another epoch: all of the old one goes out first."""
+        """Move the channel to another epoch, after everything of the old one was sent."""
         self._finish(channel)
         before = {subscription: subscription.position for subscription in channel}
         for subscription in channel:
@@ -148,10 +147,10 @@ class Fanout:
                     self.mark(subscription.session)
 
     def _finish(self, channel: Channel) -> None:
-        """Send all that is open or under way now, without slices.
+        """Send everything that is open or under way now, without slices.
 
-        To each by itself: this may be called while a member's link gathers a write, which a
-        write to its descriptor would overtake.
+        It goes to each member separately: a member's link may be gathering a write, which a write
+        to its descriptor would overtake.
         """
         channel.break_step()
         self._waiting.pop(channel, None)
@@ -163,7 +162,7 @@ class Fanout:
             self._slow_path.release(subscription)
 
     def settle(self, subscription: Subscription) -> None:
-        """Write to one member at once what its channel still has for it, before it leaves."""
+        """Write to one member at once all that its channel has for it, before it leaves."""
         channel = subscription.channel
         subscription.stand_apart()
         if (batch := channel.under_way) is not None and batch.take(subscription):
@@ -193,7 +192,7 @@ class Fanout:
         try:
             self._send_slices()
         finally:
-            # Also when a fault ends this tick: the other channels go on with the next.
+            # Also when a fault ends this tick: the other channels continue in the next one.
             if self._sending or self._waiting:
                 self._schedule()
         if self._unmarked:
@@ -206,13 +205,12 @@ class Fanout:
             try:
                 spent += self._write_some(channel)
             finally:
-                # Also when a fault ends this: what came meanwhile must not wait for ever.
+                # Also after a fault: items that came meanwhile must not wait for ever.
                 if channel.has_more:
                     sending.append(channel)
 
     def _write_some(self, channel: Channel) -> int:
-        """Write a slice of the batch under way, or of the next one; return how many sessions that
-        was, or as long as to how many it took."""
+        """Write a slice of the batch under way, or of the next one; return its cost in sessions."""
         if (batch := channel.under_way) is None:
             batch = channel.seal()
             if batch.skips:
@@ -225,7 +223,7 @@ class Fanout:
                 if group.pending:
                     return spent
                 if group.filter is not None:
-                    # To ask a filter of a publication takes as long as to write to a session.
+                    # Filtering one publication takes as long as writing to one session.
                     spent += len(batch.items)
                     self._count_left_out(batch, group)
                     batch.forget(group)
@@ -240,7 +238,7 @@ class Fanout:
         return spent
 
     def _part_from(self, channel: Channel, connections: Iterable[str]) -> None:
-        """Let those stand apart who are not to get all of the batch under way."""
+        """Let the connections stand apart that must not get all of the batch under way."""
         for connection in connections:
             session = self._find_session(connection)
             place = None if session is None else session.subscriptions.get(channel.name)
@@ -249,7 +247,7 @@ class Fanout:
                 place.may_come_into_step()
 
     def _write_slice(self, batch: Batch, group: Group) -> int:
-        """Write to as many members as fit into a slice; return to how many, 0 at the end."""
+        """Write to as many members as fit into a slice; return their number, 0 at the end."""
         room = self._slice_sessions
         if (reached := group.reached) < len(group.descriptors):
             stop = min(len(group.descriptors), reached + room)
@@ -264,7 +262,7 @@ class Fanout:
         return written
 
     def _write_in_step(self, batch: Batch, group: Group, stop: int) -> None:
-        """The hot loop is `write_each`: nothing of a session is looked at."""
+        """Write to members in step up to `stop`. The hot loop is `write_each`."""
         encoded = batch.encoded(group.dialect, group.filter)
         size, publications = encoded.size, encoded.publications
         group.publications = publications
@@ -277,7 +275,7 @@ class Fanout:
         self._count(group, stop, encoded)
 
     def _count(self, group: Group, stop: int, encoded: Encoded) -> None:
-        """All in step up to `stop` were written all of it."""
+        """Count the whole batch for all members in step up to `stop`."""
         left = group.descriptors[group.reached : stop].count(NO_DESCRIPTOR) if group.holed else 0
         delivered = stop - group.reached - left
         group.reached = stop
@@ -285,13 +283,16 @@ class Fanout:
         self._counters.bytes_sent += delivered * encoded.size
 
     def _count_left_out(self, batch: Batch, group: Group) -> None:
-        """All of a group, which has a filter, were written what that leaves of the batch."""
+        """Count the publications that a group's filter left out of the batch."""
         if members := len(group):
             whole, left = batch.encoded(group.dialect), batch.encoded(group.dialect, group.filter)
             self._counters.filtered += members * (whole.publications - left.publications)
 
     def _part_with(self, group: Group, place: int, encoded: Encoded, taken: int, last: int) -> int:
-        """The member at `place`, which is next, took only `taken` bytes; return who is next."""
+        """Take out of step the member at `place`, which took only `taken` bytes.
+
+        Return the next place.
+        """
         if (subscription := group.members[place]) is not None:
             subscription.stand_apart()
             subscription.own_offset = last
@@ -303,13 +304,13 @@ class Fanout:
         for subscription in members:
             self._write(batch, subscription, batch.encoded(group.dialect, group.filter))
             group.owed.pop(subscription, None)
-        # As it is spoken by now: a second channel may have come since the batch was sealed.
+        # By the present dialect: a session may have got a second channel since the seal.
         if group.dialect.marks_positions or group.dialect.several is not None:
             sessions = [member.session for member in members]
             self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
-        """The batch is written to all whom it was for, or a fault has ended it."""
+        """Finish a batch that was written to all its members, or that a fault has ended."""
         channel.sent()
         self._journal.sent(channel.name, batch, since_seconds=channel.sent_since(batch))
         elapsed = self._clock() - batch.at_seconds
@@ -341,7 +342,7 @@ class Fanout:
             self._slow_path.catch_up(subscription, batch, encoded)
             return
         subscription.own_offset = batch.last
-        # Of a batch that its filter leaves out there is nothing to send.
+        # Nothing is to be sent of a batch that its filter leaves out.
         if encoded.size and (taken := session.link.send(encoded.data)) != encoded.size:
             self._slow_path.owe_rest(subscription, encoded, taken)
             return
@@ -356,12 +357,12 @@ class Fanout:
 
 
 def _end_those_without(batch: Batch) -> None:
-    """A fault ended the broadcast: whom it did not reach must not go on as if it had.
+    """Close the sessions that a broadcast did not reach before a fault ended it.
 
-    They come back and resume where they were.
+    They must not go on as if it had reached them. Their peers come back and resume.
     """
     for member in [member for group in batch.groups for member in group.unreached()]:
         if member.live:
-            # It has ended also where its goodbye fails; the fault itself is raised.
+            # The session has ended even where its goodbye fails. The caller raises the fault.
             with contextlib.suppress(Exception):
                 member.session.close_error(HubError("internal error"))

@@ -1,20 +1,20 @@
 """The members of a channel that share a dialect and a filter: those in step, and those apart.
 
-Nearly all members are in the same state: live, with all that the channel had for them, at a
-plain socket that takes writes. They are in step: an array of descriptors, which a batch is
-written to in one loop that looks at no session. All others are apart, and a batch goes to each
-of them by itself.
+Nearly all members are in the same state: live, with all that the channel had for them, at a plain
+socket that takes writes. They are in step. Their descriptors stand in an array, and one loop that
+looks at no session writes a batch to all of them. All other members are apart, and a batch goes to
+each of them separately.
 
-What differs from member to member elsewhere follows here from the group: who is in step has the
-group's offset, and was sent what the group sent since it came in. Nobody is compared when a
-batch is written. A member that may come into step is put among `arriving` by what happened to
-it (it went live, or takes writes again), and comes in when the next batch is sealed. It stands
-apart again at once, by `Subscription.stand_apart`, when its link stops taking writes or is
-about to end: the number of a closed socket is the next connection's, so it leaves first.
+A member in step has no offset and no count of its own. Its offset is the group's, and the number of
+publications it was sent follows from the group's count since it came in. So no member is compared
+when a batch is written. An event (it went live, or takes writes again) puts a member among
+`arriving`, and it comes in when the next batch is sealed. It stands apart again at once, by
+`Subscription.stand_apart`, when its link stops taking writes or is about to end. It must leave
+before the socket is closed, because the next connection gets the same number.
 
-Example: members at 7, a batch of 8 and 9 is under way and has reached three of five. Then the
-first three are at 9 and the others at 7. When the fourth stands apart it takes 7 along, and is
-owed the batch by itself; when the second does, it takes 9.
+Example: members are at 7, and a batch of 8 and 9 is under way and has reached three of five. Then
+the first three are at 9 and the others at 7. When the fourth stands apart, its own offset is 7, and
+it is owed the batch. When the second does, its own offset is 9.
 """
 
 from array import array
@@ -26,7 +26,7 @@ from hub.core.session.subscription import APART, Subscription
 
 
 class Group:
-    """One dialect's and filter's members of one channel. Owned by the event loop."""
+    """The members of one channel with one dialect and filter. Owned by the event loop."""
 
     __slots__ = (
         "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "filter",
@@ -37,61 +37,61 @@ class Group:
         self.dialect = dialect
         self.filter = wanted
         self.descriptors = array("i")
-        """Of those in step; `NO_DESCRIPTOR` where one left while a batch was under way."""
+        """Descriptors in step; `NO_DESCRIPTOR` where a member left while a batch was under way."""
         self.members: list[Subscription | None] = []
-        """Those in step, each at the place of its descriptor."""
+        """Members in step, each at the place of its descriptor."""
         self.apart: dict[Subscription, None] = {}
         self.arriving: dict[Subscription, None] = {}
-        """Those apart that may be in step from the next batch on."""
+        """Members apart that may come into step with the next batch."""
         self.owed: dict[Subscription, None] = {}
-        """To whom the batch under way is still to be written by itself."""
+        """Members to which the batch under way is still to be written separately."""
         self.under_way = False
         self.reached = 0
-        """How many of those in step the batch under way was written to."""
+        """The number of members in step to which the batch under way was written."""
         self.last = 0
         """The last offset of the batch under way."""
         self.publications = 0
-        """How many publications the batch under way has."""
+        """The number of publications in the batch under way."""
         self._offset = 0
-        """Where those in step are that the batch under way has not reached."""
+        """The offset of members in step that the batch under way has not reached."""
         self._sent = 0
-        """Publications written to those in step before the batch under way."""
+        """Publications written to members in step before the batch under way."""
         self._holes: list[int] = []
-        """The places that were left while a batch was under way."""
+        """Places that members left while a batch was under way."""
 
     def __len__(self) -> int:
         return len(self.apart) + self.in_step
 
     def __iter__(self) -> Iterator[Subscription]:
-        # Of this moment: who is looked at may come to stand apart.
+        # A copy: a member may come to stand apart while the caller iterates.
         return iter([*(member for member in self.members if member is not None), *self.apart])
 
     @property
     def in_step(self) -> int:
-        """How many members are in step."""
+        """The number of members in step."""
         return len(self.members) - len(self._holes)
 
     @property
     def pending(self) -> bool:
-        """Whether the batch under way is still to be written to somebody."""
+        """Whether the batch under way is still to be written to a member."""
         return self.reached < len(self.descriptors) or bool(self.owed)
 
     @property
     def holed(self) -> bool:
-        """Whether somebody in step left since the batch under way was sealed."""
+        """Whether a member in step left since the batch under way was sealed."""
         return bool(self._holes)
 
-    # -- of a member in step ---------------------------------------------------------------
+    # -- members in step -------------------------------------------------------------------
 
     def offset_at(self, place: int) -> int:
-        """The last offset that the member in step at this place was handed."""
+        """Return the last offset written to the member in step at this place."""
         return self.last if place < self.reached else self._offset
 
     def sent_at(self, place: int) -> int:
-        """Publications written to that place since the group began."""
+        """Return the publications written to this place since the group began."""
         return self._sent + self.publications if place < self.reached else self._sent
 
-    # -- who is where ------------------------------------------------------------------------
+    # -- entering and leaving step -----------------------------------------------------------
 
     def add(self, subscription: Subscription) -> None:
         self.apart[subscription] = None
@@ -100,18 +100,18 @@ class Group:
             self.arriving[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
-        """A batch under way still names it, and skips it because it is closed."""
+        """Remove a member. A batch under way still names it, and skips it because it is closed."""
         subscription.stand_apart()
         self.apart.pop(subscription, None)
         self.arriving.pop(subscription, None)
 
     def part(self, subscription: Subscription) -> None:
-        """Take a member out of step: nothing is written to its descriptor from now on."""
+        """Take a member out of step. Its descriptor is not written to from now on."""
         place = subscription.place
         subscription.place = APART
         self.apart[subscription] = None
         if self.under_way:
-            # Places must stay: the loop goes on behind the last that it reached.
+            # Places must not move: the loop goes on after the last one that it reached.
             self.descriptors[place] = NO_DESCRIPTOR
             self.members[place] = None
             self._holes.append(place)
@@ -121,7 +121,7 @@ class Group:
             self._close(place)
 
     def _close(self, place: int) -> None:
-        """Let the last in step take this place."""
+        """Move the last member in step to this place."""
         descriptor, last = self.descriptors.pop(), self.members.pop()
         if place < len(self.members) and last is not None:
             self.descriptors[place] = descriptor
@@ -129,17 +129,17 @@ class Group:
             last.place = place
 
     def _come_in(self, offset: int) -> None:
-        """Bring those into step that are at `offset` and can be written to; others may wait."""
+        """Bring arriving members into step that are at `offset` and can be written to."""
         arriving, self.arriving = self.arriving, {}
         for subscription in arriving:
             session = subscription.session
             if not subscription.live or not session.writable or self.dialect.marks_positions:
-                # It says so when that changes; and positions are written to each by itself.
+                # It arrives again when that changes. Positions are written to each member alone.
                 continue
             if (descriptor := session.link.descriptor) is None:
                 continue
             if subscription.offset != offset or descriptor == NO_DESCRIPTOR:
-                # It is ahead, and the channel will come up to it; or its link gathers a write.
+                # It waits: it is ahead of the channel, or its link gathers a write.
                 self.arriving[subscription] = None
                 continue
             del self.apart[subscription]
@@ -148,11 +148,11 @@ class Group:
             self.descriptors.append(descriptor)
             self.members.append(subscription)
         if len(self.apart) < len(arriving) // 2:
-            # A dict keeps the room of what left it: 46 bytes for each of a crowd that came in.
+            # A dict keeps the room of entries that left: 46 bytes for each of a crowd.
             self.apart = dict(self.apart)
 
     def break_step(self) -> None:
-        """Let all stand apart: what comes next goes to each member by itself."""
+        """Let all members stand apart, so that the next batch goes to each separately."""
         for subscription in [member for member in self.members if member is not None]:
             subscription.stand_apart()
             self.arriving[subscription] = None
@@ -160,7 +160,7 @@ class Group:
     # -- a batch -----------------------------------------------------------------------------
 
     def begin(self, base: int, last: int) -> None:
-        """A batch from `base` to `last` is sealed, for the members of this moment."""
+        """Begin a batch from `base` to `last` for the present members."""
         if self.arriving:
             self._come_in(base)
         self._offset = base
@@ -170,7 +170,7 @@ class Group:
             self.owed.update(self.apart)
 
     def end(self) -> None:
-        """The batch is written to all, or those that it did not reach are no members any more."""
+        """End the batch: it reached all members, or the others are no longer members."""
         self._offset = self.last
         self._sent += self.publications
         self.publications = self.reached = 0
@@ -178,12 +178,12 @@ class Group:
         if self.owed:
             self.owed.clear()
         if self._holes:
-            # From behind, so that the last is never a hole itself.
+            # From the end, so that the last member is never a hole itself.
             for place in sorted(self._holes, reverse=True):
                 self._close(place)
             self._holes.clear()
 
     def unreached(self) -> list[Subscription]:
-        """Those to whom the batch under way was not written, or not wholly."""
+        """Return the members to which the batch under way was not written as a whole."""
         behind = [member for member in self.members[self.reached :] if member is not None]
         return behind + list(self.owed)

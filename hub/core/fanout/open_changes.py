@@ -1,8 +1,9 @@
-"""What the joins, leaves and updates of a batch that is still open come to.
+"""Reduces the joins, leaves and updates of an open batch to their net effect.
 
-Each of them is written to everybody in the channel, so of one member only the difference is kept
-that all of them make, and none where it is as it was. When all of them together are too much, one
-`presence_reset` stands for them: who gets it asks for the members. No I/O, no clock.
+Each change is written to all subscribers of the channel. So of one member only the difference of
+all its changes is kept, and nothing where the member is as it was. When all changes together are
+too large, one `presence_reset` replaces them, and peers ask for the members again. No I/O, no
+clock.
 """
 
 from collections.abc import MutableSequence, Sequence
@@ -11,28 +12,28 @@ from dataclasses import dataclass, field
 from hub.core.pushes import Change, Join, Leave, Member, PresenceReset, Update
 from hub.core.session.encoded import Item
 
-# Of frames of joins and leaves in one batch: some 200. A guess; asking for the members costs a
-# peer about as much.
+# Of joins and leaves in one batch, about 200 frames. A guess: asking for the members costs a peer
+# about as much.
 MAX_BYTES = 32 * 1024
-# Of such a frame beside its strings.
+# Of such a frame without its strings.
 _FRAME_BYTES = 60
 
 
 @dataclass(slots=True)
 class _Changed:
     before: Member | None
-    """As the member was when the batch began, as far as is known; None where it was not there."""
+    """The member when the batch began, as far as is known; None where it was absent."""
     updated: bool
-    """Whether `before` says something else of itself than it did when the batch began."""
+    """Whether the data of `before` differ from those when the batch began."""
     left: bool = False
-    """Whether it was gone in between."""
+    """Whether the member was absent in between."""
     items: list[Change] = field(default_factory=list)
-    """What stands for it in the batch: a leave and a join at most, or a join and a leave,
-    or an update."""
+    """The member's changes in the batch: at most a leave and a join, a join and a leave, or an
+    update."""
 
 
 class OpenChanges:
-    """Of one channel; made with the first of them, dropped when the batch is sealed."""
+    """The changes in a channel's open batch; made with the first, dropped with the seal."""
 
     __slots__ = ("_bytes", "_members", "dropped", "lost")
 
@@ -40,17 +41,17 @@ class OpenChanges:
         self._members: dict[str, _Changed] = {}
         self._bytes = 0
         self.lost = False
-        """Whether one `presence_reset` stands for all of them."""
+        """Whether one `presence_reset` replaces all changes."""
         self.dropped = 0
-        """How many gave way to it."""
+        """How many changes it replaces."""
 
     def take(
         self, change: Change, items: MutableSequence[Item], *, cancels: bool
     ) -> Sequence[Change | PresenceReset]:
-        """Take one more, and take out of the batch's `items` what it makes superfluous.
+        """Take a change, and remove from the batch's `items` those that it replaces.
 
-        Returns what is to stand at their end now. Only where it `cancels` may nothing at all
-        remain of a member that is as it was: nobody has been told of what lay between.
+        Return the changes to append to them. Only where `cancels` holds may nothing remain of a
+        member that is as it was: no answer about the members had the state in between.
         """
         if self.lost:
             self.dropped += 1
@@ -83,7 +84,7 @@ class OpenChanges:
 def _difference(
     changed: _Changed, after: Member | None, change: Change, *, cancels: bool
 ) -> list[Change]:
-    """What tells those who knew of a member that it is `after` now: joins and leaves take turns."""
+    """Return the changes from `changed.before` to `after`, in which joins and leaves alternate."""
     channel, before = change.channel, changed.before
     if before is not None and after is not None and not changed.left:
         return [Update(channel, after)]
@@ -103,5 +104,5 @@ def _take_out(item: Item, items: MutableSequence[Item]) -> None:
 
 def _size(change: Change) -> int:
     member = change.member
-    said = len(member.subject or "") + len(member.data or b"")
-    return _FRAME_BYTES + len(change.channel) + len(member.id) + len(member.connection) + said
+    optional = len(member.subject or "") + len(member.data or b"")
+    return _FRAME_BYTES + len(change.channel) + len(member.id) + len(member.connection) + optional

@@ -1,8 +1,8 @@
-"""What a batch comes to for a member that the fanout's one comparison does not fit.
+"""Gives a batch to a member for which the fan-out's one comparison fails.
 
-It is ahead of the batch, reads history, takes no writes or published part of it itself; or
-its link took less than the whole. Offsets decide here too, so that nothing comes twice and
-nothing is skipped. Nothing here waits.
+Such a member is ahead of the batch, reads history, takes no writes, published a part of the batch
+itself, or wants updates in an interval; or its link took less than the whole. Offsets decide here
+too, so that nothing comes twice and nothing is skipped. Nothing here waits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ _NO_SKIPS: frozenset[int] = frozenset()
 
 
 class SlowPath:
-    """One per node; keeps no state of its own."""
+    """The slow path of a node's fan-out; without state of its own."""
 
     def __init__(
         self, *, clock: Monotonic, deadlines: Deadlines, counters: Counters, journal: Journal
@@ -34,7 +34,7 @@ class SlowPath:
         self._journal = journal
 
     def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
-        """Give a member what it lacks of the batch, of which `encoded` is the whole."""
+        """Give a member the part of the batch that it lacks; `encoded` is the whole batch."""
         session, cursor = subscription.session, subscription.offset
         if subscription.closed or session.closing:
             return
@@ -65,9 +65,10 @@ class SlowPath:
         entries: Sequence[Entry],
         cursor: int,
     ) -> None:
-        """Let a subscription have publications when it wants some again.
+        """Withhold publications until the subscription's interval is over.
 
-        What is no publication, a gap or a join, comes at once: behind all that is held.
+        An entry that is no publication, such as a gap or a join, is sent at once after all held
+        frames.
         """
         held: list[Entry] = []
         for entry in entries:
@@ -98,7 +99,7 @@ class SlowPath:
         return max([cursor, *(entry.offset for entry in entries)])
 
     def release(self, subscription: Subscription) -> None:
-        """Send what is held for a subscription that wants news only now and then."""
+        """Send the frames that the subscription's throttle holds."""
         throttle = subscription.throttle
         if throttle is None or not throttle.holds or subscription.closed:
             return
@@ -118,7 +119,7 @@ class SlowPath:
             session.write_positions()
 
     def _following(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> Encoded:
-        """What the batch has behind a live member, which stands at its end from now on."""
+        """Return the part of the batch after a live member, and move the member to its end."""
         session, cursor = subscription.session, subscription.offset
         skip = batch.skips.get(session.id, _NO_SKIPS)
         if cursor != batch.base or skip:
@@ -129,11 +130,11 @@ class SlowPath:
         return encoded
 
     def owe_rest(self, subscription: Subscription, encoded: Encoded, taken: int) -> None:
-        """The link took only `taken` bytes: count them, and owe what follows."""
+        """Count the `taken` bytes that the link took, and owe the rest."""
         self._owe(subscription, encoded, subscription.session.delivered(encoded, taken))
 
     def _owe(self, subscription: Subscription, encoded: Encoded, whole: int) -> None:
-        """Owe what follows the first `whole` frames."""
+        """Owe the frames after the first `whole` ones."""
         handed, owed = encoded.entries[:whole], encoded.entries[whole:]
         if owed:
             before = _before(encoded.entries, subscription.position.offset)
@@ -141,12 +142,11 @@ class SlowPath:
             subscription.session.owe(subscription, owed, cursor)
 
     def reset(self, subscription: Subscription, frame: bytes, before: Position) -> None:
-        """The channel goes on in another epoch: `frame` says so behind all of the old one.
+        """Send a `reset` after all of the old epoch, because the channel goes on in a new one.
 
-        `before` is where the peer resumes until it has been handed the frame.
-
-        What the session is still owed of the old epoch cannot be resumed from and is dropped;
-        the reset announces that.
+        `frame` is the encoded reset. `before` is where the peer resumes until it was handed the
+        frame. No peer can resume within the old epoch, so its owed publications are dropped; the
+        reset announces that.
         """
         session, channel = subscription.session, subscription.channel
         replies: list[Entry] = []
@@ -157,7 +157,7 @@ class SlowPath:
             subscription.dropped += dropped
             presence_lost = channel.options.presence
         if subscription.state_need is not None:
-            # Its rows say the new epoch, and all that there is to say of the old one.
+            # Its rows tell the new epoch, and replace everything of the old one.
             subscription.go_back_to_history(channel.offset)
             if not session.closing:
                 if replies:
@@ -182,12 +182,12 @@ class SlowPath:
 
 
 def _too_much(subscription: Subscription, throttle: Throttle) -> Subscription | None:
-    """What has to leave before its time: more is held for a session than it may be owed."""
+    """Return the subscription whose held frames must leave early: the session's are too many."""
     limits = throttle.limits
     if throttle.messages > limits.outbox_max_messages:
         return subscription
     if throttle.bytes * limits.max_subscriptions <= limits.outbox_max_bytes:
-        # Its own share, whatever the others have.
+        # It is within its own share, whatever the others hold.
         return None
     held = {
         each: each.throttle.bytes
@@ -199,5 +199,5 @@ def _too_much(subscription: Subscription, throttle: Throttle) -> Subscription | 
 
 
 def _before(entries: Iterable[Entry], otherwise: int) -> int:
-    """The offset before the first of these that has one."""
+    """Return the offset before the first of these entries that has one."""
     return next((entry.first - 1 for entry in entries if entry.first), otherwise)

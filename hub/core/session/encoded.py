@@ -1,4 +1,4 @@
-"""A stretch of one channel in one dialect: its frames, and the same joined for one write.
+"""Encodes items of one channel in one dialect: as single frames, and joined for one write.
 
 Every session that speaks the dialect shares these bytes. This module knows no sessions.
 """
@@ -21,14 +21,14 @@ _RAW = _LAST_PUBLISHED = Kind.RAW
 
 
 def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
-    """`item` as one frame of `dialect`."""
+    """Encode `item` as one frame of `dialect`."""
     frame = dialect.encode(item, epoch)
     if isinstance(item, Publication):
         kind = _PUBLICATION if item.offset else _RAW
         unkept = item if item.keep_ms == 0 else None
         return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset, unkept=unkept)
     if isinstance(item, Gap) and item.unsequenced:
-        # It stands for what has no offset, and gives way like that.
+        # It stands for publications without an offset, and may be dropped as they may.
         return Entry(Kind.RAW, 0, frame, at_seconds)
     if isinstance(item, Gap):
         return Entry(Kind.KEEP, item.last, frame, at_seconds, first=item.first)
@@ -36,17 +36,19 @@ def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
 
 
 def skipped(offset: int, at_seconds: float, unkept: Publication | None = None) -> Entry:
-    """A publication as a peer gets it who asked not to, its publisher or one with a filter: it
-    moves the position only."""
+    """Return the entry of a publication that the peer does not want. It only moves the position.
+
+    The peer has a filter, or it published the publication itself and asked not to get it back.
+    """
     return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset, unkept=unkept)
 
 
 def as_wanted(item: Item, wanted: Filter | None) -> Item | None:
-    """`item` as a filter lets it through; None where it leaves it out.
+    """Return `item` as a filter lets it through; None where the filter leaves it out.
 
-    What has no offset has no tags either. A peer that keeps rows may have had the row of a
-    publication that does not match: it gets a removal in its place. Example, of rows with
-    `{"league":"nba"}`: row A changes to `nfl`, and the peer is told that A is gone.
+    A publication without an offset has no tags. A peer that keeps rows may have the row of a
+    publication that does not match, so it gets a removal in its place. Example with the filter
+    `{"league":"nba"}`: row A changes to `nfl`, and the peer gets the removal of A.
     """
     if wanted is None or not isinstance(item, Publication) or item.offset == 0:
         return item
@@ -65,7 +67,7 @@ class Encoded:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
         if len(entries) == 1:
-            # Nearly always where channels are many: a third of what the general case takes.
+            # The usual case with many channels, at a third of the cost of the general one.
             (only,) = entries
             self.data = only.frame
             self.publications = int(only.kind <= _LAST_PUBLISHED)
@@ -75,16 +77,16 @@ class Encoded:
         self.size = len(self.data)
 
     def split(self, taken: int) -> tuple[int, bytes]:
-        """Where a write that took fewer than `size` bytes stopped.
+        """Return where a write of only `taken` bytes stopped.
 
-        Returns the index of the first frame that is not whole at the peer and what is left of
-        it. That rest is always sent: a frame is never cut in two, and the transport then tells
-        when it takes writes again.
+        The result is the index of the first frame that is not whole at the peer, and the rest of
+        that frame. The rest is always sent, because a frame is never cut in two, and the transport
+        then reports when it takes writes again.
         """
         ends = list(accumulate(len(entry.frame) for entry in self.entries))
         index = bisect_right(ends, taken)
         return index, self.data[taken : ends[index]]
 
     def unsequenced(self) -> "Encoded":
-        """What no history will bring."""
+        """Return only the publications without an offset, which no history will bring."""
         return Encoded([entry for entry in self.entries if entry.kind is Kind.RAW])

@@ -1,8 +1,8 @@
-"""The commands of one session that wait for the one being carried out.
+"""The queue of one session's commands behind the one that is being carried out.
 
-It exists only while a command waits for somebody: most are carried out as they come
-(`hub.core.eager`). Bounded by number and by the bytes of what is to be published or judged: at
-either bound the session is not read from until all are done.
+An inbox exists only while a command waits, because most commands are carried out at once
+(`hub.core.eager`). It is bounded by the number of commands, and by the bytes of payloads and tokens
+in them. At either bound the hub stops reading from the peer until all commands are done.
 """
 
 from collections import deque
@@ -13,12 +13,12 @@ from hub.core.options import SessionLimits
 from hub.core.pushes import Reply
 
 Respond = Callable[[Reply], None]
-"""Where a reply goes that does not go into the session's stream."""
+"""Takes a reply that does not go into the session's stream."""
 Job = tuple[Command, Respond | None]
 
 
 class Inbox:
-    """Made with the command that waits, dropped with the last one done."""
+    """Waiting commands; made with the first, dropped when the last is done."""
 
     __slots__ = ("_bytes", "_jobs", "_limits", "full")
 
@@ -27,13 +27,13 @@ class Inbox:
         self._jobs: deque[Job] = deque()
         self._bytes = 0
         self.full = False
-        """Whether a bound was reached; it stays so until the inbox is dropped."""
+        """Whether a bound was reached. It stays true until the inbox is dropped."""
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def add(self, command: Command, respond: Respond | None) -> bool:
-        """Queue a command; return whether that has just filled the inbox."""
+        """Queue a command; return whether it has just filled the inbox."""
         self._jobs.append((command, respond))
         self._bytes += _bytes(command)
         if self.full:
@@ -43,12 +43,12 @@ class Inbox:
 
     @property
     def crowded(self) -> bool:
-        """Whether as much as may wait does so now."""
+        """Whether the inbox is at a bound now."""
         limits = self._limits
         return len(self._jobs) >= limits.inbox_max_commands or self._bytes >= limits.inbox_max_bytes
 
     def take(self) -> Job | None:
-        """The next command; None when none waits."""
+        """Return the next command; None when none waits."""
         if not self._jobs:
             return None
         command, respond = self._jobs.popleft()
@@ -57,7 +57,7 @@ class Inbox:
 
 
 def _bytes(command: Command) -> int:
-    """What it holds of what the peer may make long."""
+    """Return the bytes of a command's payload or token."""
     if isinstance(command, Publish):
         return len(command.data)
     return len(command.token) if isinstance(command, Authenticate) else 0

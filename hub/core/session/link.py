@@ -17,12 +17,12 @@ from hub.core.session.outbox import OutboxBudget
 if TYPE_CHECKING:
     from hub.core.session.session import Session
 
-# As large as most frames that are no replies to `history` or `presence`.
+# Most frames are smaller, but for replies to `history` or `presence`.
 SLICE_BYTES = 64 * KIB
 
 
 class Link(Protocol):
-    """The way to one peer. The session decides what to send, the link only sends it."""
+    """The connection to one peer. The session decides what to send; the link only sends it."""
 
     transport: str
     """`websocket`, `sse` or `poll`."""
@@ -32,83 +32,83 @@ class Link(Protocol):
     answers_pings: bool
     """Whether `ping` makes a frame that the peer has to answer."""
     session: "Session | None"
-    """Whom it tells of its end; set by the registry, None before."""
+    """The session that it reports its end to; set by the registry, None before."""
 
     @property
     def descriptor(self) -> int | None:
-        """The number of the peer's socket, where it may be written to past the link now.
+        """The number of the peer's socket, while the hub may write to it past the link.
 
-        `hub.core.ports.NO_DESCRIPTOR` where not now, None where never (any more). Before that
-        ends by itself, the link calls `Session.stand_apart`.
+        It is `hub.core.ports.NO_DESCRIPTOR` where the hub may not do so now, and None where it
+        never may, or never again. The link calls `Session.stand_apart` before it withdraws the
+        number.
         """
         ...
 
     def send(self, data: bytes) -> int:
-        """Hand over what the peer's socket takes at once; return how many bytes that was.
+        """Write the bytes that the peer's socket takes at once; return how many those were.
 
-        A lost peer swallows everything: its end is reported by the transport.
+        A lost peer swallows everything. The transport reports its end.
         """
         ...
 
     def finish(self, rest: bytes) -> None:
-        """Take all of `rest`, and call `Session.on_writable` once the peer took it.
+        """Take all of `rest`, and call `Session.on_writable` once the peer has taken it.
 
-        Never calls it from within, also where all of `rest` went out at once.
+        That call never comes from within this one, even where all of `rest` went out at once.
         """
         ...
 
     def cork(self, head: bytes = b"") -> None:
-        """Gather what is sent from now on, behind `head`; it leaves in one write with `uncork`.
+        """Gather what is sent from now on behind `head`, for one write with `uncork`.
 
-        Nothing may wait in between. A link that gathers by itself does nothing here.
+        The caller must not await in between. A link that gathers by itself does nothing here.
         """
         ...
 
     def uncork(self) -> bool:
-        """Write what was gathered; return whether the peer's socket took all of it.
+        """Write the gathered bytes; return whether the peer's socket took all of them.
 
-        The rest is finished as with `finish`. Harmless where nothing is corked.
+        The link finishes the rest as in `finish`. Harmless where nothing is corked.
         """
         ...
 
     def ping(self, payload: bytes) -> bytes:
-        """The frame that asks the peer for a sign of life; only where it answers pings."""
+        """Return the frame that asks the peer for a sign of life; only where it answers pings."""
         ...
 
     def acknowledged_bytes(self) -> int:
-        """How many bytes the peer's kernel has acknowledged so far; 0 where unknown."""
+        """Return how many bytes the peer's kernel has acknowledged so far; 0 where unknown."""
         ...
 
     def unsent_bytes(self) -> int:
-        """How many bytes this side's kernel holds because the peer's has no room for them."""
+        """Return how many bytes this side's kernel holds because the peer's has no room."""
         ...
 
     @property
     def unread(self) -> bool:
-        """Whether something of the peer's may be here that was not looked at: reading is paused,
-        or what was read waits for its turn."""
+        """Whether bytes of the peer may wait here: reading is paused, or they wait their turn."""
         ...
 
     def pause_reading(self) -> None:
-        """Take no more from the peer until `resume_reading`."""
+        """Read no more from the peer until `resume_reading`."""
         ...
 
     def resume_reading(self) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
-        """End in order: what was handed over, the protocol's own farewell, the end of stream."""
+        """End in order: send what was taken, the protocol's close, then the end of stream."""
         ...
 
     def abort(self) -> None:
-        """End now."""
+        """End the connection now."""
         ...
 
 
 def send_in_slices(link: Link, data: bytes) -> int:
-    """Send a large frame as far as the link takes it; return how many bytes that was.
+    """Send a large frame as far as the link takes it; return how many bytes those were.
 
-    What one call hands over, a transport of the event loop's or of TLS takes whole and holds
-    where nobody counts it; the next call it takes nothing of.
+    A transport of the event loop or of TLS takes the whole of one call and holds it uncounted. It
+    takes nothing of the next call.
     """
     taken = 0
     while part := data[taken : taken + SLICE_BYTES]:
@@ -121,7 +121,7 @@ def send_in_slices(link: Link, data: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SessionContext:
-    """What all sessions of a node share."""
+    """The objects that all sessions of a node share, and the callbacks for their events."""
 
     limits: SessionLimits
     limiter: Limiter
@@ -130,12 +130,12 @@ class SessionContext:
     outbox_budget: OutboxBudget
     journal: Journal
     close_code: Callable[[str, bool], int]
-    """The wire's close code of an error: its `code`, and whether it is `retryable`."""
+    """Returns the close code for an error's `code` and whether it is `retryable`."""
     on_replay: Callable[["Session"], None]
-    """The session takes writes and has subscriptions that read history."""
+    """Called when a session that takes writes has subscriptions that read history."""
     on_mark: Callable[["Session"], None]
-    """The session's positions moved outside a broadcast."""
+    """Called when the session's positions moved outside a broadcast."""
     on_closed: Callable[["Session", int, str], None]
-    """The session has ended with this close code and reason; called once."""
+    """Called once, when the session has ended, with the close code and the reason."""
     on_gone: Callable[["Session"], None]
-    """The connection of an ended session is gone as well; called once, after `on_closed`."""
+    """Called once, after `on_closed`, when the connection of the session is gone too."""

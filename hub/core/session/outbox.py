@@ -1,9 +1,9 @@
-"""The bounded queue of everything a session is still owed.
+"""The bounded queue of everything that one session is owed.
 
-It exists only while the peer's transport takes no writes: a control lane, which overtakes,
-and a ring per subscription, which keeps that channel's order. The limits of a session
-and the limit of the process act here. Sessions and subscriptions are known by what an outbox
-needs of them (`Owed`, `Debtor`). No I/O, no clock of its own.
+It exists only while the peer's transport takes no writes. It has a control lane, which overtakes
+data, and a ring for each subscription, which keeps the order of that channel. The limits of a
+session and of the process are enforced here. An outbox knows sessions and subscriptions only
+through protocols (`Debtor`, `Owed`). No I/O, no clock of its own.
 """
 
 from collections import deque
@@ -17,12 +17,12 @@ from hub.core.ports import Dialect
 from hub.core.pushes import Gap, PresenceReset
 from hub.core.session.ring import Entry, Hole, Kind, Ring, Taken
 
-# One chunk goes to the transport at a time; what the kernel does not take of it can no longer
-# be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT).
+# One chunk goes to the transport at a time. The rest that the kernel does not take of it can no
+# longer be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT).
 CHUNK_BYTES = 16 * 1024
-# A peer whose transport still holds more than this when it has to go for want of memory is
-# aborted: to wait until it takes that, and the goodbye behind it, would hold the memory. Smaller
-# is what any slow reader may have in flight, and most of those still hear why they are closed.
+# When memory runs out, a peer whose transport still holds more than this is aborted: waiting until
+# it has taken that and the goodbye would hold the memory. Any slow reader may have less in flight,
+# and most of those still get the reason of their close.
 ABORT_FROM_BYTES = 128 * 1024
 
 
@@ -64,63 +64,63 @@ class Debtor(Protocol):
 
 
 class OutboxBudget:
-    """What all sessions of the process are owed together, and the bound on it."""
+    """The bytes that all sessions of the process are owed together, and their bound."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
-        """Of all outboxes."""
+        """Bytes in all outboxes."""
         self.handed_bytes = 0
-        """What transports hold because their peers do not take it: the rest of a frame that was
-        begun, which may be a reply of a MiB."""
+        """Bytes that transports hold because their peers do not take them: the rests of frames that
+        were begun. One may be a reply of a MiB."""
         self.leaving_bytes = 0
-        """The same of sessions that are closed, until their connections are gone."""
+        """The same for closed sessions, until their connections are gone."""
         self.polled_bytes = 0
-        """What polls hold that are not answered yet. It has the same bound once more
-        (`polled_room`), at which they are answered with what they have: nobody is closed."""
+        """Bytes of polls that are not answered yet. They have the same bound a second time
+        (`polled_room`). At it polls are answered early, and no session is closed."""
         self.unkept: dict[Debtor, int] = {}
-        """What is held for sessions that read history, which does not hold it."""
+        """Bytes of unkept publications (`hub.core.session.withheld.Unkept`) by session."""
         self.unkept_bytes = 0
-        """The same of all. It has the same bound once more (`unkept_room`), at which the oldest
-        of a subscription gives way."""
+        """Their sum. It has the same bound a third time (`unkept_room`), at which the oldest
+        publication of a subscription gives way."""
         self.sessions: dict[Debtor, None] = {}
-        """Those that are owed anything, in the order that began."""
+        """Sessions that are owed anything, longest first."""
 
     @property
     def total_bytes(self) -> int:
-        """All that is held for peers."""
+        """All bytes that are held for peers."""
         held = self.polled_bytes + self.unkept_bytes
         return self.bytes + self.handed_bytes + self.leaving_bytes + held
 
     @property
     def polled_room(self) -> int:
-        """How many bytes more all polls together may hold."""
+        """Bytes that all polls together may still take."""
         return max(0, self.max_bytes - self.polled_bytes)
 
     @property
     def unkept_room(self) -> int:
-        """How many bytes more may be held of what history does not hold."""
+        """Bytes that unkept publications may still take."""
         return max(0, self.max_bytes - self.unkept_bytes)
 
     def hold(self, session: Debtor, size: int) -> None:
-        """Count so much more, or less, that is held for a session that reads history."""
+        """Count `size` more bytes of unkept publications of a session; less where negative."""
         self.unkept_bytes += size
-        its = self.unkept.pop(session, 0) + size
-        if its:
-            self.unkept[session] = its
+        held_bytes = self.unkept.pop(session, 0) + size
+        if held_bytes:
+            self.unkept[session] = held_bytes
 
     @property
     def bounded_bytes(self) -> int:
-        """What the bound holds for: of sessions that are closed nothing more can be taken away."""
+        """The bytes under the bound. Nothing more can be dropped of closed sessions."""
         return self.bytes + self.handed_bytes
 
     def handed(self, session: Debtor, size: int) -> None:
-        """The session's transport holds so much more."""
+        """Count `size` more bytes that the session's transport holds."""
         self.handed_bytes += size
         self.sessions[session] = None
 
     def taken(self, session: Debtor, size: int, *, leaving: bool) -> None:
-        """The peer has taken what its transport held; `leaving` where its session is closed."""
+        """Count that the peer took what its transport held; `leaving` for a closed session."""
         if leaving:
             self.leaving_bytes -= size
             return
@@ -129,13 +129,13 @@ class OutboxBudget:
             self.sessions.pop(session, None)
 
     def leaves(self, session: Debtor) -> None:
-        """The session is closed: what its transport still holds counts as leaving."""
+        """Count the bytes that a closed session's transport still holds as leaving."""
         self.sessions.pop(session, None)
         self.handed_bytes -= session.handed_bytes
         self.leaving_bytes += session.handed_bytes
 
     def relieve(self) -> None:
-        """At the bound, close the sessions that are owed most until there is room again."""
+        """At the bound, close the sessions that are owed most, until there is room."""
         while self.bytes + self.handed_bytes > self.max_bytes and self.sessions:
             most = max(self.sessions, key=lambda session: session.held_bytes)
             handed = most.handed_bytes
@@ -144,20 +144,20 @@ class OutboxBudget:
                 most.abort()
 
     def forgive(self, seconds: float) -> None:
-        """The node was held up for so long: what is owed is not too old by that."""
+        """Leave `seconds` out of the age of owed frames, because the node was held up."""
         for session in self.sessions:
             if session.outbox is not None:
                 session.outbox.forgiven_seconds += seconds
 
     def oldest_at(self) -> float | None:
-        """When what is owed longest was put in, monotonic seconds; None where nothing is."""
+        """Return the monotonic time of the oldest owed frame; None without any."""
         outboxes = (session.outbox for session in self.sessions)
         found = (outbox.oldest_at() for outbox in outboxes if outbox is not None)
         return min((at for at in found if at is not None), default=None)
 
 
 class Outbox:
-    """Made at the first frame that cannot be written, dropped when nothing is owed."""
+    """The frames one session is owed; made with the first, dropped when nothing is owed."""
 
     __slots__ = (
         "_control",
@@ -185,9 +185,9 @@ class Outbox:
         self._control: deque[bytes] = deque()
         self._control_bytes = 0
         self.forgiven_seconds = 0.0
-        """Of the age of what it holds, for which the node was held up."""
+        """Seconds for which the node was held up. They do not count as age."""
         self.bytes = 0
-        """Of all rings and the control lane."""
+        """Bytes of all rings and the control lane."""
         self.rings: dict[Owed, Ring] = {}
 
     @property
@@ -195,7 +195,7 @@ class Outbox:
         return sum(len(ring) for ring in self.rings.values())
 
     def oldest_at(self) -> float | None:
-        """Monotonic time of the oldest frame in any ring."""
+        """Return the monotonic time of the oldest frame in any ring."""
         times = [ring.oldest_at for ring in self.rings.values()]
         return min((time for time in times if time is not None), default=None)
 
@@ -204,7 +204,7 @@ class Outbox:
         self._outbox_budget.bytes += size
 
     def control(self, frame: bytes) -> bool:
-        """Owe a frame that overtakes data; False when the lane is over its limit."""
+        """Owe a frame that overtakes data; return False when the lane is over its limit."""
         self._control.append(frame)
         self._control_bytes += len(frame)
         self._grow(len(frame))
@@ -215,7 +215,7 @@ class Outbox:
         return self._control_bytes + kept <= self._limits.control_max_bytes
 
     def ring(self, subscription: Owed, cursor: int) -> Ring:
-        """The subscription's ring; a new one begins behind `cursor`."""
+        """Return the subscription's ring; a new one begins after `cursor`."""
         if (ring := subscription.ring) is None:
             channel = subscription.channel
             ring = Ring(cursor, channel.options.overflow, channel.epoch)
@@ -229,13 +229,13 @@ class Outbox:
         cursor: int,
         now_seconds: float,
     ) -> str | None:
-        """Owe frames of one channel, dropping what the overflow policy says.
+        """Owe frames of one channel, and drop others by the overflow policy.
+
+        Return the reason for which the session must be closed instead, or None.
 
         Args:
             cursor: the last offset already handed over, where the ring is new.
             now_seconds: monotonic, for the age limit.
-
-        Returns why the session must be closed instead, or None.
         """
         ring = self.ring(subscription, cursor)
         for entry in entries:
@@ -253,10 +253,10 @@ class Outbox:
         return None
 
     def _over_limit(self, subscription: Owed, now_seconds: float) -> Owed | None:
-        """The ring that has to give way now that this one is owed more; None while all fits.
+        """Return the subscription whose ring has to give way; None while all rings fit.
 
-        Its own ring where that has too many messages or one too old; the largest where the
-        session's bytes are short.
+        It is this subscription where its ring has too many messages, or one too old. It is the one
+        with the largest ring where the session has too many bytes.
         """
         ring, limits = self.rings[subscription], self._limits
         oldest = ring.oldest_at
@@ -270,11 +270,11 @@ class Outbox:
         return max(self.rings, key=lambda other: self.rings[other].bytes)
 
     def _since(self, now_seconds: float) -> float:
-        """What was put in before that is too old."""
+        """Return the monotonic time before which frames are too old."""
         return now_seconds - self._limits.outbox_max_age_seconds - self.forgiven_seconds
 
     def _give_way(self, owner: Owed) -> str | None:
-        """Drop one entry of this ring; return why the session must be closed instead, or None."""
+        """Drop one entry of a ring; return why the session must be closed instead, or None."""
         ring = self.rings[owner]
         if ring.overflow is Overflow.DISCONNECT:
             self._counters.dropped[Overflow.DISCONNECT] += ring.droppable
@@ -293,9 +293,9 @@ class Outbox:
         return None
 
     def forget(self, subscription: Owed) -> tuple[int, list[Entry]]:
-        """Owe the subscription nothing any more.
+        """Drop the subscription's ring.
 
-        Returns how many publications that drops, and the replies it has to get all the same.
+        Return the number of dropped publications, and the replies that are still owed.
         """
         ring = self.rings.pop(subscription)
         subscription.ring = None
@@ -304,7 +304,7 @@ class Outbox:
         return len(ring) - len(replies), replies
 
     def expire(self, now_seconds: float) -> None:
-        """Drop what is over the age limit, where the policy drops at all."""
+        """Drop frames over the age limit, where the overflow policy drops any."""
         before_seconds = self._since(now_seconds)
         for subscription, ring in self.rings.items():
             if ring.overflow is Overflow.DISCONNECT:
@@ -314,10 +314,10 @@ class Outbox:
                     break
 
     def chunk(self, dialect: Dialect) -> tuple[bytes, int]:
-        """Take what is owed next, about `CHUNK_BYTES`; b"" when nothing is owed any more.
+        """Take the next owed frames, about `CHUNK_BYTES`; b"" when nothing is owed.
 
-        The control lane goes first, then the rings in turn. Returns the bytes, and how many
-        publications they carry.
+        The control lane goes first, then the rings in turn. Return the bytes, and the number of
+        publications in them.
         """
         frames: list[bytes] = []
         size = publications = 0
@@ -342,7 +342,7 @@ class Outbox:
             if ring.empty:
                 subscription.ring = None
             elif subscription.closed:
-                # Its successor in the same channel, if there is one, stands behind it.
+                # A later subscription to the same channel must come behind it.
                 self.rings = {subscription: ring, **self.rings}
             else:
                 self.rings[subscription] = ring
@@ -364,7 +364,7 @@ class Outbox:
         return ring.take(announce, presence_reset)
 
     def release(self) -> None:
-        """Owe nothing any more."""
+        """Drop everything, and note what was not sent."""
         self._grow(-self.bytes)
         for subscription, ring in self.rings.items():
             if ring.last > ring.cursor:

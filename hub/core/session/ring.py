@@ -1,8 +1,8 @@
-"""What one subscription is still owed while its peer takes no writes.
+"""The queue of frames that one subscription is owed while its peer takes no writes.
 
-When a ring is too full the oldest publication is dropped and the hole is announced where it
-stands, because a subscriber to live data wants the newest value. Frames are shared with all
-other sessions; a ring holds references. `hub.core.session.outbox` decides that a ring is too full.
+When a ring is too full, the oldest publication is dropped, and a gap announces the hole at its
+place: a subscriber to live data wants the newest value. Frames are shared with all other sessions,
+and a ring holds references. `hub.core.session.outbox` decides when a ring is too full.
 
 No I/O, no clock. One event loop owns each ring.
 """
@@ -21,34 +21,34 @@ COMPACT_HOLES = 64
 
 
 class Kind(IntEnum):
-    """What an entry is, and so whether it may be dropped."""
+    """The kind of an entry, which decides whether it may be dropped."""
 
     PUBLICATION = 0
     RAW = 1
     """A publication without an offset."""
     PRESENCE = 2
-    """A join or leave: dropped ones are replaced by one `presence_reset`."""
+    """A join or leave. One `presence_reset` replaces dropped ones."""
     KEEP = 3
-    """A reply or gap: never dropped."""
+    """A reply or gap, which is never dropped."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One frame owed, shared by every session that is owed it."""
+    """One owed frame, which all sessions share."""
 
     kind: Kind
     offset: int
-    """Of a publication; of a gap the offset it moves to; 0 where it moves nothing."""
+    """The offset to which the frame moves the position; 0 where it does not move it."""
     frame: bytes
     at_seconds: float
-    """Monotonic time it was handed to the fanout."""
+    """Monotonic time at which the fan-out got it."""
     key: str | None = None
     first: int = 0
-    """The first offset it stands for; 0 where what is missing before it need not be known."""
+    """The first offset that it stands for; 0 where holes before it are not tracked."""
     resumes: Position | None = None
-    """Of a `reset`: where a peer resumes that is cut before it has got this entry."""
+    """For a `reset`: where a peer resumes that is cut before it got this entry."""
     unkept: Publication | None = None
-    """What history will not hold of it."""
+    """Its publication, where history does not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ class Hole:
 
 
 Announce = Callable[[Hole], bytes]
-"""Encodes the gap notice of one channel."""
+"""Encodes the gap of a hole in one channel."""
 Taken = tuple[bytes, bool]
 """A frame, and whether it is a publication."""
 
 
 class Ring:
-    """What one subscription is owed, offsets rising, with holes between."""
+    """The entries that one subscription is owed, offsets rising, with holes between them."""
 
     __slots__ = (
         "_by_key", "_conflated", "_entries", "_keeps", "_kept", "_slow_through", "_unsequenced",
@@ -78,39 +78,40 @@ class Ring:
     def __init__(self, cursor: int, overflow: Overflow, epoch: str) -> None:
         self.overflow = overflow
         self.epoch = epoch
-        """Of all its offsets: a ring outlives its channel's epoch when its session has left."""
+        """The epoch of all its offsets. A ring outlives its channel's epoch when its session has
+        left the channel."""
         self.cursor = cursor
         """The last offset handed to the transport, or announced as missing."""
         self.last = cursor
-        """The last offset this ring answers for."""
+        """The last offset that this ring covers."""
         self.bytes = 0
         self.kept_bytes = 0
-        """Of `bytes`, what must not be dropped."""
+        """The part of `bytes` that must not be dropped."""
         self.presence_lost = False
         self._entries: deque[Entry] = deque()
         self._conflated: set[int] = set()
-        """Offsets of entries that are still in the deque but replaced by a newer one."""
+        """Offsets of entries that are still in the deque although a newer one replaced them."""
         self._kept: list[tuple[int, Entry]] = []
-        """What must not be dropped, taken out by dropping, behind which slow offset."""
+        """Entries that must not be dropped, each with the dropped offset before it."""
         self._keeps = 0
         """How many of the entries must not be dropped."""
         self._slow_through = cursor
         self._unsequenced = 0
         self._by_key: dict[str, Entry] = {}
         self.untold: list[Entry] = []
-        """Resets that are still owed, oldest first."""
+        """The owed resets, oldest first."""
 
     def __len__(self) -> int:
         return len(self._entries) - len(self._conflated)
 
     @property
     def droppable(self) -> int:
-        """How many messages, joins and leaves are owed. Replies and gaps have a bound in bytes."""
+        """The number of owed messages, joins and leaves. Replies and gaps have a bound in bytes."""
         return len(self) - self._keeps
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is owed: no entry, no notice, no hole to announce."""
+        """Whether nothing is owed: no entry, no `presence_reset`, no hole to announce."""
         owed = len(self) or self._kept or self._unsequenced or self.presence_lost
         return not owed and self.cursor >= self.last
 
@@ -142,7 +143,7 @@ class Ring:
         return conflated
 
     def _pass_over(self, entry: Entry) -> bool:
-        """Let the newest entry stand for this one too, where both only move the position."""
+        """Merge this entry into the newest one, where both only move the position."""
         newest = self._entries[-1] if self._entries else None
         if newest is None or newest.frame or not newest.first or newest.offset + 1 != entry.first:
             return False
@@ -165,7 +166,7 @@ class Ring:
         return older
 
     def drop_oldest(self) -> Entry | None:
-        """Drop and return the oldest entry that may be dropped; None when there is none."""
+        """Drop and return the oldest entry that may be dropped; None without one."""
         while self._skip_conflated():
             entry = self._pop()
             if entry.kind is Kind.KEEP:
@@ -182,7 +183,7 @@ class Ring:
         return None
 
     def _skip_conflated(self) -> bool:
-        """Bring the oldest entry that is still owed to the front; False without entries."""
+        """Bring the oldest owed entry to the front; return False without entries."""
         entries = self._entries
         while entries and entries[0].offset in self._conflated:
             self._conflated.remove(entries.popleft().offset)
@@ -196,18 +197,18 @@ class Ring:
         return entry
 
     def replies(self) -> list[Entry]:
-        """What is owed whatever becomes of the publications around it, in another epoch too.
+        """Return the entries that stay owed in another epoch too: replies and resets.
 
-        A reset is told also where another one follows it; its offset is then nobody's.
+        A reset that another one follows is still sent; it moves no position then.
         """
         entries = [entry for _, entry in self._kept] + list(self._entries)
         kept = [entry for entry in entries if entry.kind is Kind.KEEP]
         return [replace(entry, offset=0) for entry in kept if not entry.offset or entry.resumes]
 
     def take(self, announce: Announce, presence_reset: Callable[[], bytes]) -> Iterator[Taken]:
-        """Yield what is owed, oldest first, each hole announced where it stands.
+        """Yield the owed frames, oldest first, with a gap at the place of each hole.
 
-        An entry that was yielded is no longer owed; a caller that stops iterating loses no other.
+        A yielded entry is no longer owed. A caller that stops iterating loses no other entry.
         """
         while self._kept:
             slow, entry = self._kept[0]
@@ -235,7 +236,7 @@ class Ring:
         return entry.frame, entry.kind <= Kind.RAW
 
     def _announce_to(self, through: int, announce: Announce) -> Iterator[Taken]:
-        """Announce what is missing between the cursor and `through`, by reason."""
+        """Announce the offsets that are missing between the cursor and `through`, by reason."""
         slow = min(through, self._slow_through)
         for last, reason in ((slow, GapReason.SLOW), (through, GapReason.CONFLATED)):
             if last > self.cursor:

@@ -1,8 +1,8 @@
-"""One subscriber, whatever its transport: what is written to it now, and what it is owed.
+"""One subscriber over any transport: writes to its link, and queues what the link does not take.
 
-While the transport takes writes there is no outbox: frames go straight to the link. The
-first write that is not taken whole ends that; the link says when to go on. Nothing here
-waits: each method changes state and writes what the link takes at once.
+While the transport takes writes there is no outbox, and frames go straight to the link. After the
+first write that the link does not take whole, frames are owed until the link reports that it takes
+writes again. No method waits: each changes state and writes what the link takes at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,39 +55,39 @@ class Session:
         self.subscriptions: ByChannel[Subscription] = ByChannel()
         tells = dialect.marks_positions or dialect.several is not None
         self.places = Places(most=dialect.max_channels) if tells else NO_PLACES
-        """Where its peer resumes that keeps no positions of its own, by channel."""
+        """The position by channel from which a peer resumes that keeps no positions itself."""
         self.patterns: SessionPatterns | None = None
-        """What it subscribes to by patterns; made with the first."""
+        """Its subscriptions by pattern; made with the first."""
         self.left_at: Mapping[str, Position] | None = None
-        """Where its peer resumes, once it has ended."""
+        """The positions from which its peer resumes, once it has ended."""
         self.writable = True
         """Whether the next frame may go straight to the link; `block` ends that."""
         self.closing = False
         self.gone = False
-        """The connection has ended by itself: there is nobody to say goodbye to."""
+        """Whether the connection has ended, so that no goodbye can be sent."""
         self.outbox: Outbox | None = None
         self.handed_bytes = 0
-        """What the link was given to finish and its peer has not taken yet."""
+        """Bytes that the link has to finish and its peer has not taken yet."""
         self.replaying: Sequence[Subscription] = ()
         """Subscriptions that read history, in the order they began."""
         self.replay_running = False
         self.inbox: Inbox | None = None
-        """Commands waiting for the one being carried out; None when none is."""
+        """Commands behind the one that is being carried out; None without any."""
         self.meter: Meter | None = None
-        """What it may still ask for; None until it asks, and where nothing is limited."""
+        """What its limits still allow; None before its first command, and without limits."""
         self.sent_apart = 0
-        """Publications handed to the link, but for what its subscriptions in step were sent."""
+        """Publications handed to the link, without those of subscriptions in step."""
         self.notes: Notes | None = None
-        """What the journal keeps about it."""
+        """The journal's notes about it."""
         self.opened_at_seconds = context.clock()
         self.drained_at_seconds = 0.0
-        """When the link last took writes again, monotonic; 0 when it never stopped."""
+        """Monotonic time at which the link last took writes again; 0 when it never stopped."""
         self.read_again_at_seconds = 0.0
-        """When the hub last read again from a peer from which it had not, monotonic."""
+        """Monotonic time at which the hub last resumed reading from the peer."""
         self.round_trip_seconds: float | None = None
-        """What its newest ping took; None before the first pong."""
+        """Round trip of its newest ping; None before the first pong."""
         self.beat_slot = 0
-        """Its place in the wheel of `hub.core.time.heartbeats`."""
+        """Its slot in the wheel of `hub.core.time.heartbeats`."""
 
     @property
     def sent(self) -> int:
@@ -101,22 +101,22 @@ class Session:
 
     @property
     def held_bytes(self) -> int:
-        """All that waits for the peer: what it is owed, and what its transport was handed."""
+        """All bytes that wait for the peer, in the outbox and in its transport."""
         return self.owed_bytes + self.handed_bytes
 
     @property
     def dropped(self) -> int:
-        """Publications its current subscriptions did not get because it was slow."""
+        """Publications that its subscriptions did not get because its peer was slow."""
         return sum(subscription.dropped for subscription in self.subscriptions.values())
 
     # -- writing ---------------------------------------------------------------------------
 
     def push(self, push: Push) -> None:
-        """Send what belongs to no channel; it overtakes data."""
+        """Send a push that belongs to no channel; it overtakes data."""
         self.control(self.dialect.encode(push, ""))
 
     def control(self, frame: bytes) -> None:
-        """Send an encoded frame of the control lane; b"" is what a dialect does not say."""
+        """Send an encoded frame in the control lane; b"" stands for no frame."""
         if self.closing or not frame:
             return
         if self.writable:
@@ -136,12 +136,12 @@ class Session:
         *,
         resumes: Position | None = None,
     ) -> None:
-        """Send what belongs to a channel, behind all that channel already has for this session.
+        """Send a push that belongs to a channel, after all that the session has of that channel.
 
         Args:
-            push: or its frame, where it is encoded already.
-            offset: where it moves the position, 0 where it does not.
-            resumes: of a `reset`, where a peer resumes that is cut before it.
+            push: the push, or its encoded frame.
+            offset: the offset to which it moves the position; 0 where it does not move it.
+            resumes: for a `reset`, where a peer resumes that is cut before it.
         """
         epoch = subscription.channel.epoch
         frame = push if isinstance(push, bytes) else self.dialect.encode(push, epoch)
@@ -156,16 +156,16 @@ class Session:
             self.owe(subscription, [entry], subscription.position.offset)
 
     def write(self, data: bytes) -> None:
-        """Write while `writable`; what the link does not take it finishes."""
+        """Write while `writable`; the link finishes the rest that it does not take at once."""
         link = self.link
         taken = link.send(data) if len(data) <= SLICE_BYTES else send_in_slices(link, data)
-        # As `count`, which is one call more for each frame.
+        # `count` inlined: it would be one call more for each frame.
         self._context.counters.bytes_sent += taken
         if taken != len(data):
             self._hand_over(data[taken:])
 
     def count(self, size: int) -> None:
-        """So many bytes were handed to the link; whole broadcasts the fanout counts at once."""
+        """Count bytes handed to the link. The fan-out counts those of whole broadcasts itself."""
         self._context.counters.bytes_sent += size
 
     def block(self) -> None:
@@ -174,15 +174,15 @@ class Session:
         self.stand_apart()
 
     def stand_apart(self) -> None:
-        """The descriptor of the link must not be written to any more.
+        """Take all subscriptions out of step: the link's descriptor must not be written to.
 
-        A link calls it before its transport holds something back, or may close.
+        A link calls this before its transport holds something back, or may close.
         """
         for subscription in self.subscriptions.values():
             subscription.stand_apart()
 
     def _hand_over(self, rest: bytes) -> None:
-        """Have the link finish a frame, and count it until the peer has taken it."""
+        """Have the link finish a frame, and count its rest until the peer has taken it."""
         self.block()
         self.handed_bytes += len(rest)
         self.count(len(rest))
@@ -190,7 +190,7 @@ class Session:
         self.link.finish(rest)
 
     def uncork(self) -> None:
-        """Let out in one write what was written since `Link.cork`."""
+        """Send everything written since `Link.cork` in one write."""
         if not self.link.uncork():
             self.block()
 
@@ -199,9 +199,9 @@ class Session:
         return self.delivered(encoded, self.link.send(encoded.data) if encoded.size else 0)
 
     def delivered(self, encoded: Encoded, taken: int) -> int:
-        """The link took `taken` bytes of it: have it finish the frame that it is in.
+        """Have the link finish the frame in which it stopped after `taken` bytes.
 
-        Returns how many frames are at the link then, and counts them.
+        Count the frames that are at the link then, and return their number.
         """
         self.count(taken)
         whole, publications = len(encoded.entries), encoded.publications
@@ -215,24 +215,24 @@ class Session:
         return whole
 
     def resume_from(self) -> Mapping[str, Position]:
-        """Where a peer resumes that is cut behind what its link has been handed."""
+        """Return where the peer resumes if its connection is cut now."""
         if self.left_at is not None:
             return self.left_at
         return self.places.resume_from(self.subscriptions, self.patterns)
 
     @property
     def starting(self) -> str:
-        """A channel or pattern that was asked for and has not started; empty where all have."""
+        """A requested channel or pattern that has not started; empty where all have."""
         return self.places.starting(self.patterns)
 
     def write_positions(self) -> None:
-        """Tell how far every channel is, for dialects that resume from one mark."""
+        """Write the positions of all channels, in dialects whose peers resume from one mark."""
         self.places.progressed()
         if self.writable and not self.closing and (frame := self._positions()):
             self.write(frame)
 
     def tell_positions(self) -> None:
-        """The same ahead of whatever is owed: it names nothing that was not handed over."""
+        """Send the positions ahead of owed frames: they cover only what was handed over."""
         if self.places or self.patterns:
             self.control(self._positions())
 
@@ -243,9 +243,9 @@ class Session:
     def read_history(
         self, subscription: Subscription, cursor: int, kept: Kept | None = None
     ) -> None:
-        """Send the subscription what follows `cursor` from history, then let it go live.
+        """Send the subscription history after `cursor`, then let it go live.
 
-        `kept` is what follows it, where that was read already.
+        `kept` is the page after `cursor`, where it was read already.
         """
         subscription.go_back_to_history(cursor)
         subscription.keep(kept)
@@ -254,9 +254,9 @@ class Session:
             self._context.on_replay(self)
 
     def read_state(self, subscription: Subscription, resumes: Position) -> None:
-        """Send the subscription the rows of its channel, then what follows them.
+        """Send the subscription the rows of its channel, then history after them.
 
-        `resumes` is where the peer resumes that is cut before it has them all.
+        A peer that is cut before it has all rows resumes from `resumes`.
         """
         subscription.go_back_to_state(resumes)
         if subscription not in self.replaying:
@@ -265,14 +265,14 @@ class Session:
             self._context.on_replay(self)
 
     def read_on(self) -> None:
-        """Read again from a peer that had sent more commands than could wait."""
+        """Resume reading from a peer that had sent more commands than may wait."""
         self.read_again_at_seconds = self._context.clock()
         self.link.resume_reading()
 
     # -- congestion ------------------------------------------------------------------------
 
     def owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
-        """Owe frames of one channel, of which the last offset handed over is `cursor`."""
+        """Owe frames of one channel. `cursor` is the last offset handed over."""
         if subscription.refills and any(entry.kind is Kind.PUBLICATION for entry in entries):
             self.read_history(subscription, cursor)
             self.hold(subscription, entries)
@@ -283,18 +283,20 @@ class Session:
         self._context.outbox_budget.relieve()
 
     def hold(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
-        """Hold what history will lack of these, until the reading comes to it."""
+        """Hold the entries that history will lack, until the reading comes to them."""
         subscription.hold(entries, self._context.limits, self._context.outbox_budget)
 
     def _outbox(self) -> Outbox:
         if self.outbox is None:
-            its = self._context
-            self.outbox = Outbox(its.limits, its.outbox_budget, its.counters, its.journal)
-            its.outbox_budget.sessions[self] = None
+            context = self._context
+            self.outbox = Outbox(
+                context.limits, context.outbox_budget, context.counters, context.journal
+            )
+            context.outbox_budget.sessions[self] = None
         return self.outbox
 
     def on_writable(self) -> None:
-        """The link takes writes again: send what is owed, then read on in history."""
+        """Send owed frames and read on in history, now that the link takes writes again."""
         self._taken()
         if self.closing:
             return
@@ -326,7 +328,7 @@ class Session:
             subscription.may_come_into_step()
 
     def _taken(self) -> None:
-        """The peer has taken all that the link was handed, or is gone."""
+        """Count that the peer has taken all that the link was handed, or is gone."""
         if self.handed_bytes:
             size, self.handed_bytes = self.handed_bytes, 0
             self._context.outbox_budget.taken(self, size, leaving=self.closing)
@@ -348,10 +350,10 @@ class Session:
         self.close(self._context.close_code(error.code, error.retryable), error.message)
 
     def close(self, code: int, reason: str, reconnect_within_ms: int | None = None) -> None:
-        """Say goodbye behind what is already handed over, and end. Harmless when repeated."""
+        """Send a goodbye after all that was handed over, and end. Harmless when repeated."""
         if self.closing:
             return
-        # The positions go with it: who comes back from there repeats and misses nothing.
+        # The positions go with it, so that a peer which comes back repeats and misses nothing.
         goodbye = self._positions() if self.dialect.marks_positions else b""
         self.closing = True
         try:
@@ -361,7 +363,7 @@ class Session:
             if taken != len(goodbye):
                 self.link.finish(goodbye[taken:])
         finally:
-            # Also where the farewell fails: it ends once, and is forgotten then.
+            # Also where the goodbye fails: the session must end, and only once.
             self._end(code, reason)
         self.link.close(code, reason)
 
@@ -370,7 +372,7 @@ class Session:
         self.link.abort()
 
     def left(self, code: int, reason: str) -> None:
-        """The peer ended the session; its connection follows, or is aborted when it takes long.
+        """End the session, as its peer asked. The connection follows, or is aborted in time.
 
         Harmless when repeated.
         """
@@ -379,7 +381,7 @@ class Session:
             self._end(code, reason)
 
     def lost(self, code: int, reason: str) -> None:
-        """The connection is gone. Harmless when repeated."""
+        """End the session, whose connection is gone. Harmless when repeated."""
         if self.gone:
             return
         self.gone = True
@@ -390,7 +392,7 @@ class Session:
     def _end(self, code: int, reason: str) -> None:
         self.block()
         self.left_at = self.resume_from()
-        # The outbox tells how far each channel has come.
+        # Before the outbox is released: it has the position of each channel.
         self._context.on_closed(self, code, reason)
         self._release_outbox()
         self._context.outbox_budget.leaves(self)

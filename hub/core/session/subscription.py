@@ -1,4 +1,4 @@
-"""One session's place in one channel."""
+"""One session's subscription to one channel, and how far the session is in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +17,26 @@ if TYPE_CHECKING:
     from hub.core.session.ring import Entry, Ring
     from hub.core.session.session import Session
 
-# Equal to no batch's base, so that the fanout's one comparison also sorts out sessions
-# that are not live.
+# No batch has this base, so the fan-out's one comparison also finds sessions that are not live.
 NOT_LIVE = -1
 APART = -1
 """The place of a subscription that is not in step with its group."""
 
 
+# No channel has this epoch (clients/PROTOCOL.md): a peer that resumes from it begins anew.
+NOWHERE = Position("none", 0)
+
+
 @dataclass(slots=True)
 class KeptBudget:
-    """What all kept pages hold."""
+    """The bytes of all kept pages, and their bound."""
 
     max_bytes: int
     bytes: int = 0
 
 
 class Kept:
-    """The rest of a page, for a subscription that stands at `position`; see `Subscription.kept`."""
+    """The rest of a page of history for a subscription at `position` (`Subscription.kept`)."""
 
     __slots__ = ("_budget", "_size", "page", "position")
 
@@ -45,16 +48,12 @@ class Kept:
         budget.bytes += self._size
 
     def let_go(self) -> None:
-        """Its bytes count no more. Call it once."""
+        """Stop counting its bytes. Call it once."""
         self._budget.bytes -= self._size
 
 
-# An epoch that no channel ever has (clients/PROTOCOL.md): who resumes from it begins anew.
-NOWHERE = Position("none", 0)
-
-
 class StateNeed:
-    """Of a subscription with state: which rows it still has to be sent, if any."""
+    """The rows that a subscription with state still has to be sent."""
 
     __slots__ = ("after", "fresh", "position", "reading", "resumes", "tries")
 
@@ -62,28 +61,28 @@ class StateNeed:
         self.reading = False
         """Whether rows are being sent."""
         self.position: Position | None = None
-        """As of which they hold; None until the first of them were read."""
+        """The position as of which the rows hold; None until the first of them were read."""
         self.after = ""
-        """The key of the last one sent."""
+        """The key of the last row sent."""
         self.resumes = NOWHERE
-        """Where a peer resumes that is cut before it has all of them."""
+        """Where a peer resumes that is cut before it has all rows."""
         self.tries = 0
         """How often rows were sent since the subscription was live."""
         self.fresh = True
-        """Whether none were sent yet."""
+        """Whether no rows were sent yet."""
 
     def begin(self, resumes: Position) -> None:
-        """Send all rows, from the first one on."""
+        """Begin to send all rows, from the first on."""
         if not self.reading:
             self.resumes = resumes
         self.reading, self.position, self.after = True, None, ""
 
 
 class Subscription:
-    """Live while `offset` follows the channel; replaying while it reads history instead.
+    """A subscription is live while its `offset` follows the channel, and else reads history.
 
-    The part that writes moves the place: the fanout while live, the replay while replaying, the
-    ring while the peer is congested.
+    The part that writes moves the position: the fan-out while the subscription is live, the replay
+    while it reads history, the ring while the peer is congested.
     """
 
     __slots__ = (
@@ -119,51 +118,50 @@ class Subscription:
         filter: Filter | None = None,  # noqa: A002 - as the wire calls it
         state: bool = False,
     ) -> None:
-        """Begin behind `cursor`, replaying."""
+        """Begin after `cursor`, reading history."""
         self.state_need = StateNeed() if state else None
         self.session = session
         self.channel = channel
         self.fill = fill
         self.filter = filter
-        """Which publications it wants; None for all. The others move its position."""
+        """Selects publications; None for all. The others only move the position."""
         self.group: Group | None = None
-        """Those of its channel that speak as its session does; None where it is no member."""
+        """The channel's members with the same dialect and filter; None where it is no member."""
         self.place = APART
-        """Where its descriptor stands among those in step; `APART` where it is written to by
-        itself."""
+        """Index of its descriptor among those in step; `APART` where it is written to alone."""
         self.own_offset = NOT_LIVE
-        """What `offset` is while it stands apart."""
+        """The value of `offset` while it stands apart."""
         self.sent_before = 0
-        """What its group had sent before it came into step."""
+        """Publications that its group had sent before it came into step."""
         self.replay_cursor = cursor
-        """The last offset replayed; counts only while replaying."""
+        """The last offset read from history; valid only while it reads history."""
         self.ring: Ring | None = None
-        """What the session is still owed of this channel; made when the peer stops taking."""
+        """The frames that the session is owed of this channel; made when its peer is congested."""
         self.began_at_seconds = 0.0
+        """Monotonic time since when everything after `began_offset` is owed to the session."""
         self.began_offset = 0
-        """Everything after it is owed to the session, since that monotonic time."""
         self.live_offset = NOT_LIVE
-        """Where it went live first since then: up to there everything came from history."""
+        """Offset at which it first went live since then. Everything before came from history."""
         self.kept: Kept | None = None
-        """What was read for it from history, and not taken by its peer yet."""
+        """The part of a page of history that its peer has not taken yet."""
         self.unkept: Unkept | None = None
-        """What came while it reads history, which does not hold it; None where nothing did."""
+        """Publications with `"history":false` that came while it reads history; None for none."""
         self.throttle: Throttle | None = None
-        """What it is sent only now and then, where it wants that; it stands apart then."""
+        """Withholds frames, where it wants updates only in an interval. It stands apart then."""
         self.closed = False
         self.dropped = 0
         self.presence_lost = False
-        """Whether joins or leaves passed by that the session has to be told of."""
+        """Whether it missed joins or leaves, so that a `presence_reset` is due."""
 
     @property
     def through_pattern(self) -> bool:
-        """Whether nothing but patterns of its session brought it here: it is not present then."""
+        """Whether it exists through patterns of its session only. It is not present then."""
         patterns = self.session.patterns
         return patterns is not None and self.channel.name in patterns.channels
 
     @property
     def terms(self) -> Sequence[tuple[What, str]]:
-        """What it asked for, as it is noted when it ends."""
+        """Its options, as the journal notes them when it ends."""
         found: list[tuple[What, str]] = []
         if self.filter is not None:
             found.append((What.FILTERED, self.filter.text.decode()))
@@ -177,19 +175,19 @@ class Subscription:
 
     @property
     def every_ms(self) -> int | None:
-        """How often it wants the newest; None where it gets each."""
+        """Its interval between updates; None where it gets each publication."""
         return None if self.throttle is None else round(self.throttle.every_seconds * 1000)
 
     @property
     def pattern(self) -> str | None:
-        """The pattern that alone brings it here; empty where that has just ended."""
+        """The pattern that it exists through; empty where that has just ended, else None."""
         patterns = self.session.patterns
         if patterns is None or not self.through_pattern:
             return None
         return patterns.pattern_of(self.channel.name)
 
     def holds_back(self, offset: int) -> bool:
-        """Whether it came to the session, which wants it later, or not at all any more."""
+        """Return whether its throttle holds back the publication at `offset`, or conflated it."""
         return self.throttle is not None and self.live and self.throttle.holds_back(offset)
 
     @property
@@ -205,20 +203,20 @@ class Subscription:
 
     @property
     def sent_in_step(self) -> int:
-        """Publications that its session was sent since it is in step."""
+        """Publications sent to its session since it came into step."""
         if self.place == APART or self.group is None:
             return 0
         return self.group.sent_at(self.place) - self.sent_before
 
     def stand_apart(self) -> None:
-        """Be written to by itself from now on; harmless where it is."""
+        """Leave step: it is written to alone from now on. Harmless when repeated."""
         if self.place != APART and self.group is not None:
             self.own_offset = self.offset
             self.session.sent_apart += self.sent_in_step
             self.group.part(self)
 
     def may_come_into_step(self) -> None:
-        """Something that kept it apart is over."""
+        """Let the group check at its next batch whether it can come into step."""
         if self.throttle is not None:
             return
         if self.place == APART and self.group is not None and not self.closed:
@@ -226,10 +224,10 @@ class Subscription:
 
     @property
     def position(self) -> Position:
-        """How far the peer's transport has been handed this channel.
+        """How far this channel has been handed to the peer's transport.
 
-        What is owed stands before history that is still to be read: a gap that waits is not told
-        yet, although the reading will begin behind it.
+        Owed frames come before history that is still to be read: an owed gap is not sent yet,
+        although the reading will begin after it.
         """
         if self.ring is not None:
             offset = self.ring.cursor
@@ -241,10 +239,10 @@ class Subscription:
 
     @property
     def resume_from(self) -> Position:
-        """Where a peer resumes that is cut behind what its transport has been handed.
+        """Where a peer resumes that is cut now.
 
-        It is `position`, but for a `reset` that is still owed: until the peer has been handed
-        it, the peer has to come back from the epoch before it, or it would never hear of it.
+        It is `position`, except while a `reset` is owed. Until the peer was handed that, it has to
+        come back from the epoch before, or it would never learn of it.
         """
         if self.ring is not None and self.ring.untold:
             return self.ring.untold[0].resumes or self.position
@@ -254,29 +252,29 @@ class Subscription:
 
     @property
     def state(self) -> str:
-        """For operators: `live`, `congested` or `replaying`."""
+        """`live`, `congested` or `replaying`, for operators."""
         if not self.live:
             return "replaying"
         return "live" if self.ring is None else "congested"
 
     def begin(self, offset: int, now_seconds: float) -> None:
-        """From now on everything after `offset` of the channel is owed."""
+        """Record that everything after `offset` is owed from now on."""
         self.began_offset = offset
         self.live_offset = NOT_LIVE
         self.began_at_seconds = now_seconds
 
     def replayed_until(self, last: int) -> int:
-        """Up to where its stretch, which ended at `last`, came from history."""
+        """Return the last offset up to `last` that came from history."""
         return last if self.live_offset == NOT_LIVE else self.live_offset
 
     def keep(self, kept: Kept | None) -> None:
-        """Keep this of history, in place of what was kept so far."""
+        """Keep the rest of a page of history, in place of the one before."""
         if self.kept is not None:
             self.kept.let_go()
         self.kept = kept
 
     def hold(self, entries: Sequence["Entry"], limits: SessionLimits, budget: OutboxBudget) -> None:
-        """While it reads history: hold what that will lack of these."""
+        """Hold the entries that history will lack, while it reads history."""
         thinned = self.throttle is not None
         if thinned or any(entry.unkept is not None for entry in entries):
             if self.unkept is None:
@@ -284,13 +282,13 @@ class Subscription:
             self.unkept.hold(entries, self.replay_cursor, limits, thinned=thinned)
 
     def forget_unkept(self) -> None:
-        """Hold nothing any more of what history does not hold."""
+        """Drop the held publications that history lacks."""
         if self.unkept is not None:
             self.unkept.clear()
             self.unkept = None
 
     def close(self) -> None:
-        """Follow nothing any more, also where a batch under way still names it."""
+        """End the subscription, also where a batch under way still names it."""
         if self.throttle is not None:
             self.throttle.forget()
         self.keep(None)
@@ -300,7 +298,7 @@ class Subscription:
         self.own_offset = NOT_LIVE
 
     def go_live(self, offset: int) -> None:
-        """Follow the channel from `offset` on: older items are skipped from now on."""
+        """Follow the channel from `offset` on. Older items are skipped from now on."""
         if self.kept is not None:
             self.keep(None)
         self.forget_unkept()
@@ -313,21 +311,22 @@ class Subscription:
             self.state_need.tries = 0
 
     def go_back_to_state(self, resumes: Position) -> None:
-        """Stop following the channel; its rows are sent, and then what follows them."""
+        """Stop following the channel; send its rows, and then history after them."""
         self.go_back_to_history(self.position.offset)
         if self.state_need is not None:
             self.state_need.begin(resumes)
 
     @property
     def refills(self) -> bool:
-        """Whether it reads again what its peer was too slow for.
+        """Whether it reads publications again that its peer was too slow for.
 
-        Rows are never conflated or dropped on the way: what history lacks, state mends.
+        A subscription with state does, because changes of rows must not be dropped. Where history
+        lacks them, rows are sent again.
         """
         return self.state_need is not None or (self.fill and self.channel.options.keeps_history)
 
     def go_back_to_history(self, cursor: int) -> None:
-        """Stop following the channel; everything after `cursor` is read from history."""
+        """Stop following the channel, and read everything after `cursor` from history."""
         if self.throttle is not None:
             self.throttle.forget()
         self.keep(None)
