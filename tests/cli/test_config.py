@@ -25,7 +25,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     for info in declared():
         monkeypatch.delenv(info.env, raising=False)
     monkeypatch.delenv("HUB_CONFIG", raising=False)
-    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*arguments: str, **environ: str) -> Result:
         return CliRunner().invoke(build(), list(arguments), env=environ, prog_name="hub")

@@ -13,7 +13,7 @@ NO_NUMBERS = ["1_0", "-0", "+5", " 5", "٣", "\uff11\uff12", "nan", "inf", "1e1"
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Typer reads this once in a process, and other tests look for whole flags."""
-    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def numeric_flags() -> list[tuple[str, str]]:
