@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING
 
 from hub.core.ports import Spawn
 from hub.core.time.deadlines import GRANULARITY_SECONDS
 
+if TYPE_CHECKING:
+    # Commands use what is here too, and load no logger for their help.
+    from structlog.typing import FilteringBoundLogger
+
 
 @contextlib.asynccontextmanager
-async def tasks(log: FilteringBoundLogger) -> AsyncGenerator[Spawn]:
+async def tasks(log: "FilteringBoundLogger") -> AsyncGenerator[Spawn]:
     """Give the block a `Spawn`, whose tasks are cancelled and awaited at the block's end.
 
     A task that raises ends alone: its error is logged.
@@ -52,7 +55,7 @@ class Ticks:
     is a third of the cost of an idle node's tick.
     """
 
-    def __init__(self, tick: Callable[[], object], log: FilteringBoundLogger) -> None:
+    def __init__(self, tick: Callable[[], object], log: "FilteringBoundLogger") -> None:
         self._tick = tick
         self._log = log
         self._timer: asyncio.TimerHandle | None = None
