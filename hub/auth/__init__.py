@@ -1,4 +1,4 @@
 """Access: keys, tokens, origins, hosts, and the one policy object that every transport asks.
 
-What is done with the answer, and how credentials came, does not belong here.
+The use of the policy's answer, and the transport of credentials, do not belong here.
 """

@@ -1,9 +1,10 @@
 """The names of the algorithms that tokens may be signed with.
 
-Apart from what verifies them: that takes 80 ms and 9 MB, which a hub without tokens does not need.
+They are apart from the verification, whose import takes 80 ms and 9 MB, which a hub without tokens
+does not need.
 """
 
 HMAC = "HS256"
 PUBLIC = ("RS256", "PS256", "ES256", "EdDSA")
-"""What is verified with a public key (RFC 7518 sections 3.3 to 3.5, RFC 8037)."""
+"""The algorithms that verify with a public key (RFC 7518 sections 3.3 to 3.5, RFC 8037)."""
 ALGORITHMS = (HMAC, *PUBLIC)

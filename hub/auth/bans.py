@@ -1,12 +1,12 @@
-"""What operators have said of subjects and tokens: who is banned, and which tokens are revoked.
+"""The operators' decisions about subjects and tokens: bans and revocations.
 
-A `Standing` is one such word, about one name. Nodes hear the same words, in any order and more than
-once, and agree all the same: of two about one name the later one counts (`at_ms`), and a word that
-is lifted stays known as long as the one it lifts would have held, so that no node brings that one
-back. No I/O and no clock; how words travel and are kept stands in `hub.admin.bans`.
+A `Standing` is one decision about one name. Nodes receive the same decisions, in any order and more
+than once, and agree all the same: of two decisions about one name the later one counts (`at_ms`),
+and a lifting decision stays known as long as the lifted one would have lasted, so that no node
+brings that one back. No I/O and no clock; `hub.admin.bans` carries and keeps the decisions.
 
-Worked example: `ann` is banned at 12:00 for an hour and let in again at 12:10. A node that heard
-only of the ban, because it was cut off, tells it again at 12:20: the word of 12:10 is the later
+Worked example: `ann` is banned at 12:00 for an hour and let in again at 12:10. A node that knows
+only of the ban, because it was cut off, tells it again at 12:20: the decision of 12:10 is the later
 one, so nothing changes. At 13:00 both are forgotten.
 """
 
@@ -25,28 +25,28 @@ MAX_REASON_CHARACTERS = 200
 
 class Kind(StrEnum):
     BAN = "ban"
-    """A subject may not come in."""
+    """A subject is refused."""
     TOKEN = "token"  # noqa: S105 - a word, not one
     """A token is revoked, by its `jti`."""
     SUBJECT = "subject"
-    """A subject's tokens are revoked that were made (`iat`) before a time, or do not say when."""
+    """A subject's tokens are revoked that were made (`iat`) before a time, or have no `iat`."""
 
 
 class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One word. As JSON it is what travels between nodes: fields are only ever added."""
+    """One decision. Nodes exchange it as JSON, to which fields are only ever added."""
 
     kind: Kind
     name: str
     """The subject, or the token's `jti`."""
     at_ms: int
-    """When it was said, in milliseconds since 1970 UTC."""
+    """The time of the decision, in milliseconds since 1970 UTC."""
     until_ms: int
-    """As long it holds."""
+    """The end of the decision's force, in milliseconds since 1970 UTC."""
     reason: str = ""
     before: float = 0.0
-    """Of `SUBJECT`: seconds since 1970 UTC."""
+    """With `SUBJECT`: seconds since 1970 UTC."""
     lifted: bool = False
-    """The record takes back what was said before."""
+    """Whether the decision lifts an earlier one."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -54,11 +54,13 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def order(self) -> tuple[int, bool, int, float, str]:
-        """Of two with one key the greater one counts; nodes must not differ in that."""
+        """Return the sort key of two decisions with one key: the greater one counts, on every
+        node."""
         return self.at_ms, self.lifted, self.until_ms, self.before, self.reason
 
     def refusal(self, identity: Identity) -> HubError | None:
-        """Why a token's holder is refused, if this word concerns it; it is in force."""
+        """Return why a token's holder is refused, if this decision concerns the holder; it is in
+        force."""
         match self.kind:
             case Kind.BAN if identity.subject == self.name:
                 return ForbiddenError(self.reason or "banned", refusal="banned")
@@ -76,7 +78,7 @@ def _revoked() -> UnauthorizedError:
 
 
 class Standings:
-    """All that is known; one per node."""
+    """All known decisions; one per node."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Standing] = {}
@@ -88,7 +90,7 @@ class Standings:
         return iter(tuple(self._known.values()))
 
     def find(self, kind: Kind, name: str) -> Standing | None:
-        """The word about `name`, also one that lifts another."""
+        """Return the decision about `name`, also a lifting one."""
         return self._known.get((kind, name))
 
     def in_force(self, kind: Kind, name: str, now_ms: int) -> Standing | None:
@@ -99,7 +101,7 @@ class Standings:
         return [each for each in self if not each.lifted and each.until_ms > now_ms]
 
     def merge(self, said: Standing, now_ms: int) -> bool:
-        """Take a word; return whether it changes anything."""
+        """Take a decision; return whether it changes anything."""
         if said.until_ms <= now_ms:
             return False
         known = self._known.get(said.key)
@@ -109,14 +111,15 @@ class Standings:
         return True
 
     def forget(self, now_ms: int) -> Sequence[Standing]:
-        """Let go of what has ended, and return it."""
+        """Remove the decisions that have ended, and return them."""
         ended = [each for each in self if each.until_ms <= now_ms]
         for each in ended:
             del self._known[each.key]
         return ended
 
     def check(self, identity: Identity, now_ms: int) -> None:
-        """Raise `ForbiddenError` or `UnauthorizedError` where a token's holder may not come in."""
+        """Raise `ForbiddenError` or `UnauthorizedError` where a token's holder is banned or
+        revoked."""
         if not self._known:
             return
         subject, token = identity.subject, identity.token_id

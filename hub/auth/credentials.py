@@ -1,6 +1,6 @@
-"""What a request brings along to say who sends it, and how `Basic` and cookies are read.
+"""The credentials of a request, and the reading of `Basic` and cookies.
 
-Whether it holds is asked of `hub.auth.policy`.
+`hub.auth.policy` judges whether they are valid.
 """
 
 import base64
@@ -13,7 +13,7 @@ from hub.errors import UnauthorizedError
 
 @value(frozen=True, slots=True)
 class Credentials:
-    """What a request brought along, unread. Never shown: `repr` leaves the values out."""
+    """The credentials of a request, unread. They are never shown: `repr` leaves the values out."""
 
     authorization: str | None = field(default=None, repr=False)
     """The `Authorization` header: `Bearer <key or token>` or `Basic <any name:key>`."""
@@ -35,7 +35,8 @@ NO_CREDENTIALS = Credentials()
 
 
 def read_password(value: str) -> str:
-    """The password of `Basic` credentials (RFC 7617), as browsers send a key that is typed as one.
+    """Return the password of `Basic` credentials (RFC 7617); browsers send a typed key in this
+    form.
 
     The name before the colon is free. Raises `UnauthorizedError`.
     """
@@ -49,10 +50,11 @@ def read_password(value: str) -> str:
 
 
 def read_cookie(header: str, name: str) -> str | None:
-    """The value of the cookie `name` (RFC 6265 section 5.4); None without one, or an empty one.
+    """Return the value of the cookie `name` (RFC 6265 section 5.4); None without one, or for an
+    empty one.
 
     Raises:
-        UnauthorizedError: there are two with different values, as a page of another host of the
+        UnauthorizedError: There are two with different values, as a page of another host of the
             same domain can bring about.
     """
     values = set()

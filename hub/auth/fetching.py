@@ -1,7 +1,7 @@
-"""One document fetched from an identity provider, bounded in time and size.
+"""Fetch one document from an identity provider, bounded in time and size.
 
-Redirections are not followed: the operator names the address whose word counts. The environment's
-proxies and certificates are those that the clients use (`hub_client.route`).
+Redirections are not followed, because only the address that the operator names is trusted. The
+environment's proxies and certificates are those that the clients use (`hub_client.route`).
 """
 
 import asyncio
@@ -21,15 +21,15 @@ MAX_SET_BYTES = 256 * 1024
 
 
 class KeySetSource:
-    """Fetches a provider's key set."""
+    """Fetch a provider's key set."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._route: Route | None = None
-        """Found once: to read the system's certificates takes 34 ms."""
+        """The route is found once: reading the system's certificates takes 34 ms."""
 
     async def __call__(self) -> bytes:
-        """The set as it came; raise `FetchError`."""
+        """Return the set as it came; raise `FetchError`."""
         import httpx2  # noqa: PLC0415 - a hub without a provider does not need it
 
         from hub_client.route import HTTP_ERRORS, find_route  # noqa: PLC0415

@@ -34,7 +34,7 @@ class Grants:
 
 
 def in_channel(subject: str) -> str:
-    """A subject as it stands in channels; different ones stay different."""
+    """Return a subject in the form for channels; different subjects stay different."""
     return "".join(
         chr(byte) if byte in _PLAIN else f"~{byte:02X}" for byte in subject.encode("utf-8")
     )
@@ -47,7 +47,7 @@ def read_grants(
     default: Mapping[str, Any] | None = None,
     subject: str | None,
 ) -> Grants:
-    """What the claims grant; raise `UnauthorizedError` where they are not as they should be."""
+    """Return the grants of the claims; raise `UnauthorizedError` where the claims are malformed."""
     found, given = _find(claims, claim)
     if not given:
         found = default or {}
@@ -101,7 +101,7 @@ def _pattern(pattern: object, where: str, subject: str | None) -> str:
 
 
 def check_pattern(pattern: object) -> str:
-    """Return a channel name or a prefix and `*`; elsewhere `*` would silently match nothing.
+    """Return a channel name or a prefix and `*`; a `*` elsewhere would silently match nothing.
 
     Raises `BadRequestError`.
     """

@@ -114,7 +114,7 @@ def _address(name: str) -> Address | None:
 
 
 def one_form(address: Address) -> Address:
-    """An IPv4 address that a socket for both families shows as one of IPv6 is itself."""
+    """Return an IPv4 address as such, also where a socket for both families shows it as IPv6."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 

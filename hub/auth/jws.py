@@ -1,4 +1,5 @@
-"""Signatures of JSON Web Tokens (RFC 7515), as PyJWT verifies them; imported where keys are set."""
+"""Verify signatures of JSON Web Tokens (RFC 7515) with PyJWT; the module is imported where keys are
+set."""
 
 import hmac
 from base64 import urlsafe_b64decode
@@ -20,13 +21,13 @@ from hub.auth.public_keys import Key
 
 
 class _Hs256(HMACAlgorithm):
-    """HS256 that leaves telling about short keys to the settings (`hub.settings`)."""
+    """HS256 without PyJWT's warning about short keys, which `hub.settings` gives."""
 
     def check_key_length(self, key: bytes) -> None:
-        """PyJWT warns at every use; the operator needs to hear it once."""
+        """Say nothing: PyJWT would warn at every use, and the operator needs one warning."""
 
     def prepare_key(self, key: Any) -> bytes:
-        """Bytes were prepared at the start (`Jws.secret`). PyJWT would try again for each token
+        """Return the bytes, which `Jws.secret` has prepared. PyJWT would check for each token
         whether they are a public key, which costs more than the signature."""
         return key if isinstance(key, bytes) else super().prepare_key(key)
 
@@ -50,16 +51,17 @@ class Jws:
             self._jws.register_algorithm(name, algorithm)
 
     def secret(self, text: str) -> bytes:
-        """An HMAC secret; raise `ValueError` for an asymmetric key or JWK, which is none."""
+        """Return an HMAC secret; raise `ValueError` for an asymmetric key or JWK, which is none."""
         try:
             return self._hmac.prepare_key(text)
         except PyJWTError as error:
             raise ValueError(str(error)) from None
 
     def payload(self, token: str, key: bytes | Key, algorithm: str) -> bytes | None:
-        """The signed bytes where `key` has signed them by `algorithm`; None where it has not.
+        """Return the signed bytes where `key` has signed them by `algorithm`; None where it has
+        not.
 
-        Raises `ValueError` where it is no token, or says that it is signed by another algorithm.
+        Raises `ValueError` where the text is no token, or names another algorithm.
         """
         if isinstance(key, bytes) and _is_forged(token, key):
             return None
@@ -73,10 +75,10 @@ class Jws:
 
 
 def _is_forged(token: str, secret: bytes) -> bool:
-    """Whether a whole HS256 signature is another than that of `secret`.
+    """Return whether a whole HS256 signature differs from that of `secret`.
 
-    This look refuses early and lets nobody in: what it does not know PyJWT finds out, strictly. A
-    forged token then costs a digest, and not the reading of all that it says.
+    This check only refuses early: PyJWT judges all else, strictly. A forged token then costs a
+    digest, and not the reading of its content.
     """
     signed, _, signature = token.rpartition(".")
     try:

@@ -49,7 +49,7 @@ class HeldKey:
     name: str
     """`key:` and its name, or the first digits of the digest."""
     channels: tuple[str, ...] = EVERYWHERE
-    """Patterns of those that its holder may publish on and read."""
+    """The patterns of the channels that its holder may publish on and read."""
 
     @classmethod
     def of(cls, key: str) -> Self:
@@ -63,9 +63,9 @@ class HeldKey:
 
 
 def read_publish_key(entry: str) -> HeldKey:
-    """An entry of `HUB_PUBLISH_KEYS`; raise `ValueError` where its channels are not as they should.
+    """Read an entry of `HUB_PUBLISH_KEYS`; raise `ValueError` where its channels are malformed.
 
-    The message holds nothing of the key.
+    The message holds no part of the key.
     """
     text, equals, patterns = entry.rpartition("=")
     if not (equals and patterns and text.strip("=")):
@@ -81,12 +81,12 @@ def read_publish_key(entry: str) -> HeldKey:
 
 
 def is_hashed(entry: str) -> bool:
-    """Whether an entry names a key by its digest, so that nothing is known of its length."""
+    """Return whether an entry names a key by its digest, so that the key's length is unknown."""
     return _HASHED.match(entry) is not None
 
 
 def plain_length(entry: str) -> int:
-    """How many characters the key of an entry has."""
+    """Return the number of characters of an entry's key."""
     text, _, patterns = entry.rpartition("=")
     return len(text if patterns and text.strip("=") else entry)
 
@@ -122,18 +122,19 @@ class KeyRing:
         return iter(self._keys)
 
     def find(self, candidate: str) -> str | None:
-        """`find_digest` of the candidate's digest."""
+        """Return `find_digest` of the candidate's digest."""
         return self.find_digest(digest(candidate))
 
     def find_digest(self, candidate: bytes) -> str | None:
-        """The public name (`key:` and a name or 8 hex digits) of `candidate` when it is a key."""
+        """Return the public name (`key:` and a name or 8 hex digits) of `candidate` when it is a
+        key."""
         found = self.find_key(candidate)
         return None if found is None else found.name
 
     def find_key(self, candidate: bytes) -> HeldKey | None:
-        """The key whose digest is `candidate`.
+        """Return the key whose digest is `candidate`.
 
-        Compares with every key, also after a match, so that the time tells nothing.
+        The search compares with every key, also after a match, so that the time tells nothing.
         """
         found = None
         for known in self._keys:

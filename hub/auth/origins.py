@@ -52,7 +52,7 @@ class Origin:
     scheme: str
     host: str
     port: int | None
-    """The scheme's own where none is written; None where the scheme has none."""
+    """The port; the scheme's own where none is written, None where the scheme has none."""
 
 
 def _parse(text: str) -> Origin | None:
@@ -75,7 +75,8 @@ class OriginList:
         parsed = [_entry(entry, setting) for entry in entries if entry != "*"]
         self._any = "*" in entries
         self._known: dict[tuple[str | None, str | None, str | None], str] = {}
-        """What was judged: why not, by what was asked. The same pages ask again and again."""
+        """Judgements by question: the reason of a refusal, or an empty text. The same pages ask
+        again and again."""
         self._exact = frozenset(origin for origin in parsed if not origin.host.startswith("*."))
         self._subdomains = tuple(origin for origin in parsed if origin.host.startswith("*."))
 
@@ -106,7 +107,7 @@ class OriginList:
             raise ForbiddenError(why)
 
     def _judge(self, origin: str | None, host: str | None, site: str | None) -> str:
-        """Why a page of `origin` may not; empty where it may."""
+        """Return why a page of `origin` is refused; empty where it is allowed."""
         if origin is None:
             shown = (site or "")[:_SHOWN_CHARACTERS]
             return (
@@ -119,9 +120,11 @@ class OriginList:
         return ""
 
     def names(self, origin: str | None, host: str | None, fetch_site: str | None = None) -> bool:
-        """Whether a page sent the request that is the hub's own, or of an origin listed by name.
+        """Return whether the request comes from a page of the hub itself, or of an origin listed by
+        name.
 
-        Asked where a browser's word alone proves somebody, as a cookie does: `*` names nobody.
+        The question matters where a browser alone vouches for the user, as with a cookie: `*` names
+        no origin.
         """
         if _site(fetch_site) == _SAME_ORIGIN:
             return True
@@ -136,10 +139,10 @@ class OriginList:
 
 
 def _site(header: str | None) -> str | None:
-    """Where a browser says that a request comes from; None where none says anything.
+    """Return the site that a browser states for the request; None where no field states one.
 
-    A word counts only as browsers write it (RFC 9651: tokens have a case). Twice, in other letters
-    or with more behind it, it was written by something else, and is none that lets in.
+    A value counts only as browsers write it (RFC 9651: tokens have a case). A repeated value, or
+    one in other letters or with a suffix, was written by something else and lets no request in.
     """
     if header is None or not header.strip():
         return None
@@ -164,7 +167,8 @@ def _is_below(page: Origin, entry: Origin) -> bool:
 
 
 def _named_by(host: str | None, page: Origin) -> Origin | None:
-    """What a `Host` field names, as an origin of the page's scheme: TLS may end at a proxy."""
+    """Return the host of a `Host` field as an origin of the page's scheme: TLS may end at a
+    proxy."""
     return _parse(f"{page.scheme}://{host}") if host else None
 
 
@@ -173,7 +177,7 @@ def _same_host(page: Origin, host: str | None) -> bool:
 
 
 def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
-    """Both values, and what mends it where a proxy seems to have changed one of them."""
+    """Return both values, and the cure where a proxy seems to have changed one of them."""
     if host is None:
         named = "the request names no host"
     else:
@@ -198,12 +202,12 @@ def _refusal(origin: str, page: Origin | None, host: str | None) -> str:
 
 
 def _differs_in_port(page: Origin, host: str | None) -> bool:
-    """Whether `host` is that of the page but for its port."""
+    """Return whether `host` is that of the page but for its port."""
     named = _named_by(host, page)
     return named is not None and (named.host, named.scheme) == (page.host, page.scheme)
 
 
 def _is_alias(page: Origin, host: str | None) -> bool:
-    """Whether `host` is the page's port of this machine under another name of loopback."""
+    """Return whether `host` is the page's port of this machine under another name of loopback."""
     named = _named_by(host, page)
     return named is not None and named.port == page.port and {named.host, page.host} <= LOOPBACK

@@ -61,7 +61,7 @@ BEARER_CHALLENGE = 'Bearer realm="hub"'
 
 
 class Policy:
-    """Made once by the composition root from the settings; only publisher keys ever change."""
+    """The policy, made once from the settings; only publisher keys and public keys change later."""
 
     __slots__ = (
         "_check_token", "_clock", "_cookie", "_forget", "_held", "_holders", "_hosts", "_known",
@@ -116,11 +116,13 @@ class Policy:
         self._held = self._by_name()
         self._forget: list[Callable[[], None]] = []
         self._holders: dict[str, Identity] = {}
-        """Of keys that were used, by their public names: at most as many as are set."""
+        """The identities of keys that were used, by the keys' public names: at most as many as are
+        set."""
         self._known: dict[str, Identity] = {}
-        """Of headers with such keys: the same publishers send theirs with each request."""
+        """The identities of headers with such keys: the same publishers send theirs with each
+        request."""
         self.open = not (self._publishers or self._operators or self._tokens)
-        """Whether nothing is set, so that everybody may do everything."""
+        """Whether no key is set, so that every peer may do everything."""
         self._hosts = HostList(
             hosts, any_by_default=not self.open, addresses_by_default=not on_loopback_only
         )
@@ -183,9 +185,9 @@ class Policy:
         return presented[0] if presented else self._stranger
 
     def replace_publish_keys(self, keys: Sequence[str | HeldKey]) -> None:
-        """Take these publisher keys from now on; those that are not among them hold no more.
+        """Take these publisher keys from now on; all others become invalid.
 
-        A hub that began without any key stays open: nobody is shut out by an edited file.
+        A hub that began without any key stays open, so that an edited file shuts nobody out.
         """
         self._publishers = KeyRing(keys, setting="HUB_PUBLISH_KEYS")
         self._held = self._by_name()
@@ -199,11 +201,12 @@ class Policy:
         self._tokens.take_public_keys(keys)
 
     def when_keys_change(self, forget: Callable[[], None]) -> None:
-        """Have `forget` called then: whatever was remembered of holders of keys is void."""
+        """Call `forget` at each change of keys: all that was remembered of holders is void then."""
         self._forget.append(forget)
 
     def still_holds(self, identity: Identity) -> bool:
-        """Whether the key that said who this is, if it was a key, still is one with such rights."""
+        """Return whether the key of this identity, if it has one, is still valid with such
+        rights."""
         named = identity.publisher
         if not named.startswith(KEY_PREFIX):
             return True
@@ -215,16 +218,18 @@ class Policy:
         return {key.name: key for ring in (self._publishers, self._operators) for key in ring}
 
     def lasts(self, identity: Identity) -> bool:
-        """Whether the same credentials, or none, are this identity's until keys change.
+        """Return whether the same credentials, or none, mean this identity until keys change.
 
-        True of keys and of the stranger. A token ends, and is verified each time.
+        They do for keys and for peers without credentials. A token expires, and is verified each
+        time.
         """
         return identity is self._stranger or self._holders.get(identity.publisher) is identity
 
     def authenticate(self, token: str) -> Identity:
-        """The identity that a session's token names, or that of an operator's ticket in its place.
+        """Return the identity that a session's token names, or that of an operator's ticket in its
+        place.
 
-        Raises as `identify` does unless it holds now.
+        Raises as `identify` does unless the token is valid now.
         """
         try:
             return self._by_token(token, tickets=True)
@@ -232,7 +237,7 @@ class Policy:
             raise self._counted(error) from None
 
     def ticket(self) -> str | None:
-        """A ticket for whoever proved to be an operator; None where nobody needs one."""
+        """Return a ticket for an operator; None where operators need no key."""
         return self._tickets.issue()
 
     def check_operator(self, credentials: Credentials) -> Identity:
@@ -293,7 +298,7 @@ class Policy:
         return error
 
     def _presented(self, credentials: Credentials) -> list[Identity]:
-        """The identities of all credentials sent, in order of precedence."""
+        """Yield the identities of all credentials sent, in order of precedence."""
         presented = []
         if credentials.token is not None:
             presented.append(self._by_token(credentials.token, tickets=True))
@@ -312,12 +317,12 @@ class Policy:
         return read_cookie(credentials.cookie, self._cookie) if self._origins.names(*page) else None
 
     def check_standing(self, identity: Identity) -> None:
-        """Raise `HubError` where operators have banned who this is, or revoked the token."""
+        """Raise `HubError` where operators have banned the identity, or revoked its token."""
         self._check_token(identity)
 
     def _by_token(self, token: str, *, tickets: bool) -> Identity:
-        """Tickets only where they may be: those come in URLs, which get seen, and must not do
-        what a key does."""
+        """Return the identity of a token. Tickets count only where they are allowed: they come in
+        URLs, which are seen, and must not do what a key does."""
         try:
             identity = self._tokens.verify(token)
         except UndecidedError:
@@ -371,7 +376,7 @@ class Policy:
         return identity
 
     def _holder(self, key: str) -> Identity | None:
-        """The identity of a key's holder; both rings are always searched."""
+        """Return the identity of a key's holder; both rings are always searched."""
         hashed = digest(key)
         operator = self._operators.find_key(hashed)
         publisher = self._publishers.find_key(hashed)

@@ -42,11 +42,11 @@ _MAX_ASKED = 1024
 _MAX_TRIED = 8
 
 Fetch = Callable[[], Awaitable[bytes]]
-"""Raises `FetchError`; ends by itself, and never returns more than it may."""
+"""A function that raises `FetchError`, ends by itself, and never returns more than it may."""
 
 
 class FetchError(Exception):
-    """The set could not be had; `outcome` is why, as the metric counts it."""
+    """The set could not be fetched; `outcome` is the reason, as the metric counts it."""
 
     def __init__(self, outcome: str, message: str) -> None:
         super().__init__(message)
@@ -74,21 +74,22 @@ class ProviderKeys:
         self._log = log
         self._keys: tuple[PublicKey, ...] = ()
         self._wanted = asyncio.Event()
-        """Set where the next fetch is not to wait for its time."""
+        """The event is set where the next fetch should not wait for its time."""
         self._waiters = Waiters()
         self._fetching = True
-        """One is under way or about to begin: the first is, from the start."""
+        """Whether a fetch is under way or about to begin; the first one is, from the start."""
         self._asked_at: float | None = None
-        """When a token last caused a fetch."""
+        """The time at which a token last caused a fetch."""
         self._asked: set[str] = set()
-        """Names that tokens gave since, and that the set lacked."""
+        """Names of keys that tokens named since, and that the set lacked."""
         self._absent: frozenset[str] = frozenset()
-        """Names that the last good set was looked through for, in vain."""
+        """Names of keys that the last good set was searched for in vain."""
 
     # -- what verifies asks --------------------------------------------------------------------
 
     def find(self, algorithm: str, kid: str | None) -> Iterable[PublicKey]:
-        """The keys that may have signed a token of this algorithm, which names `kid` or none."""
+        """Return the keys that may have signed a token of this algorithm, which names `kid` or
+        none."""
         fitting = [key for key in self._keys if algorithm in key.algorithms]
         if kid is None:
             return fitting[:_MAX_TRIED]
@@ -96,15 +97,15 @@ class ProviderKeys:
         return [key for key in fitting if key.kid in {kid, None}][:_MAX_TRIED]
 
     def knows(self, kid: str | None) -> bool:
-        """Whether a token that names `kid` can be judged by the keys that are here."""
+        """Return whether the present keys suffice to judge a token that names `kid`."""
         if kid is None:
             return bool(self._keys)
         return any(key.kid == kid for key in self._keys)
 
     def unknown(self, kid: str | None) -> UnauthorizedError:
-        """Why a token is refused whose key is not here; begins a fetch where one may be.
+        """Return the refusal of a token whose key is not here; begin a fetch where one is allowed.
 
-        An `UndecidedError` where one is under way.
+        It is an `UndecidedError` where a fetch is under way.
         """
         name = "" if kid is None else kid[:MAX_KID_CHARACTERS]
         if not self._fetching and self._may_ask():
@@ -125,7 +126,7 @@ class ProviderKeys:
         return self._asked_at is None or self._clock() - self._asked_at >= UNKNOWN_KEY_SECONDS
 
     async def _wait(self) -> None:
-        """Until the fetch that is under way has ended, or for `WAIT_SECONDS`."""
+        """Wait until the fetch that is under way has ended, or for `WAIT_SECONDS`."""
         if self._fetching:
             await self._waiters.wait(WAIT_SECONDS)
 
@@ -151,7 +152,7 @@ class ProviderKeys:
             pass
 
     async def fetch_once(self) -> str | None:
-        """Fetch where nobody runs it; return why that failed."""
+        """Fetch where no task runs the provider; return why that failed."""
         self._fetching = True
         try:
             self._keys = tuple(read_set(await self._fetch()))

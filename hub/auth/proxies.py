@@ -26,7 +26,7 @@ from hub.errors import SettingsError
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FIELDS = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-proto"})
-"""Header fields that are read here, in lower case."""
+"""The header fields that this module reads, in lower case."""
 # Proxies between a client and a hub: a request that names more was not written by them.
 _MAX_HOPS = 32
 # Before an IPv4 address that is written as one of IPv6 (RFC 4291 section 2.5.5.2).
@@ -37,7 +37,7 @@ _PORT = re.compile(r":[0-9]{1,5}")
 
 
 class TrustedProxies:
-    """The networks whose word about their peers counts, parsed once at the start."""
+    """The networks of trusted proxies, parsed once at the start."""
 
     __slots__ = ("_networks", "_seen")
 
@@ -47,7 +47,7 @@ class TrustedProxies:
         """Take addresses and networks; raise `SettingsError` naming the first that is neither."""
         self._networks = tuple(_network(entry, setting) for entry in entries)
         self._seen: dict[str, bool] = {}
-        """What was asked before: the same few proxies have all connections."""
+        """Answers of before: the same few proxies have all connections."""
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -70,7 +70,7 @@ class TrustedProxies:
         return any(found in network for network in self._networks)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The address of who asks: `peer` itself where it is no trusted proxy."""
+        """Return the client's address; it is `peer` itself where that is no trusted proxy."""
         if not self._networks or FIELDS.isdisjoint(headers) or not self.trusts(peer):
             return peer
         told = []
@@ -81,7 +81,8 @@ class TrustedProxies:
         return told[0] if len(set(told)) == 1 else peer
 
     def scheme(self, peer: str, headers: Mapping[str, str]) -> str | None:
-        """`http` or `https`, as the nearest trusted proxy was asked; None where none says."""
+        """Return `http` or `https`, as the nearest trusted proxy was asked; None where none
+        says."""
         if not self._networks or FIELDS.isdisjoint(headers) or not self.trusts(peer):
             return None
         said = headers.get("x-forwarded-proto", "").rpartition(",")[2]
@@ -119,7 +120,8 @@ def _network(entry: str, setting: str) -> Network:
 
 
 def _hops(field: str) -> list[dict[str, str]]:
-    """The hops of a `Forwarded` field by their parameters; those before rubbish are left out."""
+    """Return the hops of a `Forwarded` field by their parameters; those before rubbish are left
+    out."""
     hops: list[dict[str, str]] = [{}]
     at = 0
     while at < len(field):
@@ -140,7 +142,7 @@ def _hops(field: str) -> list[dict[str, str]]:
 
 
 def _address(hop: str) -> str | None:
-    """The address of a hop without its port, in its one form; None where it is none."""
+    """Return the address of a hop without its port, in its one form; None where it is none."""
     text = hop.strip()
     if text.startswith("["):
         inside, bracket, rest = text[1:].partition("]")

@@ -44,16 +44,16 @@ Key = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 class PublicKey:
     key: Key
     algorithms: tuple[str, ...]
-    """Those of `PUBLIC` that it may verify."""
+    """The algorithms of `PUBLIC` that the key may verify."""
     kid: str | None = None
-    """By which tokens name it; None for one that any token may mean."""
+    """The name by which tokens refer to the key; None for a key that any token may mean."""
 
 
 def read_pem(text: str) -> list[PublicKey]:
-    """The keys of a PEM text: public keys, and those of certificates.
+    """Return the keys of a PEM text: public keys, and those of certificates.
 
     Raises:
-        ValueError: there is none, or one that cannot verify tokens; the message says why.
+        ValueError: There is none, or one that cannot verify tokens; the message says why.
     """
     blocks = list(_PEM.finditer(text))
     if not blocks:
@@ -81,10 +81,10 @@ def _of_block(kind: str, block: bytes) -> PublicKey:
 
 
 def read_set(raw: bytes) -> list[PublicKey]:
-    """The usable keys of a JSON Web Key set, at most `MAX_KEYS`.
+    """Return the usable keys of a JSON Web Key set, at most `MAX_KEYS`.
 
     Raises:
-        ValueError: it is no such set, or none of its keys can verify tokens.
+        ValueError: The text is no such set, or none of its keys can verify tokens.
     """
     try:
         document = json.loads(raw)
@@ -126,7 +126,7 @@ def _of_jwk(entry: Mapping[str, Any]) -> PublicKey | None:
 
 
 def fitting(key: object) -> tuple[str, ...]:
-    """The algorithms that a public key may verify; none for one of another kind."""
+    """Return the algorithms that a public key may verify; none for a key of another kind."""
     if isinstance(key, RSAPublicKey):
         return ("RS256", "PS256") if key.key_size in RSA_BITS else ()
     if isinstance(key, EllipticCurvePublicKey):

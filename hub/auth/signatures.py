@@ -58,11 +58,11 @@ class Signatures:
         self._secrets = prepared
         self._keys: dict[str, list[bytes | Key]] = {}
         self.algorithms: tuple[str, ...] = ()
-        """Those that some key may be used with."""
+        """The algorithms that some key may be used with."""
         self.take_public_keys(public_keys)
 
     def take_public_keys(self, public_keys: "Iterable[PublicKey]") -> None:
-        """Have these in place of the public keys before; secrets and the provider stay."""
+        """Replace the public keys; secrets and the provider stay."""
         keys: dict[str, list[bytes | Key]] = {name: [] for name in self._allowed}
         if HMAC in keys:
             keys[HMAC].extend(self._secrets)
@@ -77,15 +77,15 @@ class Signatures:
         )
 
     def __len__(self) -> int:
-        """How many there are, a provider counted as one."""
+        """Return the number of keys, with a provider counted as one."""
         return sum(map(len, self._keys.values())) + (self._provider is not None)
 
     def payload(self, token: str) -> bytes:
-        """The signed bytes of `token`, once a key's signature matches.
+        """Return the signed bytes of `token`, once a key's signature matches.
 
         Raises:
-            UndecidedError: the provider is being asked for the key.
-            UnauthorizedError: no key signed it, or it is no token.
+            UndecidedError: The provider is being asked for the key.
+            UnauthorizedError: No key signed it, or it is no token.
         """
         algorithm, kid = _header(token.partition(".")[0])
         if algorithm not in self.algorithms:
@@ -115,10 +115,10 @@ class Signatures:
 # Tokens of one key have the same first part. What a stranger sends of it is bounded like a token.
 @lru_cache(maxsize=64)
 def _header(part: str) -> tuple[str, str | None]:
-    """The `alg` and `kid` of a token's first part, by which its key is found.
+    """Return the `alg` and `kid` of a token's first part, by which its key is found.
 
-    Nothing else is believed of it: the library reads it again, strictly, with the signature.
-    Raises `UnauthorizedError` where it is no header.
+    Nothing else of it is trusted: the library reads it again, strictly, with the signature. Raises
+    `UnauthorizedError` where it is no header.
     """
     try:
         header = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))

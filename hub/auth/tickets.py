@@ -21,7 +21,7 @@ LIFE_SECONDS = 600
 
 
 class Tickets:
-    """Issues and takes them; without operator keys there are none."""
+    """Issue and verify tickets; without operator keys there are none."""
 
     __slots__ = ("_clock", "_secrets", "_verifier")
 
@@ -41,7 +41,7 @@ class Tickets:
         )
 
     def issue(self) -> str | None:
-        """A new ticket; None where there are no keys, and so no need for any."""
+        """Return a new ticket; None where there are no keys, so that none is needed."""
         if not self._secrets:
             return None
         import jwt  # noqa: PLC0415 - see `hub.auth.algorithms`
@@ -53,7 +53,8 @@ class Tickets:
         return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
     def verify(self, ticket: str) -> Identity:
-        """An operator who may only read; raise `UnauthorizedError` unless it holds now."""
+        """Return an operator with read rights only; raise `UnauthorizedError` unless the ticket is
+        valid now."""
         identity = self._verifier.verify(ticket)
         return replace(identity, publisher="ticket", operator=True, observer=True)
 

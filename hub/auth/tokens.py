@@ -48,20 +48,21 @@ MAX_SUBJECT_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What a token has to say, beside being signed."""
+    """The claims that a valid token has, beside its signature."""
 
     issuers: tuple[str, ...] = ()
-    """One of these; with none any, and none at all."""
+    """The allowed issuers; without any, each issuer and none are allowed."""
     audiences: tuple[str, ...] = ()
     leeway_seconds: float = 0
     max_age_seconds: float = 0
-    """0 for any age."""
+    """The greatest age of a token; 0 for any."""
     grants_claim: str = CLAIM
     default_grants: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TokenVerifier:
-    """Turns tokens into identities; several keys so that one can be replaced while both hold."""
+    """Turn tokens into identities; several keys so that one can be replaced while both are
+    valid."""
 
     __slots__ = ("_clock", "_rules", "_signatures")
 
@@ -93,15 +94,15 @@ class TokenVerifier:
         return len(self._signatures)
 
     def take_public_keys(self, keys: "Iterable[PublicKey]") -> None:
-        """Have these in place of the public keys before."""
+        """Replace the public keys."""
         self._signatures.take_public_keys(keys)
 
     def verify(self, token: str) -> Identity:
-        """The identity that the token names.
+        """Return the identity that the token names.
 
         Raises:
-            UndecidedError: its key has to be asked for; see `hub.core.ports`.
-            UnauthorizedError: it does not hold now.
+            UndecidedError: Its key has to be asked for; see `hub.core.ports`.
+            UnauthorizedError: The token is not valid now.
         """
         if not self._signatures:
             raise UnauthorizedError(
@@ -170,7 +171,8 @@ class TokenVerifier:
         return ends if ends is None or ends > now else ends + leeway
 
     def _issued_at(self, claims: Mapping[str, Any]) -> float | None:
-        """What is no number says nothing; where the age is bounded it is refused."""
+        """Return `iat`; a value that is no number counts as absent, and is refused where the age is
+        bounded."""
         try:
             return _seconds(claims, "iat")
         except UnauthorizedError:
@@ -179,7 +181,7 @@ class TokenVerifier:
             return None
 
     def _check_age(self, issued_at: float | None, ends: float | None, now: float) -> float:
-        """When the token ends, by its age too."""
+        """Return when the token ends, also by its age."""
         longest, leeway = self._rules.max_age_seconds, self._rules.leeway_seconds
         if issued_at is None:
             raise UnauthorizedError(
@@ -234,7 +236,7 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
 
 
 def _name(claims: Mapping[str, Any], claim: str) -> str | None:
-    """Of a subject or of the token itself."""
+    """Return a subject's or a token's name."""
     name = claims.get(claim)
     if name is None:
         return None
@@ -244,7 +246,8 @@ def _name(claims: Mapping[str, Any], claim: str) -> str | None:
 
 
 def _token_id(claims: Mapping[str, Any]) -> str | None:
-    """What cannot be a name is none: such a token is revoked by its subject."""
+    """Return the token's name; None for a value that cannot be one: its subject can still be
+    revoked."""
     try:
         return _name(claims, "jti")
     except UnauthorizedError:
@@ -252,7 +255,8 @@ def _token_id(claims: Mapping[str, Any]) -> str | None:
 
 
 def _encodable(text: str) -> bool:
-    """Whether `text` is free of lone surrogates, which JSON escapes can spell and UTF-8 cannot."""
+    """Return whether `text` is free of lone surrogates, which JSON escapes can spell and UTF-8
+    cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

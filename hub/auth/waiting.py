@@ -1,10 +1,10 @@
-"""Many who wait for the same thing, each for so long at most, and none with a task of its own."""
+"""Waiters for one event, each for a bounded time, and none with a task of its own."""
 
 import asyncio
 
 
 class Waiters:
-    """Let go all at once; owned by one event loop."""
+    """Callers that are released all at once; one event loop owns it."""
 
     __slots__ = ("_waiting",)
 

@@ -1,7 +1,8 @@
-"""What the application behind the hub is asked (`HUB_HOOK_URL`) and told (`HUB_WEBHOOK_URL`).
+"""The questions to the application behind the hub (`HUB_HOOK_URL`), and the events for it
+(`HUB_WEBHOOK_URL`).
 
-Questions (`asking`) and their answers; events as they are seen (`watching`) and sent (`telling`);
-bounds and signatures of both. Not who is asked about, or when: that is known where a
-session is opened (`hub.transports.opening`), where a command is carried out
-(`hub.core.command_handler`) and where a request publishes (`hub.transports.http.publishing`).
+The modules ask (`asking`), notice events (`watching`) and send them (`telling`), with bounds and
+signatures for both. The moments of asking do not belong here: they are where a session is opened
+(`hub.transports.opening`), where a command is carried out (`hub.core.command_handler`) and where a
+request publishes (`hub.transports.http.publishing`).
 """

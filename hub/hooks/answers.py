@@ -1,4 +1,4 @@
-"""What an application answers, read; and those answers that are remembered for a while."""
+"""Read the application's answers, and remember some of them for a while."""
 
 import math
 from collections.abc import Callable
@@ -16,22 +16,22 @@ _ANSWER_BYTES = 500
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The application's word. Fields that it has besides are nobody's matter."""
+    """The application's answer. Further fields are ignored."""
 
     allow: bool
     sub: str | None = None
     grants: dict[str, Any] | None = None
     expires_in_seconds: float | None = None
     data: msgspec.Raw = msgspec.Raw(b"")
-    """As it came: of `publish` what is to be published instead, else what the peer is given along
-    with the yes; empty where there is none."""
+    """The data as it came: with `publish` the data to be published instead, else the data for the
+    peer; empty where there is none."""
     reason: str = ""
     size: int = 0
-    """Of the body that it came in, in bytes."""
+    """The size of its body in bytes."""
 
 
 def read_answer(body: bytes) -> Answer:
-    """Raise `ValueError` where it is no answer."""
+    """Return the answer; raise `ValueError` where the body is none."""
     try:
         answer = msgspec.json.decode(body, type=Answer)
     except RecursionError:
@@ -49,11 +49,11 @@ def read_answer(body: bytes) -> Answer:
 
 
 class Remembered:
-    """Answers by what was asked; bounded in number and bytes, the oldest go first.
+    """Answers by their question; bounded in number and bytes, the oldest go first.
 
     Args:
-        seconds: how long one counts; 0 remembers none.
-        clock: monotonic, in seconds.
+        seconds: How long an answer is valid; 0 remembers none.
+        clock: Monotonic, in seconds.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:

@@ -53,7 +53,7 @@ _TOO_MANY_REQUESTS = 429
 
 
 class _Presence(msgspec.Struct):
-    """As the peer's command has it."""
+    """A member's data, as the peer's command has it."""
 
     data: msgspec.Raw
 
@@ -71,27 +71,27 @@ class _Question(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class AskingRules:
-    """What is asked, and how answers are taken."""
+    """The hooks that are asked, and the rules for their answers."""
 
     hooks: frozenset[str]
     cache_seconds: float
     allows_when_down: bool
     secret: bytes
-    """What questions are signed with; empty signs none."""
+    """The secret that signs questions; an empty one signs none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """What of the hub's own judges an answer, and who is asked about."""
+    """The hub's own judges of an answer, and of the need to ask."""
 
     read_grants: Callable[[Mapping[str, Any], str | None], tuple[tuple[str, ...], tuple[str, ...]]]
-    """The patterns to subscribe and to publish; raises `HubError`."""
+    """Return the patterns to subscribe and to publish; raise `HubError`."""
     check_data: Callable[[bytes], bytes]
-    """Raises `HubError` unless it may be published, and so told to peers."""
+    """Raise `HubError` unless the data may be published, and so be sent to peers."""
     check_standing: Callable[[Identity], None]
-    """Raises `HubError` where operators have banned who it is."""
+    """Raise `HubError` where operators have banned the identity."""
     is_trusted: Callable[[Identity], bool]
-    """Whether nobody has to be asked: a key's holder, or an operator."""
+    """Return whether the identity needs no question: a key's holder, or an operator."""
 
 
 class ApplicationHooks:
@@ -162,7 +162,7 @@ class ApplicationHooks:
         return data if instead is None else instead
 
     def _given(self, answer: Answer | None) -> bytes | None:
-        """The answer's `data`, fit to be told to peers; None where it has none."""
+        """Return the answer's `data` for peers; None where it has none."""
         if answer is None or not (data := bytes(answer.data)):
             return None
         try:
@@ -177,7 +177,8 @@ class ApplicationHooks:
     # -- who comes in by an answer -------------------------------------------------------------
 
     def _admitted(self, identity: Identity, answer: Answer | None, *, nobody: bool) -> Identity:
-        """`answer` is None where the application is down and that means yes."""
+        """Return the admitted peer; `answer` is None where the application is down and that means
+        yes."""
         if answer is None:
             if nobody:
                 raise UnavailableError("the application that says who this is does not answer")
@@ -223,7 +224,8 @@ class ApplicationHooks:
         *,
         presence: bytes | None = None,
     ) -> Answer | None:
-        """The answer that says yes, None where that is said without one; raise what says no."""
+        """Return a positive answer, or None where the rules say yes without one; raise a
+        refusal."""
         question = _Question(
             hook,
             asker.connection,
@@ -264,7 +266,7 @@ class ApplicationHooks:
             raise UnavailableError("the application does not answer")
 
     async def _call(self, key: bytes, body: bytes) -> Answer | str:
-        """The answer, or why there is none; never raises but where it is cancelled."""
+        """Return the answer, or the reason why there is none; only a cancellation is raised."""
         if not self._breaker.may_ask():
             self._counters.hook_calls["open"] += 1
             return "open"

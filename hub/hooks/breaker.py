@@ -1,7 +1,7 @@
-"""A circuit breaker: an application that is down is not waited for by each who would ask it.
+"""A circuit breaker: an application that is down is not waited for by every peer.
 
-After `FAILURES` failures one behind the other nobody asks for a second. Then one may try; it
-decides whether all may again, or none for two seconds, four, up to `LAST_SECONDS`.
+After `FAILURES` failures in a row no peer asks for a second. Then one peer may try; its outcome
+decides whether all may ask again, or none for two seconds, four, up to `LAST_SECONDS`.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,8 @@ class Breaker:
         return self._failures >= FAILURES
 
     def may_ask(self) -> bool:
-        """Whether to ask now; a caller that may says by one of the other calls how that ended."""
+        """Return whether to ask now; a caller that may ask reports the outcome by one of the other
+        methods."""
         if not self.is_open:
             return True
         if self._trying or self._clock() < self._until_seconds:
@@ -56,5 +57,5 @@ class Breaker:
         return not was_open
 
     def given_up(self) -> None:
-        """The caller does not wait for the answer any more, or could not ask."""
+        """Note that the caller does not wait for the answer any more, or could not ask."""
         self._trying = False

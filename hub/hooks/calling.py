@@ -1,7 +1,7 @@
-"""JSON posted to the application: pooled connections, bounded in number, time and bytes.
+"""POST JSON to the application over pooled connections, bounded in number, time and bytes.
 
-Redirections are not followed: the operator names the address whose word counts. The environment's
-proxies and certificates are those that the clients use (`hub_client.route`).
+Redirections are not followed, because only the address that the operator names is trusted. The
+environment's proxies and certificates are those that the clients use (`hub_client.route`).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 
 
 class CallError(Exception):
-    """There is no answer; `outcome` is why, as metrics count it."""
+    """There is no answer; `outcome` is the reason, as metrics count it."""
 
     def __init__(self, outcome: str, message: str) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class CallError(Exception):
 
 
 class Caller:
-    """One per address and node; owned by one event loop.
+    """The connections to one address; one per address and node, owned by one event loop.
 
     Args:
-        timeout_seconds: from the call to the last byte of the answer, the wait for a connection
-            included.
+        timeout_seconds: The time from the call to the last byte of the answer, with the wait for a
+            connection.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Caller:
     async def post(
         self, body: bytes, headers: Mapping[str, str], *, whole: Container[int] = (200,)
     ) -> tuple[int, bytes]:
-        """Status and body of the answer; raise `CallError`. Has to be called in a task.
+        """Return status and body of the answer; raise `CallError`. It has to be called in a task.
 
-        The body matters with the statuses `whole` alone. With another it is empty where it is too
-        long or breaks off: the application has said what it had to say.
+        The body matters with the statuses `whole` alone. With another status it is empty where it
+        is too long or breaks off, because the status is the answer.
         """
         said: list[int] = []
         try:

@@ -1,4 +1,4 @@
-"""What the application may be asked, and the events that it may be told of."""
+"""The names of the questions to the application, and of the events for it."""
 
 CONNECT, SUBSCRIBE, PUBLISH = "connect", "subscribe", "publish"
 HOOK_NAMES = (CONNECT, SUBSCRIBE, PUBLISH)

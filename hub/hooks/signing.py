@@ -1,4 +1,4 @@
-"""Signatures of what the hub sends, by Standard Webhooks (standardwebhooks.com).
+"""Sign requests to the application by Standard Webhooks (standardwebhooks.com).
 
 The receiver computes HMAC-SHA256 of `<id>.<timestamp>.<body>` with the shared secret and compares.
 The receiver refuses a timestamp that is some minutes off, and an id that it has seen.
@@ -13,8 +13,8 @@ _PREFIX = "whsec_"
 
 
 def read_secret(text: str) -> bytes:
-    """The key of `whsec_<base64>`, or the bytes of any other text; `ValueError` where it is not
-    base64."""
+    """Return the key of `whsec_<base64>`, or the bytes of any other text; raise `ValueError` where
+    it is not base64."""
     if not text.startswith(_PREFIX):
         return text.encode()
     try:
@@ -24,7 +24,7 @@ def read_secret(text: str) -> bytes:
 
 
 def sign(secret: bytes, *, id_: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The header fields that go with `body`; without a signature where there is no secret."""
+    """Return the header fields for `body`; without a signature where there is no secret."""
     fields = {"webhook-id": id_, "webhook-timestamp": str(timestamp)}
     if secret:
         signed = b"%b.%d.%b" % (id_.encode(), timestamp, body)

@@ -1,8 +1,9 @@
-"""Since when this node has sessions in a channel, or a member; and until when it had them lately.
+"""The time spans in which this node has sessions in a channel, or a member.
 
-That decides which node tells what happened once in the hub: a channel that gets its first session
-here was occupied before if any other node had one at that moment, and one that loses its last here
-is vacated unless any other node had one then. A node that had none says so from here.
+They decide which node reports an event that happens once in the hub. A channel that gets its first
+session here was occupied before if any other node had one at that moment, and a channel that loses
+its last one here is vacated unless any other node had one then. A node without one at that moment
+answers so from its spans.
 """
 
 from collections import deque
@@ -15,7 +16,7 @@ _MAX_ENDED = 100_000
 
 
 class Spans:
-    """One per node; `clock` is seconds since 1970 UTC, which nodes have in common.
+    """The spans of one node; `clock` is seconds since 1970 UTC, which nodes have in common.
 
     A name is a channel's, or that of a member in a channel (`hub.hooks.watching`).
     """
@@ -23,21 +24,22 @@ class Spans:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.now = clock
         self.changed_at = float("-inf")
-        """When anything began or ended last."""
+        """The time at which any span last began or ended."""
         self._since: dict[str, float] = {}
         self._ended: dict[str, list[tuple[float, float]]] = {}
         self._order: deque[tuple[str, float]] = deque()
 
     def begin(self, name: str) -> float | None:
-        """What `name` names has its first session here now; return when that is, in seconds since
-        1970 UTC. None, and nothing changes, where it had one already."""
+        """Note the first session of `name` here; return its time in seconds since 1970 UTC. It
+        returns None, and changes nothing, where `name` had one already."""
         if name in self._since:
             return None
         now = self._since[name] = self.changed_at = self.now()
         return now
 
     def end(self, name: str) -> float | None:
-        """It has lost its last session here now; return when that is. None where it had none."""
+        """Note the end of the last session here; return its time. It returns None where there was
+        none."""
         if (since := self._since.pop(name, None)) is None:
             return None
         now = self.changed_at = self.now()
@@ -54,7 +56,8 @@ class Spans:
         return now
 
     def held(self, name: str, at_seconds: float) -> bool:
-        """Whether it had one at that moment; what has ended is known for `KEPT_SECONDS`."""
+        """Return whether there was a session at that moment; an ended span is known for
+        `KEPT_SECONDS`."""
         since = self._since.get(name)
         if since is not None and since < at_seconds:
             return True

@@ -1,10 +1,10 @@
-"""Tells the application of events: in batches, signed, tried again, bounded.
+"""Send events to the application: in batches, signed, retried, bounded.
 
-An event waits some milliseconds for others, and goes with them in one request. What is not taken
-with a status of 200 to 299 is sent again under the same `webhook-id`, after 1 s, 2 s, ... up to
-60 s, each shorter by a random part of up to a half, eight times in all; then it is given up,
-counted and logged. Meanwhile what comes waits, 16 MiB at most; more is dropped, counted and logged.
-One batch at a time, so that events keep their order.
+An event waits some milliseconds for others, and goes with them in one request. A request that is
+not answered with a status of 200 to 299 is sent again under the same `webhook-id`, after 1 s, 2 s,
+... up to 60 s, each shorter by a random part of up to a half, eight times in all; then it is given
+up, counted and logged. Later events wait meanwhile, 16 MiB at most; more are dropped, counted and
+logged. One batch is sent at a time, so that events keep their order.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _LOG_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes in one request, as often as it has to."""
+    """The events of one request, which is sent as often as necessary."""
 
     id: str
     body: bytes
@@ -58,7 +58,7 @@ class Teller:
         log: FilteringBoundLogger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`events` are the types that are told; `secret` signs, an empty one does not."""
+        """Take `events`, the types to send, and `secret`, which signs unless it is empty."""
         self.events = events
         self._caller = caller
         self._secret = secret
@@ -73,7 +73,7 @@ class Teller:
         self._under_way: Batch | None = None
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
-        """Whether no request is under way."""
+        """The event is set while no request is under way."""
         self._idle.set()
         self._stopping = False
         self._quiet_until_seconds = 0.0
@@ -81,7 +81,7 @@ class Teller:
     def tell(
         self, type_: str, fields: Mapping[str, object], at_seconds: float | None = None
     ) -> None:
-        """Have the application told; `at_seconds` since 1970 UTC is when it was, now without.
+        """Queue an event; `at_seconds` since 1970 UTC is its time, now without.
 
         A field `data` of bytes is JSON.
         """
@@ -105,7 +105,7 @@ class Teller:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """Try once what is still to be told, for `STOP_SECONDS` at most."""
+        """Try once to send the queued events, for `STOP_SECONDS` at most."""
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -137,7 +137,7 @@ class Teller:
                 self._under_way = None
 
     def _next(self) -> Batch | None:
-        """The batch under way, or the next; None where nothing waits."""
+        """Return the batch under way, or the next; None where nothing waits."""
         if self._under_way is None and self._waiting:
             events: list[bytes] = []
             size = 0
@@ -170,7 +170,7 @@ class Teller:
         self._lost("given_up", batch.events, why)
 
     async def _attempt(self, batch: Batch) -> str | None:
-        """Send it once; return why it was not taken."""
+        """Send the batch once; return why it failed."""
         self._idle.clear()
         signed = sign(
             self._secret, id_=batch.id, timestamp=int(self._wall_clock()), body=batch.body

@@ -1,16 +1,16 @@
-"""What happened in a channel, told by one node of all.
+"""Notice the events of channels, each of which one node of all reports.
 
-Each node knows what began and ended at itself. Before it tells, it asks the others whether they had
-the same at that moment (`hub.hooks.spans`): then it was no beginning, and no end.
+Each node knows the beginnings and ends at itself. Before it reports one, it asks the others whether
+they had the same at that moment (`hub.hooks.spans`): then it was no beginning, and no end.
 
 Worked example: a channel gets a session at node A at 12:00:00 and another at node B at 12:00:05. A
-tells `channel.occupied`; B asks, hears that A has it, and tells nothing. A's session leaves at
-12:00:07: B has it, nothing is told. B's leaves at 12:00:09: A had it until 12:00:07, so B tells
-`channel.vacated`.
+reports `channel.occupied`; B asks, learns that A has it, and reports nothing. A's session leaves at
+12:00:07: B has it, nothing is reported. B's leaves at 12:00:09: A had it until 12:00:07, so B
+reports `channel.vacated`.
 
-A node that does not answer is taken for one that had none: an event may then be told twice. So it
-may where 50 MB of events wait for the others' answers: what comes then is told unasked. A node that
-was killed tells of no end.
+A node that does not answer counts as one without a session, so an event may then be reported twice.
+The same may happen where 50 MB of events wait for the others' answers: later ones are reported
+without a question. A killed node reports no end.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ from hub.hooks.telling import Teller
 Moment = tuple[str, float]
 """A name, and seconds since 1970 UTC."""
 AskOthers = Callable[[Sequence[Moment]], Awaitable[Sequence[bool]]]
-"""Of each moment, whether any other node had the name then; raises nothing."""
+"""A function that returns, for each moment, whether any other node had the name then; it raises
+nothing."""
 # So that clocks may differ by some milliseconds, and one question carries many moments.
 _GATHER_SECONDS = 0.2
 # The others gather as long, and then ask.
@@ -41,7 +42,7 @@ _EACH_BYTES = 1_000
 
 
 class Watching:
-    """Sees sessions, channels and members of this node come and go; one per node.
+    """Notice the sessions, channels and members of this node; one per node.
 
     Args:
         ask_others: None where there are no other nodes.
@@ -67,13 +68,13 @@ class Watching:
         self._teller.tell(CLOSED, _of(session) | {"code": int(code), "reason": reason})
 
     def used(self, channel: str, *, used: bool) -> None:
-        """The channel has its first session here, or has lost its last."""
+        """Note that the channel has its first session here, or has lost its last."""
         if is_reserved(channel):
             return
         self._changed(OCCUPIED if used else VACATED, channel, {"channel": channel}, begins=used)
 
     def member(self, channel: str, member: Member, *, came: bool) -> None:
-        """The member has its first session in the channel here, or has lost its last."""
+        """Note that the member has its first session in the channel here, or has lost its last."""
         fields: dict[str, object] = {
             "channel": channel,
             "member": member.id,
@@ -108,14 +109,14 @@ class Watching:
             self._asking = False
 
     async def finish(self) -> None:
-        """Tell what waits, and be there for a moment for the others' questions about it."""
+        """Report the waiting events, and stay for a moment for the others' questions about them."""
         await self.flush()
         if self._ask_others is not None:
             left = self.spans.changed_at + _LINGER_SECONDS - self.spans.now()
             await asyncio.sleep(min(max(left, 0.0), _LINGER_SECONDS))
 
     async def flush(self) -> None:
-        """Tell what waits, once the others have said what they had."""
+        """Report the waiting events, once the others have answered."""
         while self._ask_others is not None and self._pending:
             part, self._pending = self._pending[:_MOMENTS], self._pending[_MOMENTS:]
             self._pending_bytes -= sum(_size(fields) for _, _, fields in part)
@@ -126,7 +127,7 @@ class Watching:
 
 
 class WatchedRoster:
-    """A roster whose changes are seen: `hub.core.ports.Roster`."""
+    """A roster whose changes are noticed: `hub.core.ports.Roster`."""
 
     def __init__(self, roster: Roster, watching: Watching) -> None:
         self._roster = roster
