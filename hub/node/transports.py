@@ -10,9 +10,9 @@ from hub.errors import HubError
 from hub.node.core import VERSION
 from hub.node.node import Node
 from hub.observe.log_levels import HTTP
+from hub.transports.admission import UrlRules
 from hub.transports.asgi import AsgiSessions, HttpApplication
 from hub.transports.asgi_types import ASGIApp
-from hub.transports.asked import UrlRules
 from hub.transports.connection.application import Application
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.context import ConnectionContext, Run
@@ -24,7 +24,7 @@ from hub.transports.http.app import make_routes
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.opening import Dialects, Openings
-from hub.transports.request import Head
+from hub.transports.request import Head, OnRefused
 from hub.transports.turns import Turns
 from hub.transports.websocket import WebSocketOptions
 from hub.wire.query import MAX_CHANNELS
@@ -56,16 +56,11 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
     def websocket(window_bits: int | None) -> WebSocketDialect:
         return WebSocketDialect(window_bits=window_bits, compress_from_bytes=minimum)
 
+    log_refusal = _refusal_log(node)
+
     def on_refused(error: HubError, head: Head, address: str) -> None:
         node.counters.refused[error.code] += 1
-        node.refusals.refused(
-            error.code,
-            address=address,
-            reason=error.message,
-            origin=head.headers.get("origin"),
-            host=head.headers.get("host"),
-            refusal=error.refusal,
-        )
+        log_refusal(error, head, address)
 
     return Openings(
         registry=node.registry,
@@ -80,6 +75,20 @@ def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
     )
 
 
+def _refusal_log(node: Node) -> OnRefused:
+    def log(error: HubError, head: Head, address: str) -> None:
+        node.refusals.refused(
+            error.code,
+            address=address,
+            reason=error.message,
+            origin=head.headers.get("origin"),
+            host=head.headers.get("host"),
+            refusal=error.refusal,
+        )
+
+    return log
+
+
 def url_rules(node: Node) -> UrlRules:
     settings = node.settings
     return UrlRules(settings.namespaces(), settings.max_patterns)
@@ -91,13 +100,8 @@ def dispatcher(node: Node, app: ASGIApp | None) -> Dispatcher:
     return Dispatcher(make_routes(deps), deps)
 
 
-def _streams(node: Node, opened_by: Openings) -> Streams:
-    return Streams(
-        opened_by,
-        sse=SseDialect(SeveralSseDialect()),
-        counters=node.counters,
-        told=node.refusals.refused,
-    )
+def _streams(opened_by: Openings) -> Streams:
+    return Streams(opened_by, sse=SseDialect(SeveralSseDialect()))
 
 
 def connection_context(
@@ -107,7 +111,7 @@ def connection_context(
     settings, websocket = node.settings, websocket_options(node)
     deps = http_deps(node, app)
     table = make_routes(deps)
-    streams = _streams(node, openings(node, websocket))
+    streams = _streams(openings(node, websocket))
     return ConnectionContext(
         dispatcher=Dispatcher(table, deps),
         streams=streams,
@@ -144,7 +148,7 @@ def asgi_app(node: Node) -> ASGIApp:
     opened_by = openings(node, websocket)
     return AsgiSessions(
         openings=opened_by,
-        streams=_streams(node, opened_by),
+        streams=_streams(opened_by),
         websocket=websocket,
         dispatcher=dispatcher(node, None),
         http=HttpApplication(node.bodies, body_timeout_seconds=node.settings.body_timeout_seconds),
@@ -166,7 +170,7 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
         metrics=scraped if node.reporter.worker else render,
         counters=node.counters,
         log=node.log.bind(subsystem=HTTP),
-        refused=node.refusals.refused,
+        on_refused=_refusal_log(node),
         at_once=node.broker.answers_at_once,
         version=VERSION,
         pages=_PAGES,

@@ -18,22 +18,20 @@ from dataclasses import dataclass
 from hub.auth.credentials import Credentials
 from hub.auth.policy import Policy
 from hub.core.commands import InUrl, Subscribe, SubscribePattern
-from hub.core.hooks import Asker, Hooks
+from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, UndecidedError
 from hub.core.publication import Position
-from hub.core.registry import NOBODY, SessionRegistry
+from hub.core.registry import SessionRegistry
 from hub.core.session.link import Link
 from hub.core.values import value
 from hub.errors import (
     BadRequestError,
     HubError,
-    UnauthorizedError,
 )
-from hub.transports.asked import UrlRules
-from hub.transports.request import Head, credentials_of
+from hub.transports.admission import UrlRules, identity_or_verdict
+from hub.transports.request import Head, OnRefused, credentials_of
 from hub.transports.sse import SseConnection, response_head
-from hub.transports.verdict import AskedVerdict
 from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pattern, parse_query
 from hub.wire.websocket import accept_handshake, offered_token
@@ -67,10 +65,6 @@ class Admitted:
     """The id that the application was told; None where it was not asked."""
     given: bytes | None = None
     """What the application says with the welcome, as JSON."""
-
-
-OnRefused = Callable[[HubError, Head, str], None]
-"""Counts and tells of a refusal: who was refused, and from which address."""
 
 
 class Openings:
@@ -244,23 +238,19 @@ class Openings:
         credentials: Credentials,
         later_seconds: float | None,
     ) -> Identity:
-        """The identity that asks, where the application need not be asked; raise `UndecidedError`
-        to ask it."""
-        without: UnauthorizedError | None = None
-        try:
-            identity = self._policy.identify(credentials, later_seconds=later_seconds)
-        except UnauthorizedError as error:
-            # The application may know who it is, by a cookie of its own.
-            if error.refusal != "no_credentials" or not hooks.asks_connect(NOBODY):
-                raise
-            identity, without = NOBODY, error
-        if not (
-            hooks.asks_connect(identity) or (query.channels and hooks.asks_subscribe(identity))
-        ):
-            return identity
-        asker = Asker(identity, self._registry.new_id(), address, head.headers)
-        verdict = head.verdict = AskedVerdict(hooks, asker, query.channels, nobody=without)
-        raise UndecidedError("the application is being asked", verdict.wait, decides=True)
+        """Return the identity of the sender; raise `UndecidedError` to ask the application."""
+        found = identity_or_verdict(
+            hooks,
+            lambda: self._policy.identify(credentials, later_seconds=later_seconds),
+            head,
+            query,
+            address=address,
+            new_connection=self._registry.new_id,
+        )
+        if isinstance(found, Identity):
+            return found
+        head.verdict = found
+        raise UndecidedError("the application is being asked", found.wait, decides=True)
 
     def _check_door(self, head: Head, address: str) -> None:
         self._registry.check_open(None if head.has_waited else address)

@@ -5,14 +5,14 @@ credentials in a head hold is decided by `hub.auth.policy`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 from hub.auth.credentials import NO_CREDENTIALS, Credentials
 from hub.core.hooks import Admission
 from hub.core.identity import Identity
-from hub.errors import BadRequestError
+from hub.errors import BadRequestError, HubError
 
 Cut = tuple[bytes, int, int, str | None]
 """A head without the values that may differ: its other bytes, joined; the size of the whole; what
@@ -54,7 +54,7 @@ class Head(Protocol):
 
 
 class Verdict(Protocol):
-    """The application's word on a request (`hub.transports.verdict`)."""
+    """The application's word on a request (`hub.transports.admission`)."""
 
     connection: str
     """The id of the session, where it is admitted."""
@@ -63,6 +63,10 @@ class Verdict(Protocol):
         """Return the identity that sends the request; raise `HubError` where the application
         refuses it."""
         ...
+
+
+OnRefused = Callable[[HubError, Head, str], None]
+"""Notes a refusal: the error, the head of the request and the client's address."""
 
 
 class Request:

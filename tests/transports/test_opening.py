@@ -20,7 +20,7 @@ from hub.errors import (
     UnavailableError,
     UpgradeRequiredError,
 )
-from hub.transports.asked import UrlRules
+from hub.transports.admission import UrlRules
 from hub.transports.opening import Dialects, Openings
 from hub.transports.request import Verdict
 from hub.transports.turns import Turns

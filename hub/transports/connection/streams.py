@@ -3,13 +3,11 @@
 import asyncio
 import random
 
-from hub.core.counters import Counters
 from hub.core.ports import Dialect, UndecidedError
 from hub.core.pushes import Goodbye
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
 from hub.transports.http.answer import Answer, cross_origin, problem
 from hub.transports.http.dispatch import Call
-from hub.transports.http.ports import Refused
 from hub.transports.http.routes import Stream
 from hub.transports.opening import Openings
 from hub.transports.request import Request
@@ -35,13 +33,9 @@ class Streams:
         sse: what a refusal of `/sse` is written in.
     """
 
-    def __init__(
-        self, openings: Openings, *, sse: Dialect, counters: Counters, told: Refused
-    ) -> None:
+    def __init__(self, openings: Openings, *, sse: Dialect) -> None:
         self._openings = openings
         self._sse = sse
-        self._counters = counters
-        self._told = told
 
     def begin(
         self, stream: Stream, call: Call, transport: asyncio.Transport, rest: bytes
@@ -85,16 +79,8 @@ class Streams:
         An EventSource never comes back after an answer that is not 200. One that is refused
         only for now therefore gets a stream that says when to come back, and ends.
         """
+        self._openings.on_refused(error, request, request.address)
         headers = request.headers
-        self._counters.refused[error.code] += 1
-        self._told(
-            error.code,
-            address=request.address,
-            reason=error.message,
-            origin=headers.get("origin"),
-            host=headers.get("host"),
-            refusal=error.refusal,
-        )
         origin = headers.get("origin")
         if (
             stream is Stream.SSE

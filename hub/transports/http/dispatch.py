@@ -102,7 +102,7 @@ class Dispatcher:
         self._policy = deps.policy
         self._counters = deps.counters
         self._log = deps.log
-        self._refused = deps.refused
+        self._on_refused = deps.on_refused
         self._base_path = deps.base_path
         self._has_fallback = deps.fallback is not None
         self._at_once = deps.at_once
@@ -338,16 +338,8 @@ class Dispatcher:
 
     def refuse(self, call: Call, error: HubError) -> Answer:
         """Decide on a problem document."""
-        headers = call.request.headers
         self._counters.http_errors[error.code] += 1
-        self._refused(
-            error.code,
-            address=call.request.address,
-            reason=error.message,
-            origin=headers.get("origin"),
-            host=headers.get("host"),
-            refusal=error.refusal,
-        )
+        self._on_refused(error, call.request, call.request.address)
         return self._decide(call, problem(error))
 
     def gave_up(self, call: Call, seconds: float) -> Answer:

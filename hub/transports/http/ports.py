@@ -32,8 +32,9 @@ from hub.core.pushes import Member
 from hub.core.reading import Found, LookBack
 from hub.core.records import ChannelRecord
 from hub.errors import HubError
+from hub.transports.admission import UrlRules
 from hub.transports.asgi_types import ASGIApp
-from hub.transports.asked import UrlRules
+from hub.transports.request import OnRefused
 
 
 class Node(Protocol):
@@ -166,21 +167,6 @@ class Log(Protocol):
     def exception(self, event: str, **fields: object) -> object: ...
 
 
-class Refused(Protocol):
-    """Where a refusal is logged; `hub.observe.refusals` has it."""
-
-    def __call__(
-        self,
-        code: str,
-        *,
-        address: str,
-        reason: str,
-        origin: str | None,
-        host: str | None,
-        refusal: str,
-    ) -> None: ...
-
-
 class CheckPublish(Protocol):
     """Counts publications of a publisher; `hub.core.limits.Limiter` has it."""
 
@@ -232,7 +218,8 @@ class HttpDeps:
     """By the request's `Accept`; at once where no other process is asked."""
     counters: Counters
     log: Log
-    refused: Refused
+    on_refused: OnRefused
+    """Logs a refusal; `hub.observe.refusals` has it."""
     at_once: bool
     """Whether the broker answers at once, so that handlers need no task."""
     version: str

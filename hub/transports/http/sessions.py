@@ -4,17 +4,17 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hub.admin.sessions import Poll, SendCommand
-from hub.core.hooks import Admission, Asker, Hooks
+from hub.core.hooks import Admission, Hooks
 from hub.core.identity import Identity
 from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
+from hub.transports.admission import AskedVerdict, identity_or_verdict
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter, documented, header, text
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, Route, Stream, access_of
 from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
 from hub.transports.request import Request, bearer_of, credentials_of
-from hub.transports.verdict import AskedVerdict
 from hub.wire.query import MAX_EVERY_MS, MAX_LAST, SubscriptionQuery, parse_query
 
 _DEFAULT_WAIT_SECONDS = 25.0  # The wire contract, long polling
@@ -128,24 +128,19 @@ class Sessions:
     def _ask(
         self, hooks: Hooks, request: Request, query: SubscriptionQuery
     ) -> Coroutine[Any, Any, None] | None:
-        """Have the application say who may begin a session, where it is asked about that."""
-        without: UnauthorizedError | None = None
-        try:
-            identity = self._policy.identify(credentials_of(request, query.token))
-        except UnauthorizedError as error:
-            # The application may know who it is, by a cookie of its own.
-            if error.refusal != "no_credentials" or not hooks.asks_connect(Identity()):
-                raise
-            identity, without = Identity(), error
-        if not (
-            hooks.asks_connect(identity) or (query.channels and hooks.asks_subscribe(identity))
-        ):
-            request.identity = self._checked(identity, query)
+        """Ask the application about the session that begins, where it is asked about that."""
+        found = identity_or_verdict(
+            hooks,
+            lambda: self._policy.identify(credentials_of(request, query.token)),
+            request,
+            query,
+            address=request.address,
+            new_connection=self._new_connection,
+        )
+        if isinstance(found, Identity):
+            request.identity = self._checked(found, query)
             return None
-        connection = self._new_connection()
-        asker = Asker(identity, connection, request.address, request.headers)
-        verdict = AskedVerdict(hooks, asker, query.channels, nobody=without)
-        return self._asked(verdict, request, query)
+        return self._asked(found, request, query)
 
     async def _asked(
         self, verdict: AskedVerdict, request: Request, query: SubscriptionQuery

@@ -305,7 +305,7 @@ def make_deps(
         metrics=lambda _accept: (b"hub_up 1\n", "text/plain; version=1.0.0"),
         counters=Counters(),
         log=RecordingLog(),
-        refused=lambda *_args, **_named: None,
+        on_refused=lambda *_refusal: None,
         at_once=True,
         version="0",
         pages=files / "pages",
