@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from hub.brokers.memory_cost import cost_bytes
 from hub.brokers.state_rows import StateRows
 from hub.core.options import ChannelOptions
 from hub.core.ports import PAGE_BYTES, HistoryPage
@@ -24,13 +25,6 @@ from hub.core.publication import ENDS, Position, Publication
 _COMPACT_FROM = 256
 _GONE = Publication("", 0, b"", 0)
 """In the place of what is held no longer."""
-# What one publication without key, sender or trace takes beside its data: the object and its
-# place in the collector's lists (112), the head of its data (40), offset, time, and when it was
-# taken (88), its places in three lists (24), and what lists hold in reserve. Measured with
-# tracemalloc on Python 3.11 (tests/brokers/test_memory_history.py does it again).
-OVERHEAD_BYTES = 280
-# Of a short string beside its characters.
-_STRING_BYTES = 56
 # Freeing this many takes 3 ms (measured).
 SLICE_PUBLICATIONS = 5000
 # At the bound, for a publication that comes.
@@ -81,7 +75,7 @@ class ChannelLog:
         self._freed = 0
         """Index in both of the oldest one that is not freed. From there up to `_first` they are no
         longer held."""
-        self.rows = StateRows(options, cost_bytes) if options.keyed else None
+        self.rows = StateRows(options) if options.keyed else None
         """The newest of each key, where the namespace is keyed."""
 
     @property
@@ -239,22 +233,6 @@ class ChannelLog:
 def _place_of(publication: Publication) -> Publication:
     """What stands in the place of one that is not to be kept: offsets are contiguous."""
     return Publication("", publication.offset, b"", publication.time_ms, keep_ms=0)
-
-
-def cost_bytes(publication: Publication) -> int:
-    """What holding it takes, object and all. The channel's name is the log's own."""
-    size = len(publication.data) + OVERHEAD_BYTES
-    if publication.key is not None:
-        size += len(publication.key) * 4 + _STRING_BYTES
-    if publication.sender is not None:
-        size += len(publication.sender) * 4 + _STRING_BYTES
-    if publication.skip_connection is not None:
-        size += len(publication.skip_connection) + _STRING_BYTES
-    if publication.trace is not None:
-        size += len(publication.trace) + _STRING_BYTES
-    if publication.tags is not None:
-        size += len(publication.tags) + _STRING_BYTES
-    return size
 
 
 class HistoryBudget:

@@ -12,9 +12,9 @@ position, and whoever reads gets them as messages. A reader that takes too long 
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable
 from itertools import islice
 
+from hub.brokers.memory_cost import cost_bytes
 from hub.core.options import MIB, ChannelOptions
 from hub.core.ports import StatePage
 from hub.core.publication import REMOVES, Position, Publication
@@ -35,21 +35,16 @@ _Row = tuple[Publication, float]
 
 
 class StateRows:
-    """Of a channel whose namespace is `keyed`.
-
-    Args:
-        cost_bytes: what holding a publication takes.
-    """
+    """The rows of a channel whose namespace is `keyed`."""
 
     __slots__ = (
-        "_cost_bytes", "_former", "_former_bytes", "_keys", "_read_upto", "_reading_until", "_rows",
+        "_former", "_former_bytes", "_keys", "_read_upto", "_reading_until", "_rows",
         "bytes", "dropped", "gone", "max_keys", "ttl_seconds",
     )  # fmt: skip
 
-    def __init__(self, options: ChannelOptions, cost_bytes: Callable[[Publication], int]) -> None:
+    def __init__(self, options: ChannelOptions) -> None:
         self.max_keys = options.state_max_keys
         self.ttl_seconds = options.state_ttl_seconds
-        self._cost_bytes = cost_bytes
         self._rows: dict[str, _Row] = {}
         """By key, in the order they were changed last."""
         self._keys: list[str] | None = None
@@ -80,13 +75,13 @@ class StateRows:
         if former is not None:
             if self._reading_until:
                 self._keep(key, former[0], publication.offset, now_seconds)
-            self.bytes -= self._cost_bytes(former[0]) + ROW_BYTES
+            self.bytes -= cost_bytes(former[0]) + ROW_BYTES
         if publication.marks & REMOVES:
             if former is not None:
                 self._forget_key(key)
             return
         self._rows[key] = publication, now_seconds
-        self.bytes += self._cost_bytes(publication) + ROW_BYTES
+        self.bytes += cost_bytes(publication) + ROW_BYTES
         if former is None:
             if self._keys is not None and key not in self._former:
                 insort(self._keys, key)
@@ -101,7 +96,7 @@ class StateRows:
             self._forget_former()
         elif row.offset <= self._read_upto:
             self._former.setdefault(key, []).append((row, changed))
-            size = self._cost_bytes(row) + ROW_BYTES
+            size = cost_bytes(row) + ROW_BYTES
             self.bytes += size
             self._former_bytes += size
 
@@ -154,7 +149,7 @@ class StateRows:
         publication, _ = self._rows.pop(key)
         if self.gone is not None:
             self.gone.append((key, publication.offset))
-        self.bytes -= self._cost_bytes(publication) + ROW_BYTES
+        self.bytes -= cost_bytes(publication) + ROW_BYTES
         self._forget_key(key)
 
     def _forget_key(self, key: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.memory_history import cost_bytes
+from hub.brokers.memory_cost import cost_bytes
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.errors import ConflictError, HubError, UnavailableError

@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.memory_history import SLICE_PUBLICATIONS, HistoryBudget, cost_bytes
+from hub.brokers.memory_cost import cost_bytes
+from hub.brokers.memory_history import SLICE_PUBLICATIONS, HistoryBudget
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import REMOVES, Position, Publication
