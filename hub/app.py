@@ -109,7 +109,7 @@ class Hub:
             lag=lag,
             worker=self._worker,
         )
-        ticks = Ticks(self._node.tick, self._log)
+        ticks = Ticks(self._node.tick, self._log, quiet=self._node.is_quiet)
         self._stack.callback(ticks.stop)
         self._stack.push_async_callback(self._node.stop)
         if self._worker is None and self.settings.workers > 1:

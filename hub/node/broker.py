@@ -43,7 +43,7 @@ class NodeBroker(DirectoryBroker, Protocol):
     async def stop(self) -> None: ...
 
     def sweep(self) -> None:
-        """A part of the housekeeping; called some twenty times a second."""
+        """A part of the housekeeping; called ten to twenty times a second."""
         ...
 
     def impaired(self) -> Sequence[str]:

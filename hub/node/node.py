@@ -49,6 +49,7 @@ from hub.node.hooks import hooks_of, watched, watching_of
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats, say_farewell
 from hub.node.supervisor.roles import Worker
+from hub.observe.background import QUIET_SECONDS
 from hub.observe.log_levels import BROKER, HTTP
 from hub.observe.loop_lag import LoopLag
 from hub.observe.metrics import HubCollector, Metrics
@@ -355,6 +356,10 @@ class Node:
             self.archive.tick()
         self.broker.sweep()
         self._outage.tick()
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is due before the tick after the next."""
+        return self.archive is None and not self.deadlines.due_within(QUIET_SECONDS)
 
     async def _held_elsewhere(self, moments: Sequence[tuple[str, float]]) -> Sequence[bool]:
         return await held_elsewhere(self.cluster, moments)

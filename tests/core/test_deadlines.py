@@ -31,6 +31,23 @@ def test_each_falls_due_once_not_early_and_at_most_two_steps_late(
     assert len(called) + len(deadlines) == len(times)
 
 
+@given(st.floats(0, 100), st.floats(0, 5), st.booleans())
+def test_what_is_not_due_within_some_time_is_not_missed_by_a_tick_after_it(
+    now: float, ahead: float, punctual: bool
+) -> None:
+    """Who waits so long between two ticks calls back when he who does not would."""
+    deadlines, called = Deadlines(now), list[float]()
+    deadlines.tick(now)
+    add = deadlines.punctually_at if punctual else deadlines.at
+    add(now + ahead, lambda: called.append(now))
+    if not deadlines.due_within(2 * GRANULARITY_SECONDS):
+        deadlines.tick(now + 2 * GRANULARITY_SECONDS - 1e-6)
+        assert not called
+    else:
+        deadlines.tick(now + 4 * GRANULARITY_SECONDS)
+        assert called
+
+
 def test_they_run_in_the_order_of_their_times() -> None:
     """Also when a stall makes several due at once."""
     deadlines, called = Deadlines(0.0), list[str]()

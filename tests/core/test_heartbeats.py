@@ -59,6 +59,20 @@ def test_heartbeats_are_spread_over_the_interval() -> None:
     assert len(slots) > 50
 
 
+def test_few_moments_have_all_heartbeats_of_an_interval() -> None:
+    """Who is beaten beside others costs less; no more than a hundredth of all are at once."""
+    node = SmallNode(Shape(max_connections=2000))
+    links = [node.open(answers_pings=True)[1] for _ in range(1000)]
+    beaten: list[int] = []
+    for _ in range(round(INTERVAL_SECONDS / STEP_SECONDS)):
+        before = sum(PING in link.received for link in links)
+        run(node, STEP_SECONDS)
+        beaten.append(sum(PING in link.received for link in links) - before)
+    moments = [count for count in beaten if count]
+    assert len(moments) <= 126
+    assert max(moments) <= 40
+
+
 def test_a_pong_measures_the_round_trip() -> None:
     node = SmallNode()
     session, _ = pinged(node)

@@ -1,12 +1,14 @@
 """Background work of a process."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from hub.observe.background import Ticks, tasks, until_one_ends
+from hub.core.time.deadlines import GRANULARITY_SECONDS
+from hub.observe.background import QUIET_SECONDS, Ticks, tasks, until_one_ends
 
 
 async def test_a_task_that_fails_is_logged_and_ends_alone() -> None:
@@ -108,3 +110,24 @@ async def test_when_one_ends_the_others_are_cancelled_first() -> None:
     with pytest.raises(ValueError, match="this one"):
         await until_one_ends(endless(), fails())
     assert ended == ["cancelled"]
+
+
+async def test_the_tick_after_a_quiet_one_is_further_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as nothing is due: each tick wakes the process."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    later, waits, quiet = loop.call_later, list[float](), iter([True, False, True])
+
+    def at_once(seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        waits.append(seconds)
+        return later(0, callback)
+
+    def tick() -> None:
+        if len(waits) == 4:
+            ticks.stop()
+            ended.set()
+
+    ticks = Ticks(tick, structlog.get_logger(), quiet=lambda: next(quiet))
+    monkeypatch.setattr(loop, "call_later", at_once)
+    ticks.start()
+    await ended.wait()
+    assert waits == [GRANULARITY_SECONDS, QUIET_SECONDS, GRANULARITY_SECONDS, QUIET_SECONDS]

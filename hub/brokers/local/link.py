@@ -191,7 +191,7 @@ class Link:
             self._frames.abort()
 
     def sweep(self) -> None:
-        """Fail what has waited too long; call it some twenty times a second."""
+        """Fail what has waited too long; call it ten times a second or more often."""
         now, made = self._clock(), self._frames
         while self._calls:
             number = next(iter(self._calls))

@@ -37,6 +37,7 @@ from hub.errors import HubError, NotPublishedError, UnavailableError
 
 # How long an end waits for what is being written.
 _STOP_SECONDS = 10.0
+# A node ticks as often, and half as often where it has nothing to do.
 _SWEEPS_A_SECOND = 20
 
 T = TypeVar("T")
@@ -262,7 +263,7 @@ class SqliteBroker:
         return None if memory is None else memory.rows_held(channel)
 
     def sweep(self) -> None:
-        """Forget what is too old; have the file looked after once a second."""
+        """Forget what is too old; have the file looked after once in a second or two."""
         if self._commits.memory is None:
             return
         self._commits.memory.sweep()

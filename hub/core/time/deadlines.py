@@ -20,13 +20,15 @@ from collections.abc import Callable
 
 from hub.core.ports import Monotonic
 
-# Fine enough for a 100 ms setting in a test, coarse enough to cost 20 wake-ups a second.
+# Fine enough for a 100 ms setting in a test, coarse enough to cost 20 wake-ups a second
+# at most (`hub.observe.background`).
 GRANULARITY_SECONDS = 0.05
 # Some times come from peers, and a float may be infinite or too large to count steps to it. This is
 # 100,000 years.
 FARTHEST_SECONDS = 3.2e12
-# A tick is due every 0.05 s. A tick that comes later than this is a stall. Less is the noise of any
-# machine, and small beside a time-out of seconds. Guess, not measured.
+# A tick is due every 0.05 s, or 0.1 s where little is to do. A tick that comes later than this is a
+# stall. Less is the noise of any machine, and small beside a time-out of seconds. Guess, not
+# measured.
 MAX_STEP_SECONDS = 0.25
 
 
@@ -124,6 +126,11 @@ class Deadlines:
         self._punctual.tick(now_seconds)
         self._patient.tick(now_seconds - self._behind_seconds())
 
+    def due_within(self, seconds: float) -> bool:
+        """Return whether a deadline is due within so long after the last tick."""
+        steps = int(seconds / GRANULARITY_SECONDS)
+        return self._punctual.due_within(steps) or self._patient.due_within(steps)
+
     def __len__(self) -> int:
         """Return how many entries wait, with those that were cancelled since the last tick."""
         return len(self._patient) + len(self._punctual)
@@ -150,6 +157,9 @@ class _Wheel:
             waiting = self._buckets[bucket] = {}
         waiting[deadline] = None
         return deadline
+
+    def due_within(self, steps: int) -> bool:
+        return any(self._next + step in self._buckets for step in range(steps))
 
     def tick(self, now_seconds: float) -> None:
         self._forget_cancelled()
