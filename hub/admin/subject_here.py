@@ -1,33 +1,137 @@
-"""What a subject got and missed, as one node remembers it: `hub.admin.explain_subject` asks.
+"""Connections of a subject, and what became of its publications, as one node remembers them.
 
-The node finds the subject's connections (`hub.admin.subject_connections`), and tells of each when
-it came and went, what it was subscribed to, and what became of publications on the way to it.
+The node finds the subject's open connections, those that the journal remembers, and, where notes
+are kept longer than that, those that were kept (`hub.core.forensics.archive.Recall`). Then it tells
+of each when it came and went, its subscriptions, and what became of publications on the way to it.
 """
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
 from hub.admin.explain import MAX_RANGE, Evidence, Explained
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
+from hub.admin.listing import slices
 from hub.admin.requests import Handlers
-from hub.admin.subject_connections import Known, SubjectConnections, ms_of, seconds_of
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.noted import What
+from hub.core.forensics.noted import ClosedSession, Notes, What
 from hub.core.forensics.question import Explanation, Question, Recalled
 from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position
-from hub.core.records import Origin
+from hub.core.records import Origin, SessionRecord, session_record
+from hub.core.session.session import Session
 from hub.errors import HubError
 
 MAX_VISITS = 100
-"""Those that were owed what is asked for, and the newest: somebody who reconnects once a second
-must not make a book of it."""
-# Asked about before other work gets its turn: each takes some 50 us, more with many notes.
+"""Visits in one answer: those that were owed the offset in question, and the newest. A subject that
+reconnects once a second must not make a book of it."""
+_MAX_RECALLED = 1000
+# Connections looked at before other work gets its turn.
+_SLICE = 1000
+# Offsets explained before other work gets its turn: each takes some 50 us, more with many notes.
 _AT_ONCE = 20
-# What waited in an outbox was sent to others so long before, at most (HUB_OUTBOX_MAX_AGE_SECONDS).
+# The longest time that a publication waits in an outbox (HUB_OUTBOX_MAX_AGE_SECONDS).
 _AROUND_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A connection of the subject: open, or ended."""
+
+    record: SessionRecord
+    notes: Notes
+    session: Session | None = None
+    closed: ClosedSession | None = None
+
+    def was_owed(self, asked: ExplainSubject) -> bool:
+        """Whether a subscription of its covers the offset that is asked for."""
+        offset = asked.offset or 0
+        place = (
+            None if self.session is None else self.session.subscriptions.get(asked.channel or "")
+        )
+        return (place is not None and place.began_offset < offset) or any(
+            event.what is What.HELD
+            and event.channel == asked.channel
+            and asked.epoch in {None, event.epoch}
+            and event.first <= offset <= event.last
+            for event in self.notes.events
+        )
+
+    def channels(self) -> list[str]:
+        """Those that it has to do with, or had."""
+        held = [] if self.session is None else list(self.session.subscriptions)
+        return list(dict.fromkeys([*(e.channel for e in self.notes.events), *held]))
+
+    def epochs(self, channel: str) -> list[str]:
+        """Those of the channel that it was in, oldest first."""
+        found = [e.epoch for e in self.notes.events if e.channel == channel and e.epoch]
+        place = None if self.session is None else self.session.subscriptions.get(channel)
+        now = [] if place is None else [place.channel.epoch]
+        return list(dict.fromkeys([*found, *now]))
+
+
+class SubjectConnections:
+    """Finds them; one per node."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    async def of(self, subject: str, window: Window) -> list[Known]:
+        """Those of the subject that were there within `window`, by when they opened."""
+        registry = self._evidence.registry
+        origin = registry.origin
+        found: dict[str, Known] = {}
+        for some in slices(list(registry.sessions.values()), _SLICE):
+            for session in some:
+                mine = session.identity.subject == subject
+                if mine and window.has(session.opened_at_seconds, None):
+                    record = session_record(session, origin, subscriptions=False)
+                    notes = await self._notes(session.id, session.notes, session.opened_at_seconds)
+                    found[session.id] = Known(record, notes, session=session)
+            await asyncio.sleep(0)
+        for gone in await self._ended(subject, window):
+            opened = seconds_of(gone.record.opened_ms, origin)
+            if gone.record.connection not in found and window.has(opened, gone.closed_at_seconds):
+                known = Known(gone.record, gone.notes, closed=gone)
+                found[gone.record.connection] = known
+        return sorted(found.values(), key=lambda each: each.record.opened_ms)
+
+    async def _ended(self, subject: str, window: Window) -> Sequence[ClosedSession]:
+        recalled: Sequence[ClosedSession] = ()
+        if (recall := self._evidence.recall) is not None:
+            recalled = await recall.visits(
+                subject,
+                from_seconds=window.from_seconds,
+                to_seconds=window.to_seconds,
+                limit=_MAX_RECALLED,
+            )
+        ended = {gone.record.connection: gone for gone in recalled}
+        for some in slices(list(self._evidence.journal.closed.values()), _SLICE):
+            for gone in some:
+                mine = gone.record.subject == subject
+                # What was read has all its notes; of what has just ended, memory has.
+                if mine and (gone.notes.complete or gone.record.connection not in ended):
+                    ended[gone.record.connection] = gone
+            await asyncio.sleep(0)
+        return list(ended.values())
+
+    async def _notes(self, connection: str, own: Notes | None, since_seconds: float) -> Notes:
+        notes, recall = Notes() if own is None else own, self._evidence.recall
+        if recall is None or notes.complete:
+            return notes
+        read = await recall.notes(connection, since_seconds)
+        return notes if read is None else read
+
+
+def ms_of(at_seconds: float, origin: Origin) -> int:
+    return round((at_seconds + origin.wall_offset_seconds) * 1000)
+
+
+def seconds_of(at_ms: int, origin: Origin) -> float:
+    return at_ms / 1000 - origin.wall_offset_seconds
 
 
 class SubjectExplaining:
@@ -77,8 +181,6 @@ class _Telling:
         self._window = window
         self._origin = evidence.registry.origin
         self._evidence = evidence
-        self._journal = evidence.journal
-        self._recall = evidence.recall
         self._visits: list[Visit] = []
         self._moments: list[Moment] = []
         self._held: list[Held] = []
@@ -116,7 +218,7 @@ class _Telling:
             closed_ms=None if gone is None else gone.closed_ms,
             code=None if gone is None else int(gone.code),
             reason="" if gone is None else gone.reason,
-            complete=known.notes.complete and self._journal.keeps,
+            complete=known.notes.complete and self._evidence.journal.keeps,
             explained=explained,
         )
         self._visits.append(visit)
@@ -161,9 +263,7 @@ class _Telling:
                 first=hold.first,
                 last=hold.last,
                 from_ms=ms_of(hold.since_seconds, self._origin),
-                to_ms=None
-                if hold.until_seconds is None
-                else ms_of(hold.until_seconds, self._origin),
+                to_ms=None if until is None else ms_of(until, self._origin),
                 how=hold.how,
             )
         )
@@ -208,16 +308,10 @@ class _Telling:
         self, known: Known, channel: str, head: Position | None, offset: int
     ) -> Explained:
         """In the epoch that is asked for, else in the newest in which it was owed that offset."""
-        epoch = self._asked.epoch
-        if epoch is None:
-            epoch = next(
-                (
-                    each
-                    for each in reversed(known.epochs(channel))
-                    if self._was_owed(known, channel, each, offset)
-                ),
-                None if head is None else head.epoch,
-            )
+        newest = None if head is None else head.epoch
+        epochs = reversed(known.epochs(channel))
+        owed = (each for each in epochs if self._was_owed(known, channel, each, offset))
+        epoch = next(owed, newest) if self._asked.epoch is None else self._asked.epoch
         if epoch is None:
             return Explained(answer=Answer.UNKNOWN.value, detail="the broker is away")
         case = await self._case(known, channel, epoch, head, offset=offset)
@@ -232,7 +326,7 @@ class _Telling:
 
     def _was_owed(self, known: Known, channel: str, epoch: str, offset: int) -> bool:
         about = Question(channel, epoch, offset, head=0, current=False)
-        case = Case(about, self._journal, notes=known.notes, session=known.session)
+        case = Case(about, self._evidence.journal, notes=known.notes, session=known.session)
         return any(
             each.first <= offset and (each.last is None or offset <= each.last)
             for each in case.holds()
@@ -260,10 +354,9 @@ class _Telling:
         offset: int | None = None,
     ) -> Case:
         current = head is not None and head.epoch == epoch
-        timeline = self._journal.timeline(channel, epoch)
-        if self._recall is not None and not (
-            timeline is not None and offset is not None and timeline.reaches(offset)
-        ):
+        journal = self._evidence.journal
+        timeline = journal.timeline(channel, epoch)
+        if offset is None or timeline is None or not timeline.reaches(offset):
             read = await self._sending(known, channel, epoch, offset)
             timeline = timeline if read is None else read.before(timeline)
         about = Question(
@@ -271,7 +364,7 @@ class _Telling:
         )
         return Case(
             about,
-            Recalled(timeline, keeps=self._journal.keeps),
+            Recalled(timeline, keeps=journal.keeps),
             notes=known.notes,
             session=known.session,
             closed=known.closed,
@@ -281,16 +374,16 @@ class _Telling:
         self, known: Known, channel: str, epoch: str, offset: int | None
     ) -> Timeline | None:
         """What was kept of the channel's timeline, for an offset or for the connection's life."""
-        if self._recall is None:
+        if (recall := self._evidence.recall) is None:
             return None
         if offset is not None:
-            return await self._recall.sending_of(channel, epoch, offset)
+            return await recall.sending_of(channel, epoch, offset)
         opened = seconds_of(known.record.opened_ms, self._origin)
         ended = self._window.to_seconds
         if known.closed is not None:
             ended = min(ended, known.closed.closed_at_seconds)
         begin = max(opened, self._window.from_seconds)
-        return await self._recall.sending(
+        return await recall.sending(
             channel, epoch, from_seconds=begin - _AROUND_SECONDS, to_seconds=ended + _AROUND_SECONDS
         )
 

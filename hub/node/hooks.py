@@ -1,14 +1,19 @@
-"""What the application is asked and told, as the settings say; made once per node."""
+"""The application behind the hub: the objects that ask it and notify it, made from the settings.
 
-from collections.abc import Mapping
+One node alone tells of a change that several nodes see, so nodes ask each other which channels and
+members they had at a moment (`HeldAt`).
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hub.admin.requests import Admin, AdminRequest, Everywhere, Handlers
 from hub.auth.grants import read_grants
 from hub.auth.keys import KEY_PREFIX
 from hub.auth.policy import Policy
 from hub.core.identity import Identity
 from hub.core.ports import Roster
-from hub.errors import SettingsError
+from hub.errors import HubError, SettingsError
 from hub.hooks.signing import read_secret
 from hub.node.core import Shared
 from hub.observe.log_levels import HTTP
@@ -26,7 +31,10 @@ _WEBHOOK_SECONDS = 10.0
 
 
 def hooks_of(settings: Settings, shared: Shared, policy: Policy) -> "ApplicationHooks | None":
-    """What asks the application; None where nothing is asked. Raise `SettingsError`."""
+    """Make the object that asks the application; None where it is asked nothing.
+
+    Raises `SettingsError` for a secret that cannot be read.
+    """
     if not settings.hook_url:
         return None
     from hub.hooks.asking import ApplicationHooks, AskingRules, Judges  # noqa: PLC0415 - seldom
@@ -56,7 +64,10 @@ def hooks_of(settings: Settings, shared: Shared, policy: Policy) -> "Application
 def watching_of(
     settings: Settings, shared: Shared, *, ask_others: "AskOthers | None"
 ) -> "tuple[Teller | None, Watching | None]":
-    """What tells the application of events, and what sees them; None where nobody is told."""
+    """Make the object that sends events to the application, and the one that sees them.
+
+    None for both where no URL for events is set. Raises `SettingsError` as `hooks_of` does.
+    """
     if not settings.webhook_url:
         return None, None
     from hub.hooks.calling import Caller  # noqa: PLC0415 - seldom
@@ -78,18 +89,52 @@ def watching_of(
 
 
 def watched(roster: Roster, watching: "Watching") -> Roster:
-    """`roster`, whose changes `watching` sees."""
+    """Return `roster` with `watching` seeing its changes."""
     from hub.hooks.watching import WatchedRoster  # noqa: PLC0415 - as above
 
     return WatchedRoster(roster, watching)
 
 
 def secret_of(settings: Settings) -> bytes:
-    """What questions and events are signed with; empty where no secret is set."""
+    """Return the key that signs questions and events; empty where no secret is set."""
     try:
         return read_secret(settings.webhook_secret.get_secret_value())
     except ValueError as error:
         raise SettingsError(f"HUB_WEBHOOK_SECRET: {error}") from None
+
+
+# -- one node of several tells of a change ---------------------------------------------------------
+
+
+class HeldAt(AdminRequest[list[bool]], frozen=True, tag="held_at"):
+    """Of each name and moment, whether this node had it then."""
+
+    moments: list[tuple[str, float]]
+
+
+def held_handlers(watching: "Watching | None") -> Handlers:
+    """Return the handler of `HeldAt` at this node."""
+
+    async def held(asked: HeldAt) -> list[bool]:
+        if watching is None:
+            return [False] * len(asked.moments)
+        return [watching.spans.held(name, at_seconds) for name, at_seconds in asked.moments]
+
+    return {HeldAt: held}
+
+
+async def held_elsewhere(admin: Admin, moments: Sequence[tuple[str, float]]) -> Sequence[bool]:
+    """Of each moment, whether a node had it; False where no node answers for it.
+
+    This node answers too: a span that begins or ends at a moment was not there before it.
+    """
+    try:
+        answers = await admin.call(HeldAt(list(moments)), Everywhere())
+    except HubError:
+        return [False] * len(moments)
+    if not answers.by_tag:
+        return [False] * len(moments)
+    return [any(held) for held in zip(*answers.by_tag.values(), strict=True)]
 
 
 def _read_grants(

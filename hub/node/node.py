@@ -14,19 +14,16 @@ from structlog.typing import FilteringBoundLogger
 from hub.admin.bans import AccessLog
 from hub.admin.channels import Channels
 from hub.admin.cluster import Cluster
-from hub.admin.connections import Connections
+from hub.admin.connections import Connections, Subjects
 from hub.admin.debugging import Debugging
-from hub.admin.drain import Drainer
+from hub.admin.drain import Drainer, Draining
 from hub.admin.explain import Evidence, Explaining
-from hub.admin.held import Held, held_elsewhere
-from hub.admin.nodes import Draining
 from hub.admin.patterns import Patterns
 from hub.admin.refused import Refused
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
 from hub.admin.sessions import Sessions
 from hub.admin.subject_here import SubjectExplaining
-from hub.admin.subjects import Subjects
 from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
 from hub.auth.keys import HeldKey
@@ -38,14 +35,13 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.time.deadlines import AwakeClock
 from hub.errors import HubError, UnauthorizedError
-from hub.hooks.spans import Spans
 from hub.node.access import policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.bans_file import bans_file
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared, make_tracing
 from hub.node.file_watch import KeyWatch, TokenKeyWatch, key_files, watched_file
-from hub.node.hooks import hooks_of, watched, watching_of
+from hub.node.hooks import held_elsewhere, held_handlers, hooks_of, watched, watching_of
 from hub.node.outage import Outage
 from hub.node.stats import Reporter, publish_stats, say_farewell
 from hub.node.supervisor.roles import Worker
@@ -243,7 +239,7 @@ class Node:
             **Patterns(self.core.patterns.counts).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
-            **Held(Spans(time.time) if self._watching is None else self._watching.spans).handlers(),
+            **held_handlers(self._watching),
             **Explaining(evidence).handlers(),
             **SubjectExplaining(evidence).handlers(),
             **draining.handlers(),

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from hub.admin.cluster import Cluster, NoOtherNodes, by_name
-from hub.admin.nodes import Closing, Shed, excess, rebalance
+from hub.admin.drain import Closing, Shed, excess, rebalance
 from hub.admin.requests import (
     HERE,
     AdminRequest,

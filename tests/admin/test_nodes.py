@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
-from hub.admin.drain import Drainer
-from hub.admin.nodes import MAX_WINDOW_SECONDS, Drain, Draining, Shed, Undrain
+from hub.admin.drain import MAX_WINDOW_SECONDS, Drain, Drainer, Draining, Shed, Undrain
 from hub.errors import BadRequestError, ConflictError
 from tests.core.small_node import SmallNode
 

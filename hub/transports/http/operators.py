@@ -32,10 +32,10 @@ from hub.admin.debugging import (
     SetLogLevels,
     TraceMemory,
 )
+from hub.admin.drain import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.explain import MAX_RANGE, UNKNOWN, Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.listing import Page
-from hub.admin.nodes import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, rebalance
 from hub.admin.patterns import ListPatterns, list_patterns
 from hub.admin.refused import ListLimited, ListRefusals, list_newest
 from hub.admin.requests import HERE, AdminRequest, AtConnection, AtNode, Everywhere

@@ -9,8 +9,13 @@ from typing import Any
 import msgspec
 
 from hub.admin.bans import GetStanding, Lift, ListStandings, Say
-from hub.admin.connections import CONNECTIONS, list_connections
-from hub.admin.subjects import DisconnectSubject, UnsubscribeSubject, everywhere
+from hub.admin.connections import (
+    CONNECTIONS,
+    DisconnectSubject,
+    UnsubscribeSubject,
+    everywhere,
+    list_connections,
+)
 from hub.auth.bans import MAX_REASON_CHARACTERS, Kind, Standing
 from hub.auth.tokens import MAX_SUBJECT_LENGTH
 from hub.core.publication import check_channel

@@ -10,10 +10,10 @@ import httpx2 as httpx
 from hub import dashboard
 from hub.admin.channels import CHANNELS
 from hub.admin.connections import GetConnection, ListClosed, ListConnections
+from hub.admin.drain import Closing, Drain, Shed, Undrain
 from hub.admin.explain import Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, SubjectPart
 from hub.admin.listing import Page, Part, Query, Row, Selection, merge
-from hub.admin.nodes import Closing, Drain, Shed, Undrain
 from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode, Everywhere
 from hub.auth.policy import Policy
 from hub.core.counters import Counters

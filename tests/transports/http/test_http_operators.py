@@ -9,16 +9,16 @@ from hub.admin import (
     channels,
     connections,
     debugging,
+    drain,
     explain,
     explain_subject,
-    nodes,
     sessions,
 )
 from hub.admin.connections import ListClosed
+from hub.admin.drain import Drain, Shed, Undrain
 from hub.admin.explain import Explain
 from hub.admin.explain_subject import ExplainSubject
 from hub.admin.listing import Query
-from hub.admin.nodes import Drain, Shed, Undrain
 from hub.admin.requests import AdminRequest, AtConnection, AtNode, AtTag, Everywhere
 from hub.transports.http.routes import Access, access_of
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub
@@ -127,7 +127,7 @@ async def test_who_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
 def test_every_request_that_a_node_carries_out_says_who_may_ask() -> None:
     """And the routes that bring it take its word: what a peer asks of its session needs no key."""
     asked: set[type[AdminRequest[Any]]] = set()
-    for module in (channels, connections, debugging, explain, explain_subject, nodes, sessions):
+    for module in (channels, connections, debugging, drain, explain, explain_subject, sessions):
         asked |= {
             each
             for each in vars(module).values()
