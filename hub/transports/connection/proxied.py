@@ -172,7 +172,8 @@ class ProxiedListener:
                 ssl_handshake_timeout=None if self._tls is None else self._timeout_seconds,
             )
         except ssl.SSLError as error:
-            reason = (error.reason or "no reason").lower().replace("_", " ")
+            # An error that OpenSSL did not raise has no reason.
+            reason = str(getattr(error, "reason", None) or "no reason").lower().replace("_", " ")
             why = BadRequestError(f"the TLS handshake failed: {reason}")
             self._refused(client, why, "tls_handshake")
         except OSError:

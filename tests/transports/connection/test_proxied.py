@@ -1,0 +1,333 @@
+"""Connections with a PROXY header or a TLS handshake, on sockets and a loop that only note."""
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+import pytest
+
+from hub.auth.proxies import TrustedProxies
+from hub.core.counters import Counters
+from hub.core.limits import Limiter, PeerLimits
+from hub.errors import HubError
+from hub.transports.connection import proxied
+from hub.transports.connection.proxied import ProxiedListener
+from tests.core.fakes import FakeClock
+
+PROXY = "10.0.0.7"
+HEADER = b"PROXY TCP4 203.0.113.9 10.0.0.7 51234 8000\r\n"
+NOTING_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+class FakeSocket:
+    """An accepted socket: `kernel` is what has come and was not read."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.kernel = b""
+        self.ended = self.closed = False
+        self.readable: Callable[[], None] | None = None
+
+    def fileno(self) -> int:
+        return self.number
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = self.kernel[:size]
+        if not flags & socket.MSG_PEEK:
+            self.kernel = self.kernel[size:]
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Listening:
+    """A listening socket that nobody connects to: the rig says who comes."""
+
+    closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A listener, and the calls of the loop that it makes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(loop, "sock_accept", self._accept)
+        patch.setattr(loop, "add_reader", self._add_reader)
+        patch.setattr(loop, "remove_reader", self._remove_reader)
+        patch.setattr(loop, "connect_accepted_socket", self._connect)
+        patch.setattr(proxied, "_PAUSE_SECONDS", 0)
+        self._coming: deque[tuple[FakeSocket, object] | OSError] = deque()
+        self._came = asyncio.Event()
+        self._sockets: dict[int, FakeSocket] = {}
+        self.listening = Listening()
+        self.made: list[str | None] = []
+        """The client's address that each connection was made with."""
+        self.handed_over: list[tuple[FakeSocket, ssl.SSLContext | None]] = []
+        self.refused: list[tuple[str, str, str]] = []
+        """Address, code, and the name of the refusal."""
+        self.handshake = asyncio.Event()
+        """Set while handshakes end at once."""
+        self.handshake.set()
+        self.handshake_fails: Exception | None = None
+
+    def listen(
+        self,
+        *,
+        headed: bool = True,
+        proxies: str = "",
+        tls: ssl.SSLContext | None = None,
+        timeout_seconds: float = 60,
+        max_waiting: int = 100,
+        each_address: int = 0,
+    ) -> ProxiedListener:
+        limits = PeerLimits(address_connections=each_address)
+        self.listener = ProxiedListener(
+            self.listening,  # type: ignore[arg-type]
+            self._make,
+            proxies=TrustedProxies(proxies.split()),
+            headed=headed,
+            tls=tls,
+            timeout_seconds=timeout_seconds,
+            max_waiting=max_waiting,
+            limiter=Limiter(limits, FakeClock(), Counters()),
+            refused=self._refused,
+        )
+        self.task = asyncio.create_task(self.listener.run())
+        return self.listener
+
+    def _make(self, address: str | None) -> asyncio.Protocol:
+        self.made.append(address)
+        return asyncio.Protocol()
+
+    def _refused(self, address: str, error: HubError, refusal: str) -> None:
+        self.refused.append((address, error.code, refusal))
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    async def _accept(self, _listening: object) -> tuple[FakeSocket, object]:
+        while not self._coming:
+            self._came.clear()
+            await self._came.wait()
+        found = self._coming.popleft()
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    def _add_reader(self, number: int, readable: Callable[[], None]) -> None:
+        accepted = self._sockets[number]
+        accepted.readable = readable
+        if accepted.kernel or accepted.ended:
+            readable()
+
+    def _remove_reader(self, number: int) -> None:
+        self._sockets[number].readable = None
+
+    async def _connect(
+        self,
+        make: Callable[[], asyncio.Protocol],
+        accepted: FakeSocket,
+        *,
+        ssl: ssl.SSLContext | None,
+        ssl_handshake_timeout: float | None,
+    ) -> None:
+        assert (ssl is None) == (ssl_handshake_timeout is None)
+        self.handed_over.append((accepted, ssl))
+        await self.handshake.wait()
+        if self.handshake_fails is not None:
+            raise self.handshake_fails
+        make()
+
+    # -- what peers do -----------------------------------------------------------------------
+
+    async def connect(self, peer: str = PROXY, data: bytes = b"") -> FakeSocket:
+        accepted = FakeSocket(len(self._sockets) + 1000)
+        self._sockets[accepted.number] = accepted
+        accepted.kernel = data
+        await self.come((accepted, (peer, 4711)))
+        return accepted
+
+    async def come(self, found: tuple[FakeSocket, object] | OSError) -> None:
+        self._coming.append(found)
+        self._came.set()
+        await settle()
+
+    async def send(self, accepted: FakeSocket, data: bytes) -> None:
+        accepted.kernel += data
+        if accepted.readable is not None:
+            accepted.readable()
+        await settle()
+
+    async def end(self, accepted: FakeSocket) -> None:
+        accepted.ended = True
+        await self.send(accepted, b"")
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    rig = Rig(asyncio.get_running_loop(), monkeypatch)
+    yield rig
+    rig.task.cancel()
+    await asyncio.gather(rig.task, return_exceptions=True)
+    assert rig.listening.closed
+
+
+async def test_a_header_names_the_client_and_nothing_behind_it_is_read(rig: Rig) -> None:
+    rig.listen()
+    accepted = await rig.connect(data=HEADER + b"GET / HTTP/1.1\r\n")
+    assert rig.made == ["203.0.113.9"]
+    assert accepted.kernel == b"GET / HTTP/1.1\r\n"
+    assert (rig.refused, accepted.closed, rig.listener.waiting) == ([], False, 0)
+
+
+@pytest.mark.parametrize("cut", [1, 7, len(HEADER) - 1])
+async def test_a_header_may_come_in_pieces(rig: Rig, cut: int) -> None:
+    rig.listen()
+    accepted = await rig.connect(data=HEADER[:cut])
+    assert (rig.made, rig.listener.waiting) == ([], 1)
+    for at in range(cut, len(HEADER)):
+        await rig.send(accepted, HEADER[at : at + 1])
+    assert (rig.made, accepted.kernel) == (["203.0.113.9"], b"")
+
+
+async def test_a_proxy_that_speaks_for_itself_has_the_address_of_its_socket(rig: Rig) -> None:
+    rig.listen()
+    await rig.connect(data=b"PROXY UNKNOWN\r\n")
+    assert rig.made == [None]
+
+
+async def test_only_trusted_proxies_send_a_header_where_some_are_named(rig: Rig) -> None:
+    """Else every stranger could name an address of its choice."""
+    rig.listen(proxies="10.0.0.0/8")
+    stranger = await rig.connect("198.51.100.1", HEADER)
+    assert (rig.made, stranger.kernel) == ([None], HEADER)
+    await rig.connect(PROXY, HEADER)
+    assert rig.made == [None, "203.0.113.9"]
+
+
+async def test_a_connection_without_a_header_is_closed_and_noted(rig: Rig) -> None:
+    rig.listen()
+    accepted = await rig.connect(data=b"GET / HTTP/1.1\r\n")
+    assert (rig.made, accepted.closed) == ([], True)
+    assert rig.refused == [(PROXY, "bad_request", "proxy_header")]
+
+
+async def test_a_peer_that_leaves_or_is_late_with_its_header_is_closed_and_not_noted(
+    rig: Rig,
+) -> None:
+    """A health check of a load balancer connects and says nothing."""
+    rig.listen()
+    left = await rig.connect(data=HEADER[:9])
+    await rig.end(left)
+    assert left.closed
+    rig.task.cancel()
+    await asyncio.gather(rig.task, return_exceptions=True)
+    rig.listen(timeout_seconds=0)
+    late = await rig.connect(data=b"")
+    assert late.closed
+    assert (rig.made, rig.refused, rig.listener.waiting) == ([], [], 0)
+
+
+async def test_so_many_headers_may_be_awaited_and_no_more(rig: Rig) -> None:
+    rig.listen(max_waiting=2)
+    first, second = await rig.connect(), await rig.connect()
+    third = await rig.connect()
+    assert (first.closed, second.closed, third.closed) == (False, False, True)
+    assert rig.refused == [(PROXY, "unavailable", "")]
+    await rig.send(first, HEADER)
+    fourth = await rig.connect()
+    assert (fourth.closed, rig.listener.waiting) == (False, 2)
+
+
+@pytest.mark.parametrize("headed", [True, False])
+async def test_an_address_may_have_so_many_handshakes_under_way(rig: Rig, *, headed: bool) -> None:
+    """Behind a header the client's address counts, and not that of its proxy."""
+    rig.listen(headed=headed, tls=NOTING_TLS, each_address=2)
+    rig.handshake.clear()
+    peer, data = (PROXY, HEADER) if headed else ("203.0.113.9", b"")
+    for _ in range(2):
+        await rig.connect(peer, data)
+    assert rig.refused == []
+    over = await rig.connect(peer, data)
+    assert over.closed
+    assert rig.refused == [("203.0.113.9", "rate_limited", "")]
+    other = await rig.connect(*((PROXY, HEADER.replace(b"113.9", b"113.8")) if headed else ("a",)))
+    assert not other.closed
+    rig.handshake.set()
+    await settle()
+    assert rig.listener.waiting == 0
+    assert not (await rig.connect(peer, data)).closed
+
+
+async def test_a_trusted_proxy_has_as_many_handshakes_as_it_likes(rig: Rig) -> None:
+    rig.listen(headed=False, tls=NOTING_TLS, proxies="10.0.0.0/8", each_address=1)
+    rig.handshake.clear()
+    assert [(await rig.connect(PROXY)).closed for _ in range(5)] == [False] * 5
+
+
+async def test_tls_begins_behind_the_header(rig: Rig) -> None:
+    rig.listen(tls=NOTING_TLS)
+    accepted = await rig.connect(data=HEADER + b"\x16\x03")
+    assert (accepted.kernel, rig.handed_over) == (b"\x16\x03", [(accepted, NOTING_TLS)])
+
+
+@pytest.mark.parametrize(
+    ("fails", "refused"),
+    [
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong"), [("bad_request", "tls_handshake")]),
+        (ConnectionResetError(), []),
+        (TimeoutError(), []),
+    ],
+)
+async def test_only_what_is_no_tls_is_noted(
+    rig: Rig, fails: Exception, refused: list[tuple[str, str]]
+) -> None:
+    rig.listen(headed=False, tls=NOTING_TLS)
+    rig.handshake_fails = fails
+    await rig.connect("203.0.113.9")
+    assert rig.refused == [("203.0.113.9", *each) for each in refused]
+    assert (rig.listener.waiting, rig.task.done()) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "no descriptor"), ConnectionAbortedError(errno.ECONNABORTED)]
+)
+async def test_an_accept_that_fails_is_tried_again(rig: Rig, error: OSError) -> None:
+    rig.listen()
+    await rig.come(error)
+    await rig.connect(data=HEADER)
+    assert rig.made == ["203.0.113.9"]
+
+
+async def test_a_listener_that_stops_lets_those_begin_that_were_accepted(rig: Rig) -> None:
+    listener = rig.listen()
+    accepted = await rig.connect(data=HEADER[:5])
+    listener.stop()
+    await settle()
+    assert rig.listening.closed
+    await rig.connect(data=HEADER)
+    assert rig.made == []
+    await rig.send(accepted, HEADER[5:])
+    assert (rig.made, rig.task.done()) == (["203.0.113.9"], True)
+
+
+async def test_a_cancelled_listener_closes_those_whose_header_is_awaited(rig: Rig) -> None:
+    rig.listen()
+    accepted: Any = await rig.connect(data=HEADER[:5])
+    rig.task.cancel()
+    await asyncio.gather(rig.task, return_exceptions=True)
+    assert (accepted.closed, accepted.readable) == (True, None)
