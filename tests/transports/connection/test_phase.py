@@ -221,7 +221,7 @@ def test_a_stream_has_deadlines_of_its_own() -> None:
     assert (rig.phase.state, rig.fired) == (State.STREAMING, 0)
 
 
-# -- which state, and how long ----------------------------------------------------------------------
+# -- which state, and how long --------------------------------------------------------------------
 
 
 @dataclass
