@@ -243,7 +243,7 @@ class StreamConnection(asyncio.Protocol):
         """End the stream: the peer sends no more."""
         # Behind TLS the transport closes by itself, whatever is returned.
         stays = self._fd != NO_DESCRIPTOR
-        self._crowd.do(self._leave)
+        self._crowd.do(self._leave, self.address)
         return stays
 
     def _leave(self) -> None:
@@ -253,7 +253,7 @@ class StreamConnection(asyncio.Protocol):
         self._forget_fd()
         self._lost = True
         if self.session is not None:
-            self._crowd.do(self._tell_lost)
+            self._crowd.do(self._tell_lost, self.address)
 
     def _tell_lost(self) -> None:
         session, self.session = self.session, None

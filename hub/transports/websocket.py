@@ -184,7 +184,7 @@ class WebSocketConnection(StreamConnection):
 
     def _wait(self, reading: _Reading) -> None:
         reading.queued = True
-        self._options.turns.wait(self._take_turn)
+        self._options.turns.wait(self._take_turn, self.address)
         self._pace(reading)
 
     def _take_turn(self) -> None:

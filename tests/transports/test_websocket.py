@@ -182,7 +182,7 @@ async def test_what_is_inflated_in_a_piece_is_bounded(node: SmallNode, turns: Tu
 
 async def test_a_piece_is_bounded_in_time(node: SmallNode, turns: Turns, wired: Wired) -> None:
     """Commands differ in what they cost."""
-    node.command_handler.may_begin = _takes(node.clock, PIECE_SECONDS / 4)  # type: ignore[method-assign,assignment]
+    node.command_handler.may_begin = _takes(node.clock, PIECE_SECONDS / 3.5)  # type: ignore[method-assign,assignment]
     wired.receive(b"".join(ping(number) for number in range(10)))
     assert wired.replies() == [0, 1, 2, 3]
     await until_read(wired)
@@ -213,7 +213,7 @@ async def test_all_connections_together_get_a_bounded_time_in_each_turn(
 ) -> None:
     """However many send however much."""
     peers = [Wired(node, turns) for _ in range(20)]
-    node.command_handler.may_begin = _takes(node.clock, TURN_SECONDS / 2)  # type: ignore[method-assign,assignment]
+    node.command_handler.may_begin = _takes(node.clock, TURN_SECONDS / 1.8)  # type: ignore[method-assign,assignment]
     for peer in peers:
         peer.receive(ping(1))
     at_once = sum(bool(peer.replies()) for peer in peers)

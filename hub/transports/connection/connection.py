@@ -117,7 +117,10 @@ class Connection(asyncio.Protocol):
             return
         requests, buffer = self._requests, self._buffer
         if phase.incoming is PARSE and not buffer.held:
-            if len(data) <= PIECE_BYTES and requests.answering is None:
+            if requests.answering is None and self._context.turns.has_read_enough():
+                buffer.hold(data)
+                self._wait_for_turn()
+            elif len(data) <= PIECE_BYTES and requests.answering is None:
                 self._reader.feed(data)
                 self.settle()
             else:
@@ -199,8 +202,13 @@ class Connection(asyncio.Protocol):
         """Parse `data`; what takes too long, or stands behind a request that waits, is held."""
         self._buffer.parse(data)
         if self._buffer.awaits_turn:
-            self._context.turns.wait(self._take_turn)
+            self._wait_for_turn()
         self.settle()
+
+    def _wait_for_turn(self) -> None:
+        """Have what is held looked at when the loop has done its other work."""
+        self._buffer.awaits_turn = True
+        self._context.turns.wait(self._take_turn, self._address)
 
     def _take_turn(self) -> None:
         """Go on with what is held: the loop has done its other work."""
@@ -232,6 +240,10 @@ class Connection(asyncio.Protocol):
 
     def open_stream(self, call: Call, stream: Stream) -> None:
         """Have a stream take the connection over, behind all that is owed to the peer."""
+        if self._requests.peer_done:
+            # Its peer would have ended the stream, had that been there when it came.
+            self.end(clean=True)
+            return
         self._outgoing.flush()
         if self._outgoing.blocked:
             # The stream writes past the transport.
@@ -242,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._open_stream(call, stream)
         elif not crowd.try_now(partial(self._open_stream, call, stream)):
             self._requests.wait_for_turn(call)
-            crowd.wait(self._take_stream_turn)
+            crowd.wait(self._take_stream_turn, self._address)
 
     def _take_stream_turn(self) -> None:
         """Open the stream that waits: those before it were opened, or have gone."""
@@ -344,6 +356,10 @@ class Connection(asyncio.Protocol):
 
     def _late(self) -> None:
         """The state has taken too long."""
+        if self._phase.incoming is not LOOK and self._buffer.awaits_turn:
+            # The hub has not looked at what its peer has sent.
+            self._phase.begin_again(self._context.limits.handshake_timeout_seconds)
+            return
         if self._phase.state is State.AWAITING_HEAD and self._transport.is_closing():
             # Refused at the door, and does not take the answer.
             self._transport.abort()

@@ -21,6 +21,7 @@ from hub.transports.http.known import KnownHead
 from hub.transports.http.routes import PreparedLater, PreparedNow, Stream
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
+from hub.transports.turns import TASK_SECONDS
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -242,6 +243,7 @@ class Requests:
     def _wait_for(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
         self.answering = call
         self._context.budget.hold(call)
+        self._context.turns.charge(TASK_SECONDS)
         self._task = self._context.spawn(work)
         if self.peer_done:
             self.hurry()

@@ -312,6 +312,7 @@ class Rig:
 
     def end_turn(self) -> None:
         """The loop's turn ends: what was put off happens."""
+        self.turns.end_reads()
         while self._deferred:
             self._deferred.pop(0)()
 
