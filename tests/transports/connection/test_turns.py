@@ -1,0 +1,122 @@
+"""The loop is shared by address, and by time."""
+
+from collections.abc import Callable
+
+from hub.transports.turns import TASK_SECONDS, TURN_SECONDS, Turns
+from tests.transports.connection.rig import Rig, get, post
+
+FLOOD, MODEST = "192.0.2.7", "198.51.100.9"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def worked_off(turns: Turns, rig: Rig) -> None:
+    while turns:
+        await rig.turn()
+
+
+async def test_who_has_one_connection_waits_for_one_of_each_busy_address(rig: Rig) -> None:
+    """And not for each connection of an address that has hundreds."""
+    turns, done = Turns(Clock()), list[str]()
+
+    def note(name: str) -> Callable[[], None]:
+        return lambda: done.append(name)
+
+    for _ in range(200):
+        turns.wait(note("flood"), FLOOD)
+    turns.wait(note("modest"), MODEST)
+    await worked_off(turns, rig)
+    assert done.index("modest") == 1
+    assert done.count("flood") == 200
+
+
+async def test_addresses_of_one_network_of_ipv6_share_their_turns(rig: Rig) -> None:
+    turns, done = Turns(Clock()), list[str]()
+    for host in range(1, 50):
+        turns.wait(lambda: done.append("flood"), f"2001:db8::{host:x}")
+    turns.wait(lambda: done.append("modest"), "2001:db8:0:1::1")
+    await worked_off(turns, rig)
+    assert done.index("modest") == 1
+
+
+async def test_reads_of_a_turn_are_bounded_in_time() -> None:
+    clock = Clock()
+    turns = Turns(clock)
+    reads = 0
+    while not turns.has_read_enough():
+        reads += 1
+        clock.now += TURN_SECONDS / 9.5
+    assert reads == 10
+    turns.end_reads()
+    assert not turns.has_read_enough()
+
+
+async def test_what_goes_on_in_a_task_counts_before_it_has_run() -> None:
+    turns = Turns(Clock())
+    assert not turns.has_read_enough()
+    tasks = 0
+    while not turns.has_read_enough():
+        tasks += 1
+        turns.charge(TASK_SECONDS)
+    assert tasks * TASK_SECONDS < TURN_SECONDS + TASK_SECONDS
+
+
+def read_enough(rig: Rig) -> None:
+    """Others have had this turn of the loop."""
+    assert not rig.turns.has_read_enough()
+    rig.turns.charge(2 * TURN_SECONDS)
+    rig.connect()
+
+
+async def test_a_request_that_comes_in_a_full_turn_is_answered_in_the_next(rig: Rig) -> None:
+    read_enough(rig)
+    rig.connection.data_received(get("/healthz"))
+    rig.connection.data_received(post("a", b"1"))
+    assert rig.answers == []
+    await rig.settle()
+    assert rig.answers == [200, 200]
+
+
+async def test_who_says_no_more_before_its_turn_is_answered(rig: Rig) -> None:
+    read_enough(rig)
+    rig.connection.data_received(get("/healthz"))
+    assert rig.connection.eof_received()
+    await rig.settle()
+    assert rig.answers == [200]
+    assert rig.transport.ended
+
+
+async def test_who_says_no_more_before_its_turn_opens_no_stream(rig: Rig) -> None:
+    """As its end would have ended it."""
+    read_enough(rig)
+    rig.connection.data_received(get("/sse?channel=a"))
+    assert rig.connection.eof_received()
+    await rig.settle()
+    assert not rig.streams.opened
+    assert rig.transport.ended
+    assert rig.connection not in rig.sockets.http
+
+
+async def test_who_waits_for_its_turn_is_not_told_that_it_is_late(rig: Rig) -> None:
+    read_enough(rig)
+    rig.connection.data_received(get("/healthz"))
+    rig.wait(1000)
+    assert not rig.transport.ended
+    await rig.settle()
+    assert rig.answers == [200]
+
+
+async def test_who_has_gone_before_its_turn_costs_nothing_more(rig: Rig) -> None:
+    read_enough(rig)
+    rig.connection.data_received(post("a", b"1"))
+    rig.connection.connection_lost(None)
+    await rig.settle()
+    assert rig.published == []
+    assert rig.connection not in rig.sockets.http
+    assert rig.budget.unparsed_bytes == 0
