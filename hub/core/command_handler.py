@@ -1,7 +1,7 @@
-"""Carries out what a session asks for, command by command.
+"""Carries out the commands of sessions.
 
-Checks grants, asks the application where it is to be asked, has the rest done by the part whose it
-is, and returns what the reply says. It knows no wire format and no connection.
+It checks grants, asks the application where a hook is set, calls the part that does the work, and
+returns the content of the reply. It knows no wire format and no connection.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableErr
 _NAMES = {kind: kind.__name__.lower().removesuffix("pattern") for kind in get_args(Command)} | {
     commands.PresenceUpdate: "presence_update"
 }
-"""As metrics call them."""
+"""Names of commands in metrics."""
 _ASK_NOBODY = (
     commands.Ping
     | commands.Unsubscribe
@@ -43,13 +43,13 @@ _ASK_NOBODY = (
 )
 
 Ok = Mapping[str, object] | None
-"""What the reply says; None when it already stands in the stream."""
+"""The content of the reply; None when the reply is in the stream already."""
 
 
 class CommandHandler:
-    """One per node."""
+    """Carries out the commands of a node's sessions."""
 
-    def __init__(  # noqa: PLR0913 - made once, of all that has a say
+    def __init__(  # noqa: PLR0913 - made once, of all parts that do the work
         self,
         *,
         publishing: Publishing,
@@ -64,9 +64,11 @@ class CommandHandler:
         on_refused: Callable[[Session, HubError], None] = lambda *_: None,
         hooks: Hooks | None = None,
     ) -> None:
-        """`on_refused` is told of tokens that a session sent and that do not hold.
+        """Make the handler of a node.
 
-        `answers_at_once` is the broker's (`hub.core.ports.Broker`).
+        Args:
+            answers_at_once: as `hub.core.ports.Broker` has it.
+            on_refused: called with a session and the error of a token that it sent.
         """
         self._hooks = hooks
         self._publishing = publishing
@@ -82,21 +84,21 @@ class CommandHandler:
         self._on_refused = on_refused
 
     def publishes_for(self, session: Session) -> bool:
-        """Whether `publish_for` may be used: nothing is waited for, and nobody is asked."""
+        """Return whether `publish_for` may be called: the broker never waits, and no hook asks."""
         hooks = self._hooks
         return self._publish_now is not None and (
             hooks is None or not hooks.asks_publish(session.identity)
         )
 
     def may_begin(self, command: Command) -> bool:
-        """Whether `execute` may be begun without a task (`hub.core.eager`).
+        """Return whether `execute` may begin without a task (`hub.core.eager`).
 
-        Commands that never ask the broker always may.
+        Commands that never call the broker always may.
         """
         return self._answers_at_once or isinstance(command, _ASK_NOBODY)
 
     def subscribe_now(self, session: Session, subscribe: Sequence[commands.Subscribe]) -> bool:
-        """Begin the channels of a URL where that waits for nothing; return whether it did.
+        """Begin the channels of a URL where nothing has to be awaited; return whether it did.
 
         Raises `HubError` as `execute` does.
         """
@@ -112,7 +114,7 @@ class CommandHandler:
     async def execute(  # noqa: C901, PLR0912 - a case per command
         self, session: Session, command: Command, *, reply_in_stream: bool
     ) -> Ok:
-        """Carry out one command of a session; raise `HubError` where it cannot be."""
+        """Carry out one command of a session; raise `HubError` where that fails."""
         self._counters.commands[_NAMES[type(command)]] += 1
         if session.identity.awaits_token and not isinstance(command, commands.Authenticate):
             session.identity.check_known()
@@ -150,10 +152,10 @@ class CommandHandler:
             case commands.Ping():
                 return {}
 
-    # -- the application's word ------------------------------------------------------------
+    # -- asking the application ------------------------------------------------------------
 
     async def _judged(self, hooks: Hooks, session: Session, command: Command) -> Command:
-        """The command as the application lets it be carried out; raise what it refuses by."""
+        """Return the command as the application allows it; raise its refusal."""
         match command:
             case commands.Publish():
                 return await self._asked_publish(hooks, session, command)
@@ -164,13 +166,13 @@ class CommandHandler:
                     )
                 return command
             case commands.Subscribe(judged=True):
-                # It was asked about before the session was opened.
+                # The application was asked before the session was opened.
                 return command
             case commands.Subscribe():
                 given = await self._ask_to_read(hooks, session, command.channel, command.presence)
                 return replace(command, judged=True, given=given)
             case commands.PresenceUpdate() if command.channel in session.subscriptions:
-                # What nobody would have let in with a subscription does not come in later.
+                # Data that would have been refused with the subscription must not come in later.
                 await self._ask_to_read(hooks, session, command.channel, command.data)
                 return command
             case commands.History() | commands.Presence():
@@ -182,7 +184,7 @@ class CommandHandler:
     async def _ask_to_read(
         self, hooks: Hooks, session: Session, channel: str, presence: bytes | None = None
     ) -> bytes | None:
-        """What the application gives along with its yes."""
+        """Ask whether the session may read `channel`; return the data the application adds."""
         identity = session.identity
         if not hooks.asks_subscribe(identity):
             return None
@@ -207,16 +209,16 @@ class CommandHandler:
     # -- publishing ------------------------------------------------------------------------
 
     def publish_for(self, session: Session, command: commands.Publish) -> Ok:
-        """As `execute`, where `publishes_for` says so."""
+        """Carry out a publish in a plain call, where `publishes_for` allows it."""
         self._counters.commands["publish"] += 1
         publish_now = self._publish_now
         assert publish_now is not None  # noqa: S101 - the caller has asked
         return _published(command, publish_now(self._asked(session, command)))
 
     def _asked(self, session: Session, command: commands.Publish) -> PublishRequest:
-        """What a session's command asks of the broker.
+        """Return the broker request of a session's command.
 
-        Raises `ForbiddenError` without a grant, `BadRequestError` where no rows are kept.
+        Raises `ForbiddenError` without a grant, and `BadRequestError` where no rows are kept.
         """
         identity, channel = session.identity, command.channel
         identity.check_publish(channel)
@@ -283,7 +285,7 @@ class CommandHandler:
                 await undecided.wait()
                 identity = self._policy.authenticate(command.token)
             if self._hooks is not None:
-                # Its word about this peer must not end with the peer's next token.
+                # The application's decision about this peer must hold for its next token too.
                 admission = await self._hooks.admit(_asker(session, identity))
                 identity, given = admission.identity, admission.given
             self._change_identity(session, identity)
@@ -303,7 +305,7 @@ class CommandHandler:
         self._presence.change_identity(session, identity)
 
     def ended(self, session: Session) -> None:
-        """The session is gone: it leaves its channels."""
+        """Take an ended session out of its channels and patterns."""
         self._membership.leave_all(session)
         self._patterns.leave_all(session)
 
@@ -315,7 +317,7 @@ def _asker(session: Session, identity: Identity) -> Asker:
 
 
 def _check_goes_on(session: Session, asked_for: Identity) -> None:
-    """Raise `UnavailableError` where the session is not any more whom the application judged."""
+    """Raise `UnavailableError` where the session has changed while the application was asked."""
     if session.closing or session.identity.subject != asked_for.subject:
         raise UnavailableError("the session changed while the application was asked")
 

@@ -1,8 +1,8 @@
-"""The commands of sessions: carried out one after another, in the order they came, and answered.
+"""Carries out and answers the commands of sessions one after another, in the order they came.
 
-A command that has nothing to wait for is carried out in the call that brings it; the first that
-waits gets a short-lived task, and those that come meanwhile queue behind it. An idle session has
-no task and no queue. What a command does: `hub.core.command_handler`.
+A command that need not wait is carried out in the call that brings it. The first command that waits
+gets a short-lived task, and later ones queue behind it. An idle session has no task and no queue.
+`hub.core.command_handler` does the work of a command.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from hub.core.session.link import SessionContext
 from hub.core.session.session import Session
 from hub.errors import HubError, RateLimitedError
 
-# Of an error's message while its peer takes nothing: replies to as many commands as may wait then
-# fit into what may be owed of replies.
+# Bound on an error's message while its peer takes no writes. The replies to all commands that may
+# wait then fit into the control lane.
 _BRIEF_BYTES = 100
 
 
 class CommandQueue:
-    """One per node; a session's queue is its `inbox`.
+    """Orders the commands of a node's sessions. A session's queue is its `inbox`.
 
     Args:
-        on_fault: told of errors that are the hub's own; the peer gets a neutral one.
-        failed: ends a session to which not even that can be said.
-        authenticated: told that a session sent a token which holds, and whose it was before;
-            returns for how many seconds it holds, None for ever.
+        on_fault: called with errors of the hub itself; the peer gets a neutral one.
+        failed: ends a session to which not even that reply can be sent.
+        authenticated: called when a session sent a valid token, with its subject before; returns
+            for how many seconds the token holds, None for ever.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CommandQueue:
         self._authenticated = authenticated
 
     def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
-        """Take a command of `size` bytes from what the session may send; why it may not.
+        """Count a command of `size` bytes against the session's limits; return the refusal.
 
         A peer that goes on sending for ten seconds is closed.
         """
@@ -68,12 +68,12 @@ class CommandQueue:
         return error
 
     def submit(self, session: Session, command: Command, respond: Respond | None = None) -> None:
-        """Have a command carried out behind those before it.
+        """Carry out a command after those before it.
 
-        The reply goes into the stream, or to `respond`. Where nothing waits and the command has
-        nothing to wait for, it is carried out when this returns. While the inbox is full the
-        session is not read from until all in it are done; what came with `respond` came another
-        way, and raises `RateLimitedError` then.
+        The reply goes into the stream, or to `respond`. Where no command waits and this one need
+        not wait, it is done when this returns. Once the inbox is full, the hub stops reading
+        from the peer until all commands in it are done. A command with `respond` did not come by
+        that connection, and raises `RateLimitedError` then.
         """
         if session.closing and respond is None:
             return
@@ -96,7 +96,7 @@ class CommandQueue:
             session.link.pause_reading()
 
     def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
-        """Most commands are publications, and most brokers of one node answer in a plain call."""
+        """Carry out a publish in a plain call: the usual command, with a broker in this process."""
         try:
             self._check_publish(session)
             ok = self._command_handler.publish_for(session, command)
@@ -113,7 +113,7 @@ class CommandQueue:
             self._limiter.check_publish(publisher, connection=session.id, address=address)
 
     async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
-        """Carry out what waits, behind the `rest` of the command that began at once."""
+        """Carry out the waiting commands, after the `rest` of the one that began at once."""
         try:
             if rest is not None:
                 await rest.run()
@@ -124,7 +124,7 @@ class CommandQueue:
                 await self._carry_out(session, command, respond)
         finally:
             session.inbox = None
-            # Also of a session that is closing: its peer's farewell must not wait unread.
+            # Also for a closing session: its peer's close frame must not wait unread.
             if inbox.full:
                 session.read_on()
 
@@ -148,7 +148,7 @@ class CommandQueue:
             self._fail_for_us(session, command, respond)
 
     def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
-        """The fault is the hub's; where not even the reply can be made, the session ends."""
+        """Reply with an internal error; end the session where not even that is possible."""
         try:
             self.fail(session, command, HubError("internal error"), respond)
         except Exception as fault:  # noqa: BLE001 - as above
@@ -157,27 +157,30 @@ class CommandQueue:
     def fail(
         self, session: Session, command: Command, error: HubError, respond: Respond | None = None
     ) -> None:
-        """Say that a command could not be carried out."""
+        """Reply that a command could not be carried out."""
         self._context.counters.command_errors[error.code] += 1
         if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
             self._context.journal.refused(session, command.channel, error.code)
         if _in_url(command) or session.identity.awaits_token:
             session.close_error(error)
         else:
-            told = error if respond else _told(session, error)
-            (respond or session.push)(Reply(command.id, error=told))
+            sent = error if respond else _brief(session, error)
+            (respond or session.push)(Reply(command.id, error=sent))
 
     def refuse(self, session: Session, error: HubError) -> None:
-        """Reply to what could not be read as a command."""
+        """Reply to a message that could not be read as a command."""
         self._context.counters.command_errors[error.code] += 1
-        session.push(Reply(error.command_id, error=_told(session, error)))
+        session.push(Reply(error.command_id, error=_brief(session, error)))
 
 
 def _in_url(command: Command) -> bool:
     return isinstance(command, InUrl) and command.in_url
 
 
-def _told(session: Session, error: HubError) -> HubError:
-    """The error as its peer is told: briefly while it takes nothing, so that a peer that sends many
-    commands before it reads is not closed for how much it repeats of them."""
+def _brief(session: Session, error: HubError) -> HubError:
+    """Return the error with a short message while the peer takes no writes.
+
+    So a peer that sends many commands before it reads is not closed for the size of the replies,
+    which repeat parts of the commands.
+    """
     return error if session.writable else error.brief(_BRIEF_BYTES)

@@ -1,12 +1,12 @@
-"""Work that usually has nothing to wait for, begun at once and without a task.
+"""Begins coroutines at once and without a task, because most of them never wait.
 
-A task costs 5 to 10 microseconds and a turn of the loop, which is more than a publication into
-a broker of this process. `begin` therefore runs a coroutine until it first waits. Only what is
-left then needs a task. Nothing here imports asyncio: a coroutine that waits hands out what its
-event loop made, and gets it back unchanged.
+A task costs 5 to 10 microseconds and a turn of the loop, more than a publication into a broker of
+this process. So `begin` runs a coroutine until it first waits, and only the rest needs a task. This
+module does not import asyncio: a coroutine that waits yields an object of its event loop, and gets
+it back unchanged.
 
-Work that asks for the current task before its first wait (`asyncio.timeout` does) cannot be
-begun this way: a broker says by `answers_at_once` whether its calls may.
+A coroutine that asks for the current task before its first wait (`asyncio.timeout` does) cannot
+begin this way. A broker declares by `answers_at_once` whether its calls can.
 """
 
 from collections.abc import Coroutine, Generator
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class NextTurn:
-    """Awaited, it lets everybody else go on first, as `asyncio.sleep(0)` does."""
+    """An awaitable that lets all other work go on first, as `asyncio.sleep(0)` does."""
 
     __slots__ = ()
 
@@ -29,7 +29,7 @@ NEXT_TURN = NextTurn()
 
 
 class Rest(Generic[T]):
-    """What is left of a coroutine that waited; `await` goes on with it, in any task."""
+    """The rest of a coroutine that waited; any task may `run` it."""
 
     __slots__ = ("_waits_for", "_work")
 
@@ -38,19 +38,19 @@ class Rest(Generic[T]):
         self._waits_for = waits_for
 
     async def run(self) -> T:
-        """Go on from where the work waited; return or raise what the work does."""
+        """Continue where the work waited; return its result or raise its error."""
         return await _go_on(self._work, self._waits_for)
 
     def close(self) -> None:
-        """Give the work up: it gets `GeneratorExit` where it waits."""
+        """Abandon the work: `GeneratorExit` is raised in it where it waits."""
         self._work.close()
 
 
 def begin(work: Coroutine[Any, Any, T]) -> T | Rest[T]:
     """Run `work` to its first wait.
 
-    Returns its result where it did not wait, else the `Rest`, of which `run` has to be
-    awaited. What the work raises before it waits is raised here.
+    Return its result where it did not wait, else the `Rest`, whose `run` has to be awaited. An
+    error of the work before it waits is raised here.
     """
     try:
         waits_for = work.send(None)
@@ -62,7 +62,7 @@ def begin(work: Coroutine[Any, Any, T]) -> T | Rest[T]:
 
 @coroutine
 def _go_on(work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
-    """Be the task's side of `work`: pass on what it waits for, and what comes back."""
+    """Drive `work` for a task: yield the objects that it waits for, and send back the results."""
     try:
         while True:
             try:
@@ -70,7 +70,7 @@ def _go_on(work: Coroutine[Any, Any, T], waits_for: object) -> Generator[Any, An
             except GeneratorExit:
                 work.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - also a cancellation is the work's
+            except BaseException as error:  # noqa: BLE001 - a cancellation goes to the work too
                 waits_for = work.throw(error)
             else:
                 waits_for = work.send(sent)

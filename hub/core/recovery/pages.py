@@ -1,9 +1,9 @@
-"""Pages of history as frames, made once for all who resume at one place.
+"""A cache of history pages as frames, shared by all sessions that resume at one position.
 
-When a proxy fails, all of its connections come back at once and resume from the same few
-positions. What stands at an offset of an epoch never changes, so what one of them is sent is right
-for each that speaks alike. Example: 15,000 WebSockets that lack 101 to 120 of `feed` are sent
-the same 20 frames, encoded and compressed once.
+When a proxy fails, all of its connections come back at once and resume from the same few positions.
+The publication at an offset of an epoch never changes, so all sessions of one dialect get the same
+frames. Example: 15,000 WebSockets that lack 101 to 120 of `feed` get the same 20 frames, encoded
+and compressed once.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from hub.core.publication import ENDS
 from hub.core.session.encoded import Encoded, entry
 from hub.core.session.subscription import Subscription
 
-# Storms resume from where a few batches ended: 30 pages of the largest size. A guess.
+# A reconnect storm resumes from the ends of a few batches: 30 pages of the largest size. A guess.
 MAX_SHARED_BYTES = 4 * MIB
-# The joined frames and the single ones, and what Python keeps beside each of these.
+# The joined frames and the single ones, and Python's overhead of each entry.
 _TIMES_SIZE = 2
 _ENTRY_BYTES = 250
 
@@ -26,21 +26,21 @@ _Key = tuple[str, str, Dialect, int, int]
 
 @dataclass(frozen=True, slots=True)
 class SharedPage:
-    """All publications of a stretch, in one dialect."""
+    """All publications of a range in one dialect."""
 
     encoded: Encoded
     ended_offset: int
-    """Of the newest that was to be the last of its channel; 0 where there is none."""
+    """The newest offset that is marked as its channel's last; 0 without any."""
     skips: frozenset[str]
-    """Connections that are not to get back what they published of it."""
+    """Connections that must not get back their own publications in it."""
     bytes: int
 
 
 class SharedPages:
-    """One per node; the page that nobody asked for longest goes first.
+    """The shared pages of a node. The least recently used page goes first.
 
     Args:
-        max_bytes: of all pages together.
+        max_bytes: bound on all pages together.
     """
 
     def __init__(self, max_bytes: int = MAX_SHARED_BYTES) -> None:
@@ -52,10 +52,10 @@ class SharedPages:
         return len(self._pages)
 
     def find(self, subscription: Subscription, page: HistoryPage) -> SharedPage | None:
-        """What follows the cursor of `subscription`, of which `page` was read.
+        """Return the frames of `page`, which follows the subscription's cursor.
 
-        None where that is not the same for all: something is missing, or is filtered out, or is
-        the session's own.
+        Return None where the frames are not the same for all sessions: publications are missing, or
+        filtered out, or are the session's own.
         """
         publications, first = page.publications, subscription.replay_cursor + 1
         if not publications or subscription.filter is not None:
@@ -66,7 +66,7 @@ class SharedPages:
         session, channel = subscription.session, subscription.channel
         key = (channel.name, channel.epoch, session.dialect, first, last)
         found = self._pages.pop(key, None) or self._make(page, session.dialect, channel.epoch)
-        # Behind the others: it was asked for last.
+        # Moved to the end: it is the most recently used.
         self._pages[key] = found
         return None if session.id in found.skips else found
 

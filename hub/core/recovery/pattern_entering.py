@@ -1,11 +1,11 @@
-"""A session joins the channels of a pattern behind the pattern's answer, a few in each turn.
+"""Lets a session join the channels of a pattern after the pattern's answer, some in each turn.
 
-The answer says where each channel begins. A channel that keeps no history is joined in the same
-step, because nothing brings later what comes now; so is one that the session is in already. Each of
-the others is joined in its turn, and what came meanwhile is read from history.
+The answer has the position of each channel. A channel without history is joined in the same step,
+because nothing would bring its new publications later. A channel that the session is in already
+is too. The others are joined in later turns, and history brings what came meanwhile.
 
-Example: a pattern matches 990 channels, of which `p:7` stands at 41. The answer says `p:7` at 41,
-three turns later the session joins `p:7`, which has come to 43, and gets 42 and 43.
+Example: a pattern matches 990 channels, and `p:7` is at 41. The answer says `p:7` at 41. Three
+turns later `p:7` is at 43, and the session joins it and gets 42 and 43.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ from hub.errors import HubError
 SLICE_CHANNELS = 100
 
 Joining = tuple[Channel, Subscribe, Start]
-"""A channel, what is asked of it, and where the session begins in it."""
+"""A channel, the subscription to it, and its start."""
 
 
 def goes_back(held: Subscription, at: Start) -> bool:
-    """Whether a subscription that is there begins again where a pattern resumes.
+    """Return whether an existing subscription begins again at the position of a pattern's resume.
 
-    Its peer has what is before and passes over it. Where the channel keeps no history, or the peer
-    is behind, the subscription goes on as it is: its position in the answer says what is missing.
+    The peer skips publications that it has already. Where the channel keeps no history, or the peer
+    is behind, the subscription goes on unchanged: its position in the answer shows what is missing.
     """
     if not held.live or held.ring is not None or not held.channel.options.keeps_history:
         return False
@@ -39,24 +39,24 @@ def goes_back(held: Subscription, at: Start) -> bool:
 
 
 def _is_over(channel: Channel, asked: Subscribe, at: Start) -> bool:
-    """Whether the peer has had the channel's end, and nothing follows it so far.
+    """Return whether the peer has had the channel's end, and nothing follows it so far.
 
-    It is told nothing: else each poll that resumes would be answered at once for it.
+    Such a channel is not joined, or each poll that resumes would be answered at once for it.
     """
     had_all = asked.since is not None and at.recovered and not at.replayed
     return had_all and channel.ended and at.position == channel.head
 
 
 class PatternEntering:
-    """One per node; keeps nothing of its own."""
+    """Joins channels for patterns; one per node, without state of its own."""
 
     def __init__(self, subscribing: Subscribing) -> None:
         self._subscribing = subscribing
 
     async def enter(self, following: Following, entries: Mapping[str, Joining]) -> None:
-        """Join these channels, of which the peer was told where they begin.
+        """Join these channels at the starts that the pattern's answer had.
 
-        Where the broker cannot say where a channel begins now, the session is closed with that
+        Where the broker cannot tell the present start of a channel, the session is closed with that
         error, and its peer resumes.
         """
         session = following.session
@@ -82,7 +82,7 @@ class PatternEntering:
         session = following.session
         for channel, asked, at in entries:
             if session.closing or following.over:
-                # What was written before was too much.
+                # An earlier write was too much, and ended the session.
                 return
             held = session.subscriptions.get(channel.name)
             if held is None and _is_over(channel, asked, at):
@@ -94,9 +94,10 @@ class PatternEntering:
                 self._subscribing.go_back(held, asked, at)
 
     async def _as_of_now(self, entry: Joining) -> Joining:
-        """Where the channel is in another epoch by now, the peer resumes from what it was told.
+        """Find the start again where the channel is in another epoch by now.
 
-        Raises `HubError` where the broker cannot say where that begins.
+        The peer resumes from the position that it was sent. Raises `HubError` where the broker
+        cannot tell the new start.
         """
         channel, asked, at = entry
         while at.position.epoch != channel.epoch:

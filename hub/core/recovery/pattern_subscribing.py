@@ -1,13 +1,13 @@
-"""Subscribing by patterns: a session is in every channel that one of its patterns matches.
+"""Subscribes by pattern: a session is in every channel that one of its patterns matches.
 
-Of each such channel the session has an ordinary subscription, so that a publication costs what
-it costs in any channel, and gaps, resuming and explanations are as ever. Patterns are looked
-up when a channel appears: once for a channel, by its segments (`hub.core.patterns`).
+The session has an ordinary subscription to each such channel, so a publication costs no more, and
+gaps, resuming and explanations work as in any channel. Patterns are looked up once for a channel,
+when it appears, by its segments (`hub.core.patterns`).
 
-A pattern begins at the heads of the channels that there are. A channel that appears later is
-read from its beginning, and so is one that a resuming session does not name: what it does not
-know has come since. What history has not of it a gap announces. A pattern that would take its
-session into more channels than it may have ends, and the session is told.
+A pattern begins at the heads of the existing channels. A channel that appears later is read from
+its beginning. So is a channel that a resuming session does not name, because it appeared since. A
+gap announces what history lacks. A pattern that would take its session into too many channels
+ends, and the session gets a push.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +36,14 @@ from hub.errors import (
     UnavailableError,
 )
 
-# That join a channel before other work gets its turn: 26 us each, measured on fakes.
+# Sessions that join a channel before other work gets its turn: 26 us each, measured on fakes.
 _SLICE_SESSIONS = 250
 TOO_MANY = "too_many_channels"
-"""Why the hub ends a pattern."""
+"""The reason for which the hub ends a pattern."""
 
 
 class PatternSubscribing:
-    """One per node; owns what belongs to which pattern."""
+    """The patterns of a node's sessions."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class PatternSubscribing:
         self._tree: PatternTree[Following] = PatternTree()
         membership.goes_on = self.appeared
         self.held = 0
-        """Patterns of all sessions: counted, because figures are told every second."""
+        """The number of all sessions' patterns. Figures need it every second."""
 
     # -- beginning -------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class PatternSubscribing:
     ) -> Mapping[str, object]:
         """Join all channels that match, and answer before the first message of any.
 
-        Returns the reply's `ok`. Raises `HubError` and then changes nothing.
+        Return the reply's `ok`. On `HubError` nothing has changed.
         """
         self._check(session, command)
         if (several := session.dialect.several) is not None:
@@ -117,9 +117,9 @@ class PatternSubscribing:
                 raise BadRequestError(f"since names {name!r}, which {pattern!r} does not match")
 
     def _wanted(self, following: Following, known: Sequence[str], most: int) -> Sequence[str]:
-        """The channels to begin with; raise `TooManySubscriptionsError` where they are too many.
+        """Return the channels to begin with; raise `TooManySubscriptionsError` for too many.
 
-        `known` are all that match, or `most` of them where there are more.
+        `known` are the channels that match, or `most` of them where there are more.
         """
         session, pattern = following.session, following.pattern
         resumed = following.command.since or {}
@@ -135,7 +135,7 @@ class PatternSubscribing:
         return names
 
     def _room(self, session: Session) -> int:
-        """How many more channels patterns may bring."""
+        """Return how many more channels may come through patterns."""
         through = 0 if session.patterns is None else session.patterns.count(session.subscriptions)
         of_dialect = session.dialect.max_channels - len(session.subscriptions)
         return max(0, min(self._limits.max_pattern_channels - through, of_dialect))
@@ -180,7 +180,7 @@ class PatternSubscribing:
         starts = {
             channel.name: (channel, asked, at)
             for (channel, asked), at in zip(opened, began, strict=True)
-            # Another pattern may have brought it meanwhile.
+            # The session may have joined through another pattern meanwhile.
             if (held := session.subscriptions.get(channel.name)) is None or goes_back(held, at)
         }
         for _, asked, at in starts.values():
@@ -204,15 +204,16 @@ class PatternSubscribing:
         return positions
 
     def counts(self) -> Sequence[tuple[str, int]]:
-        """The patterns that sessions of this node subscribe to, and how many do."""
+        """Return the patterns of this node's sessions, each with its number of sessions."""
         return self._tree.counts()
 
     # -- channels that appear --------------------------------------------------------------
 
     def appeared(self, name: str) -> None:
-        """A channel has its first publication now, or one behind an end.
+        """Join a channel that has its first publication now, or its first after an end.
 
-        Its sessions join before it where they can; one that has had the end goes on behind that.
+        Sessions join before that publication where they can. One that has had the end goes on after
+        it.
         """
         if not (found := self._tree.matching(name)):
             return
@@ -237,22 +238,22 @@ class PatternSubscribing:
                 self._spawn(rest.run())
 
     def missed(self) -> None:
-        """Channels may have appeared untold, as while the broker was away: look for them."""
+        """Look for channels that may have appeared unreported, as while the broker was away."""
         self._spawn(self._look_again())
 
     async def _look_again(self) -> None:
-        # Who may have fewer of them ends its pattern.
+        # A session that may have fewer channels ends its pattern.
         most = self._limits.max_pattern_channels + self._limits.max_subscriptions + 1
         for pattern in self._tree.patterns():
             try:
                 names = await self._broker.matching(pattern, most)
             except HubError:
-                return  # The broker is away once more, and tells when it is back.
+                return  # The broker is away again, and reports its return.
             for name in names:
                 self.appeared(name)
 
     async def _join(self, name: str, since: Position, joining: Sequence[Following]) -> None:
-        """Join a channel behind `since`; a session that cannot ends, and resumes."""
+        """Join a channel after `since`; close a session that cannot, so that its peer resumes."""
         later: Sequence[Following] = ()
         self._channels.joining(name)
         try:
@@ -260,10 +261,10 @@ class PatternSubscribing:
             began = await self._start(channel, Subscribe(None, name, since))
             if since != BEGINNING:
                 if channel.ended and began.recovered and not began.replayed:
-                    return  # Nothing follows the end that they have had.
+                    return  # Nothing follows the end that the sessions have had.
                 channel.goes_on()
             if channel.options.keeps_history:
-                # The others read from there what comes meanwhile.
+                # The others will read from history what comes meanwhile.
                 joining, later = joining[:_SLICE_SESSIONS], joining[_SLICE_SESSIONS:]
             for following in joining:
                 self._enter(following, channel, since, began)
@@ -302,7 +303,7 @@ class PatternSubscribing:
     def unsubscribe(
         self, session: Session, command: UnsubscribePattern, *, reply_in_stream: bool
     ) -> Mapping[str, object] | None:
-        """Leave the channels that nothing but this pattern brought; returns the reply's `ok`."""
+        """Leave the channels of this pattern alone; return the reply's `ok`."""
         patterns = session.patterns
         following = None if patterns is None else patterns.by_text.get(command.pattern)
         if following is None:
@@ -314,15 +315,15 @@ class PatternSubscribing:
         self._leave(following, Reply(command.id, ok))
         return None
 
-    def _leave(self, following: Following, said: Push) -> None:
-        """End it, and say so behind what its channels have for the session."""
+    def _leave(self, following: Following, push: Push) -> None:
+        """End a pattern, and send `push` after all that its channels have for the session."""
         if left := self._end(following):
-            following.session.push_in_order(left[-1], said)
+            following.session.push_in_order(left[-1], push)
         else:
-            following.session.push(said)
+            following.session.push(push)
 
     def leave_all(self, session: Session) -> None:
-        """The session has ended."""
+        """Drop the patterns of a session that has ended."""
         if session.patterns is not None:
             for following in tuple(session.patterns.by_text.values()):
                 self._forget(following)
@@ -355,16 +356,19 @@ class PatternSubscribing:
 
 
 def _may(following: Following, name: str) -> bool:
-    """Channels of the hub itself come only to operators who name them."""
+    """Return whether a channel may come through the pattern.
+
+    Channels of the hub itself come only to operators, by a pattern that names their namespace.
+    """
     if not is_reserved(name):
         return True
     return names_reserved(following.pattern) and following.session.identity.may_subscribe(name)
 
 
 def _resumes_beside(command: SubscribePattern) -> bool:
-    """Whether its places are not those of the subscriptions that the session has already.
+    """Return whether its positions are apart from those of existing subscriptions.
 
-    A URL has one place for each channel, also where it names the channel and a pattern.
+    A URL has one position for each channel, even where it names both the channel and a pattern.
     """
     return command.since is not None and not command.in_url
 

@@ -1,10 +1,10 @@
-"""Reads history to a session, page by page, as fast as its transport takes it.
+"""Sends history to a session, page by page, as fast as its transport takes it.
 
-What the transport does not take of a page is kept for when it takes more, so that a slow reader
-costs a broker outside this process no more than a fast one. What is published meanwhile is in
-history, or is held beside it where history is not to keep it (`hub.core.session.withheld`). The
+The rest of a page that the transport does not take is kept until it takes more, so that a slow
+reader costs an external broker no more than a fast one. New publications are in history meanwhile,
+or are held beside it where history does not keep them (`hub.core.session.withheld`). The
 subscription goes live when its cursor meets the head. Where history was trimmed faster than the
-peer reads, a gap `expired` says so.
+peer reads, a gap `expired` announces the range.
 """
 
 from bisect import bisect_left
@@ -27,23 +27,23 @@ from hub.core.session.withheld import HeldRange
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
 PAGE_PUBLICATIONS = 64
-# Of a channel's state: a page of them is read and encoded in a millisecond or two, so that one for
-# 10,000 rows holds the loop up no longer than one of history does.
+# Rows of a channel's state. A page of them is read and encoded in 1 to 2 ms, so that 10,000 rows
+# hold up the loop no longer than history does.
 PAGE_ROWS = 500
-# How often rows are sent anew because history does not reach back to them any more, before a gap
-# says so: where a channel keeps no history and never rests, it never would. A guess.
+# Rows are sent anew where history no longer reaches back to them, at most so often before a gap
+# announces the loss. A busy channel without history would never come to an end. A guess.
 MAX_STATE_TRIES = 3
-# Of pages that peers have taken only a part of: 256 slow readers at a time.
+# Of pages that peers have taken in part: 256 slow readers at a time.
 MAX_KEPT_BYTES = 32 * MIB
-# Where no more may be kept, what is not taken is read again: as much as the kernel takes at least.
+# Where no more may be kept, the rest of a page is read again. The kernel takes at least so much.
 SMALL_PAGE_BYTES = 16 * KIB
 
 
 class Replay:
-    """One per node.
+    """Sends history to the sessions of a node.
 
     Args:
-        max_kept_bytes: of pages that are kept for slow readers, all together.
+        max_kept_bytes: bound on all pages that are kept for slow readers.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class Replay:
         self._kept = KeptBudget(max_kept_bytes)
         self._pages = SharedPages()
         self.on_caught_up: Callable[[Subscription], None] = lambda _: None
-        """Is told a subscription that has read all there is, and is live."""
+        """Called with a subscription that has read all of history, and is live."""
         self.find_end: Callable[[Channel], Awaitable[object]] = _find_nothing
-        """Finds out whether a channel has ended, before rows are sent that do not say it."""
+        """Finds out whether a channel has ended, before rows are sent, which do not tell it."""
 
     @property
     def kept_bytes(self) -> int:
-        """Data of publications that were read and that peers have not taken yet."""
+        """Bytes of the kept pages' publications."""
         return self._kept.bytes
 
     async def first_page(self, channel: str, after: int) -> HistoryPage:
-        """What a subscription that begins after `after` will be served first."""
+        """Read the first page for a subscription that begins after `after`."""
         return await self.broker.history(
             channel, after, PAGE_PUBLICATIONS, max_bytes=self._page_bytes()
         )
 
     def keep(self, position: Position, page: HistoryPage) -> Kept | None:
-        """Keep `page`, which follows `position`; None where all that is kept is too much."""
+        """Keep `page`, which follows `position`; return None where the kept pages are too many."""
         if self._kept.bytes >= self._kept.max_bytes:
             return None
         return Kept(page, position, self._kept)
@@ -100,7 +100,7 @@ class Replay:
                     continue
                 asked = subscription.position
                 page = _take_kept(subscription) or await self._read(subscription)
-                # A reset told meanwhile moves the cursor; one still to be told follows the page.
+                # A reset that was sent meanwhile moved the cursor. One still to be sent follows.
                 current = page.head.epoch == asked.epoch and subscription.position == asked
                 waits = not subscription.closed and not subscription.live
                 if session.writable and waits and current:
@@ -112,7 +112,7 @@ class Replay:
             session.write_positions()
 
     def _take_turns(self, session: Session, subscription: Subscription) -> None:
-        """Channels take turns: one that never ends must not starve the others."""
+        """Move the subscription to the end: one that never ends must not starve the others."""
         if subscription in session.replaying:
             others = [each for each in session.replaying if each is not subscription]
             goes_on = not (subscription.closed or subscription.live)
@@ -121,10 +121,10 @@ class Replay:
     async def _send_rows(
         self, session: Session, subscription: Subscription, state: StateNeed
     ) -> None:
-        """Send a page of the channel's rows; behind the last one history goes on.
+        """Send a page of the channel's rows; after the last page history goes on.
 
-        All pages hold as of the position of the first. A row that has changed since is left
-        out of them: what changed it follows that position, and comes as a message.
+        All pages hold as of the position of the first. Rows that have changed since are left out of
+        them: the publication that changed a row follows that position, and comes as a message.
         """
         channel, after, position = subscription.channel, state.after, state.position
         if position is None:
@@ -161,7 +161,7 @@ class Replay:
             self._go_live(session, subscription, position.offset)
 
     def _begin_at(self, subscription: Subscription, position: Position, *, fresh: bool) -> None:
-        """What comes before `position` the rows stand for."""
+        """Move to `position`, because the rows stand for everything up to it."""
         first, last = subscription.replay_cursor + 1, position.offset
         if fresh:
             self._journal.began(subscription, last)
@@ -180,7 +180,7 @@ class Replay:
         return await self.first_page(subscription.channel.name, subscription.position.offset)
 
     def _keep(self, subscription: Subscription, page: HistoryPage) -> None:
-        """Keep what the peer has not taken of a page, unless all that is kept is too much."""
+        """Keep the rest of a page for the peer, unless the kept pages are too many."""
         cursor = subscription.replay_cursor
         rest = tuple(item for item in page.publications if item.offset > cursor)
         if rest and not subscription.closed:
@@ -213,7 +213,7 @@ class Replay:
             self._keep(subscription, page)
 
     def _move(self, subscription: Subscription, items: Sequence[Item | Entry]) -> None:
-        """These are at the link."""
+        """Move the cursor past items that are at the link, and count and note them."""
         session, channel = subscription.session, subscription.channel
         for item in items:
             if isinstance(item, Gap):
@@ -232,7 +232,7 @@ class Replay:
             subscription.unkept.pass_to(subscription.replay_cursor)
 
     def _send(self, session: Session, encoded: Encoded) -> int:
-        """Write a page while the link takes it; return how many frames it took."""
+        """Write a page as far as the link takes it; return how many frames it took."""
         before = session.sent
         whole = session.deliver(encoded)
         self._counters.replayed += session.sent - before
@@ -240,11 +240,11 @@ class Replay:
 
 
 async def _find_nothing(_: Channel) -> None:
-    """Nobody asks."""
+    """Do nothing."""
 
 
 def _take_kept(subscription: Subscription) -> HistoryPage | None:
-    """What was kept for where the subscription stands now."""
+    """Return the kept page, where it follows the subscription's position; it is kept no longer."""
     kept, position = subscription.kept, subscription.position
     subscription.keep(None)
     return kept.page if kept is not None and kept.position == position else None
@@ -262,10 +262,11 @@ def _entry(item: Item | Entry, subscription: Subscription) -> Entry:
 
 
 def _items(subscription: Subscription, page: HistoryPage, *, mends: bool) -> list[Item | Entry]:
-    """The page as it goes into the stream: publications, and gaps where they are missing.
+    """Return the page's items for the stream: its publications, and gaps for missing ones.
 
-    It ends before what is missing and has not come to this node yet: the subscription gets that
-    live. Where it `mends` by rows what history does not reach back to, it ends before that too.
+    The items end before missing publications that have not come to this node yet, because the
+    subscription will get those live. Where `mends` holds, they also end before a range that history
+    no longer reaches back to, because rows will replace it.
     """
     cursor, came = subscription.replay_cursor, subscription.channel.offset
     items: list[Item | Entry] = []
@@ -288,7 +289,7 @@ def _items(subscription: Subscription, page: HistoryPage, *, mends: bool) -> lis
 
 
 def _has_expired(subscription: Subscription, page: HistoryPage) -> bool:
-    """Whether history does not hold what follows next, and nothing else does."""
+    """Return whether neither history nor this node has the next publication."""
     first = subscription.replay_cursor + 1
     if first > page.head.offset or first >= page.oldest:
         return False
@@ -296,7 +297,7 @@ def _has_expired(subscription: Subscription, page: HistoryPage) -> bool:
 
 
 def _passes_presence(subscription: Subscription) -> bool:
-    """Whether a join or leave that is still to be sent stands before what was replayed."""
+    """Return whether a join or leave that is not sent yet stands before replayed publications."""
     channel = subscription.channel
     items = [*(channel.under_way.items if channel.under_way else ()), *channel.open]
     ends = [n for n, item in enumerate(items) if isinstance(item, Publication | Gap)
@@ -309,7 +310,7 @@ def _last(item: Publication | Gap) -> int:
 
 
 def _unkept(subscription: Subscription) -> list[HeldRange]:
-    """What history lacks and its node has: held for it, or still to be written to it."""
+    """Return the ranges that history lacks and this node has, held or still to be written."""
     channel = subscription.channel
     held = [] if subscription.unkept is None else list(subscription.unkept)
     last = held[-1].last if held else subscription.replay_cursor
@@ -322,18 +323,18 @@ def _unkept(subscription: Subscription) -> list[HeldRange]:
 def _missing(
     subscription: Subscription, page: HistoryPage, first: int, last: int
 ) -> list[Item | Entry]:
-    """What the page lacks, as far as something else has it; gaps for the rest."""
+    """Return the items from `first` to `last` that the page lacks: held ones, and gaps."""
     items: list[Item | Entry] = []
     unkept = _unkept(subscription) if first <= last else []
-    for stretch in unkept[bisect_left(unkept, first, key=_last_of) :]:
-        if stretch.first > last:
+    for held in unkept[bisect_left(unkept, first, key=_last_of) :]:
+        if held.first > last:
             break
-        items += _gaps(subscription, page, first, stretch.first - 1)
-        if stretch.publication is not None and stretch.last <= last:
-            items.append(stretch.publication)
+        items += _gaps(subscription, page, first, held.first - 1)
+        if held.publication is not None and held.last <= last:
+            items.append(held.publication)
         else:
-            items.append(skipped(min(stretch.last, last), 0.0))
-        first = stretch.last + 1
+            items.append(skipped(min(held.last, last), 0.0))
+        first = held.last + 1
     items += _gaps(subscription, page, first, last)
     return items
 
@@ -343,7 +344,7 @@ def _last_of(held: HeldRange) -> int:
 
 
 def _gaps(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
-    """`first` to `last` as gaps: `invalid` where the page says so, else `expired`."""
+    """Return gaps from `first` to `last`: `invalid` where the page says so, else `expired`."""
     name, epoch = subscription.channel.name, subscription.channel.epoch
     gaps: list[Gap] = []
     while first <= last:

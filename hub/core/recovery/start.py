@@ -1,8 +1,7 @@
-"""Where a subscription starts: decided from what it asked for and what history holds.
+"""Decides where a subscription starts, from its request and from what history holds.
 
-`start` decides, a pure function; `Starts` asks the broker what it decides by. The decision is
-announced at the head of the stream; the replay itself is read in pages by
-`hub.core.recovery.replay`.
+`start` is a pure function that decides. `Starts` asks the broker for its arguments. The decision is
+announced at the head of the stream. `hub.core.recovery.replay` then reads the history in pages.
 """
 
 from collections.abc import Sequence
@@ -17,33 +16,33 @@ from hub.core.publication import BEGINNING, Position
 from hub.core.recovery.replay import Replay
 from hub.core.values import value
 
-# Found out in one turn, where there is nothing to wait for: some 10 us each, a guess.
+# Starts decided in one turn where nothing waits: about 10 us each, a guess.
 _SLICE_STARTS = 100
 
 Opened = tuple[Channel, Subscribe]
-"""A channel that is open here, and the command that asks for it."""
+"""An open channel, and the command that asks for it."""
 
 
 @value(frozen=True, slots=True)
 class Start:
-    """Where a subscription begins and what it has to be told first."""
+    """The start of a subscription, as it is announced to the peer."""
 
     position: Position
-    """Before what is replayed."""
+    """The position before the replayed publications."""
     replayed: int
     recovered: bool
-    """Whether history reaches back to all that was asked for. It is not read yet: what of it is
-    invalid, or is trimmed before it is read, a gap in the replay announces."""
+    """Whether history reaches back to everything that was requested. The history is not read yet. A
+    gap in the replay announces a part that is invalid, or is trimmed before it is read."""
     reset: bool = False
-    """The position asked for belongs to another epoch: `position` is where the new one starts."""
+    """Whether the requested position belongs to another epoch. `position` is in the new one."""
     page: HistoryPage | None = None
-    """What follows `position`, where it was read already."""
+    """The page after `position`, where it was read already."""
     state: bool = False
-    """Rows of the channel's state come first, as of `position` or later."""
+    """Whether rows of the channel's state come first, as of `position` or later."""
 
 
 def at_head(head: Position) -> Start:
-    """The start of a subscription that asks for nothing of history."""
+    """Return the start of a subscription that asks for no history."""
     return Start(head, 0, recovered=True)
 
 
@@ -51,8 +50,8 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
     """Decide the start of a subscription to a channel whose history holds `oldest` to `head`.
 
     Args:
-        since: resume after this position; wins over `last`. `BEGINNING` is no position of a peer,
-            so no start from it is a reset.
+        since: resume after this position; wins over `last`. `BEGINNING` is not a peer's position,
+            so a start from it is never a reset.
         last: begin with the newest `last` publications, 0 or more.
         head: the newest offset given out.
         oldest: the first offset held; `head.offset + 1` where none is.
@@ -64,13 +63,13 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
         replayed = head.offset - after
         return Start(Position(head.epoch, after), replayed, recovered=replayed == wanted)
     if since == BEGINNING:
-        # Decided here: while the start was asked for, another epoch may have begun.
+        # Resolved here, because another epoch may have begun since the request.
         since = Position(head.epoch, 0)
     if since.epoch == head.epoch and since.offset <= head.offset:
         replayed = head.offset - max(since.offset, held_after)
         return Start(since, replayed, recovered=since.offset >= held_after)
-    # An offset of this epoch that was never given out: the peer knows what we do not. Nothing
-    # before the head can be told apart from what it has seen, so it continues there.
+    # An offset of this epoch that was never assigned. The hub cannot know which publications before
+    # the head the peer has seen, so the peer continues at the head.
     if since.epoch == head.epoch:
         return Start(head, 0, recovered=False, reset=True)
     beginning = Position(head.epoch, 0)
@@ -78,9 +77,9 @@ def start(*, since: Position | None, last: int | None, head: Position, oldest: i
 
 
 def with_state(whole: Start, head: Position, *, fresh: bool) -> Start:
-    """The start of a subscription with state, which would start at `whole` without it.
+    """Return the start of a subscription with state that would start at `whole` without state.
 
-    Rows come first where it is new (`fresh`), and where history cannot make its resume whole.
+    Rows come first for a new subscription (`fresh`), and where history cannot recover everything.
     """
     if whole.recovered and not fresh:
         return whole
@@ -88,12 +87,12 @@ def with_state(whole: Start, head: Position, *, fresh: bool) -> Start:
 
 
 def as_read(began: Start, page: HistoryPage) -> Start:
-    """`began`, which asked for the newest publications, at the oldest of them that `page` has.
+    """Move a start with the newest publications to the oldest one that `page` still has.
 
-    History goes on between two questions to a broker. A peer that asks for the newest 100 of a
-    channel which keeps 100 misses nothing when the first of them has gone meanwhile: it begins one
-    further on.
-    Example: at head 500 the start is 400; the page says that 403 is the oldest, so it becomes 402.
+    History goes on between two calls to a broker. A peer that asks for the newest 100 of a channel
+    which keeps 100 misses nothing when the first of them has expired meanwhile: it begins one
+    later.
+    Example: at head 500 the start is 400. The oldest of the page is 403, so the start becomes 402.
     """
     position = began.position
     if page.head.epoch != position.epoch or not page.publications:
@@ -108,7 +107,7 @@ def as_read(began: Start, page: HistoryPage) -> Start:
 
 
 class Starts:
-    """Where subscriptions start; one per node, keeps nothing of its own."""
+    """Finds the starts of subscriptions; one per node, without state of its own."""
 
     def __init__(self, replay: Replay, ending: Ending) -> None:
         self._broker = replay.broker
@@ -116,7 +115,10 @@ class Starts:
         self._ending = ending
 
     async def of(self, opened: Sequence[Opened]) -> Sequence[Start]:
-        """Where each begins, as of one moment: asking for the last one takes its time."""
+        """Return the starts of several subscriptions, all as of one moment.
+
+        The calls for the last of them take time, so the earlier ones are checked again.
+        """
         while True:
             asked = []
             for number, (channel, command) in enumerate(opened, 1):
@@ -131,29 +133,29 @@ class Starts:
                 return [at for at in now if at is not None]
 
     async def _start(self, channel: Channel, command: Subscribe) -> Start:
-        """Ask history only where something of it was asked for."""
+        """Ask for history only where the command does."""
         if command.state and command.since is None:
             return with_state(at_head(channel.head), channel.head, fresh=True)
         began = await self._history_start(channel, command)
         return with_state(began, channel.head, fresh=False) if command.state else began
 
     async def _history_start(self, channel: Channel, command: Subscribe) -> Start:
-        """Of a channel that has ended everything is asked for: nothing else will come."""
+        """Return the start by history. Of an ended channel it is all of history."""
         asks = command.since is not None or bool(command.last)
         ended = not asks and await self._ending.has_ended(channel)
         if not asks and not ended:
             return start(since=None, last=None, head=channel.head, oldest=channel.offset + 1)
         page = await self._broker.history(channel.name, channel.offset, limit=1)
         if page.head.epoch != channel.epoch:
-            # An epoch ended while it was asked. Once more: should it still be another one, then
-            # a `reset` is on its way and says all there is to say.
+            # An epoch ended during the call, so ask once more. If the epochs still differ, a
+            # `reset` is on its way and tells the peer everything.
             page = await self._broker.history(channel.name, channel.offset, limit=1)
         head = channel.head
         if page.head.epoch != head.epoch:
             return start(since=command.since, last=command.last, head=head, oldest=head.offset + 1)
         if page.head.offset > head.offset:
-            # What another node delivered already may still be on its way to this one. A peer that
-            # comes from there is ahead of this channel, not lost: it skips what it has.
+            # Publications that another node delivered may still be on their way to this one. A peer
+            # that comes from there is ahead of this channel, and skips those that it has.
             head = page.head
         everything = command.last is None and ended
         began = start(
@@ -166,13 +168,13 @@ class Starts:
             first = await self._replay.first_page(channel.name, began.position.offset)
             began = as_read(began, first)
         if asks and not began.replayed:
-            # Where something is replayed, its last one says so.
+            # Where publications are replayed, the last one tells whether the channel has ended.
             await self._ending.has_ended(channel)
         return began
 
 
 def _as_of_now(channel: Channel, command: Subscribe, asked: Start) -> Start | None:
-    """What was found out a while ago, as it is now; None where it has to be asked again."""
+    """Update a start that was found a while ago; return None where it must be found again."""
     if asked.state:
         return replace(asked, position=channel.head)
     asked_for_some = command.last or (command.last is None and channel.ended)

@@ -1,8 +1,8 @@
-"""How subscriptions begin: the seams between history and the live stream.
+"""Begins subscriptions, and joins history to the live stream without a hole.
 
-A subscription starts at the head this node knows, or at the position it asks to resume from.
-It is a member of its channel before the first page of history is read, so nothing can fall
-between the two: offsets decide what comes from where (`hub.core.fanout.fanout`).
+A subscription starts at the head that this node knows, or at the position that it resumes from. It
+is a member of its channel before the first page of history is read, so no publication can be missed
+in between. Offsets decide which of the two brings it (`hub.core.fanout.fanout`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ from hub.core.session.subscription import NOWHERE, Subscription
 from hub.core.session.withheld import Throttle
 from hub.errors import ConflictError, HubError, TooManySubscriptionsError, UnavailableError
 
-# Many connect to one channel between two of its publications. A frame has about 200 bytes.
+# Many peers connect to one channel between two of its publications. A frame has about 200 bytes.
 _CACHED_ANSWERS = 256
 
 
 class Subscribing:
-    """One per node; has sessions begin in the channels that are open here."""
+    """Begins the subscriptions of a node's sessions."""
 
     def __init__(
         self,
@@ -62,11 +62,10 @@ class Subscribing:
     async def subscribe(
         self, session: Session, command: Subscribe, *, reply_in_stream: bool
     ) -> Mapping[str, object]:
-        """Join, answer in the stream, and begin the replay. Returns the reply's `ok`.
+        """Join, answer in the stream, and begin the replay; return the reply's `ok`.
 
-        The answer stands in the channel's order before its first message: the reply itself, or
-        a `subscribed` push where the reply goes another way. Raises `HubError` and then changes
-        nothing.
+        The answer stands in the channel's order before its first message. It is the reply itself,
+        or a `subscribed` push where the reply goes another way. On `HubError` nothing has changed.
         """
         if command.in_url:
             return await self._subscribe_in_url(session, command)
@@ -81,7 +80,7 @@ class Subscribing:
                 and command.filter == held.filter
             ):
                 return self._also_by_name(held, command, reply_in_stream=reply_in_stream)
-            # It is begun anew, behind everything that it already had.
+            # It begins anew, after everything that it already had.
             self._check_may(session, command)
             self._fanout.settle(held)
             self._membership.leave(held, lost=False)
@@ -93,7 +92,7 @@ class Subscribing:
             if command.channel not in session.subscriptions:
                 session.places.forget(command.channel)
                 if brought:
-                    # Its pattern would bring it no more: it has to come back for it.
+                    # Its pattern would no longer bring the channel, so its peer has to resume.
                     session.close_error(
                         error if isinstance(error, HubError) else HubError("internal error")
                     )
@@ -101,10 +100,10 @@ class Subscribing:
         return _ok(command, began)
 
     def open_now(self, commands: Sequence[Subscribe]) -> Sequence[Opened] | None:
-        """The channels of these commands, where there is nothing to wait for; None else.
+        """Return the channels of these commands, where nothing has to be awaited; else None.
 
-        Nothing is waited for where each channel is open here and none of its history is asked
-        for: so it is with nearly all who connect.
+        That is so where each channel is open here and no command asks for its history, as with
+        nearly all peers that connect.
         """
         opened = []
         for command in commands:
@@ -117,9 +116,9 @@ class Subscribing:
         return opened
 
     def begin_now(self, session: Session, opened: Sequence[Opened]) -> None:
-        """Begin all channels of a URL, which `open_now` has found, in this call.
+        """Begin in this call all channels of a URL, which `open_now` has found.
 
-        It does what `subscribe` does, without a coroutine. Raises `HubError`.
+        The effect is that of `subscribe`, without a coroutine. Raises `HubError`.
         """
         if session.places is not NO_PLACES:
             for channel, _ in opened:
@@ -127,19 +126,19 @@ class Subscribing:
             if session.dialect.marks_positions:
                 session.tell_positions()
         for channel, command in opened:
-            # Writing what comes first may have been too much, and have ended the session.
+            # An earlier write may have been too much, and have ended the session.
             self._check(session, command)
             self._enter_live(session, channel, command)
 
     async def _subscribe_in_url(self, session: Session, command: Subscribe) -> Mapping[str, object]:
         """Begin a channel of the URL.
 
-        With the first of them begin all those that ask for no position, in one step, and before
-        the others: so a place to resume from is known of every channel before anything is said
-        of any, and each id of a stream names them all.
+        The first call begins all channels of the URL without a position, in one step and before the
+        others. So the position of every channel is known before the first push of any, and each id
+        of the stream names all channels.
         """
         session.places.expect(command)
-        # Where the application is asked, each waits until it was.
+        # Where the application is asked, each channel waits for its answer.
         unplaced = [
             each
             for each in session.places.unstarted
@@ -162,7 +161,7 @@ class Subscribing:
     ) -> Sequence[Start]:
         """Join channels in one step, as soon as each is open and its start is known.
 
-        `tell` says where to resume before it says anything of them.
+        With `tell`, send the positions to resume from before anything else.
         """
         for command in commands:
             self._channels.joining(command.channel)
@@ -193,7 +192,7 @@ class Subscribing:
         if tell and session.dialect.marks_positions:
             session.tell_positions()
         for (channel, command), at in zip(opened, began, strict=True):
-            # Writing what comes first may have been too much, and have ended the session.
+            # An earlier write may have been too much, and have ended the session.
             self._check(session, command)
             self._enter(session, channel, command, at, reply_in_stream=reply_in_stream)
 
@@ -211,7 +210,7 @@ class Subscribing:
         self._journal.began(subscription, cursor)
         self._membership.join(subscription, command)
         if not began.recovered and command.since is None:
-            # Nothing else may say it: a cut from here on goes on from here.
+            # The only message with the start: a peer that is cut from now on resumes from here.
             session.tell_positions()
         answer: Reply | Subscribed
         if reply_in_stream:
@@ -229,7 +228,7 @@ class Subscribing:
         self._begin(subscription, command, began)
 
     def _enter_live(self, session: Session, channel: Channel, command: Subscribe) -> None:
-        """As `_enter` at the channel's head: nothing is missing, so the subscription is live."""
+        """Join a channel at its head, where nothing is missing, so that it is live at once."""
         offset = channel.offset
         subscription = _subscription(session, channel, command, offset, self._limits)
         self._journal.began(subscription, offset)
@@ -247,7 +246,7 @@ class Subscribing:
     def enter_through_pattern(
         self, session: Session, channel: Channel, command: Subscribe, began: Start, *, told: bool
     ) -> None:
-        """Join a channel that a pattern of the session matches; `told` pushes where it starts."""
+        """Join a channel that a pattern of the session matches; `told` sends its start."""
         cursor = began.position.offset
         subscription = _subscription(session, channel, command, cursor, self._limits)
         if session.patterns is not None:
@@ -258,12 +257,12 @@ class Subscribing:
         if told:
             if not began.recovered and command.since is None:
                 session.tell_positions()
-            said = Subscribed(channel.name, began.position, began.recovered, began.replayed)
-            session.push_in_order(subscription, said)
+            push = Subscribed(channel.name, began.position, began.recovered, began.replayed)
+            session.push_in_order(subscription, push)
         self._begin(subscription, command, began)
 
     def go_back(self, held: Subscription, command: Subscribe, began: Start) -> None:
-        """Begin again where a pattern resumes: what the channel still has comes from history."""
+        """Begin a subscription again at the position of a pattern's resume, from history."""
         self._journal.left(held, held.offset, "unsubscribed")
         self._journal.began(held, began.position.offset)
         self._begin(held, command, began)
@@ -271,7 +270,7 @@ class Subscribing:
     def _also_by_name(
         self, held: Subscription, command: Subscribe, *, reply_in_stream: bool
     ) -> Mapping[str, object]:
-        """What a pattern has brought goes on as it is, and does not end with the pattern."""
+        """Keep a subscription that came through a pattern when that pattern ends."""
         session, channel = held.session, held.channel
         self._check_may(session, command)
         held.fill = held.fill or command.fill
@@ -291,7 +290,7 @@ class Subscribing:
         return _ok(command, at)
 
     def only_through_pattern(self, held: Subscription) -> None:
-        """The session has left a channel that one of its patterns still brings."""
+        """Leave a channel by name that one of the session's patterns still matches."""
         session, channel = held.session, held.channel
         self._fanout.settle(held)
         if session.patterns is not None:
@@ -317,13 +316,13 @@ class Subscribing:
             self._channels.options(command.channel).check_presence(command.channel)
         held = len(session.subscriptions)
         if held and command.channel in session.subscriptions:
-            # Of its own code: a browser may send the command again by itself.
+            # It has a code of its own, because a browser may send the command again by itself.
             raise ConflictError(f"already subscribed to {command.channel!r}")
         if command.state:
             self._channels.options(command.channel).check_keyed(command.channel)
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
         if held >= limit and session.patterns is not None:
-            # Those of patterns have a bound of their own.
+            # Channels of patterns have a bound of their own.
             most = session.dialect.max_channels
             held = most if held >= most else held - len(session.patterns.channels)
         if held >= limit:
@@ -348,7 +347,7 @@ class Subscribing:
             session.push_in_order(subscription, gap, last)
             missing = False
         if missing:
-            # Its end tells the positions.
+            # The end of the replay sends the positions.
             kept = None if began.page is None else self._replay.keep(began.position, began.page)
             session.read_history(subscription, began.position.offset, kept)
             return
@@ -361,10 +360,10 @@ class Subscribing:
 def _subscribed_live(
     dialect: Dialect, channel: str, epoch: str, offset: int, given: bytes | None = None
 ) -> bytes:
-    """What is said to all who subscribe to a channel while this is its head."""
+    """Encode the `subscribed` push for all that subscribe while this is the channel's head."""
     head = at_head(Position(epoch, offset))
-    said = Subscribed(channel, head.position, head.recovered, head.replayed, given=given)
-    return dialect.encode(said, epoch)
+    push = Subscribed(channel, head.position, head.recovered, head.replayed, given=given)
+    return dialect.encode(push, epoch)
 
 
 def _subscription(
