@@ -1,4 +1,4 @@
-"""What a session may ask for. Dialects make these from bytes; the registry carries them out."""
+"""The commands of sessions. `hub.wire` makes them from bytes; the command handler runs them."""
 
 from collections.abc import Mapping
 
@@ -10,32 +10,36 @@ CommandId = str | int | None
 
 @value(frozen=True, slots=True)
 class Subscribe:
+    """Subscribe to a channel."""
+
     id: CommandId
     channel: str
     since: Position | None = None
-    """Resume after it; `BEGINNING` is for a peer that was never in the channel."""
+    """Resume after it; `BEGINNING` stands for a peer that was never in the channel."""
     last: int | None = None
     """Replay the newest `last` publications first, 0 or more; `since` wins over it."""
     fill: bool = False
-    """Refill what a slow reader missed from history instead of announcing a `slow` gap."""
+    """Send a slow reader from history what it missed, instead of a `slow` gap."""
     filter: Filter | None = None
-    """Which publications; None for all."""
+    """Selects publications; None for all."""
     presence: bytes | None = None
-    """What the member says of itself, as JSON."""
+    """The member's data, as JSON."""
     in_url: bool = False
-    """Asked for by the URL of the connection: there is no command to reply to."""
+    """Whether it came with the URL of the connection, so that there is no command to reply to."""
     every_ms: int | None = None
-    """Publications at most that often: the newest of each key, or of the channel."""
+    """The interval between updates, which have the newest of each key, or of the channel."""
     state: bool = False
-    """Begin with the rows of a keyed channel, and again where history cannot make it whole."""
+    """Begin with the rows of a keyed channel, and again where history cannot recover."""
     judged: bool = False
-    """The application was asked about it already, and gives this along with its yes: ..."""
+    """Whether the application has allowed it already."""
     given: bytes | None = None
-    """... JSON on one line, None for nothing."""
+    """The application's data for it, as JSON on one line; None for none."""
 
 
 @value(frozen=True, slots=True)
 class Unsubscribe:
+    """Leave a channel."""
+
     id: CommandId
     channel: str
 
@@ -47,10 +51,10 @@ class SubscribePattern:
     id: CommandId
     pattern: str
     since: Mapping[str, Position] | None = None
-    """Resume: after these positions, and from the beginning where a channel is not named. None
-    begins at the heads of the channels that there are."""
+    """Resume after these positions, and from the beginning in channels that they do not name. None
+    begins at the heads of the existing channels."""
     last: int | None = None
-    """As in `Subscribe`, of each channel; and so are the others."""
+    """This and the next two are as in `Subscribe`, for each channel."""
     fill: bool = False
     filter: Filter | None = None
     in_url: bool = False
@@ -58,12 +62,16 @@ class SubscribePattern:
 
 @value(frozen=True, slots=True)
 class UnsubscribePattern:
+    """End a pattern."""
+
     id: CommandId
     pattern: str
 
 
 @value(frozen=True, slots=True)
 class Publish:
+    """Publish a message."""
+
     id: CommandId
     channel: str
     data: bytes
@@ -71,52 +79,60 @@ class Publish:
     echo: bool = True
     idempotency_key: str | None = None
     tags: bytes | None = None
-    """As in `hub.core.publication.Publication`, ..."""
+    """As `hub.core.publication.Publication` has it; so have the next two."""
     marks: int = 0
-    """... so are these, ..."""
     keep_ms: int | None = None
-    """... and so is this."""
 
 
 @value(frozen=True, slots=True)
 class History:
+    """Read a channel's history."""
+
     id: CommandId
     channel: str
     since: Position | None = None
     limit: int = 100
     from_ms: int | None = None
-    """Nothing older: milliseconds since 1970."""
+    """Leave out older publications: milliseconds since 1970 UTC."""
     reverse: bool = False
-    """Newest first; then `since` asks for what is before it."""
+    """Read newest first; then `since` is the end, not the beginning."""
 
 
 @value(frozen=True, slots=True)
 class Presence:
+    """List the members of a channel."""
+
     id: CommandId
     channel: str
     limit: int | None = None
     after: str | None = None
-    """The id of the last member of the page before."""
+    """The id of the last member of the previous page."""
     count: bool = False
-    """How many, without who."""
+    """Return only the number of members."""
 
 
 @value(frozen=True, slots=True)
 class PresenceUpdate:
+    """Set the data of the session's member."""
+
     id: CommandId
     channel: str
     data: bytes
-    """As JSON."""
+    """JSON."""
 
 
 @value(frozen=True, slots=True)
 class Authenticate:
+    """Present a new token."""
+
     id: CommandId
     token: str
 
 
 @value(frozen=True, slots=True)
 class Ping:
+    """Ask for a sign of life."""
+
     id: CommandId
 
 
@@ -133,4 +149,4 @@ Command = (
     | Ping
 )
 InUrl = Subscribe | SubscribePattern
-"""What a URL may ask for."""
+"""The commands that a URL may carry."""

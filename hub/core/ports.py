@@ -1,7 +1,8 @@
-"""The borders of the core: what it needs from the outside, as protocols.
+"""The borders of the core: protocols of everything that it needs from outside.
 
-Adapters in `hub.transports`, `hub.brokers`, `hub.auth` and `hub.wire` have these shapes;
-`hub.node.core` hands them in. The way to a peer is `hub.core.session.link`, which knows sessions.
+`hub.brokers`, `hub.auth`, `hub.transports` and `hub.wire` implement them, and `hub.node.core` hands
+the implementations in. The connection to a peer, which knows sessions, is in
+`hub.core.session.link`.
 """
 
 from array import array
@@ -16,20 +17,21 @@ from hub.core.values import value
 from hub.errors import HubError, UnauthorizedError
 
 Monotonic = Callable[[], float]
-"""Seconds from an arbitrary start, never backwards."""
+"""Returns seconds from an arbitrary start, never backwards."""
 Spawn = Callable[[Coroutine[object, object, None]], None]
 """Runs a coroutine in the node's task group; it handles its own errors."""
 Defer = Callable[[Callable[[], None]], object]
 """Runs a callback in the event loop's next iteration."""
 NO_DESCRIPTOR = -1
-"""In the place of a descriptor that must not be written to; no file has this number."""
+"""Stands for a descriptor that must not be written to. No file has this number."""
 OnOpen = Callable[[Position], None]
-"""Takes the head of a channel, before anything that follows it is delivered."""
+"""Called with the head of a channel before anything after it is delivered."""
 PAGE_BYTES = 128 * KIB
-"""Of data in one page of history. A guess: more than a link takes at once, and little beside
-what a connection to a broker carries in the time that a publisher notices."""
+"""Bytes of data in one page of history. A guess: more than a link takes at once, and little beside
+the bytes that a broker connection carries before a publisher notices a delay."""
 MAX_AGENT_CHARACTERS = 200
-"""Of a user agent that are kept: a browser's has half as many, and a peer may send kilobytes."""
+"""Characters of a user agent that are kept. A browser's has half as many; a peer may send
+kilobytes."""
 
 
 class WriteEach(Protocol):
@@ -40,8 +42,8 @@ class WriteEach(Protocol):
     ) -> tuple[int, int] | None:
         """Write `data` to these descriptors in turn, until one does not take all of it.
 
-        Returns that descriptor and how many bytes it took; None where all took all. A lost peer
-        swallows everything, and so does `NO_DESCRIPTOR`.
+        Return that descriptor and the bytes that it took; None where all took all. A lost peer and
+        `NO_DESCRIPTOR` swallow everything.
         """
         ...
 
@@ -51,51 +53,51 @@ class Dialect(Protocol):
 
     name: str
     max_channels: int
-    """How many channels one session may hold in it."""
+    """How many channels a session with this dialect may hold."""
     marks_positions: bool
-    """Whether the peer resumes from positions that it is told: the session writes
-    `encode_positions` at the end of a tick, where that makes a frame."""
+    """Whether the hub sends the peer its positions. The session writes `encode_positions` at the
+    end of a tick, where that makes a frame."""
 
     @property
     def several(self) -> "Dialect | None":
-        """What a session speaks from its second channel on; None for the same."""
+        """The dialect of a session from its second channel on; None for this one."""
         ...
 
     def __hash__(self) -> int:
-        """Sessions are grouped by it."""
+        """Return the hash by which sessions are grouped."""
         ...
 
     def encode(self, push: Push, epoch: str) -> bytes:
-        """A whole frame; `epoch` is that of the push's channel ("" where it has none)."""
+        """Return a whole frame; `epoch` is that of the push's channel, "" for none."""
         ...
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:
-        """A frame that tells how far the session is in every channel."""
+        """Return a frame with the session's position in every channel."""
         ...
 
 
 @value(frozen=True, slots=True)
 class PublishRequest:
+    """A checked publication that a broker still has to number."""
+
     channel: str
     data: bytes
     """Valid JSON on one line (`hub.wire.payload.check_payload`)."""
     publisher: str
-    """Scope of `idempotency_key`."""
+    """The scope of `idempotency_key`."""
     key: str | None = None
     sender: str | None = None
     skip_connection: str | None = None
     idempotency_key: str | None = None
     trace: str | None = None
-    """W3C `traceparent` of what it is a part of; None where nothing traces it."""
+    """W3C `traceparent` of the trace that it belongs to; None without a trace."""
     tags: bytes | None = None
-    """As in `hub.core.publication.Publication`, ..."""
+    """As `hub.core.publication.Publication` has it; so have the next two."""
     marks: int = 0
-    """... so are these, ..."""
     keep_ms: int | None = None
-    """... and so is this."""
 
     def numbered(self, channel: str, offset: int, time_ms: int) -> Publication:
-        """The publication that it becomes; `channel` is its own, as the broker holds the name."""
+        """Return the publication that it becomes. `channel` is the broker's copy of the name."""
         return Publication(
             channel,
             offset,
@@ -113,10 +115,12 @@ class PublishRequest:
 
 @value(frozen=True, slots=True)
 class PublishResult:
+    """The answer to a publish request."""
+
     position: Position
-    """Of the publication."""
+    """The position of the publication."""
     duplicate: bool = False
-    """The idempotency key was seen before: this is the first answer again."""
+    """Whether the idempotency key was used before, so that this is the first answer again."""
 
     @property
     def epoch(self) -> str:
@@ -129,20 +133,20 @@ class PublishResult:
 
 @value(frozen=True, slots=True)
 class HistoryPage:
-    """A stretch of one channel's history, oldest first."""
+    """A range of one channel's history, oldest first."""
 
     head: Position
-    """The newest offset given out so far."""
+    """The newest offset assigned so far."""
     oldest: int
-    """The first offset history still holds; `head.offset + 1` when it holds none."""
+    """The first offset that history still holds; `head.offset + 1` when it holds none."""
     publications: tuple[Publication, ...]
     invalid: tuple[int, ...] = ()
-    """Offsets among them of what is held and cannot be delivered; all others that are missing have
+    """Offsets in the range that history holds and cannot deliver. All other missing offsets have
     expired, or were not to be kept."""
 
     @property
     def last(self) -> int:
-        """The offset of its last publication; 0 where it has none."""
+        """The offset of its last publication; 0 without any."""
         return self.publications[-1].offset if self.publications else 0
 
 
@@ -151,12 +155,12 @@ class StatePage:
     """Rows of a channel's state, in the order of their keys (by code points)."""
 
     head: Position
-    """The newest offset given out when it was read."""
+    """The newest offset assigned when it was read."""
     rows: tuple[Publication, ...]
     next: str | None
-    """The key after which to ask for more; None where nothing follows."""
+    """The key after which the next page begins; None for the last page."""
     dropped: int = 0
-    """Rows of this epoch that went for want of room: by number of keys, or bytes."""
+    """Rows of this epoch that were dropped at the bound on keys or bytes."""
 
 
 PublishNow = Callable[[PublishRequest], PublishResult]
@@ -169,22 +173,22 @@ PublishMany = Callable[
 
 
 class Downstream(Protocol):
-    """Where a broker hands over what comes in the channels that the node subscribes to."""
+    """Takes a broker's deliveries in the channels that the node subscribes to."""
 
     def deliver(self, publication: Publication) -> None:
-        """The next publication of its channel, in offset order."""
+        """Take the next publication of its channel, in offset order."""
         ...
 
     def lost(self, gap: Gap) -> None:
-        """A range of a channel that will not come; the next publication follows `gap.last`."""
+        """Take a range that will not come. The next publication follows `gap.last`."""
         ...
 
     def reset(self, channel: str, head: Position) -> None:
-        """The channel goes on in another epoch, after `head`."""
+        """Go on in another epoch of the channel, after `head`."""
         ...
 
     def announce(self, channel: str, change: Change | PresenceReset) -> None:
-        """Somebody came or went, on whatever node; or it is not known any more who did."""
+        """Take a change of members on any node, or that changes were lost."""
         ...
 
 
@@ -193,7 +197,7 @@ class Broker(Protocol):
 
     @property
     def answers_at_once(self) -> bool:
-        """Whether calls seldom wait and never need a task before they do (`hub.core.eager`)."""
+        """Whether calls seldom wait, and never need a task before they wait (`hub.core.eager`)."""
         ...
 
     async def publish(self, request: PublishRequest) -> PublishResult:
@@ -202,50 +206,54 @@ class Broker(Protocol):
 
     @property
     def publish_now(self) -> PublishNow | None:
-        """`publish` as a plain call, where nothing in it ever waits; None where something may."""
+        """`publish` as a plain call, where it never waits; None where it may."""
         ...
 
     @property
     def publish_soon(self) -> PublishSoon | None:
-        """`publish` with a call back in place of a coroutine, which costs a task and a future less.
+        """`publish` with a callback instead of a coroutine, which saves a task and a future.
 
-        It calls back once, after it has returned, or raises and does not. In order with `publish`.
-        None where `publish_now` does as well, or where the broker has only coroutines.
+        The call either raises, or calls back once after it has returned. It keeps the order with
+        `publish`. None where `publish_now` does as well, or the broker has only coroutines.
         """
         ...
 
     @property
     def publish_many_now(self) -> PublishManyNow | None:
-        """`publish_now` for each in their order, with what it returns or raises; only beside it,
-        and None where one by one costs no more."""
+        """`publish_now` of several in their order, with the result or the error of each.
+
+        None without `publish_now`, and where single calls cost no more.
+        """
         ...
 
     @property
     def publish_many(self) -> PublishMany | None:
-        """`publish` of several in their order, each with its result or why there is none; None
-        where they are as well published one by one."""
+        """`publish` of several in their order, with the result or the error of each.
+
+        None where single calls cost no more.
+        """
         ...
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         """Deliver the channel's publications from now on.
 
-        `on_open` gets the head before the first of them; where several callers wait for the
-        same channel, only one of theirs is called.
+        `on_open` gets the head before the first of them. Where several callers wait for the same
+        channel, only one of their callbacks is called.
         """
         ...
 
     def unsubscribe(self, channel: str) -> None:
-        """No session of this node needs the channel now. Returns at once."""
+        """Stop delivering a channel that no session of this node needs now. Returns at once."""
         ...
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """At most `limit` publications with offsets above `after`, and `max_bytes` of their data.
+        """Read at most `limit` publications with offsets above `after`, and `max_bytes` of data.
 
-        A broker may return fewer, but at least one where it holds any, however large. Reading
-        makes nothing: the position of a channel that nobody used is as true as one can be that
-        is not kept (`expired` or `reset` is announced to who resumes from it and missed some).
+        A broker may return fewer, but at least one where it holds any, however large. Reading does
+        not make a channel. So the position of an unused channel is not kept, and a peer that
+        resumes from it and missed something gets `expired` or `reset`.
         """
         ...
 
@@ -258,71 +266,74 @@ class Broker(Protocol):
         upto: int | None = None,
         max_bytes: int = PAGE_BYTES,
     ) -> StatePage:
-        """At most `limit` rows of a keyed channel with keys above `after` ("": all), and
-        `max_bytes` of their data; fewer at a broker's liking, but it goes on from `next`.
+        """Read at most `limit` rows of a keyed channel with keys above `after`, "" for all.
 
-        With `upto`, an offset, only rows that were there then and have not changed since. So
-        pages that are read one after another with the first one's head, and the publications
-        after it, are together the state at any later position: what changed meanwhile is among
-        the publications.
+        Their data has at most `max_bytes`. A broker may return fewer; the next page begins after
+        `StatePage.next`.
+
+        With the offset `upto`, read only rows that existed then and have not changed since. So
+        pages that are read one after another with the head of the first one, and the publications
+        after that head, together make the state at any later position. A row that changed
+        meanwhile is among the publications.
         """
         ...
 
     async def clear(self, channel: str) -> None:
-        """Hold nothing of the channel that was published before; its numbers go on.
+        """Delete the channel's history. Its offsets go on.
 
-        A reader that resumes from before gets `expired`. A channel that is not known is left alone.
+        A reader that resumes from before gets `expired`. An unknown channel is left alone.
         """
         ...
 
 
 class Appearances(Protocol):
-    """Where a broker tells which channels come to be."""
+    """Takes a broker's reports of new channels."""
 
     def appeared(self, name: str) -> None:
-        """A channel has its first publication: told before that is delivered, or soon after it.
+        """Take note of a channel's first publication, or its first after the last one (`ENDS`).
 
-        So is one that follows the last one (`ENDS`). Repeating it is harmless.
+        The call comes before that publication is delivered, or soon after it. Repeated calls are
+        harmless.
         """
         ...
 
     def missed(self) -> None:
-        """Channels may have appeared, or go on behind their ends, that nobody was told of.
+        """Take note that channels may have appeared, or gone on after their ends, unreported.
 
-        `Directory.matching` knows them.
+        `Directory.matching` returns them.
         """
         ...
 
 
 class Directory(Protocol):
-    """Which channels there are."""
+    """The names of existing channels."""
 
     def follow(self, appearances: Appearances) -> None:
-        """Tell of each channel that is published in for the first time from now on.
+        """Report each channel that has its first publication from now on.
 
         Returns at once; harmless when repeated.
         """
         ...
 
     def unfollow(self) -> None:
-        """Tell of no more channels. Returns at once."""
+        """Report no more channels. Returns at once."""
         ...
 
     async def matching(self, pattern: str, most: int) -> Sequence[str]:
-        """At most so many channels that were published in and that a checked pattern matches.
+        """Return at most `most` channels with publications that a checked pattern matches.
 
-        Only while it is followed: what appears between the call and its end is told, and may be in
-        the answer as well. Raises `HubError` where it cannot be known.
+        Call it only after `follow`. A channel that appears during the call is reported, and may be
+        in the answer too. Raises `HubError` where the answer is unknown.
         """
         ...
 
     def expect(self, channels: Sequence[str]) -> None:
-        """These will be subscribed to at once, one after another: begin with all of them."""
+        """Prepare for subscriptions to all of these channels, which come next one by one."""
         ...
 
 
 class DirectoryBroker(Broker, Directory, Protocol):
-    """A broker that also tells which channels there are."""
+    """A broker that also knows the names of channels."""
 
 
 class Roster(Protocol):
@@ -330,27 +341,26 @@ class Roster(Protocol):
 
     @property
     def lag_seconds(self) -> float:
-        """How long after `members` answered, `announce` may still bring what it knew of."""
+        """How long after `members` answered `announce` may bring changes that it had already."""
         ...
 
     def change(self, channel: str, change: Change) -> None:
-        """This node has the first session of a member, or has lost its last. Returns at once.
+        """Take a member's first or last session on this node. Returns at once.
 
-        `Downstream.announce` gets it where it is the first or last on any node.
+        `Downstream.announce` gets the change where it is the first or last on any node.
         """
         ...
 
     async def members(self, channel: str) -> Sequence[Member]:
-        """In the order they came."""
+        """Return the members in the order they came."""
         ...
 
 
 class UndecidedError(UnauthorizedError):
-    """Whether credentials hold has to be asked elsewhere: await `wait`, and judge them again.
+    """Credentials that need an answer from elsewhere: await `wait`, and check them again.
 
-    A caller that cannot wait, or has waited once, takes it for a refusal that may be tried again.
-    `wait` comes to an end by itself, needs no task of its own before it first waits, and raises
-    nothing.
+    A caller that cannot wait, or has waited once, treats this as a refusal that may be retried.
+    `wait` ends by itself, needs no task before it first waits, and does not raise.
     """
 
     def __init__(
@@ -360,20 +370,24 @@ class UndecidedError(UnauthorizedError):
         *,
         decides: bool = False,
     ) -> None:
-        """`decides`: what is decided by the wait is known for good behind it, so that it may be
-        waited for also by who has waited for something else."""
+        """Make the error.
+
+        Args:
+            decides: whether the wait decides for good. A caller that has waited for something else
+                may wait for it too.
+        """
         super().__init__(message, holds_in_seconds=1, refusal="undecided")
         self.wait = wait
         self.decides = decides
 
     def may_wait(self, *, has_waited: bool) -> bool:
-        """Whether to wait, for who has waited or has not."""
+        """Return whether a caller may wait that has waited, or has not."""
         return self.decides or not has_waited
 
 
 class Policy(Protocol):
-    """What the registry asks `hub.auth`."""
+    """The policy of `hub.auth`, as far as the core calls it."""
 
     def authenticate(self, token: str) -> Identity:
-        """Raise `UnauthorizedError` unless the token holds now."""
+        """Return the token's identity; raise `UnauthorizedError` unless it is valid now."""
         ...

@@ -1,4 +1,4 @@
-"""What a session is sent. Dialects make bytes from these; a `Publication` is a push too."""
+"""The messages that a session is sent. Dialects encode them; a `Publication` is a push too."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -22,33 +22,37 @@ class GapReason(StrEnum):
 
 @value(frozen=True, slots=True)
 class Welcome:
+    """The first push of a connection."""
+
     connection: str
     node: str
     heartbeat_seconds: float
     version: str
     secret: str
     given: bytes | None = None
-    """What the application gives along with its yes, as JSON on one line."""
+    """The application's data for the peer, as JSON on one line."""
 
 
 @value(frozen=True, slots=True)
 class Subscribed:
+    """A subscription of the URL, or of `/command`, begins."""
+
     channel: str
     position: Position
-    """Where the subscription starts, before what is replayed."""
+    """The start of the subscription, before the replayed publications."""
     recovered: bool
     replayed: int
     state: bool = False
-    """Rows follow: until the last of them a peer that is cut has nothing."""
+    """Whether rows follow. A peer that is cut before the last of them starts over."""
     given: bytes | None = None
-    """As in `Welcome`."""
+    """The application's data for the subscription, as JSON on one line."""
 
 
 @value(frozen=True, slots=True)
 class State:
-    """Rows of a keyed channel as of `position`; what follows it comes as messages.
+    """Rows of a keyed channel as of `position`; later changes come as messages.
 
-    One with another position than the one before begins anew.
+    A push with another position than the one before begins a new set of rows.
     """
 
     channel: str
@@ -57,12 +61,12 @@ class State:
     more: bool
     """Whether further rows of the same position follow."""
     dropped: int = 0
-    """Rows that the hub let go of for want of room."""
+    """Rows that the hub dropped at its bound."""
 
 
 @value(frozen=True, slots=True)
 class Unsubscribed:
-    """An operator took the session out of a channel; nothing of it comes any more."""
+    """The hub took the session out of a channel, and sends nothing of it any more."""
 
     channel: str
     reason: str
@@ -78,7 +82,7 @@ class PatternSubscribed:
 
 @value(frozen=True, slots=True)
 class PatternUnsubscribed:
-    """The hub has ended a pattern: nothing more comes of it, and of channels that it alone had."""
+    """The hub has ended a pattern, and the subscriptions that came through it alone."""
 
     pattern: str
     reason: str
@@ -86,10 +90,10 @@ class PatternUnsubscribed:
 
 @value(frozen=True, slots=True)
 class Gap:
-    """Stands exactly where offsets `first` to `last` of `epoch` would have.
+    """A loss, at the place of offsets `first` to `last` of `epoch` in the stream.
 
-    With reason `reset` there is no range: `last` is the offset of the new epoch after which
-    the stream continues, and `first` is 0.
+    With reason `reset` there is no range. `last` is the offset of the new epoch after which the
+    stream continues, and `first` is 0.
     """
 
     channel: str
@@ -98,37 +102,41 @@ class Gap:
     last: int
     reason: GapReason
     unsequenced: int = 0
-    """How many publications without an offset were dropped, where there were any."""
+    """The number of dropped publications without an offset; 0 for a range."""
 
 
 @value(frozen=True, slots=True)
 class Member:
-    """One that is present: `id` is the token's subject, or the connection where there is none."""
+    """A present member; `id` is the token's subject, or the connection without one."""
 
     id: str
     connection: str
     subject: str | None = None
     data: bytes | None = None
-    """JSON: what any of its connections said last of itself."""
+    """JSON that one of its connections set last."""
     said_ms: int = 0
-    """When that was, since 1970 UTC: what was said last counts, at whatever node."""
+    """When it was set, in milliseconds since 1970 UTC. The latest data of all nodes count."""
 
 
 @value(frozen=True, slots=True)
 class Join:
+    """A member has come."""
+
     channel: str
     member: Member
 
 
 @value(frozen=True, slots=True)
 class Leave:
+    """A member has gone."""
+
     channel: str
     member: Member
 
 
 @value(frozen=True, slots=True)
 class Update:
-    """A member that stays says something else of itself."""
+    """A present member has other data."""
 
     channel: str
     member: Member
@@ -139,23 +147,27 @@ Change = Join | Leave | Update
 
 @value(frozen=True, slots=True)
 class PresenceReset:
-    """Some joins or leaves were lost: ask for the members again."""
+    """Joins or leaves were lost, so the peer has to ask for the members again."""
 
     channel: str
 
 
 @value(frozen=True, slots=True)
 class Heartbeat:
-    pass
+    """A sign of life."""
 
 
 @value(frozen=True, slots=True)
 class Expiring:
+    """The session's token expires soon."""
+
     in_seconds: int
 
 
 @value(frozen=True, slots=True)
 class Goodbye:
+    """The hub ends the session."""
+
     code: int
     reason: str
     reconnect_within_ms: int | None = None
@@ -164,13 +176,15 @@ class Goodbye:
 
 @value(frozen=True, slots=True)
 class JsonText:
-    """JSON in a reply's `ok`, as the bytes that came."""
+    """JSON in a reply's `ok`, as the bytes that the hub received."""
 
     text: bytes
 
 
 @value(frozen=True, slots=True)
 class Reply:
+    """The answer to a command."""
+
     id: CommandId
     ok: Mapping[str, object] | None = None
     error: HubError | None = None

@@ -1,5 +1,5 @@
-"""The sessions of each channel on this node, and how a publication goes to all of them.
+"""The sessions of each channel on this node, and the way of a publication to all of them.
 
-How one session is written to does not belong here (`hub.core.session`), nor how history is read
+Writing to one session does not belong here (`hub.core.session`), nor does reading history
 (`hub.core.recovery`).
 """

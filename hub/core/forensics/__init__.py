@@ -1,4 +1,4 @@
-"""What became of each publication on its way to each connection: noted, kept a while, explained.
+"""Notes on the way of each publication to each connection, kept for a while, and explanations.
 
-Nothing here changes what is sent, and nothing here knows a session but by what it notes of one.
+Nothing here changes what is sent. Sessions are known only by the properties that are noted.
 """

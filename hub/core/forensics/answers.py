@@ -1,15 +1,14 @@
-"""Why a connection did not get a publication: every answer, and the facts that lead to it.
+"""The table of answers about a publication and a connection, and the facts that lead to each.
 
-The answers stand in `TABLE`. A case is a set of facts: what was noted of the
-publication, what the channel's timeline knows of it, where the connection's subscription stands
-to it, and whether notes may be forgotten. The first row whose facts all hold answers. What was
-noted decides first; then how far the subscription has come.
+A case is a set of facts: the notes on the publication, the channel's timeline, the position of the
+connection's subscription, and whether notes may be forgotten. The first row of `TABLE` whose facts
+all hold has the answer. Rows with notes come first, then rows with the subscription's position.
 
 Example: offset 7 was dropped from the outbox, and the subscription has gone on. The facts are
 `dropped`, `sent` and `handed`. The row of `dropped` stands above those of `handed`, so the answer
 is `dropped` and not `written`.
 
-How the facts of a case are found is `hub.core.forensics.explaining`.
+`hub.core.forensics.explaining` finds the facts of a case.
 """
 
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from hub.core.forensics.noted import What
 
 
 class Answer(StrEnum):
-    """What became of one publication on its way to one connection."""
+    """The fate of one publication on its way to one connection."""
 
     WRITTEN = "written"
     AS_ROW = "as_row"
-    """It is in the rows of its channel that were written, or what took its place there is."""
+    """The written rows of its channel contain it, or the row that replaced it."""
     QUEUED = "queued"
     DROPPED = "dropped"
     CONFLATED = "conflated"
@@ -39,7 +38,7 @@ class Answer(StrEnum):
 
 
 class Fact(StrEnum):
-    """What may hold in a case, beside what was noted (`What`)."""
+    """A fact of a case, besides the notes (`What`)."""
 
     BEYOND_HEAD = "beyond head"
     """The channel has not come so far."""
@@ -52,17 +51,17 @@ class Fact(StrEnum):
     LEFT_OUT = "left out"
     """The subscription's filter does not let it through."""
     PERHAPS_LEFT_OUT = "perhaps left out"
-    """The subscription has a filter, and history does not hold the publication any more."""
+    """The subscription has a filter, and history no longer holds the publication."""
     AS_REMOVAL = "as a removal"
-    """The same, of a subscription that keeps rows: the removal of its row went in its place."""
+    """The filter left it out, and the subscription, which keeps rows, got its removal instead."""
     REPLACED = "replaced"
-    """It is known which newer one with its key took its place."""
+    """The newer publication of its key that replaced it is known."""
     UNTOLD = "untold"
-    """Of a stretch that was thinned it is not noted, and cannot be found, what was written."""
+    """The written offsets of a thinned range are not noted, and cannot be found."""
     IN_TURN = "in turn"
-    """Of a stretch that was thinned this one was written."""
+    """It was written as a part of a thinned range."""
     EVERY_SO_OFTEN = "every so often"
-    """The subscription wants the newest only now and then."""
+    """The subscription wants updates in an interval."""
     MATCHED = "matched a pattern"
     """The subscription came by a pattern."""
     NO_MATCH = "no match"
@@ -70,32 +69,32 @@ class Fact(StrEnum):
     AFTER_ROWS = "after rows"
     """The subscription began with rows."""
     NEVER_KEPT = "never kept"
-    """It was published to be in no history."""
+    """It was published with `"history":false`."""
     BRIEF = "brief"
-    """It was published to be in history for less than its channel's time."""
+    """It was published with a shorter time in history than its channel's."""
     DOUBTFUL = "doubtful"
-    """Two subscriptions were still owed it, and which of them is not noted."""
+    """Two subscriptions were still owed it, and the notes do not tell which."""
 
-    # One of these: what the channel's timeline knows.
+    # Exactly one of these, from the channel's timeline.
     SENT = "sent"
-    """Written to who was live."""
+    """It was written to live subscribers."""
     NEVER_CAME = "never came"
-    """Announced as lost to who was live."""
+    """It was announced as lost to live subscribers."""
     NOBODY_HERE = "nobody here"
-    """It came while nobody subscribed on this node."""
+    """It came while no session of this node subscribed."""
     OUT_OF_REACH = "out of reach"
 
-    # One of these: where the subscription stands, or the newest one that has ended.
+    # Exactly one of these, from the open subscription or the newest ended one.
     HANDED = "handed"
-    """Behind it; it was to be sent as it came."""
+    """The subscription has passed it live."""
     READ = "read"
-    """Behind it; it was to be read from history."""
+    """The subscription has passed it while reading history."""
     REPLAYING = "replaying"
     CONGESTED = "congested"
     HELD_BACK = "held back"
-    """Live, and it waits there until the subscription wants the newest again."""
+    """The subscription is live, and holds it back until its interval is over."""
     WAITING = "waiting"
-    """Live, and before it."""
+    """The subscription is live, and has not come to it."""
     CLOSED_BEFORE = "closed before"
     RESET_BEFORE = "reset before"
     LEFT_BEFORE = "left before"
@@ -104,32 +103,34 @@ class Fact(StrEnum):
     EXPELLED_BEFORE = "expelled before"
     BEGAN_AFTER = "began after"
     NEXT_EPOCH = "next epoch"
-    """In an epoch that this node has not heard of yet."""
+    """Its epoch has not come to this node yet."""
     NEVER_THERE = "never there"
 
     # At most one of these: the subscription was refused.
     NOT_GRANTED = "not granted"
     NOT_ADMITTED = "not admitted"
-    """For another reason than a missing grant."""
+    """It was refused for another reason than a missing grant."""
 
 
 class Times(StrEnum):
-    """Whose times an answer has."""
+    """The source of an answer's times."""
 
     NONE = "none"
     NOTE = "note"
     SENDING = "sending"
     END = "end"
-    """Of the subscription."""
+    """The end of the subscription."""
     TURN = "turn"
-    """Of a stretch that was thinned: when the newest of it were written."""
+    """The release of the thinned range that contains it."""
     REFUSAL = "refusal"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """One row of the table."""
+
     facts: frozenset[Fact | What]
-    """All of them have to hold."""
+    """All of them must hold."""
     answer: Answer
     detail: str
     times: Times
@@ -146,13 +147,13 @@ _ROW_GONE = (
 )
 _NEVER_CAME = "it never came to this node; announced as `{lost}`"
 TABLE = (
-    # What is asked for.
+    # The question itself.
     _row(Fact.BEYOND_HEAD, answer=Answer.NOT_PUBLISHED,
          detail="the newest of {channel} is {head} in epoch {epoch}"),
     _row(Fact.NO_CONNECTION, answer=Answer.UNKNOWN,
          detail="no connection of that name is open, or among those that are remembered"),
-    # What was noted of it. A note of a stretch tells nothing of what was left out of the stretch
-    # where that may be forgotten.
+    # Notes on it. A note on a range does not tell which offsets were left out of it, where the
+    # notes on those may be forgotten.
     _row(Fact.DOUBTFUL, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(What.OWN, answer=Answer.OWN, times=Times.NOTE,
          detail="its own publication, which it asked not to get back (echo: false)"),
@@ -194,13 +195,13 @@ TABLE = (
          detail=_ROW_GONE),
     _row(What.REPLAYED, answer=Answer.WRITTEN, times=Times.NOTE, detail="written from history"),
     _row(What.LATE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
-    # It may have been lost: that is forgotten with the timeline.
+    # It may have been lost, which is forgotten with the timeline.
     _row(What.LATE, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(What.LATE, Fact.NEVER_CAME, answer=Answer.LOST, detail=_NEVER_CAME),
     _row(What.LATE, Fact.AS_REMOVAL, answer=Answer.FILTERED, times=Times.NOTE, detail=_ROW_GONE),
     _row(What.LATE, answer=Answer.WRITTEN, times=Times.NOTE,
          detail="written from the outbox: its peer took no more at first"),
-    # Nothing was noted: how far the subscription has come.
+    # No notes: the position of the subscription.
     _row(Fact.EPOCH_OVER, Fact.OUT_OF_REACH, answer=Answer.UNKNOWN,
          detail="that epoch is over, and this node does not remember that it came so far"),
     _row(Fact.HANDED, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
@@ -218,7 +219,7 @@ TABLE = (
     _row(Fact.HANDED, Fact.SENT, answer=Answer.WRITTEN, times=Times.SENDING,
          detail="written to its connection when it came"),
     _row(Fact.HANDED, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
-    # What was read from history was noted so: where no note says so, the note is forgotten.
+    # Reading from history is always noted. Without a note it is forgotten.
     _row(Fact.READ, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(Fact.REPLAYING, answer=Answer.QUEUED,
          detail="history is being read to it as fast as it takes it"),
@@ -230,7 +231,7 @@ TABLE = (
     _row(Fact.WAITING, answer=Answer.QUEUED, detail="it has not come to this node yet"),
     _row(Fact.NEXT_EPOCH, answer=Answer.QUEUED,
          detail="its new epoch has not come to this node yet"),
-    # Of a channel left and joined again: a subscription that reached further may be forgotten.
+    # The channel may have been joined again by a subscription that is forgotten.
     _row(Fact.CLOSED_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(Fact.CLOSED_BEFORE, answer=Answer.CLOSED, times=Times.END,
          detail="the connection ended before: {code} {reason}"),
@@ -247,7 +248,7 @@ TABLE = (
     _row(Fact.LEFT_BEFORE, Fact.FORGOTTEN, answer=Answer.UNKNOWN, detail=_FORGOTTEN),
     _row(Fact.LEFT_BEFORE, answer=Answer.NOT_SUBSCRIBED, times=Times.END,
          detail="it had left the channel after {left_after}"),
-    # No subscription that is known of covers it.
+    # No known subscription covers it.
     _row(Fact.NOT_GRANTED, answer=Answer.FORBIDDEN, times=Times.REFUSAL,
          detail="its subscription was refused: {refusal}"),
     _row(Fact.NOT_ADMITTED, answer=Answer.NOT_SUBSCRIBED, times=Times.REFUSAL,
@@ -260,7 +261,7 @@ TABLE = (
          detail="its pattern {pattern} matches the channel, and brings it since {began_after}"),
     _row(Fact.BEGAN_AFTER, answer=Answer.NOT_SUBSCRIBED,
          detail="its subscription began after {began_after}"),
-    # A handshake without a grant ends so.
+    # The end of a handshake without a grant.
     _row(Fact.GONE, answer=Answer.NOT_SUBSCRIBED,
          detail="it was not subscribed to the channel then; it has ended: {code} {reason}"),
     _row(Fact.NO_MATCH, answer=Answer.NOT_SUBSCRIBED,
@@ -273,7 +274,7 @@ RESERVATIONS = (
     (Fact.PERHAPS_LEFT_OUT, "unless the filter of its subscription left it out: {filter}"),
     (Fact.AS_REMOVAL, "as the removal of its row, because the filter leaves it out: {filter}"),
 )
-"""What is said behind an answer where the fact holds, and the answer is one of `OWED`."""
+"""Texts that follow an answer of `OWED` where the fact holds."""
 OWED = frozenset({
     Answer.WRITTEN, Answer.AS_ROW, Answer.QUEUED, Answer.CONFLATED, Answer.DROPPED,
 })  # fmt: skip

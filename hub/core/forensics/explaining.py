@@ -1,7 +1,8 @@
-"""Why did a connection not get a publication? The facts of the case, and the answer to them.
+"""Explains why a connection did or did not get a publication.
 
-Pure: it reads the state of a session, the notes about it and its channel's timeline. Which facts
-lead to which answer stands in `hub.core.forensics.answers`.
+It collects the facts of the case from the state of a session, the notes about it and its channel's
+timeline. The table in `hub.core.forensics.answers` maps the facts to an answer. Nothing here has
+effects.
 """
 
 from collections.abc import Mapping
@@ -32,9 +33,9 @@ _ENDINGS = {
     "ended": Fact.ENDED_BEFORE,
 }
 _NOTHING_NOTED = Notes(forgotten_at=float("inf"))
-# What spans a stretch is asked after what was left out of it.
+# Notes that span a range come after notes on offsets that were left out of it.
 _SPANNING = {What.THINNED: 1, What.UNSENT: 2, What.REPLAYED: 3, What.LATE: 4}
-# What was noted of a subscription before history was read to it, and not of one before it.
+# Older notes that still count beside a replay: they belong to the same subscription.
 _BESIDE_REPLAYED = frozenset({What.OWN, What.EXPIRED, What.INVALID})
 
 
@@ -42,8 +43,8 @@ class Explainer:
     """One connection's case: `session` while it is open, `closed` when it has ended.
 
     Args:
-        notes: what was noted of it, where that is more than the session itself has.
-        history: what is held of the channel, where a filter or keys have to be looked at.
+        notes: the notes of the connection, where they are more than the session itself has.
+        history: a part of the channel's history, where tags or keys are needed.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Explainer:
         self._timeline: Timeline | None = journal.timeline(question.channel, question.epoch)
         self._notes = _NOTHING_NOTED
         if journal.keeps:
-            # Notes of which all is forgotten are no new ones.
+            # Notes that are forgotten altogether are not the same as new ones.
             own = None if held is None else held.notes
             known = own if notes is None else notes
             self._notes = Notes() if known is None else known
@@ -73,40 +74,40 @@ class Explainer:
             for event in reversed(self._notes.events)
             if event.channel == question.channel and event.epoch in {question.epoch, ""}
         ]
-        """Of this channel and epoch, newest first."""
+        """The events of this channel and epoch, newest first."""
         self._held = [event for event in self._events if event.what is What.HELD]
         """Subscriptions that have ended."""
         self._sending = None if self._timeline is None else self._timeline.when(question.offset)
-        """Between which moments it was sent to who was live; None where that is not known."""
+        """The period in which it was sent to live subscribers; None where that is unknown."""
         found = [e for e in self._events if e.first <= question.offset <= e.last]
         self._found = self._standing(found)
         spanning_last = sorted(self._found, key=lambda event: _SPANNING.get(event.what, 0))
         deciding = (e for e in spanning_last if e.what is not What.HELD)
         self._turn = next((e for e in self._found if e.what is What.THINNED), None)
-        """The stretch of it that was thinned."""
+        """The note of the thinned range that contains it."""
         self._thinned = self._fate_in_turn()
         left_alone = {Fact.REPLACED, Fact.UNTOLD, None}
         self._note = next(
             (e for e in deciding if e is not self._turn or self._thinned in left_alone), None
         )
-        """What decides, of what was noted of it."""
+        """The deciding note on it."""
         self._refusal = self._refused()
         self._place = self._subscription()
         self._terms = self._agreed()
 
     def explain(self) -> Explanation:
-        """The answer; `unknown` for what is out of reach."""
+        """Return the answer; `unknown` for a publication that the notes do not reach."""
         facts = self._facts()
         row = next(row for row in TABLE if row.facts <= facts)
         at, until = self._times(row.times)
         words = self._words()
-        said = [row.detail.format_map(words)]
+        details = [row.detail.format_map(words)]
         if row.answer in OWED:
-            said += [text.format_map(words) for fact, text in RESERVATIONS if fact in facts]
-        return Explanation(row.answer, "; ".join(filter(None, said)), at, until, self._by(row))
+            details += [text.format_map(words) for fact, text in RESERVATIONS if fact in facts]
+        return Explanation(row.answer, "; ".join(filter(None, details)), at, until, self._by(row))
 
     def _by(self, row: Row) -> int | None:
-        """Of one that was conflated: what replaced it, where that is known."""
+        """Return the offset that replaced a conflated publication; None where unknown."""
         if row.answer is not Answer.CONFLATED or self._note is None:
             return None
         return (self._successor if self._note is self._turn else self._note.by) or None
@@ -148,7 +149,7 @@ class Explainer:
         return None, None
 
     def _words(self) -> dict[str, object]:
-        """What details name."""
+        """Return the values that the details of rows name."""
         asked, closed, ended = self._question, self._closed, self._ended_before()
         kept_ms = self._timeline and self._timeline.kept_ms(asked.offset)
         patterns = self._session and self._session.patterns
@@ -174,14 +175,14 @@ class Explainer:
             "began_after": self._place and self._place.began_offset,
         }
 
-    # -- what was noted ----------------------------------------------------------------------
+    # -- notes -------------------------------------------------------------------------------
 
     def _standing(self, found: list[Event]) -> list[Event]:
-        """Without what another subscription of the same connection made good."""
+        """Return the notes that still count after later subscriptions of the same connection."""
         whats = [event.what for event in found]
         unsent = What.UNSENT in whats
         if not unsent and What.EXPIRED in whats and What.HELD in whats[whats.index(What.EXPIRED) :]:
-            # It was owed to one before: what became of it then is the answer.
+            # An earlier subscription was owed it, and its notes answer.
             return self._standing(found[whats.index(What.EXPIRED) + 1 :])
         if What.REPLAYED in whats:
             again = whats.index(What.REPLAYED) + 1
@@ -195,7 +196,7 @@ class Explainer:
         return What.HELD in before and What.EXPIRED in before
 
     def _forgot(self) -> bool:
-        """Whether something noted when it was sent, or since, may be forgotten."""
+        """Return whether notes since it was sent may be forgotten."""
         if self._notes.complete:
             return False
         since = self._sending and self._sending[0]
@@ -204,15 +205,15 @@ class Explainer:
         return since is None or since <= self._notes.forgotten_at
 
     def _refused(self) -> Event | None:
-        """The newest refusal before it was sent."""
+        """Return the newest refusal before it was sent."""
         until = float("inf") if self._sending is None else self._sending[1]
         refusals = (event for event in self._events if event.what is What.REFUSED)
         return next((event for event in refusals if event.at_seconds <= until), None)
 
-    # -- what the subscription asked for ---------------------------------------------------------
+    # -- options of the subscription -------------------------------------------------------------
 
     def _agreed(self) -> Mapping[What, str]:
-        """Of the subscription that covers it, else of the one that decides."""
+        """Return the options of the subscription that covers it, else of the deciding one."""
         place, offset = self._place, self._question.offset
         if place is not None and offset > place.began_offset:
             return dict(place.terms)
@@ -265,14 +266,16 @@ class Explainer:
         return {Fact.AS_REMOVAL if as_removal else Fact.LEFT_OUT}
 
     def _covers(self, offset: int) -> bool:
-        """Whether a subscription, open or ended, was owed it."""
+        """Return whether a subscription, open or ended, was owed it."""
         place = self._place
         open_one = place is not None and offset > place.began_offset
         return open_one or any(e.first <= offset <= e.last for e in self._held)
 
     def _fate_in_turn(self) -> Fact | None:
-        """What became of it in the stretch that was thinned; None where it was replaced, and by
-        which one is not known."""
+        """Return what became of it in a thinned range.
+
+        Return None where it was replaced and the replacement is unknown.
+        """
         self._successor = 0
         if self._turn is None:
             return None
@@ -281,10 +284,10 @@ class Explainer:
         if written is not None and offset in written:
             return Fact.IN_TURN
         if written and offset > max(written):
-            # Nothing gave way to it, and it was not written: it was never wanted.
+            # It was neither written nor replaced, so the filter left it out.
             return Fact.LEFT_OUT
         if written and len(written) == 1:
-            # One key, or none: the newest stands for all before it.
+            # With one key or none the newest replaced all before it.
             [self._successor] = written
             return Fact.REPLACED
         found = self._history.successor(offset, self._turn.last)
@@ -295,7 +298,7 @@ class Explainer:
             return None
         return Fact.UNTOLD if found is None else Fact.IN_TURN
 
-    # -- what the timeline knows, and how far the subscription has come ------------------------
+    # -- timeline and position -----------------------------------------------------------------
 
     def _known(self) -> Fact:
         offset = self._question.offset
@@ -313,7 +316,7 @@ class Explainer:
 
     def _stands(self) -> Fact:
         offset, place = self._question.offset, self._place
-        # Up to `by` a subscription that has ended was read history.
+        # An ended subscription read history up to `by`.
         live = any(max(e.first, e.by + 1) <= offset <= e.last for e in self._held)
         if place is not None and offset > place.began_offset:
             if offset > place.position.offset:
@@ -330,11 +333,11 @@ class Explainer:
         return Fact.NEXT_EPOCH if self._is_ahead() else Fact.NEVER_THERE
 
     def _ended_before(self) -> Event | None:
-        """The newest subscription that ended before its turn."""
+        """Return the newest subscription that ended before its offset."""
         return next((event for event in self._held if event.last < self._question.offset), None)
 
     def _is_ahead(self) -> bool:
-        """Whether the broker is in an epoch that this node has not heard of yet."""
+        """Return whether the broker is in an epoch that has not come to this node yet."""
         asked = self._question
         subscribed = self._session is not None and asked.channel in self._session.subscriptions
         return subscribed and asked.current and self._timeline is None

@@ -1,6 +1,6 @@
-"""What is kept of one connection: the events that set it apart from others, and its last record.
+"""The notes of one connection: events that were out of the ordinary, and its last record.
 
-A connection for which all goes well has no events.
+A connection to which nothing special happened has no events.
 """
 
 import sys
@@ -12,23 +12,23 @@ from hub.core.records import SessionRecord
 
 MAX_EVENTS = 1000
 """Per connection."""
-# Measured with `tracemalloc` (350 with a channel's name of 14 characters and an epoch that
-# nobody else holds any more): an event with its numbers and its places in both queues.
+# An event with its numbers and its places in both queues, measured with `tracemalloc` (350 with a
+# channel's name of 14 characters and an epoch that nothing else holds any more).
 EVENT_BYTES = 340
-# Measured with `tracemalloc` (1,150): a closed connection's last record without the texts that
-# peers and operators choose, which are counted as they are.
+# A closed connection's last record without the texts that peers and operators choose, measured with
+# `tracemalloc` (1,150). The texts are counted by their lengths.
 CLOSED_BYTES = 1200
-# Stretches that follow each other within a second are one event.
+# Adjacent ranges within a second are one event.
 _JOIN_SECONDS = 1.0
 
 
 class What(StrEnum):
-    """What happened to a stretch of offsets."""
+    """The event of a range of offsets."""
 
     HELD = "held"
-    """A subscription was owed them; it has ended since (`detail` says how)."""
+    """A subscription was owed them, and has ended since (`detail` says how)."""
     LATE = "late"
-    """Written from the outbox, and what was lost or dropped among them announced there."""
+    """Written from the outbox, with gaps for those that were lost or dropped."""
     REPLAYED = "replayed"
     """Written from history."""
     DROPPED = "dropped"
@@ -36,25 +36,24 @@ class What(StrEnum):
     UNSENT = "unsent"
     """Still owed when the connection ended."""
     OWN = "own"
-    """Not written: its own publications, which it asked not to get back."""
+    """Not written: the connection's own publications, which it asked not to get back."""
     EXPIRED = "expired"
-    """History no longer had them when it was this connection's turn."""
+    """History no longer had them when they were to be read for this connection."""
     RESET = "reset"
-    """A new epoch had come so far when it began here; its `reset` named the position behind."""
+    """A new epoch was that far when it began here; its `reset` named the position after them."""
     INVALID = "invalid"
-    """History had something that is no publication."""
+    """History had an entry that is no publication."""
     THINNED = "thinned"
-    """Of these only the newest of each key was written, as the subscription asked (`detail` has how
-    often it wants them, and which were written: `thinned_detail`)."""
+    """Only the newest of each key was written, as the subscription asked. `detail` has the interval
+    and the written offsets (`thinned_detail`)."""
     ROWS = "rows"
     """Rows of the channel's state were sent in their place, as of position `by`."""
     THROTTLED = "throttled"
-    """The subscription that ends here wanted the newest only now and then (`detail` has how many
-    milliseconds apart)."""
+    """The subscription that ends here wanted updates in an interval (`detail`: milliseconds)."""
     FILTERED = "filtered"
-    """The subscription that ends here wanted a part of its channel (`detail` has the filter)."""
+    """The subscription that ends here had a filter (`detail`)."""
     MATCHED = "matched"
-    """The subscription that ends here came by a pattern alone (`detail` has the pattern)."""
+    """The subscription that ends here came only by a pattern (`detail`)."""
     KEYED = "keyed"
     """The subscription that ends here began with the rows of its channel."""
     REFUSED = "refused"
@@ -62,26 +61,26 @@ class What(StrEnum):
 
 
 TERMS = frozenset({What.THROTTLED, What.FILTERED, What.MATCHED, What.KEYED})
-"""What a subscription asked for. They stand right before the `HELD` of the subscription."""
-# Of more, which of them were written is not noted one by one: a note of 64 is 500 bytes.
+"""Options of a subscription. They are noted right before its `HELD`."""
+# Above so many written offsets, they are not noted one by one: a note of 64 is 500 bytes.
 _MAX_WRITTEN = 64
 
 
 def thinned_detail(every_ms: int, written: Sequence[int]) -> str:
-    """What a note `THINNED` says: `500 7 9` where of its offsets 7 and 9 were written."""
+    """Return the detail of a `THINNED` note; `500 7 9` where offsets 7 and 9 were written."""
     named = "?" if len(written) > _MAX_WRITTEN else " ".join(map(str, written))
     return f"{every_ms} {named}"
 
 
 def written_of(event: "Event") -> tuple[str, frozenset[int] | None]:
-    """Of a note `THINNED`: how often, and what was written; None where that is not noted."""
+    """Return the interval and the written offsets of a `THINNED` note; None where not noted."""
     every_ms, *named = event.detail.split()
     return every_ms, None if named == ["?"] else frozenset(map(int, named))
 
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """Offsets `first` to `last` of one channel; grows while the same goes on."""
+    """An event of offsets `first` to `last` of one channel; grows while the same goes on."""
 
     what: What
     channel: str
@@ -92,12 +91,12 @@ class Event:
     until_seconds: float
     detail: str = ""
     by: int = 0
-    """Of a conflated one: the offset that replaced it. Of a stretch that was held: up to where
-    it came from history. Of one that was thinned: its last. Of rows: as of which offset."""
+    """For `CONFLATED` the offset that replaced it, for `HELD` the last one from history, for
+    `THINNED` its last, and for `ROWS` the offset as of which they hold."""
 
     @property
     def size(self) -> int:
-        """In bytes, about."""
+        """Its approximate bytes."""
         return EVENT_BYTES + len(self.channel) + len(self.detail)
 
     def continues(self, before: "Event") -> bool:
@@ -118,14 +117,14 @@ class Notes:
     # A deque would take 760 bytes for the first event; at most `MAX_EVENTS` are moved up.
     events: list[Event] = field(default_factory=list)
     forgotten_at: float = float("-inf")
-    """Monotonic: of what happened up to then, some is forgotten."""
+    """Monotonic time up to which some notes are forgotten."""
 
     def __len__(self) -> int:
         return len(self.events)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is forgotten."""
+        """Whether no note is forgotten."""
         return self.forgotten_at == float("-inf")
 
     @property
@@ -143,7 +142,7 @@ class ClosedSession:
     """A connection that is gone."""
 
     record: SessionRecord
-    """As it was in the end."""
+    """Its last state."""
     closed_ms: int
     """Milliseconds since 1970 UTC."""
     closed_at_seconds: float
@@ -153,7 +152,7 @@ class ClosedSession:
 
 
 class Farewell:
-    """The place of a closed connection among everything that is kept."""
+    """The keeper of a closed connection's record (`hub.core.forensics.journal.Keeps`)."""
 
     __slots__ = ("_closed", "_connection", "oldest_at", "size")
 

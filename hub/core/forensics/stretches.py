@@ -1,8 +1,8 @@
-"""What became of a range of publications on its way to one connection, as stretches.
+"""Explains a range of publications for one connection, as stretches.
 
-All offsets of a stretch have the same answer. Between two edges (where a note begins or ends,
-where the subscription or the timeline does) an answer seldom changes, so the explainer is asked at
-both ends of what lies between them, and in the middle only where the ends differ. No I/O.
+All offsets of a stretch have the same answer. An edge is an offset where a note, the subscription
+or the timeline begins or ends. Between two edges an answer seldom changes, so the explainer is
+asked at both ends, and in the middle only where the ends differ. No I/O.
 
 Example: a subscription from 11 to 30 of which 15 to 19 were dropped has the edges 11, 15, 20 and
 31, and three stretches: written, dropped, written.
@@ -19,19 +19,19 @@ from hub.core.forensics.question import NOTHING_HELD, Explanation, OpenSession, 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Offsets `first` to `last`, and what became of all of them."""
+    """Offsets `first` to `last`, which have the same answer."""
 
     first: int
     last: int
     began: Explanation
-    """Of the first ..."""
+    """The explanation of the first offset."""
     ended: Explanation
-    """... and of the last: they differ in their times alone."""
+    """The explanation of the last offset. It differs from `began` in its times only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A subscription of the connection, open or ended: what it was owed, and since when."""
+    """A subscription of the connection, open or ended: the range it was owed, and its times."""
 
     first: int
     last: int | None
@@ -39,12 +39,12 @@ class Hold:
     since_seconds: float
     until_seconds: float | None
     how: str
-    """`closed`, `reset` or `left`; `open` while it is."""
+    """`open` while it is, then how it ended: `closed`, `reset` or `left`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of monotonic time."""
+    """A period of monotonic time."""
 
     from_seconds: float = float("-inf")
     to_seconds: float = float("inf")
@@ -61,8 +61,8 @@ class Case:
     """One connection and one epoch of a channel.
 
     Args:
-        about: the channel, its epoch and its head; the offset does not count.
-        notes: what was noted of the connection.
+        about: the channel, its epoch and its head; its offset is not used.
+        notes: the notes of the connection.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Case:
             for event in notes.events
             if event.channel == self.channel and event.epoch in {self.epoch, ""}
         ]
-        # The others say nothing of this channel, and there may be a thousand of them.
+        # There may be a thousand events of other channels.
         self._notes = Notes(events, notes.forgotten_at)
         self._session = session
         self._closed = closed
@@ -91,18 +91,18 @@ class Case:
         found = None if session is None else session.subscriptions.get(self.channel)
         self._place = found if found is not None and found.channel.epoch == self.epoch else None
         self.history = NOTHING_HELD
-        """What is held of the channel, where `looks_at_history`."""
+        """The part of the channel's history that is read, where `looks_at_history`."""
 
     @property
     def looks_at_history(self) -> bool:
-        """Whether an answer depends on what publications were: a filter, or the newest of keys."""
+        """Whether an answer depends on tags or keys: of a filter, or of conflation by key."""
         asked = () if self._place is None else [what for what, _ in self._place.terms]
         noted = [event.what for event in self._notes.events]
         return not _OF_CONTENT.isdisjoint([*asked, *noted])
 
     def explain(self, offset: int) -> Explanation:
         about = self._about
-        # Of an epoch that is over the head is not known.
+        # The head of an epoch that is over is unknown.
         head = about.head if about.current else offset
         return Explainer(
             replace(about, offset=offset, head=head),
@@ -114,7 +114,7 @@ class Case:
         ).explain()
 
     def holds(self) -> list[Hold]:
-        """Its subscriptions, oldest first."""
+        """Return the connection's subscriptions, oldest first."""
         ended = [
             Hold(e.first, e.last, e.at_seconds, e.until_seconds, e.detail)
             for e in self._notes.events
@@ -125,18 +125,18 @@ class Case:
         return [*ended, Hold(place.began_offset + 1, None, place.began_at_seconds, None, "open")]
 
     def stretches(self, window: Window = ALWAYS) -> Iterator[Stretch]:
-        """In order, those that were sent, or about which something was noted, in that time."""
+        """Yield in order the stretches that were sent or noted in that time."""
         if (reach := self.reach(window)) is not None:
             yield from self.among(*reach)
 
     def among(self, first: int, last: int) -> Iterator[Stretch]:
-        """What became of each from `first` to `last`, in order."""
+        """Yield the stretches from `first` to `last`, in order."""
         edges = sorted({first, *(e for e in self._edges() if first < e <= last), last + 1})
         for begin, end in pairwise(edges):
             yield from self._between(begin, end - 1)
 
     def _between(self, first: int, last: int) -> Iterator[Stretch]:
-        """By halves, until both ends of each have the same answer."""
+        """Halve the range until both ends of each part have the same answer."""
         began = self.explain(first)
         ended = began if first == last else self.explain(last)
         if (began.answer, began.detail) == (ended.answer, ended.detail):
@@ -147,7 +147,7 @@ class Case:
         yield from self._between(middle + 1, last)
 
     def reach(self, window: Window) -> tuple[int, int] | None:
-        """From where to where anything of its subscriptions happened in that time."""
+        """Return the first and last offset of its subscriptions that were noted in that time."""
         holds = self.holds()
         if not holds:
             return None
@@ -169,13 +169,13 @@ class Case:
         return (first, last) if first <= last else None
 
     def _owed_until(self) -> int:
-        """How far the open subscription is owed the channel."""
+        """Return the last offset that the open subscription is owed."""
         place = self._place
         reached = 0 if place is None else place.position.offset
         return max(reached, self._about.head) if self._about.current else reached
 
     def _edges(self) -> Iterator[int]:
-        """Offsets at which another answer may begin."""
+        """Yield the offsets at which another answer may begin."""
         for event in self._notes.events:
             yield event.first
             yield event.last + 1
@@ -198,8 +198,11 @@ class Case:
                 yield forgotten[1] + 1
 
     def _edges_of_thinned(self, event: Event) -> Iterator[int]:
-        """Those that were written, and where there are several keys all the others as well: each
-        may have gone for another one."""
+        """Yield the edges of a thinned range.
+
+        They are at the written offsets. With several keys they are at all offsets: each may have
+        been replaced by another one.
+        """
         written = written_of(event)[1]
         one_key = written is not None and len(written) == 1
         for offset in written or () if one_key else range(event.first, event.last + 1):
@@ -207,7 +210,7 @@ class Case:
             yield offset + 1
 
     def _edges_of_filters(self) -> Iterator[int]:
-        """Where a filter begins to let through, or to leave out, or is not known to."""
+        """Yield the offsets at which a filter begins to match, or not to, or becomes unknown."""
         terms = dict(() if self._place is None else self._place.terms)
         texts = {e.detail for e in self._notes.events if e.what is What.FILTERED}
         if What.FILTERED in terms:
@@ -225,7 +228,7 @@ class Case:
 
 
 def joined(stretches: Iterator[Stretch]) -> Iterator[Stretch]:
-    """Those that follow each other with the same answer as one."""
+    """Join adjacent stretches with the same answer."""
     before: Stretch | None = None
     for each in stretches:
         if (

@@ -1,4 +1,4 @@
-"""When a channel's publications were written to its live subscribers, within a quarter second."""
+"""The times at which a channel's publications were sent to live subscribers, to 0.25 s."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -8,7 +8,7 @@ RESOLUTION_SECONDS = 0.25
 """At most one mark in this time, so that a busy channel costs no more than any other."""
 MAX_LOSSES = 1000
 MARK_BYTES = 32
-"""Of one mark: three numbers here, one place in the journal's order."""
+"""Bytes of one mark: three numbers here, one place in the journal's order."""
 # Both measured with `tracemalloc`: 700 for a timeline with its texts and its place in the
 # journal, 150 for a loss.
 TIMELINE_BYTES = 700
@@ -17,11 +17,14 @@ MAX_BRIEF = 1000
 # A guess: two integers and a place in a dictionary.
 BRIEF_BYTES = 160
 _AWAY = ""
-"""Why nothing was sent while nobody subscribed here: no loss, but no sending either."""
+"""The reason of a range that came while nobody subscribed here: neither lost nor sent."""
 
 
 class Timeline:
-    """Marks of one channel and epoch, oldest first: by then everything up to an offset was sent."""
+    """The marks of one channel and epoch, oldest first.
+
+    A mark is a time by which everything up to an offset was sent.
+    """
 
     __slots__ = (
         "_brief", "_offsets", "_since", "_times", "began_offset", "kept_offset", "losses", "name",
@@ -31,16 +34,15 @@ class Timeline:
         self.name = name
         """Channel and epoch."""
         self.began_offset = began_offset
-        """Offsets up to here were sent before the first mark that is still kept, if at all."""
+        """Offsets up to this one were sent before the first kept mark, if at all."""
         self.kept_offset = 0
-        """Up to here it was handed to an archive, where there is one."""
+        """The offset up to which it was handed to an archive."""
         self.losses: list[tuple[int, int, str]] = []
-        """First and last offset that were not sent, and why; `_AWAY` while nobody was here."""
+        """First and last offset of ranges that were not sent, and the reason."""
         self._brief: dict[int, int] | None = None
-        """Those that history was to keep for so many milliseconds only; None without any."""
+        """Milliseconds in history of offsets with less than the channel's time; None for none."""
         self._since = array("d")
-        """When the first that a mark stands for came, here or from history: nobody was sent it
-        earlier."""
+        """Arrival of the first offset of each mark. It was not sent to any member before."""
         self._times = array("d")
         self._offsets = array("q")
 
@@ -49,25 +51,25 @@ class Timeline:
 
     @property
     def last(self) -> int:
-        """Up to here it is known what was sent and what was not."""
+        """The last offset of which it is known whether it was sent."""
         return self._offsets[-1] if self._offsets else self.began_offset
 
     @property
     def awaits_batch(self) -> bool:
-        """Whether something is noted of a batch that is still to be sent, where no mark is kept.
+        """Whether it has notes on a batch that is not sent yet, so that it must stay without marks.
 
-        A loss must not be taken for sent, and what history does not keep must not go uncounted.
+        A loss must not count as sent, and bytes of notes must stay counted.
         """
         return bool(self.losses or self._brief)
 
     def reaches(self, offset: int) -> bool:
-        """Whether it is still known if that was sent or lost."""
+        """Return whether it is still known if `offset` was sent or lost."""
         return self.began_offset < offset <= self.last
 
     def passed(self, offset: int, *, since_seconds: float, now_seconds: float) -> bool:
-        """Everything up to `offset` has been sent; return whether that made a new mark.
+        """Mark everything up to `offset` as sent; return whether that made a new mark.
 
-        What is new of it came after `since_seconds`: a long broadcast takes its time.
+        The new part came after `since_seconds`: a long broadcast takes time.
         """
         times = self._times
         if len(times) > 1 and now_seconds - times[-2] < RESOLUTION_SECONDS:
@@ -80,9 +82,9 @@ class Timeline:
         return True
 
     def when(self, offset: int) -> tuple[float, float] | None:
-        """Between which two monotonic times it was sent, or its loss announced.
+        """Return the two monotonic times between which `offset` was sent, or announced as lost.
 
-        None for what is out of reach, and for what came while nobody was here.
+        None where it is out of reach, or came while nobody subscribed here.
         """
         if not self.reaches(offset) or self._loss(offset) == _AWAY:
             return None
@@ -90,7 +92,7 @@ class Timeline:
         return self._since[index], self._times[index]
 
     def between(self, from_seconds: float, to_seconds: float) -> tuple[int, int] | None:
-        """The first and the last offset that may have been sent in that time."""
+        """Return the first and the last offset that may have been sent in that time."""
         first = bisect_left(self._times, from_seconds)
         end = bisect_right(self._since, to_seconds)
         if first >= end:
@@ -99,16 +101,16 @@ class Timeline:
         return before + 1, self._offsets[end - 1]
 
     def lost(self, first: int, last: int, reason: str = _AWAY) -> int:
-        """These offsets never came to this node; return how many bytes more that takes."""
+        """Record that these offsets never came to this node; return the bytes that it adds."""
         self.losses.append((first, last, reason))
         if len(self.losses) <= MAX_LOSSES:
             return LOSS_BYTES
-        # What is not known to be lost must not be taken for sent.
+        # A loss that is forgotten must not count as sent.
         self.began_offset = max(self.began_offset, self.losses.pop(0)[1])
         return 0
 
     def brief_one(self, offset: int, keep_ms: int) -> int:
-        """History keeps it for so long only; return how many bytes more that takes."""
+        """Record how long history keeps a publication; return the bytes that it adds."""
         if self._brief is None:
             self._brief = {}
         self._brief[offset] = keep_ms
@@ -118,7 +120,7 @@ class Timeline:
         return 0
 
     def kept_ms(self, offset: int) -> int | None:
-        """How long history was to keep it, where that is less than its channel's time."""
+        """Return how long history keeps `offset`, where that is less than the channel's time."""
         return None if self._brief is None else self._brief.get(offset)
 
     def why_lost(self, offset: int) -> str | None:
@@ -127,21 +129,21 @@ class Timeline:
     def _loss(self, offset: int) -> str | None:
         return next((why for first, last, why in self.losses if first <= offset <= last), None)
 
-    # -- kept longer than here -----------------------------------------------------------------
+    # -- for an archive ------------------------------------------------------------------------
 
     def is_growing(self, now_seconds: float) -> bool:
-        """Whether its newest mark may still come to stand for more."""
+        """Return whether its newest mark may still be extended."""
         return bool(self._times) and now_seconds - self._times[-1] < 2 * RESOLUTION_SECONDS
 
     def marks(self, after: int) -> list[tuple[float, float, int]]:
-        """Those that end beyond `after`: since when, by when, up to which offset."""
+        """Return the marks that end after the offset `after`: since when, by when, up to which."""
         begin = bisect_right(self._offsets, after)
         return list(
             zip(self._since[begin:], self._times[begin:], self._offsets[begin:], strict=True)
         )
 
     def add(self, base: int, marks: Iterable[tuple[float, float, int]]) -> None:
-        """Take in what was read of the time after: nothing is known of what lies between."""
+        """Add archived marks of the time after `base`. Nothing is known of a range in between."""
         if base > self.last:
             self.losses.append((self.last + 1, base, _AWAY))
         for since, at, offset in marks:
@@ -151,7 +153,7 @@ class Timeline:
                 self._offsets.append(offset)
 
     def before(self, newer: "Timeline | None") -> "Timeline":
-        """This one, and from its end on the newer one."""
+        """Extend this timeline from its end on by a newer one, and return it."""
         if newer is not None:
             end = self.last
             self.add(newer.began_offset, newer.marks(end))

@@ -1,4 +1,4 @@
-"""How a subscription starts and comes to be live: from a position, through history, to the head.
+"""The start of a subscription: from a position, through history, to the live stream.
 
-Publications that are sent as they come do not belong here (`hub.core.fanout`).
+Sending new publications does not belong here (`hub.core.fanout`).
 """

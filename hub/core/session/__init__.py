@@ -1,5 +1,5 @@
-"""One subscriber: its state, its subscriptions, what it is owed, and its commands that wait.
+"""One subscriber: its state, its subscriptions, its owed frames, and its waiting commands.
 
-What many sessions have in common does not belong here: channels and broadcasts are
-`hub.core.fanout`, timers are `hub.core.time`.
+Things that many sessions share do not belong here: channels and broadcasts are in
+`hub.core.fanout`, timers in `hub.core.time`.
 """

@@ -1,4 +1,4 @@
-"""Everything that happens because time passes: deadlines, signs of life, ends of tokens, old age.
+"""Everything that happens because time passes: deadlines, heartbeats, ends of tokens, old age.
 
-Clocks are handed in. What happens because a peer or a publication came does not belong here.
+Clocks are handed in. Reactions to a peer or to a publication do not belong here.
 """

@@ -1,10 +1,10 @@
-"""Signs of life, both ways, from one timer wheel.
+"""Signs of life in both directions, from one timer wheel.
 
-Each session keeps one slot of the wheel, which turns once in `heartbeat_seconds`: there its
-peer gets a heartbeat push (a browser cannot see pings) and, where the transport has one, a
-ping. A pong is due `pong_timeout_seconds` after the ping was *due*, whether or not it could
-be written: a reader that takes nothing at all is not slow but dead. Not counted is what is no
-silence of the peer: time in which the node was held up, or did not read from it.
+The wheel turns once in `heartbeat_seconds`, and each session has one slot of it. In its slot the
+peer gets a heartbeat push, because a browser cannot see pings, and a ping where the transport has
+pings. A pong is due `pong_timeout_seconds` after the ping was *due*, whether or not the ping could
+be written: a reader that takes nothing at all is dead, not slow. Time in which the node was held
+up, or did not read from the peer, is not the peer's silence and does not count.
 """
 
 import random
@@ -18,35 +18,35 @@ from hub.core.session.session import Session
 from hub.core.time.deadlines import GRANULARITY_SECONDS
 from hub.errors import HeartbeatTimeoutError
 
-# A slot has many sessions, so that most pongs come while others are written to, and few wake the
-# process by themselves: that is a tenth of what an idle connection costs. Of 15,000 sessions 120
+# Many sessions share a slot, so that most pongs come while the hub writes to others, and few wake
+# the process alone, which was a tenth of the cost of an idle connection. With 15,000 sessions 120
 # share a slot, and take 2 ms.
 _SLOTS = 125
-# Nearly all pongs come sooner. What the kernel knows of a connection is asked only where one does
-# not: to ask at each ping took an eighth of what an idle connection costs.
+# Nearly all pongs come sooner. The kernel is asked about a connection only where one is late.
+# Asking at each ping took an eighth of the cost of an idle connection.
 _LATE_SECONDS = 0.5
-# At most this share of the time that a peer has.
+# At most this share of the pong time-out.
 _LATE_SHARE = 0.1
 
 
 @dataclass(slots=True, eq=False)
 class _Ping:
-    """One that is not answered yet."""
+    """An unanswered ping."""
 
     session: Session
     due_seconds: float
-    """Monotonic ..."""
+    """Monotonic time."""
     awake_seconds: float
-    """... and by the clock of `hub.core.time.deadlines`."""
+    """The same by `hub.core.time.deadlines.AwakeClock`."""
     acknowledged_bytes: int = 0
-    """What the peer's kernel had acknowledged then, or when the pong began to be late."""
+    """Bytes that the peer's kernel had acknowledged then, or when the pong began to be late."""
 
 
 class Heartbeats:
-    """Owned by the event loop, which calls `tick` every `GRANULARITY_SECONDS` or later.
+    """The heartbeats of a node's sessions. Call `tick` every `GRANULARITY_SECONDS`.
 
     Args:
-        awake: counts no stall of the node; `clock` where None.
+        awake: a clock that leaves out stalls of the node; `clock` where None.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class Heartbeats:
         self._pong_timeout_seconds = pong_timeout_seconds
         self._clock = clock
         self._counters = counters
-        # Rounded down, so that the interval between two heartbeats is never longer than said.
+        # Rounded down, so that the interval is never longer than the welcome tells.
         count = min(_SLOTS, max(1, int(heartbeat_seconds / GRANULARITY_SECONDS)))
         self._slots: list[set[Session]] = [set() for _ in range(count)]
         self._slot_seconds = heartbeat_seconds / count
         self._turned = int(clock() / self._slot_seconds)
         self._late_seconds = min(_LATE_SECONDS, pong_timeout_seconds * _LATE_SHARE)
         self._awaited: dict[Session, _Ping] = {}
-        """The unanswered pings, the one due longest first."""
+        """The unanswered pings, longest due first."""
         self._young: deque[_Ping] = deque()
-        """Those that are not late yet, and some that were answered meanwhile."""
+        """Pings that are not late yet, and some that were answered meanwhile."""
 
     def add(self, session: Session) -> None:
-        """Give the session a slot of its own, spread evenly over the interval."""
+        """Give the session a random slot, so that sessions are spread evenly."""
         session.beat_slot = int(random.random() * len(self._slots))
         self._slots[session.beat_slot].add(session)
 
@@ -83,10 +83,10 @@ class Heartbeats:
         self._awaited.pop(session, None)
 
     def tick(self) -> None:
-        """Beat every session whose slot came up; close those whose pong is overdue."""
+        """Send heartbeats in the slots that are due; close sessions whose pong is overdue."""
         now, awake = self._clock(), self._awake()
         turned = int(now / self._slot_seconds)
-        # After a stall each slot is beaten once, not once for every turn missed.
+        # After a stall each slot gets one heartbeat, not one for every missed turn.
         for turn in range(max(self._turned, turned - len(self._slots)) + 1, turned + 1):
             frames: dict[tuple[Dialect, bool], bytes] = {}
             for session in tuple(self._slots[turn % len(self._slots)]):
@@ -103,18 +103,18 @@ class Heartbeats:
         turn: int,
         frames: dict[tuple[Dialect, bool], bytes],
     ) -> None:
-        """`frames` are those of this turn, the same for all who speak alike."""
+        """Send one heartbeat; `frames` caches this turn's by dialect."""
         pings = stuck = False
         if session not in self._awaited:
             pings, stuck = session.link.answers_pings, not session.writable
             if pings or stuck:
                 self._await(session, now, awake)
-        said = (session.dialect, pings)
-        if (frame := frames.get(said)) is None:
+        kind = (session.dialect, pings)
+        if (frame := frames.get(kind)) is None:
             frame = session.dialect.encode(Heartbeat(), "")
             if pings:
                 frame += session.link.ping(turn.to_bytes(8))
-            frames[said] = frame
+            frames[kind] = frame
         session.control(frame)
 
     def _await(self, session: Session, now: float, awake: float, *, late: bool = False) -> None:
@@ -125,8 +125,10 @@ class Heartbeats:
             ping.acknowledged_bytes = session.link.acknowledged_bytes()
 
     def _ask_of_late(self, awake: float) -> None:
-        """Note how far the kernels of those are whose pongs are late: from then on more of it is a
-        sign of life."""
+        """Note the acknowledged bytes of peers whose pongs are late.
+
+        Bytes acknowledged after that are a sign of life.
+        """
         young, since = self._young, awake - self._late_seconds
         while young and young[0].awake_seconds <= since:
             ping = young.popleft()
@@ -134,7 +136,7 @@ class Heartbeats:
                 ping.acknowledged_bytes = ping.session.link.acknowledged_bytes()
 
     def pong(self, session: Session) -> None:
-        """The peer answered the ping."""
+        """Take the peer's answer to a ping."""
         if (ping := self._awaited.pop(session, None)) is not None:
             elapsed = self._clock() - ping.due_seconds
             session.round_trip_seconds = elapsed
@@ -154,11 +156,11 @@ class Heartbeats:
                 self._cut(session)
 
     def _is_slow(self, session: Session, ping: _Ping) -> bool:
-        """Whether a peer without a pong is slow, not dead; a slow one gets as much time again.
+        """Return whether a peer without a pong is slow, not dead. A slow one gets the time again.
 
-        Slow is whose transport drained since the ping was due, or whose kernel acknowledged
-        more of what it has no room for since the pong was late. Acknowledging the ping itself
-        is no sign of life: a kernel with room does so for a program that hangs.
+        A peer is slow if its transport drained since the ping was due, or if its full kernel
+        acknowledged more bytes since the pong was late. An acknowledged ping alone is no sign of
+        life: a kernel with room acknowledges for a program that hangs.
         """
         held_back = not session.writable or session.link.unsent_bytes() > 0
         return session.drained_at_seconds > ping.due_seconds or (
@@ -174,7 +176,8 @@ class Heartbeats:
 
 
 def _was_not_read(session: Session, ping: _Ping) -> bool:
-    """Whether the pong may have come and not been looked at: the hub reads from nobody whose
-    commands it cannot carry out as fast as they come.
+    """Return whether the pong may have come unread.
+
+    The hub stops reading from a peer whose commands come faster than it carries them out.
     """
     return session.link.unread or session.read_again_at_seconds > ping.due_seconds
