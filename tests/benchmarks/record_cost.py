@@ -1,13 +1,19 @@
 """What connection records and an open dashboard cost in a broadcast, in instructions.
 
     uv run python -m tests.benchmarks.record_cost
+    uv run python -m tests.benchmarks.record_cost CHECKOUT
+
+The second form measures another checkout, as of an earlier commit.
 
 Runs the core's fan-out (1,000 WebSocket sessions that take everything, 200-byte payloads, 100
-publications in what stands for a second) under callgrind: without records, with them, and with
+publications in what stands for a second) under cachegrind: without records, with them, and with
 a dashboard open on top: the node's own figures once a second to one subscriber, and a page of
 connections every three. A write goes to a file descriptor as the hub's own does, but the
 kernel's part of it, most of what a delivery costs, is not counted: so the share is larger here
 than it is in a hub. Instructions, because they are the same on a busy machine.
+
+One process loads all modules, which takes most instructions of a run, and forks one child for each
+count. So the whole takes some 30 s of CPU.
 """
 
 import os
@@ -15,7 +21,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from statistics import median
 
 import orjson
 
@@ -33,13 +38,11 @@ SESSIONS = 1000
 RATE = 100
 # As hub/dashboard/table.js asks for them.
 PAGE_SECONDS, PAGE_ROWS = 3, 50
-START_SECONDS, MEASURED_SECONDS = 3, 6
-# Now and then a run differs by some percent, for a reason that was not found.
-ROUNDS = 3
+START_SECONDS, MEASURED_SECONDS = 1, 3
 PAYLOAD = b'"' + b"x" * 198 + b'"'
 JOURNAL_BYTES = 64 * 1024 * 1024
 MODES = ("nothing", "records", "dashboard")
-_TIMEOUT_SECONDS = 900
+_TIMEOUT_SECONDS = 600
 
 
 class TakingLink(FakeLink):
@@ -109,32 +112,51 @@ def run(mode: str, seconds: int) -> None:
         fan.second(number, dashboard=mode == "dashboard")
 
 
-def instructions(mode: str, seconds: int) -> int:
-    """Of a whole run, start included."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
-    again = [*command, "-m", "tests.benchmarks.record_cost", mode, str(seconds)]
+# For the interpreter that is counted: prints a line for each child, whose number it has there.
+_CHILDREN = """
+import os
+from tests.benchmarks.record_cost import run
+for mode in {modes}:
+    for seconds in {seconds}:
+        if not (child := os.fork()):
+            run(mode, seconds)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(child, mode, seconds, flush=True)
+"""
+
+
+def costs(checkout: str, modes: Sequence[str] = MODES) -> dict[str, float]:
+    """Return, by mode, the instructions for a delivery in the checkout of that path.
+
+    They are those that a longer run has more than a shorter one: the start is in both.
+    """
+    spans = START_SECONDS, START_SECONDS + MEASURED_SECONDS
+    command = [
+        "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
+        sys.executable, "-c", _CHILDREN.format(modes=tuple(modes), seconds=spans),
+    ]  # fmt: skip
     done = subprocess.run(
-        again, capture_output=True, text=True, check=True, timeout=_TIMEOUT_SECONDS,
-        env={"PYTHONHASHSEED": "0", "PYTHONPATH": "."},
+        command, cwd=checkout, capture_output=True, text=True, check=True,
+        timeout=_TIMEOUT_SECONDS, env={"PYTHONHASHSEED": "0", "PYTHONPATH": "."},
     )  # fmt: skip
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    assert found is not None, done.stderr
-    return int(found[1])
-
-
-def cost(mode: str) -> int:
-    """Of the seconds that a longer run has more than a shorter one; the start is in both."""
-    return instructions(mode, START_SECONDS + MEASURED_SECONDS) - instructions(mode, START_SECONDS)
+    counted = {
+        child: int(count.replace(",", ""))
+        for child, count in re.findall(r"==(\d+)== I +refs: +([\d,]+)", done.stderr)
+    }
+    found = {
+        (mode, int(seconds)): counted[child]
+        for child, mode, seconds in map(str.split, done.stdout.splitlines())
+    }
+    deliveries = MEASURED_SECONDS * RATE * SESSIONS
+    short, long = spans
+    return {mode: (found[mode, long] - found[mode, short]) / deliveries for mode in modes}
 
 
 def main(arguments: Sequence[str]) -> None:
-    if arguments:
-        run(arguments[0], int(arguments[1]))
-        return
-    costs = {mode: median(cost(mode) for _ in range(ROUNDS)) for mode in MODES}
-    for mode, spent in costs.items():
-        share = spent / costs["nothing"] - 1
-        each = spent / (MEASURED_SECONDS * RATE * SESSIONS)
+    found = costs(arguments[0] if arguments else ".")
+    for mode, each in found.items():
+        share = each / found["nothing"] - 1
         print(f"{mode:10} {each:8.1f} instructions/delivery {share:+.2%}")
 
 
