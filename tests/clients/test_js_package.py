@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,14 +97,25 @@ def install(directory: Path) -> Path:
     return place
 
 
-def test_a_typescript_program_compiles_against_the_installed_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["module", "commonjs"])
+@pytest.mark.parametrize("module", ["nodenext", "node16"])
+def test_a_typescript_program_compiles_against_the_installed_package(
+    tmp_path: Path, module: str, kind: str
+) -> None:
     """And what is wrong in it does not: `@ts-expect-error` fails where there is no error."""
     install(tmp_path)
     shutil.copy(USER, tmp_path / "user.ts")
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    settings = {"compilerOptions": STRICT, "files": ["user.ts"]}
+    (tmp_path / "package.json").write_text(json.dumps({"type": kind}))
+    settings = {"compilerOptions": STRICT | {"module": module}, "files": ["user.ts"]}
     (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
     run(BINARIES / "tsc", "-p", tmp_path, cwd=tmp_path)
+
+
+def paths(exported: dict[str, Any] | str) -> list[str]:
+    """All files that `exports` of a package names, under whatever conditions."""
+    if isinstance(exported, str):
+        return [exported]
+    return [path for entry in exported.values() for path in paths(entry)]
 
 
 def test_the_installed_package_holds_what_its_exports_name_and_nothing_else(tmp_path: Path) -> None:
@@ -112,12 +124,8 @@ def test_the_installed_package_holds_what_its_exports_name_and_nothing_else(tmp_
     names = {path.relative_to(place).parts[0] for path in place.rglob("*") if path.is_file()}
     assert names == {"src", "dist", "types", "README.md", "package.json"}
     manifest = json.loads((place / "package.json").read_text())
-    exported = [
-        path
-        for entry in manifest["exports"].values()
-        for path in (entry.values() if isinstance(entry, dict) else [entry])
-    ]
-    assert len(exported) >= 11
+    exported = paths(manifest["exports"])
+    assert len(exported) >= 14
     assert [path for path in exported if not (place / path).is_file()] == []
     assert not manifest.get("dependencies")
 
