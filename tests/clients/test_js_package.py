@@ -172,3 +172,12 @@ def test_a_server_renders_a_component_with_the_bindings(
             r"^import (.*) from (.*);", r"const \1 = require(\2);", program, flags=re.MULTILINE
         )
     assert run("node", f"--input-type={kind}", "-e", program, cwd=tmp_path) == "<p>0 waiting</p>\n"
+
+
+def test_a_server_component_that_takes_a_hook_is_told_so_by_name(tmp_path: Path) -> None:
+    """Without the directive React says there that `createContext` is not a function."""
+    place = install(tmp_path)
+    for name in ("src/react.js", "dist/react.cjs"):
+        code = re.sub(r"/\*.*?\*/", "", (place / name).read_text(), flags=re.DOTALL)
+        code = code.replace('"use strict";', "").lstrip()
+        assert code.startswith('"use client";'), name

@@ -9,6 +9,8 @@
  * StrictMode does. On a server it returns what there is before the first message.
  */
 
+"use client"; // a server component that takes a hook is told so by name
+
 import {
   createContext,
   createElement,
