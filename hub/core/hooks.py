@@ -1,6 +1,6 @@
-"""What the application is asked before a peer may do something, as a border of the core.
+"""The border between the core and the application's decisions about peers.
 
-`hub.hooks` has the shape. Where no hook is configured, `None` stands in its place.
+`hub.hooks` implements it. Without a configured hook its place is `None`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,67 +25,68 @@ class Asker:
     """None where the request belongs to no session."""
     address: str
     headers: Mapping[str, str]
-    """Of its request, by lower-case name; few of them are told to the application."""
+    """Headers of its request by lower-case name. The application gets few of them."""
 
 
 @value(frozen=True, slots=True)
 class Admission:
-    """The identity that comes in by the application's word, and what it is given with that."""
+    """The identity that the application admits, and its data for the peer."""
 
     identity: Identity
     given: bytes | None = None
-    """For the peer's welcome, as JSON on one line."""
+    """Data for the peer's welcome, as JSON on one line."""
     of_channels: Mapping[str, bytes] = field(default_factory=dict)
-    """The same for the subscriptions that were asked about."""
+    """Data for the subscriptions in the question, by channel."""
 
 
 class Hooks(Protocol):
-    """Asks the application. Its calls need no task of their own before they first wait."""
+    """Asks the application. Its calls need no task before they first wait."""
 
     def asks_connect(self, identity: Identity) -> bool:
-        """Whether it is asked who comes in, and what they may."""
+        """Return whether the application is asked about connections."""
         ...
 
     def asks_subscribe(self, identity: Identity) -> bool:
-        """Whether it is asked about each channel that this identity wants to read."""
+        """Return whether the application is asked about each channel that `identity` reads."""
         ...
 
     def asks_publish(self, identity: Identity) -> bool:
-        """Whether it is asked about each publication of this identity."""
+        """Return whether the application is asked about each publication of `identity`."""
         ...
 
     async def admit(
         self, asker: Asker, channels: Sequence[str] = (), *, nobody: bool = False
     ) -> Admission:
-        """The peer's identity, which may subscribe to `channels`, by the application's word.
+        """Return the identity that the application admits, which may subscribe to `channels`.
 
-        `nobody` is for a peer that sent no credentials where some are needed: it has no rights
-        but those that the application gives. Raises `ForbiddenError` where the application
-        refuses, `UnavailableError` where it does not answer.
+        `nobody` stands for a peer without the credentials that are needed. Its only rights are
+        those that the application gives. Raises `ForbiddenError` where the application refuses, and
+        `UnavailableError` where it does not answer.
         """
         ...
 
     async def check_subscribe(
         self, asker: Asker, channel: str, presence: bytes | None = None
     ) -> bytes | None:
-        """What the application gives along with its yes, as JSON on one line.
+        """Return the application's data for the subscription, as JSON on one line.
 
-        `presence` is what the asker wants to say of itself there, as JSON.
-
-        Raises as `admit` does unless the asker may read `channel`.
+        `presence` is the data of the asker's member in the channel, as JSON. Raises as `admit` does
+        unless the asker may read `channel`.
         """
         ...
 
     async def check_publish(self, asker: Asker, channel: str, data: bytes) -> bytes:
-        """What is published: `data`, or what the application puts in its place. Raises as `admit`
-        does."""
+        """Return the data to publish: `data`, or the application's replacement.
+
+        Raises as `admit` does.
+        """
         ...
 
 
 async def judged(hooks: Hooks, asker: Asker, asked: _Asked) -> _Asked:
-    """What is published of `asked` by the application's word. Raises as `Hooks.admit` does.
+    """Return `asked` with the data that the application allows. Raises as `Hooks.admit` does.
 
-    What takes a row away has no data, so nothing is put in its place.
+    The removal of a row has no data, so its data are never replaced.
     """
     data = await hooks.check_publish(asker, asked.channel, asked.data)
     same = data is asked.data or asked.marks & REMOVES

@@ -1,4 +1,4 @@
-"""A session or publisher by name, and what it may do. Made by `hub.auth`, asked everywhere."""
+"""The identity of a session or publisher, with its grants. `hub.auth` makes identities."""
 
 from dataclasses import dataclass
 
@@ -8,27 +8,27 @@ from hub.errors import ForbiddenError, UnauthorizedError
 
 
 def matches(pattern: str, channel: str) -> bool:
-    """Whether `channel` is granted by `pattern`: its own name, or a prefix ending in `*`."""
+    """Return whether the grant `pattern`, a name or a prefix ending in `*`, covers `channel`."""
     if pattern.endswith("*"):
         return channel.startswith(pattern[:-1])
     return pattern == channel
 
 
 def _covers(patterns: tuple[str, ...], channel: str) -> bool:
-    # Asked for every publication: half of what `any` costs. Most have `*` alone.
+    # Called for every publication, at half the cost of `any`. Most identities have only `*`.
     for pattern in patterns:  # noqa: SIM110
         if pattern == "*" or matches(pattern, channel):
             return True
     return False
 
 
-# Publishers' names that belong to nobody: of peers without a key, of tokens without `sub`.
+# Publishers' names that many share: of peers without a key, of tokens without `sub`.
 _SHARED = frozenset({"anonymous", "token", "ticket"})
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Immutable; a refreshed token makes a new one."""
+    """An immutable identity. A refreshed token makes a new one."""
 
     subject: str | None = None
     """The token's `sub`; None for an anonymous peer or a key."""
@@ -38,7 +38,7 @@ class Identity:
     publish: tuple[str, ...] = ()
     operator: bool = False
     observer: bool = False
-    """An operator who only looks: never present in a channel, so that looking changes nothing."""
+    """Whether it is an operator that only looks, and so is never present in a channel."""
     expires_at: float | None = None
     """Seconds since 1970 UTC; None lasts as long as the session."""
     token_id: str | None = None
@@ -46,15 +46,15 @@ class Identity:
     issued_at: float | None = None
     """The token's `iat`, seconds since 1970 UTC."""
     awaits_token: bool = False
-    """Nothing was sent where something is needed: the first command has to be `authenticate`."""
+    """Whether credentials are still missing, so that the first command must be `authenticate`."""
 
     def publisher_or(self, other: str) -> str:
-        """The publisher, as its key or subject names it; `other` where many share the name."""
+        """Return the publisher's name; `other` where many share it."""
         shared = self.subject is None and self.publisher in _SHARED
         return other if shared else self.publisher
 
     def may_subscribe(self, channel: str) -> bool:
-        """Whether a grant covers `channel`; those of the hub itself are for operators."""
+        """Return whether a grant covers `channel`. The hub's own channels are for operators."""
         if is_reserved(channel):
             return self.operator and channel != ACCESS_CHANNEL
         return _covers(self.subscribe, channel)
@@ -88,6 +88,6 @@ class Identity:
             raise ForbiddenError(f"no grant to publish on {channel!r}")
 
     def check_known(self) -> None:
-        """Raise `UnauthorizedError` where a token has to come first."""
+        """Raise `UnauthorizedError` where a token must come first."""
         if self.awaits_token:
             raise UnauthorizedError("a token is needed: ?token=, Bearer, or authenticate first")

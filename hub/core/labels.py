@@ -1,8 +1,8 @@
-"""How numbers are exported: the name of a metric, and every label with all its values.
+"""The export of figures as metrics, and every label with all its values.
 
-No label's values grow with users or channels: a value that is not listed here is counted as
-`other`, so the number of series is fixed when the node starts. Listed values are exported
-from the start with 0, so that `rate()` sees the first increment.
+No label's values grow with users or channels. A value that is not listed here counts as `other`, so
+the number of series is fixed when the node starts. Listed values are exported with 0 from the
+start, so that `rate()` sees the first increment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,27 +17,29 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The metric that a field of a record is exported as."""
+    """The metric of a record's field."""
 
     metric: str
-    """Its name in Prometheus; of counters without the `_total` at its end."""
+    """The name in Prometheus; for counters without the `_total` at the end."""
     about: str
     label: "Label | None" = None
 
 
 def exported(metric: str, about: str, label: "Label | None" = None) -> Mapping[str, Exported]:
-    """The metadata of such a field."""
+    """Return the metadata of an exported field."""
     return {"exported": Exported(metric, about, label)}
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
+    """A label and its known values."""
+
     name: str
     meanings: Mapping[str, str]
-    """Each known value and what it means."""
+    """Each known value and its meaning."""
 
     def fold(self, counts: Mapping[str, float]) -> dict[str, float]:
-        """`counts` under exactly the known values and `other`, the missing ones 0."""
+        """Return `counts` under exactly the known values and `other`; absent ones are 0."""
         folded = dict.fromkeys((*self.meanings, OTHER), 0.0)
         for value, count in counts.items():
             folded[value if value in self.meanings else OTHER] += count
@@ -56,7 +58,7 @@ def _first_line(error: type[HubError]) -> str:
     return (error.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
-# Only those of `hub.errors`: what other modules derive depends on what was imported so far.
+# Only errors of `hub.errors`. Those of other modules depend on what was imported so far.
 ERROR_MEANINGS: Mapping[str, str] = {
     error.code: _first_line(error) for error in _errors() if error.__module__ == "hub.errors"
 }

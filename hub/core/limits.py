@@ -1,13 +1,12 @@
-"""How much one peer may ask for: token buckets per connection, publisher and address, and counts.
+"""Limits on peers: token buckets per connection, publisher and address, and numbers of connections.
 
-A bucket holds `burst` tokens and gets `events / seconds` of them each second. What is asked for
-takes a token; with none left it is refused, and told after how many seconds there is one.
+A bucket holds `burst` tokens and gets `events / seconds` of them each second. A request takes a
+token. Without one it is refused, with the number of seconds until there is one.
 
     Rate(10, 1, 20)     20 at once, then 10 a second
-    an event of 50 tokens (an array, a large message) is taken by a full bucket, which then owes 30
+    a full bucket grants an event of 50 tokens (an array, a large message), and then owes 30
 
-Nothing here waits or knows a clock of its own. What is off costs one comparison. How much a node
-does now, for operators, is `hub.core.counters`.
+Nothing here waits or has a clock of its own. A limit that is off costs one comparison.
 """
 
 import ipaddress
@@ -21,22 +20,22 @@ from hub.core.ports import Monotonic
 from hub.core.values import value
 from hub.errors import RateLimitedError
 
-# Of addresses, subjects and keys that are remembered at once; the longest unused goes. It has
-# nearly always a full bucket by then. 130 bytes each.
+# Parties with a bucket, 130 bytes each. The least recently used goes; its bucket is nearly always
+# full by then.
 MAX_KEYS = 100_000
-# A connection whose refusals go on for so long, with pauses below a second, does not listen.
+# A connection that is refused for so long, with pauses below a second, is closed.
 PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0
-# RFC 6177: what one subscriber of an IPv6 provider gets at least is a /64, all addresses of it.
+# RFC 6177: a subscriber of an IPv6 provider gets at least a /64.
 _IPV6_PREFIX = 64
 
-# Beyond the bound so many connections of an address are still told why they are refused.
+# Above the bound so many more connections of an address still get the reason of their refusal.
 _ADDRESS_RESERVE = 16
 
 
 @value(frozen=True, slots=True)
 class Rate:
-    """So many events in so many seconds, and at most `burst` at once."""
+    """`events` in `seconds`, and at most `burst` at once."""
 
     events: float
     seconds: float
@@ -45,22 +44,22 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class PeerLimits:
-    """What one peer may ask for; None or 0 is off."""
+    """The limits for one peer; None or 0 turns a limit off."""
 
     handshakes: Rate | None = None
-    """Sessions that one address begins."""
+    """On sessions that one address begins."""
     commands: Rate | None = None
-    """Commands and control frames of one connection."""
+    """On commands and control frames of one connection."""
     publishes: Rate | None = None
-    """Publications of one publisher key, subject or connection."""
+    """On publications of one publisher key, subject or connection."""
     inbound_bytes: Rate | None = None
-    """Bytes of the messages of one connection, after inflating."""
+    """On bytes of the messages of one connection, after inflating."""
     address_connections: int = 0
     subject_connections: int = 0
 
 
 class Bucket:
-    """The tokens of one party. Full at first."""
+    """The tokens of one party; full at first."""
 
     __slots__ = ("_at_seconds", "_left")
 
@@ -81,14 +80,14 @@ class Bucket:
         return (needed - left) / per_second
 
     def wait(self, rate: Rate, now_seconds: float) -> float:
-        """The seconds until a token is there, 0 where one is; none is taken."""
+        """Return the seconds until there is a token, 0 for now; take none."""
         per_second = rate.events / rate.seconds
         left = self._left + max(0.0, now_seconds - self._at_seconds) * per_second
         return max(0.0, (min(1.0, rate.burst) - left) / per_second)
 
 
 class Buckets:
-    """A bucket for each of many parties."""
+    """The buckets of many parties."""
 
     def __init__(self, rate: Rate, clock: Monotonic) -> None:
         self._rate = rate
@@ -99,7 +98,7 @@ class Buckets:
         return len(self._by_key)
 
     def take(self, key: Hashable, tokens: float = 1) -> float:
-        """As `Bucket.take`, of the party `key`."""
+        """Call `Bucket.take` for the party `key`."""
         now, by_key = self._clock(), self._by_key
         if (bucket := by_key.pop(key, None)) is None:
             bucket = Bucket(self._rate, now)
@@ -109,7 +108,7 @@ class Buckets:
         return bucket.take(self._rate, now, tokens)
 
     def wait(self, key: Hashable) -> float:
-        """As `Bucket.wait`, of the party `key`."""
+        """Call `Bucket.wait` for the party `key`."""
         bucket = self._by_key.get(key)
         return 0.0 if bucket is None else bucket.wait(self._rate, self._clock())
 
@@ -119,7 +118,7 @@ def _buckets(rate: Rate | None, clock: Monotonic) -> Buckets | None:
 
 
 class Meter:
-    """What one connection has left. Made with its first command where anything is limited."""
+    """The buckets of one connection; made with its first command where one is limited."""
 
     __slots__ = ("_bytes", "_commands", "_last_refused_seconds", "_since_seconds")
 
@@ -127,11 +126,11 @@ class Meter:
         self._commands = limits.commands and Bucket(limits.commands, now_seconds)
         self._bytes = limits.inbound_bytes and Bucket(limits.inbound_bytes, now_seconds)
         self._since_seconds = 0.0
-        """When the refusals began that go on now."""
+        """The start of the present series of refusals."""
         self._last_refused_seconds = -math.inf
 
     def take(self, limits: PeerLimits, now_seconds: float, size: int) -> tuple[str, float] | None:
-        """Take a command of `size` bytes; return which limit it is over, and for how long."""
+        """Take a command of `size` bytes; return the limit that refuses it, and for how long."""
         rate = limits.commands
         if rate and self._commands and (wait := self._commands.take(rate, now_seconds)):
             return "commands", wait
@@ -141,7 +140,7 @@ class Meter:
         return None
 
     def refused(self, now_seconds: float) -> bool:
-        """A command was refused; return whether its peer has gone on for too long."""
+        """Record a refused command; return whether its peer has gone on for too long."""
         if now_seconds - self._last_refused_seconds > _PAUSE_SECONDS:
             self._since_seconds = now_seconds
         self._last_refused_seconds = now_seconds
@@ -150,24 +149,24 @@ class Meter:
 
 @value(frozen=True, slots=True)
 class Held:
-    """Whom a limit holds back."""
+    """A refusal by a limit."""
 
     limit: str
-    """As `hub_rate_limited_total` counts it."""
+    """The value of the label of `hub_rate_limited_total`."""
     by: str
-    """What `name` is: `address`, `subject`, `key` or `connection`."""
+    """The kind of `name`: `address`, `subject`, `key` or `connection`."""
     name: str
     address: str
-    """Empty where it is not known."""
+    """Empty where it is unknown."""
     why: str
-    """As its peer is told."""
+    """The message to the peer."""
 
 
 class Limiter:
-    """One per node: judges, counts what it refuses, and says so.
+    """Enforces the limits of a node, and counts refusals.
 
     Args:
-        on_held: told of each refusal.
+        on_held: called with each refusal.
     """
 
     def __init__(
@@ -197,27 +196,27 @@ class Limiter:
             raise self._refusal(_of_handshakes(address), wait)
 
     def over_handshakes(self, address: str) -> RateLimitedError | None:
-        """Why `address` may begin no session now; None where it may, which counts none."""
+        """Return the refusal of a session from `address`, or None; take no token."""
         if self._handshakes is None or not (wait := self._handshakes.wait(party(address))):
             return None
         return self._refusal(_of_handshakes(address), wait)
 
     def check_address(self, connections: int, address: str = "") -> None:
-        """Raise `RateLimitedError` where an address that has so many may have no other."""
+        """Raise `RateLimitedError` where an address with so many connections gets no other."""
         limit = self._limits.address_connections
         if limit and connections >= limit:
             why = f"this address has as many connections as it may, which is {limit:,}"
             raise self._refusal(_of_address(address, why), 1)
 
     def overruns_address(self, connections: int, address: str = "") -> bool:
-        """Whether an address that has so many is not even answered."""
+        """Return whether an address with so many connections is not even answered."""
         limit = self._limits.address_connections
         if over := bool(limit) and connections >= 2 * limit + _ADDRESS_RESERVE:
             self._count(_of_address(address, "this address has too many connections"))
         return over
 
     def check_subject(self, connections: int, subject: str = "", address: str = "") -> None:
-        """Raise `RateLimitedError` where a subject that has so many may have no other."""
+        """Raise `RateLimitedError` where a subject with so many connections gets no other."""
         limit = self._limits.subject_connections
         if limit and connections >= limit:
             why = f"this subject has {connections:,} connections, limit is {limit:,}"
@@ -228,9 +227,8 @@ class Limiter:
     ) -> None:
         """Raise `RateLimitedError` where `publisher` may not publish `count` more now.
 
-        A `count` below 0 is given back.
-
-        Of a publisher without a name of its own that is its `connection`, or else its address.
+        A negative `count` gives tokens back. A publisher without a name of its own goes by its
+        `connection`, or else by its address.
         """
         if self._publishes is not None and (wait := self._publishes.take(publisher, count)):
             kind, _, name = publisher.partition(":")
@@ -245,10 +243,9 @@ class Limiter:
     def check_command(
         self, meter: Meter, size: int, connection: str = "", address: str = ""
     ) -> tuple[RateLimitedError, bool] | None:
-        """Take a command of `size` bytes of a connection.
+        """Take a command of `size` bytes of a connection; return None where it is allowed.
 
-        Returns what to refuse it with, and whether its peer is to be closed for going on; None
-        where it may be carried out.
+        Else return the refusal, and whether the peer is to be closed because it goes on.
         """
         now = self._clock()
         if (over := meter.take(self._limits, now, size)) is None:
@@ -269,7 +266,7 @@ class Limiter:
         self._on_held(held)
 
 
-# How names of publishers begin, and what they are of.
+# The kind of a publisher's name by its prefix.
 _PUBLISHERS = {"sub": "subject", "key": "key"}
 
 
@@ -284,7 +281,7 @@ def _of_address(address: str, why: str) -> Held:
 
 @lru_cache(maxsize=4096)
 def party(address: str) -> str:
-    """Whom an address stands for: itself, or its /64 where it is of IPv6."""
+    """Return the party of an address: the address itself, or its /64 with IPv6."""
     if ":" not in address:
         return address
     try:

@@ -1,7 +1,7 @@
-"""What a node and its broker are like now: one record of each, made once a second or when asked.
+"""Records of the present state of a node and of its broker, made once a second or on request.
 
-A node tells its own to all others, so a field that is new has a default: a node of an earlier
-version does not say it. A figure of a broker names the metric that it is exported as.
+A node sends its record to all others. A node of an earlier version lacks new fields, so those have
+a default. A figure of a broker names the metric that it is exported as.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from hub.core.labels import exported
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
+    """The state of one node."""
+
     node: str
     version: str
     started_ms: int
@@ -24,7 +26,7 @@ class NodeRecord:
     deliveries: int
     draining: bool
     publications_per_second: float = 0.0
-    """Of the last seconds (`hub.core.counters`)."""
+    """Rate of the last seconds (`hub.core.counters.Rates`)."""
     deliveries_per_second: float = 0.0
     dropped: int = 0
     """Publications that outboxes dropped or conflated."""
@@ -33,13 +35,13 @@ class NodeRecord:
     """Gap notices sent."""
     gaps_per_second: float = 0.0
     opened: int = 0
-    """Connections since the start ..."""
+    """Connections since the start."""
     closed: int = 0
-    """... and those of them that have ended."""
+    """Connections since the start that have ended."""
     transports: Mapping[str, int] = field(default_factory=dict)
     """Connections by transport."""
     latency_p50_ms: float | None = None
-    """From the broker's delivery to the last write, of the last seconds; None without any."""
+    """From the broker's delivery to the last write, of the last seconds; None without traffic."""
     latency_p99_ms: float | None = None
     loop_lag_ms: float = 0.0
     """How late the event loop's timer fired last."""
@@ -47,61 +49,61 @@ class NodeRecord:
     congested: int = 0
     """Connections whose transport takes no writes now."""
     problems: tuple[str, ...] = ()
-    """Why it should get no traffic, the broker's troubles among them; empty when it should."""
+    """Reasons for which it should get no traffic, with those of the broker; empty for none."""
     impaired: tuple[str, ...] = ()
-    """What does not work although it should get traffic, because it would work at no node: such
-    as a Redis that takes no publications."""
+    """Faults with which it should still get traffic, because every node has them, such as a Redis
+    that takes no publications."""
     broker_servers: int = 0
-    """Servers of the broker; 0 where it is this process."""
+    """Servers of the broker; 0 where the broker is this process."""
     broker_round_trip_ms: float = 0.0
-    """Of the last canary, at the server where it took longest."""
+    """Round trip of the last canary, at the slowest server."""
     broker_away: tuple[str, ...] = ()
-    """Servers of the broker that cannot be reached from here, each with the reason ..."""
+    """Servers of the broker that this node cannot reach, each with the reason."""
     broker_away_since_ms: int = 0
-    """... and since when the first of them is away, in milliseconds since 1970 UTC; 0 for none."""
+    """When the first of them went away, in milliseconds since 1970 UTC; 0 for none."""
     broker_back_ms: int = 0
-    """When all of them were back last; 0 where none was ever away."""
+    """When all of them were last back; 0 where none was ever away."""
     broker_reset_channels: int = 0
-    """How many channels with a subscriber here went on in a new epoch since it went away last."""
+    """Channels with a subscriber here that began a new epoch since the broker last went away."""
     leaving: str = ""
     """`draining` or `rebalance` while connections are closed for that."""
     leaving_connections: int = 0
-    """How many that closes in all ..."""
+    """The number of connections to close for that."""
     left_connections: int = 0
-    """... and has closed."""
+    """The number of connections that are closed for that already."""
     ended_ms: int = 0
-    """When it stopped, by its own last word; 0 while it runs."""
+    """When it stopped, by its own last record; 0 while it runs."""
     at_ms: int = 0
-    """When this was so, in milliseconds since 1970 UTC by the node's clock."""
+    """The time of this record by the node's clock, in milliseconds since 1970 UTC."""
     worker: int = 0
-    """Its number among the processes that share a port on one machine; 0 where it is alone."""
+    """Its number among the processes that share a port on one machine; 0 for a single process."""
 
 
 def _gauge(metric: str, about: str) -> Any:
-    """A field that is exported as `metric`."""
+    """Declare a field that is exported as `metric`."""
     return field(default=0, metadata=exported(metric, about))
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerRecord:
-    """What a broker outside this process is like now; of one within, all but its history is 0."""
+    """The state of the broker. All but its history and rows is 0 for one in this process."""
 
     servers: int = _gauge("hub_broker_servers", "Servers that the broker consists of.")
     refusing_servers: int = _gauge(
         "hub_broker_refusing_servers",
         "Servers whose calls are refused at once because they cannot be reached.",
     )
-    """Where calls are refused at once, because they would wait for nothing."""
+    """Servers whose calls are refused at once, because no answer can come."""
     deaf_servers: int = _gauge(
         "hub_broker_deaf_servers",
         "Servers that carried no canary for too long: the node is not ready.",
     )
-    """From which nothing has been heard for too long."""
+    """Servers that have sent nothing for too long."""
     unwritable_servers: int = _gauge(
         "hub_broker_unwritable_servers",
         "Servers that refuse what is published: full, unable to save, or without replicas.",
     )
-    """That answer, and refuse what is published: full, or unable to save."""
+    """Servers that answer and refuse publications: full, or unable to save."""
     canary_age_seconds: float = _gauge(
         "hub_broker_canary_age_seconds",
         "Time since the last canary came back, at the server where it is longest.",
@@ -111,18 +113,18 @@ class BrokerRecord:
         "hub_broker_canary_round_trip_seconds",
         "The newest canary's way from publish to delivery, at the slowest server.",
     )
-    """Of the newest one, at the slowest server."""
+    """Round trip of the newest canary, at the slowest server."""
     pending_calls: int = _gauge(
         "hub_broker_pending_calls", "Calls to the broker that are not answered yet."
     )
     filling_channels: int = _gauge(
         "hub_broker_filling_channels", "Channels for which missing messages are being read."
     )
-    """Where something is missing that is being read from history."""
+    """Channels whose missing publications are being read from history."""
     held_bytes: int = _gauge(
         "hub_broker_held_bytes", "Bytes of messages that wait for missing ones before them."
     )
-    """Received, and waiting for that."""
+    """Bytes of publications that wait for missing ones."""
     held_limit_bytes: int = _gauge(
         "hub_broker_held_limit_bytes",
         "Bytes of such messages that may wait (HUB_BROKER_HOLD_BYTES).",
@@ -131,7 +133,7 @@ class BrokerRecord:
         "hub_history_bytes",
         "Bytes of the history of all channels, in this process or its file.",
     )
-    """What history takes of this process' memory, or of its file; of a broker outside 0."""
+    """Bytes of history in this process' memory or in its file; 0 for an external broker."""
     history_limit_bytes: int = _gauge(
         "hub_history_limit_bytes",
         "Bytes above which the oldest publications go (HUB_HISTORY_TOTAL_BYTES).",
@@ -139,7 +141,7 @@ class BrokerRecord:
     state_rows: int = _gauge(
         "hub_state_rows", "Rows of all keyed channels, in this process or its file."
     )
-    """Of a broker outside 0."""
+    """0 for an external broker."""
     state_row_bytes: int = _gauge("hub_state_row_bytes", "Bytes of memory that these rows take.")
     versions: Mapping[str, int] = field(default_factory=dict)
     """Servers by the version they run."""

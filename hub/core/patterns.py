@@ -1,10 +1,10 @@
-"""Patterns of channel names, and which of many match a name.
+"""Patterns of channel names, and a tree that finds those which match a name.
 
-A name is segments between `:` or `.`, which a pattern repeats. `*` stands for one segment, `**` at
-the end for all the rest, and neither for nothing: `prices:*` matches `prices:eur`, not `prices:`,
-not `prices.eur` and not `prices:eur:spot`, which `prices:**` matches too.
+`:` and `.` divide a name into segments. In a pattern `*` stands for one segment, and `**` at the
+end for all the rest; neither stands for nothing. So `prices:*` matches `prices:eur`, but not
+`prices:`, `prices.eur` or `prices:eur:spot`. `prices:**` matches the last one too.
 
-Whatever is looked up costs by the segments of the name, not by how many patterns there are.
+The cost of a look-up grows with the segments of the name, not with the number of patterns.
 """
 
 import re
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 def check_pattern(pattern: object) -> str:
-    """Return `pattern`; raise `BadRequestError` where it is none."""
+    """Return `pattern`; raise `BadRequestError` where it is malformed."""
     if not isinstance(pattern, str):
         check_channel(pattern)
     text = str(pattern)
     try:
-        # What a channel may be with anything in the places of the stars.
+        # It must be a channel's name once other characters stand for the stars.
         check_channel(text.replace("*", "_"))
     except BadRequestError:
         shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
@@ -48,9 +48,9 @@ def check_pattern(pattern: object) -> str:
 
 
 def matches(pattern: str, channel: str) -> bool:
-    """Whether a checked pattern matches this name.
+    """Return whether a checked pattern matches this name.
 
-    Nothing is made of it first: strangers send patterns that nobody sent before, by the hundred.
+    The pattern is not compiled first, because peers send hundreds of patterns only once.
     """
     start, star, _ = pattern.partition("*")
     if not star or not channel.startswith(start):
@@ -67,24 +67,24 @@ def matches(pattern: str, channel: str) -> bool:
 
 
 def _fits(wanted: str, part: str) -> bool:
-    """Whether a segment of a pattern, behind its separator, fits one of a name."""
+    """Return whether a pattern's segment, with its separator, matches one of a name."""
     if not wanted.endswith(ONE):
         return wanted == part
     return len(part) >= len(wanted) and part.startswith(wanted[:-1])
 
 
 def literal_prefix(pattern: str) -> str:
-    """What all that it matches begins with."""
+    """Return the prefix of all names that the pattern matches."""
     return pattern.partition("*")[0]
 
 
 def names_reserved(pattern: str) -> bool:
-    """Whether it is about channels of the hub itself; no other pattern matches any of them."""
+    """Return whether the pattern names the hub's own channels. No other pattern matches them."""
     return literal_prefix(pattern).startswith(f"{HUB_NAMESPACE}:")
 
 
 def segments(text: str) -> Sequence[str]:
-    """The first segment, and each other one behind its separator: `a`, `:b`, `.c`."""
+    """Return the first segment, and each other one with its separator: `a`, `:b`, `.c`."""
     first, *others = _SEPARATOR.split(text)
     return [first, *map("".join, zip(others[::2], others[1::2], strict=True))]
 
@@ -94,18 +94,18 @@ class _Branch(Generic[T]):
 
     def __init__(self) -> None:
         self.branches: dict[str, _Branch[T]] = {}
-        """By what comes next; `*` stands for itself."""
+        """Branches by the next segment, which may be `*`."""
         self.here: dict[T, None] = {}
-        """Of patterns that end here."""
+        """Items of the pattern that ends here."""
         self.rest: dict[str, dict[T, None]] = {}
-        """Of patterns that end with `**`, by the separator before it."""
+        """Items of patterns that end with `**` here, by the separator before it."""
 
     def __bool__(self) -> bool:
         return bool(self.branches or self.here or self.rest)
 
 
 class PatternTree(Generic[T]):
-    """What belongs to patterns, found by a name."""
+    """Items by pattern; finds those whose patterns match a name."""
 
     def __init__(self) -> None:
         self._root: _Branch[T] = _Branch()
@@ -114,7 +114,7 @@ class PatternTree(Generic[T]):
         return bool(self._root)
 
     def add(self, pattern: str, item: T) -> None:
-        """`item` belongs to a checked pattern."""
+        """Add an item to a checked pattern."""
         *before, last = segments(pattern)
         branch = self._root
         for part in before:
@@ -125,7 +125,7 @@ class PatternTree(Generic[T]):
             branch.branches.setdefault(last, _Branch()).here[item] = None
 
     def remove(self, pattern: str, item: T) -> None:
-        """It belongs there no more."""
+        """Remove an item from a pattern."""
         *before, last = segments(pattern)
         way = [self._root]
         for part in before:
@@ -146,15 +146,15 @@ class PatternTree(Generic[T]):
             del branch.branches[part]
 
     def patterns(self) -> Sequence[str]:
-        """Those that something belongs to, each once."""
+        """Return the patterns that have items."""
         return [text for text, _ in _texts(self._root, "")]
 
     def counts(self) -> Sequence[tuple[str, int]]:
-        """The same, and how much belongs to each."""
+        """Return the patterns that have items, each with their number."""
         return list(_texts(self._root, ""))
 
     def matching(self, channel: str) -> Sequence[T]:
-        """What belongs to patterns that match this name."""
+        """Return the items whose patterns match this name."""
         parts = segments(channel)
         return list(_found(self._root, parts, 0)) if self._root else ()
 

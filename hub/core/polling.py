@@ -1,7 +1,7 @@
-"""One poll, as transports hand it to the node that holds the session.
+"""One poll, as a transport passes it to the node of its session.
 
-`hub.transports.http.sessions` reads it of a request and checks it. Nothing behind that knows by
-which method it came, or in which form.
+`hub.transports.http.sessions` reads and checks it. Later code does not know the method or the form
+of the request.
 """
 
 from collections.abc import Mapping
@@ -18,33 +18,33 @@ class PollRequest:
 
     channels: tuple[str, ...]
     since: Mapping[str, Position]
-    """Of channels, and of patterns that have none."""
+    """Positions of channels, and of patterns without any channel."""
     last: int | None
     wait_seconds: float
     fill: bool
     connection: str | None
-    """The polling session to go on with; None starts one."""
+    """The polling session that continues; None starts one."""
     secret: str | None
-    """Proves that `connection` is the caller's."""
+    """The proof that `connection` is the caller's."""
     session: bool
-    """Whether the caller keeps to one session, and so is told where subscriptions start."""
+    """Whether the caller keeps to one session. It then gets the starts of subscriptions."""
     identity: Identity
-    """Of a new session, its grants for `channels` checked; without any grant where
-    `connection` goes on, because that session has its own."""
+    """The identity of a new session, with checked grants for `channels`. It has no grants where
+    `connection` continues, because that session has its own identity."""
     address: str
     user_agent: str
     patterns: tuple[str, ...] = ()
     filter: str | None = None
     """Conditions on tags as JSON, checked (`hub.wire.filters`)."""
     state: bool = False
-    """Every channel begins with its rows, and again where history cannot make it whole."""
+    """Begin every channel with its rows, and again where history cannot recover."""
     every_ms: int | None = None
-    """Publications of each channel at most that often."""
+    """The interval between updates of each channel."""
     max_bytes: int = MIB
-    """From there on an answer takes nothing more; what does not fit comes with the next."""
+    """An answer takes no more frames from this size on; the next one brings the rest."""
     named: str | None = None
-    """The id of a new session, where the application was asked about it by that, ..."""
+    """The id of a new session, where the application was asked with that id."""
     given: bytes | None = None
-    """... what the application gives along with its yes, as JSON on one line, ..."""
+    """The application's data for the session, as JSON on one line."""
     of_channels: Mapping[str, bytes] = field(default_factory=dict)
-    """... and the same for its channels."""
+    """The application's data for its channels."""

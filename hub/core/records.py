@@ -1,10 +1,10 @@
-"""What operators see: immutable snapshots of live state, made only when somebody asks.
+"""Records for operators: immutable snapshots of live state, made only on request.
 
-A column of the lists of connections and of channels is one line here: a field says how it is
-read, how it is sorted by and, where nodes share a row, how their values become one. The lists, the
-JSON of the HTTP API and its OpenAPI document follow from it. Which of them are shown is chosen by
-`hub/dashboard/views/connections.js` and, for `hub top`, by `hub.cli.columns`. Nothing here knows a
-session's class.
+A column of the lists of connections and of channels is one field here. The field has a function
+that reads it, a sort key and, for rows that nodes share, a function that joins their values. The
+lists, the JSON of the HTTP API and its OpenAPI document follow from it.
+`hub/dashboard/views/connections.js` and, for `hub top`, `hub.cli.columns` choose the columns to
+show. Nothing here knows a session's class.
 """
 
 import operator
@@ -18,7 +18,7 @@ from hub.core.publication import Position
 from hub.core.values import value
 
 Value = str | int | float
-"""What rows are sorted by."""
+"""A sort key of rows."""
 
 # Sorts before every round trip.
 _NO_ROUND_TRIP = -1.0
@@ -28,29 +28,29 @@ _NOTHING_OWED = -1e12
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What rows say of the node they come from."""
+    """The node that rows come from."""
 
     node: str
     clock: Monotonic
     wall_offset_seconds: float
-    """From the clock to seconds since 1970 UTC; fixed, so that a row's key stays what it is."""
+    """From the clock to seconds since 1970 UTC; fixed, so that sort keys do not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How one field of a record comes about."""
+    """How one field of a record is read, sorted by and joined."""
 
     read: Callable[[Any, Origin], Any]
-    """From the live thing: a session, or a `LiveChannel`."""
+    """Reads it from a session, or from a `LiveChannel`."""
     sort: Callable[[Any, Origin], Value] | None = None
-    """What rows are sorted by; None where nobody sorts by it. Sessions are sorted as they live,
-    because only those of a page are worth a record, channels as records."""
+    """Returns the sort key; None for a column that no list is sorted by. It takes a live session,
+    because only the sessions of a page get records, or the record of a channel."""
     name: str = ""
-    """Under which rows are sorted by it; empty for the field's own name."""
+    """The name of the sort order; empty for the field's own name."""
     numeric: bool = True
-    """Whether that is a number, not words."""
+    """Whether the sort key is a number, not text."""
     join: Callable[[Any, Any], Any] | None = None
-    """Of two nodes' values; None where that of the newer position stands."""
+    """Joins two nodes' values; None takes that of the newer position."""
 
 
 def _column(
@@ -61,27 +61,29 @@ def _column(
     numeric: bool = True,
     join: Callable[[Any, Any], Any] | None = None,
 ) -> Mapping[str, Column]:
-    """The metadata of a field of a record."""
+    """Return the metadata of a field of a record."""
     return {"column": Column(read, sort, name, numeric, join)}
 
 
 def _number(read: Callable[[Any, Origin], Value]) -> Mapping[str, Column]:
-    """A column of numbers that is sorted by what it shows."""
+    """Return a column of numbers that is sorted by its values."""
     return _column(read, sort=read)
 
 
 def _words(read: Callable[[Any, Origin], Any]) -> Mapping[str, Column]:
-    """A column of words that is sorted by what it shows; an absent one sorts as an empty one."""
+    """Return a column of text that is sorted by its values; None sorts as an empty text."""
     return _column(read, sort=lambda item, origin: read(item, origin) or "", numeric=False)
 
 
 def columns(record: type) -> Mapping[str, Column]:
-    """The columns of a kind of record by field."""
+    """Return the columns of a record class by field."""
     return {each.name: each.metadata["column"] for each in fields(record)}
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRecord:
+    """One subscription of a session."""
+
     channel: str
     position: Position
     """The last offset handed to the peer's transport."""
@@ -90,15 +92,15 @@ class SubscriptionRecord:
     outbox_messages: int
     dropped: int
     filter: str | None = None
-    """The condition on tags as JSON; None where it gets all."""
+    """The condition on tags as JSON; None without one."""
     every_ms: int | None = None
-    """How often it wants the newest; None where it gets each."""
+    """The interval between updates; None where it gets each publication."""
     rows: bool = False
     """Whether it asked for the rows of a keyed channel (`"state":true`)."""
     fill: bool = False
     """Whether the hub sends from history what the peer read too slowly."""
     pattern: str | None = None
-    """Of a channel that came by a pattern alone."""
+    """The pattern that it came by; None for a subscription by name."""
 
 
 def _subscription(subscription: Any) -> SubscriptionRecord:
@@ -141,7 +143,7 @@ def _patterns(session: Any) -> tuple[str, ...]:
 
 
 def _by_owed_since(session: Any, origin: Origin) -> float:
-    """Sorts like the age of what is owed, and does not change while time passes."""
+    """Return a sort key with the order of `_owed_seconds` that does not change with time."""
     oldest = _owed_since(session)
     return _NOTHING_OWED if oldest is None else -(oldest + origin.wall_offset_seconds)
 
@@ -152,7 +154,7 @@ class SessionRecord:
 
     connection: str = field(metadata=_words(lambda s, _: s.id))
     node: str = field(metadata=_words(lambda _, origin: origin.node))
-    """The name of the node that holds it."""
+    """The name of its node."""
     transport: str = field(metadata=_words(lambda s, _: s.link.transport))
     """`websocket`, `sse` or `poll`."""
     subject: str | None = field(metadata=_words(lambda s, _: s.identity.subject))
@@ -179,9 +181,9 @@ class SessionRecord:
     missing: int = field(metadata=_number(lambda s, _: s.dropped + _owed_messages(s)))
     """Publications that it lacks: dropped, or still owed."""
     watches: bool = field(metadata=_column(lambda s, _: STATS_CHANNEL in s.subscriptions))
-    """Whether it reads the nodes' figures, as a dashboard does: it looks, and is no user."""
+    """Whether it reads the nodes' figures, as a dashboard does, and so is not a user."""
     patterns: tuple[str, ...] = field(default=(), metadata=_column(lambda s, _: _patterns(s)))
-    """What it subscribes to by patterns; a node of an earlier version does not say it."""
+    """Its patterns; empty from a node of an earlier version."""
     subscriptions: tuple[SubscriptionRecord, ...] = field(
         default=(),
         metadata=_column(
@@ -196,14 +198,14 @@ _WITHOUT_SUBSCRIPTIONS = (*_OF_SESSION[:-1], lambda _session, _origin: ())
 
 
 def session_record(session: Any, origin: Origin, *, subscriptions: bool = True) -> SessionRecord:
-    """One session as it is now; without its subscriptions where nobody will look at them."""
+    """Return the record of a session; without its subscriptions where they are not needed."""
     reads = _OF_SESSION if subscriptions else _WITHOUT_SUBSCRIPTIONS
     return SessionRecord(*[read(session, origin) for read in reads])
 
 
 @dataclass(frozen=True, slots=True)
 class LiveChannel:
-    """A channel as a node knows it."""
+    """The live state of a channel on a node."""
 
     name: str
     head: Position
@@ -213,9 +215,9 @@ class LiveChannel:
     """Its subscriptions here."""
     options: ChannelOptions
     watchers: int = 0
-    """Of its members those that are dashboards."""
+    """Members that are dashboards."""
     rows: tuple[int, int] | None = None
-    """How many rows its state has, and their bytes, where that is known here."""
+    """Number and bytes of the rows of its state, where they are known here."""
 
 
 def _most(one: float | None, other: float | None) -> float | None:
@@ -224,7 +226,7 @@ def _most(one: float | None, other: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
-    """One channel, of one node or of all."""
+    """One channel on one node, or on all."""
 
     channel: str = field(
         metadata=_column(lambda c, _: c.name, sort=lambda r, _: r.channel, numeric=False)
@@ -237,7 +239,7 @@ class ChannelRecord:
             lambda c, _: len(c.members), sort=lambda r, _: r.subscribers, join=operator.add
         )
     )
-    """Sessions of this node; in a list over all nodes, of all."""
+    """Sessions on this node; in a list over all nodes, on all."""
     history: int | None = field(
         metadata=_column(lambda c, _: c.held, sort=lambda r, _: _held_at_most(r))
     )
@@ -249,12 +251,12 @@ class ChannelRecord:
             lambda _, __: None, sort=lambda r, _: r.publications_per_second or 0.0, join=_most
         ),
     )
-    """Since somebody asked before; None where that is not known yet."""
+    """Since the previous request for it; None where it is not known yet."""
     watchers: int = field(
         default=0,
         metadata=_column(lambda c, _: c.watchers, join=operator.add),
     )
-    """Dashboards among the subscribers: they look, and are no users."""
+    """Dashboards among the subscribers, which are not users."""
     keyed: bool = field(default=False, metadata=_column(lambda c, _: c.options.keyed))
     """Whether it keeps the newest publication of each key as a row."""
     rows: int | None = field(
@@ -265,16 +267,16 @@ class ChannelRecord:
             join=_most,
         ),
     )
-    """How many rows there are; None where it has none, or where only the broker knows."""
+    """The number of rows; None where it keeps none, or where only the broker knows."""
     row_bytes: int | None = field(
         default=None,
         metadata=_column(lambda c, _: None if c.rows is None else c.rows[1], join=_most),
     )
-    """What they take of the hub's memory."""
+    """Bytes that the rows take of the hub's memory."""
 
 
 def _held_at_most(record: ChannelRecord) -> int:
-    """What is held, or where only the broker knows, all that was ever published."""
+    """Return the publications held; where only the broker knows, all that were ever published."""
     return record.position.offset if record.history is None else record.history
 
 
@@ -282,7 +284,7 @@ _OF_CHANNEL = tuple(column.read for column in columns(ChannelRecord).values())
 
 
 def channel_record(channel: LiveChannel, origin: Origin) -> ChannelRecord:
-    """One channel as this node knows it now."""
+    """Return the record of a channel on this node."""
     return ChannelRecord(*[read(channel, origin) for read in _OF_CHANNEL])
 
 
@@ -290,7 +292,7 @@ _JOINED = {name: c.join for name, c in columns(ChannelRecord).items() if c.join 
 
 
 def joined(one: ChannelRecord, other: ChannelRecord) -> ChannelRecord:
-    """Two nodes' records of one channel as one."""
+    """Join two nodes' records of one channel."""
     newer = max(one, other, key=lambda record: record.position.offset)
     values = {
         name: join(getattr(one, name), getattr(other, name)) for name, join in _JOINED.items()
@@ -299,7 +301,7 @@ def joined(one: ChannelRecord, other: ChannelRecord) -> ChannelRecord:
 
 
 def plain(value: Any) -> Any:
-    """A record as JSON knows values: its fields by name, positions as text."""
+    """Return a record as values of JSON: its fields by name, positions as text."""
     if isinstance(value, Position):
         return str(value)
     if is_dataclass(value):

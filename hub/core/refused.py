@@ -1,15 +1,14 @@
-"""Peers that were refused lately, and those held to a limit: what operators see of them.
+"""A table of the peers that were refused lately, and of those that limits held back.
 
-Metrics say how many, log lines say who, as long as somebody reads the log. This is a table of both
-that a node keeps in memory: a row is one reason and one address, or one limit and whom it held
-back. It is bounded, and says what it does not tell apart: of one reason the `MAX_ROWS` addresses
-that came last have a row each, and what the others were refused is counted in a row without an
-address. So a flood of one kind hides no other kind, and counts add up.
+Metrics have the numbers, and log lines the peers. Operators read both in this table, which a node
+keeps in memory. A row has one reason and one address, or one limit and one peer. The table is
+bounded: the `MAX_ROWS` addresses that came last have a row each for one reason, and one row without
+an address counts the others. So a flood of one kind hides no other kind, and the counts add up.
 
-Example: 300 addresses try a wrong key once each: 100 rows `key`, and one row `key` without an
-address whose count is 200.
+Example: 300 addresses try a wrong key once each. The table has 100 rows `key`, and one row `key`
+without an address and with the count 200.
 
-No credential ever reaches this module (`hub.observe.refusals`). What a stranger wrote is cut.
+No credential ever reaches this module (`hub.observe.refusals`). Texts from peers are cut.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,12 +16,12 @@ from dataclasses import dataclass
 
 from hub.core.limits import party
 
-# Of one reason, or one limit. A row takes about 1 KB at most, and there are some 30 of both.
+# For one reason or limit. A row takes at most about 1 KB, and there are some 30 of both.
 MAX_ROWS = 100
-# Who is refused again after a pause of this length begins anew. A guess.
+# The row of a peer that is refused again after such a pause begins anew. A guess.
 PAUSE_MS = 60_000
 MAX_NAME_CHARACTERS = 255
-# An IPv6 address with its zone is 50; whatever is longer is no address.
+# An IPv6 address with its zone has 50; a longer text is no address.
 MAX_ADDRESS_CHARACTERS = 64
 # Enough to recognise a host; its greatest length is 253 (RFC 1035 section 2.3.4).
 MAX_HOST_CHARACTERS = 100
@@ -34,37 +33,37 @@ class RefusalRecord:
     """Refusals of one reason and one address, at one node."""
 
     reason: str
-    """As `hub_refusals_total` counts it; where it does not, the error's code."""
+    """The label's value of `hub_refusals_total`; the error's code where that has none."""
     address: str
-    """Of an IPv6 address its /64; empty where this counts all that have no row of their own."""
+    """The /64 of an IPv6 address; empty in the row of all others."""
     count: int
     first_ms: int
     last_ms: int
-    """When the first and the last one was, in milliseconds since 1970 UTC."""
+    """Times of the first and the last refusal, in milliseconds since 1970 UTC."""
     detail: str
-    """What the last one was told."""
+    """The message of the last refusal."""
     origin: str | None
-    """Of the last one that named one."""
+    """The last origin that was sent."""
     host: str | None
     node: str
 
 
 @dataclass(frozen=True, slots=True)
 class LimitedRecord:
-    """Whom one limit held back, at one node."""
+    """A peer that one limit held back, at one node."""
 
     limit: str
-    """As `hub_rate_limited_total` counts it."""
+    """The label's value of `hub_rate_limited_total`."""
     by: str
-    """What `name` is: `address`, `subject`, `key` or `connection`."""
+    """The kind of `name`: `address`, `subject`, `key` or `connection`."""
     name: str
-    """Empty where this counts all that have no row of their own."""
+    """Empty in the row of all others."""
     address: str
-    """Of the last one; empty where it is not known."""
+    """The address of the last refusal; empty where unknown."""
     count: int
-    """How often since ..."""
+    """The number of refusals since `since_ms`."""
     since_ms: int
-    """... then, without a pause of a minute."""
+    """The first refusal that no pause of a minute followed."""
     last_ms: int
     node: str
 
@@ -86,7 +85,7 @@ class _Row:
 
 
 class _Rows:
-    """The rows of one reason by name, those that came last at the end."""
+    """The rows of one reason by name, the most recent at the end."""
 
     __slots__ = ("_by_name", "_others")
 
@@ -111,7 +110,7 @@ class _Rows:
         others.last_ms = max(others.last_ms, row.last_ms)
 
     def last_ms(self, name: str) -> int:
-        """When `name` had its last one; 0 without any."""
+        """Return the time of the last refusal of `name`; 0 without any."""
         found = self._by_name.get(name)
         return 0 if found is None else found.last_ms
 
@@ -122,10 +121,10 @@ class _Rows:
 
 
 class RefusedTable:
-    """One per node; owned by the event loop.
+    """The refused peers of a node; owned by the event loop.
 
     Args:
-        now_ms: milliseconds since 1970 UTC.
+        now_ms: returns milliseconds since 1970 UTC.
     """
 
     def __init__(self, node: str, now_ms: Callable[[], int]) -> None:
@@ -137,7 +136,7 @@ class RefusedTable:
     def refused(
         self, reason: str, *, address: str, detail: str, origin: str | None, host: str | None
     ) -> None:
-        """Somebody may not, for one of the hub's own reasons."""
+        """Record a refusal for one of the hub's own reasons."""
         now = self._now_ms()
         rows = self._refusals.setdefault(reason, _Rows())
         row = rows.row(party(address[:MAX_ADDRESS_CHARACTERS]), now)
@@ -149,7 +148,7 @@ class RefusedTable:
             row.host = host[:MAX_HOST_CHARACTERS]
 
     def limited(self, limit: str, *, by: str, name: str, address: str) -> None:
-        """Somebody asks for more than `limit` lets it."""
+        """Record a refusal by a limit."""
         now, name = self._now_ms(), name[:MAX_NAME_CHARACTERS]
         rows = self._limited.setdefault(limit, _Rows())
         if now - rows.last_ms(name) > PAUSE_MS:
@@ -159,7 +158,7 @@ class RefusedTable:
         row.by, row.address = by, address[:MAX_ADDRESS_CHARACTERS]
 
     def refusals(self) -> list[RefusalRecord]:
-        """All rows."""
+        """Return the rows of all reasons."""
         return [
             RefusalRecord(
                 reason,
@@ -177,7 +176,7 @@ class RefusedTable:
         ]
 
     def held_back(self) -> list[LimitedRecord]:
-        """All rows of limits."""
+        """Return the rows of all limits."""
         return [
             LimitedRecord(
                 limit,

@@ -1,7 +1,7 @@
-"""The node's sessions: opened, warned, and ended.
+"""The sessions of a node: opens them, counts them, and ends them.
 
-Transports call it, and write to sessions. What a session asks for goes into its `commands`
-(`hub.core.command_queue`).
+Transports call the registry, and write to sessions. The commands of sessions go through its
+`commands` (`hub.core.command_queue`).
 """
 
 import random
@@ -37,17 +37,17 @@ from hub.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What the process lends the core: tasks, time, and somebody to tell of faults."""
+    """Tasks, time and fault reporting, which the process lends the core."""
 
     spawn: Spawn
     deadlines: Deadlines
     wall_clock: Callable[[], float]
     on_fault: Callable[[Session, Exception], None]
-    """An error that is the hub's own; the peer gets a neutral one."""
+    """Called with an error of the hub itself; the peer gets a neutral one."""
 
 
 class SessionWatch(Protocol):
-    """Sees sessions come and go."""
+    """Called when sessions open and close."""
 
     def opened(self, session: Session) -> None: ...
 
@@ -55,7 +55,7 @@ class SessionWatch(Protocol):
 
 
 class SessionRegistry:
-    """One per node; owned by the event loop."""
+    """The sessions of a node; owned by the event loop."""
 
     def __init__(
         self,
@@ -85,21 +85,20 @@ class SessionRegistry:
             authenticated=self._authenticated,
         )
         self.origin = Origin(options.node, self.clock, runtime.wall_clock() - self.clock())
-        # Secrets are derived, so that they cost no memory and any node that shares the key
-        # can check them.
+        # Secrets are derived from a key, so that they take no memory.
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._our_fault = context.close_code(HubError.code, HubError.retryable)
         self.sessions: dict[str, Session] = {}
         self.by_transport = Counts()
         self.by_address = Counts()
-        """By `hub.core.limits.party`, where the connections of an address are limited."""
+        """Sessions by `hub.core.limits.party`; counted only with a limit for addresses."""
         self.by_subject = Counts()
-        """Where the connections of a subject are limited."""
+        """Sessions by subject; counted only with a limit for subjects."""
         self.leaving: dict[Session, Deadline] = {}
-        """Sessions that said goodbye and whose connections are not gone yet."""
+        """Sessions that sent a goodbye and whose connections are not gone yet."""
         self.draining = False
         self.watch: SessionWatch | None = None
-        """Told of sessions that were let in; None where nobody wants to know."""
+        """Called with sessions that were let in, where webhooks are set."""
 
     @property
     def counters(self) -> Counters:
@@ -107,7 +106,7 @@ class SessionRegistry:
 
     @property
     def max_connections(self) -> int:
-        """How many sessions it holds at most."""
+        """The largest number of sessions."""
         return self._options.max_connections
 
     @property
@@ -119,8 +118,8 @@ class SessionRegistry:
     def check_open(self, address: str | None) -> None:
         """Raise `UnavailableError` when the node takes no new sessions now.
 
-        Raises `RateLimitedError` when it takes none from `address`, which is None where that was
-        asked before of the same handshake.
+        Raise `RateLimitedError` when it takes none from `address`. `address` is None where that was
+        checked before for the same handshake.
         """
         if self.draining:
             raise UnavailableError("the node is draining, come back in a moment")
@@ -133,7 +132,7 @@ class SessionRegistry:
             self.limiter.check_address(self.by_address[party(address)], address)
 
     def check_subject(self, subject: str | None, address: str) -> None:
-        """Raise `RateLimitedError` when `subject` may have no other session."""
+        """Raise `RateLimitedError` when `subject` may have no further session."""
         if self.limiter.counts_subjects and subject is not None:
             self.limiter.check_subject(self.by_subject[subject], subject, address)
 
@@ -148,16 +147,16 @@ class SessionRegistry:
         named: str | None = None,
         given: bytes | None = None,
     ) -> Session:
-        """Take a session in, welcome it and begin its subscriptions.
+        """Open a session, welcome it and begin its subscriptions.
 
-        `named` is what `new_id` gave it before; None gives it a new one. `given` is what the
-        application says with its welcome, as JSON.
+        Call `check_open` before answering the handshake. An error on the way ends the session as
+        any other would, so the returned session may be closing.
 
-        Call `check_open` before answering the handshake. `head` is the transport's own answer:
-        it, the welcome, and what the broker has at once for the subscriptions leave in one write.
-
-        What fails on the way ends the session, which is told so like any other; nothing of it is
-        kept. So the session that is returned may be closing.
+        Args:
+            head: the transport's own answer. It, the welcome, and the messages that the broker has
+                at once leave in one write.
+            named: an id from `new_id`; None makes a new one.
+            given: the application's data for the welcome, as JSON.
         """
         session = self._take_in(link, dialect, identity, head, named)
         if self.watch is not None:
@@ -176,7 +175,7 @@ class SessionRegistry:
         return session
 
     def _subscribe(self, session: Session, in_url: Sequence[InUrl]) -> None:
-        """Begin what the URL asks for, its patterns last."""
+        """Begin the subscriptions of the URL, its patterns last."""
         asked = [each for each in in_url if isinstance(each, Subscribe)]
         if asked:
             self._subscribe_channels(session, asked)
@@ -200,9 +199,9 @@ class SessionRegistry:
     def turn_away(
         self, link: Link, dialect: Dialect, error: HubError, *, head: bytes = b""
     ) -> Session:
-        """Open a session only to tell a peer why it gets none.
+        """Open a session only to send its peer a refusal.
 
-        For peers that cannot read the status of a refused handshake, as browsers cannot.
+        Browsers, for example, cannot read the status of a refused handshake.
         """
         session = self._take_in(link, dialect, NOBODY, head)
         try:
@@ -214,8 +213,8 @@ class SessionRegistry:
         return session
 
     def new_id(self) -> str:
-        """What a session may be called."""
-        # Nobody has to guess it: the secret is what proves whose it is.
+        """Return a new id for a session."""
+        # It may be guessed: a session's secret is the proof, not its id.
         return self._options.tag + random.getrandbits(64).to_bytes(8).hex()
 
     def _take_in(
@@ -226,7 +225,7 @@ class SessionRegistry:
         head: bytes,
         named: str | None = None,
     ) -> Session:
-        """Have a session whose link gathers what it says, behind `head`, until `uncork`."""
+        """Make a session whose link gathers its frames behind `head` until `uncork`."""
         context, transport = self._context, link.transport
         id_ = self.new_id() if named is None else named
         session = Session(link, dialect, identity, id=id_, context=context)
@@ -245,7 +244,7 @@ class SessionRegistry:
             _add(self.by_subject, subject, change)
 
     def failed(self, session: Session, error: Exception) -> None:
-        """A fault of the hub's: the session ends with 4500, or at once where that fails too."""
+        """End a session after a fault of the hub: with 4500, or at once where that fails too."""
         self._runtime.on_fault(session, error)
         try:
             session.close_error(HubError("internal error"))
@@ -256,13 +255,13 @@ class SessionRegistry:
             self.ended(session, self._our_fault, "internal error")
 
     def _authenticated(self, session: Session, before: str | None) -> float | None:
-        """Its time begins anew."""
+        """Follow the session's new identity; return for how many seconds it holds."""
         if before is None:
             self._count_subject(session)
         return self._expiry.watch(session)
 
     def _count_subject(self, session: Session) -> None:
-        """A session says only now whose it is: as at its opening, one too many ends."""
+        """Count a session whose subject is known only now; end it where it is one too many."""
         subject = session.identity.subject
         if subject is None or not self.limiter.counts_subjects or session.closing:
             return
@@ -285,16 +284,16 @@ class SessionRegistry:
         )
 
     def _secret(self, connection: str) -> str:
-        # A copy: to take the key in again costs as much as all the rest.
+        # A copy: hashing the key again costs as much as all the rest.
         keyed = self._keyed.copy()
         keyed.update(connection.encode())
         return keyed.hexdigest()
 
     def find(self, connection: str, secret: str) -> Session:
-        """The session whose welcome carried `secret`.
+        """Return the session whose welcome carried `secret`.
 
-        Raises `UnauthorizedError` when the secret is not its own, `NotFoundError` when the
-        session has ended.
+        Raises `UnauthorizedError` when the secret belongs to another connection, and
+        `NotFoundError` when the session has ended.
         """
         if not compare_digest(self._secret(connection).encode(), secret.encode()):
             raise UnauthorizedError("the secret does not belong to this connection")
@@ -305,7 +304,7 @@ class SessionRegistry:
     # -- ending ----------------------------------------------------------------------------
 
     def ended(self, session: Session, code: int, reason: str) -> None:
-        """The session is closing: forget it, and abort it if its peer takes too long to go."""
+        """Forget a closing session, and abort it if its peer takes too long to go."""
         if self.sessions.pop(session.id, None) is None:
             return
         record = session_record(session, self.origin, subscriptions=False)
@@ -324,19 +323,19 @@ class SessionRegistry:
             self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))
 
     def abort(self, session: Session) -> None:
-        """End a session's connection, and wait for no word of its end: there may be none left."""
+        """End a session's connection without waiting for the link to report its end."""
         try:
             session.abort()
         finally:
             session.lost(self._our_fault, "aborted")
 
     def gone(self, session: Session) -> None:
-        """The session's connection is gone too: there is nothing left to abort."""
+        """Cancel the abort of a session whose connection is gone."""
         if (deadline := self.leaving.pop(session, None)) is not None:
             deadline.cancel()
 
     def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
-        """Close one session on an operator's word; False when it is not open here."""
+        """Close one session for an operator; return False when it is not open here."""
         if (session := self.sessions.get(connection)) is None:
             return False
         session.close(code, reason)
@@ -344,11 +343,11 @@ class SessionRegistry:
 
 
 NOBODY = Identity()
-"""Of a session that is opened only to be told why it is closed."""
+"""The identity of a session that is opened only for a refusal."""
 
 
 def _add(counts: Counts, key: str, change: int) -> None:
-    """Change a count that may have any number of keys: one at zero is not kept."""
+    """Change a count, and drop its key at zero, because there may be any number of keys."""
     counts[key] += change
     if not counts[key]:
         del counts[key]
