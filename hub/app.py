@@ -120,7 +120,8 @@ class Hub:
         lag.start(loop)
         self._stack.callback(lag.stop)
         ticks.start()
-        self._inner = asgi_app(self._node)
+        if self._hosted:
+            self._inner = asgi_app(self._node)
         if self._listen or not self._hosted:
             inherited = () if self._worker is None else self._worker.sockets
             self._listener = Listener(self._node, self._app, inherited)
@@ -225,10 +226,13 @@ class Hub:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "lifespan":
                 await self._lifespan(receive, send)
-            elif self._inner is None:
+                return
+            if self._node is None:
                 raise RuntimeError("the hub is not started: enter it in the application's lifespan")
-            else:
-                await self._inner(scope, receive, send)
+            if self._inner is None:
+                # A hub with a listener of its own has a second table of routes only where needed.
+                self._inner = asgi_app(self._node)
+            await self._inner(scope, receive, send)
 
         return app
 

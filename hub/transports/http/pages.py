@@ -109,8 +109,12 @@ def read_file(path: Path) -> File:
     return file_of(path.read_bytes(), _TYPES[path.suffix])
 
 
+@lru_cache(maxsize=512)
 def file_of(body: bytes, content_type: str) -> File:
-    """Return the file with this body, compressed where that helps."""
+    """Return the file with this body, compressed where that helps.
+
+    Several hubs in one process share a file: 116 files take 20 ms of CPU to compress.
+    """
     compressible = len(body) >= _MIN_COMPRESSED_BYTES and not content_type.startswith(
         ("image/png", "font/")
     )
