@@ -26,7 +26,7 @@ def backup(
     """
     from hub.brokers.sqlite.backup import copy
     from hub.brokers.sqlite.faults import FileError
-    from hub.brokers.sqlite.options import is_sqlite, path_of
+    from hub.brokers.sqlite.urls import is_sqlite, path_of
 
     settings = settings_of(ctx, config_file)
     if not is_sqlite(settings.broker):

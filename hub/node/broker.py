@@ -17,13 +17,7 @@ from hub.brokers.local.client import LocalBroker
 from hub.brokers.local.link import Connect, Link
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
-from hub.brokers.sqlite.options import (
-    SqliteContext,
-    SqliteOptions,
-    is_sqlite,
-    make_directory,
-    path_of,
-)
+from hub.brokers.sqlite.urls import is_sqlite, make_directory, path_of
 from hub.core.fanout.presence import LocalRoster
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import DirectoryBroker, Downstream, Roster
@@ -177,8 +171,9 @@ def _of_process(
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
+    from hub.brokers.sqlite.commits import SqliteContext, SqliteOptions  # noqa: PLC0415
 
-    make_directory(settings.broker, shared.log)
+    make_directory(settings.broker, shared.log.bind(subsystem=BROKER))
     context = SqliteContext(
         downstream=downstream,
         namespaces=settings.namespaces(),

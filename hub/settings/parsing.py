@@ -19,7 +19,7 @@ from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.auth.proxies import TrustedProxies
 from hub.brokers.redis.link import urls
-from hub.brokers.sqlite.options import is_sqlite
+from hub.brokers.sqlite.urls import is_sqlite
 from hub.core import decimals
 from hub.core.limits import Rate
 from hub.core.options import KIB, MIB

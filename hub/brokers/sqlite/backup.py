@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import connected, sync, told
+from hub.brokers.sqlite.file import connected, sync, translating
 from hub.brokers.sqlite.layout import APPLICATION_ID
 
 
 def copy(source: str, target: str) -> int:
     """Copy `source` to `target`, which appears when it is whole; return its size in bytes.
 
-    Raises `FileError` where the one cannot be read or the other not be written; `target` is as
-    it was before then.
+    Raises `FileError` where the source cannot be read or the target not be written; `target` is
+    then as it was before.
     """
     partial = f"{target}.partial"
     _forget(partial)
     try:
         _copy(source, partial)
-        with told(target):
+        with translating(target):
             size = Path(partial).stat().st_size
             Path(partial).replace(target)
             sync(str(Path(target).parent))
@@ -36,23 +36,23 @@ def copy(source: str, target: str) -> int:
 
 
 def _copy(source: str, partial: str) -> None:
-    with told(source):
+    with translating(source):
         Path(source).stat()
-    with told(source), closing(connected(source)) as origin:
+    with translating(source), closing(connected(source)) as origin:
         if _first(origin, "PRAGMA application_id") != APPLICATION_ID:
             raise FileError(Fault.FOREIGN, source)
-        with told(partial):
-            # Readable by nobody else from the beginning.
+        with translating(partial):
+            # Readable by the hub's user alone from the beginning.
             os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with closing(connected(partial)) as made:
-            # All in one step: a copy in several begins anew whenever something was written.
+            # All in one step: a copy in several steps begins anew with each commit.
             origin.backup(made, pages=-1)
-            with told(partial):
+            with translating(partial):
                 _mark(made)
                 verdict = _first(made, "PRAGMA quick_check(1)")
     if verdict != "ok":
         raise FileError(Fault.CORRUPT, source, str(verdict))
-    with told(partial):
+    with translating(partial):
         sync(partial)
 
 

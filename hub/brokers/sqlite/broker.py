@@ -1,13 +1,14 @@
-"""The durable broker: what it has acknowledged is on the disk, and goes on after a restart.
+"""The durable broker: an acknowledged publication is on the disk, and survives a restart.
 
-The memory broker in front holds what is so everywhere: heads, idempotency keys, bounds, and the
-newest of history. The memory broker knows only what is committed. Behind it one thread writes:
-whatever came while it wrote goes into the next commit together, and is numbered, delivered and
-acknowledged once that is through fsync. Others read pages that memory does not hold any more.
+The memory broker in front holds heads, idempotency keys, bounds, and the newest of history. It
+knows
+only committed publications. Behind it one thread writes: all publications that came while it wrote
+go into the next commit together, and are numbered, delivered and acknowledged once that is through
+fsync. Other threads read pages that memory does not hold any more.
 
-When the file does not take a commit, nothing of it is published and whoever waits is told
-`not_published`; until the file takes something again, publications are refused at once, and
-`problems` says why. Whether it does is tried again and again.
+When the file does not take a commit, none of its publications is published, and their publishers
+get `not_published`; until the file takes a commit again, publications are refused at once, and
+`problems` gives the reason. The file is tried again and again.
 """
 
 import asyncio
@@ -17,10 +18,9 @@ from functools import partial
 from typing import TypeVar
 
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.sqlite.commits import Commits
+from hub.brokers.sqlite.commits import Commits, SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.intake import Outcome
-from hub.brokers.sqlite.options import SqliteContext
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     PAGE_BYTES,
@@ -35,7 +35,7 @@ from hub.core.ports import (
 from hub.core.publication import Position
 from hub.errors import HubError, NotPublishedError, UnavailableError
 
-# How long an end waits for what is being written.
+# How long a stop waits for the commit under way.
 _STOP_SECONDS = 10.0
 # A node ticks as often, and half as often where it has nothing to do.
 _SWEEPS_A_SECOND = 20
@@ -68,19 +68,20 @@ class SqliteBroker:
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Number, write, deliver.
 
-        Raises `NotPublishedError` where the file does not take it, `OutcomeUnknownError` where
-        nobody knows whether it did, `ConflictError` and `UnavailableError` as every broker does.
+        Raises `NotPublishedError` where the file does not take it, `OutcomeUnknownError` where the
+        outcome is not known, `ConflictError` and `UnavailableError` as every broker does.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.publish_soon(request, partial(_settle, future))
         outcome = await future
         if isinstance(outcome, HubError):
-            # Of its own: others of the same commit may raise theirs at the same time.
+            # A copy of its own: other publishers of the same commit may raise theirs at the same
+            # time.
             raise copy(outcome)
         return outcome
 
     def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
-        """As `publish`; what refuses a whole commit is told to all of it as one error."""
+        """As `publish`; publishers of one refused commit share one error."""
         if (refusal := self._refusal_of(1, len(request.data))) is not None:
             raise refusal
         began = self._clock()
@@ -117,7 +118,7 @@ class SqliteBroker:
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """A page from memory where that has all that is asked for, else from the file."""
+        """Return a page from memory where that has all of it, else from the file."""
         memory = self._known()
         if (log := memory.find(channel)) is None:
             return await memory.history(channel, after, limit, max_bytes=max_bytes)
@@ -159,7 +160,7 @@ class SqliteBroker:
         return await self._known().state(channel, after, limit, upto=upto, max_bytes=max_bytes)
 
     async def clear(self, channel: str) -> None:
-        """Returns once the disk has forgotten it too; raises `UnavailableError`."""
+        """Return once the disk has forgotten the history too; raise `UnavailableError`."""
         memory = self._known()
         if (log := memory.find(channel)) is None or (
             stored := self._commits.logs.find(log)
@@ -184,7 +185,7 @@ class SqliteBroker:
     # -- hub.core.ports.Directory ---------------------------------------------------------------
 
     def follow(self, appearances: Appearances) -> None:
-        """What appears is told when its first publication is written."""
+        """Tell `appearances` of each channel when its first publication is written."""
         self._commits.appearances = appearances
         if self._commits.memory is not None:
             self._commits.memory.follow(appearances)
@@ -195,20 +196,20 @@ class SqliteBroker:
             self._commits.memory.unfollow()
 
     async def matching(self, pattern: str, most: int) -> Sequence[str]:
-        """Of all channels of the file; raise `UnavailableError` while there is none."""
+        """Look among all channels of the file; raise `UnavailableError` while there is none."""
         return await self._known().matching(pattern, most)
 
     def expect(self, channels: Sequence[str]) -> None:
-        """Nothing in `subscribe` waits."""
+        """Do nothing: `subscribe` does not wait."""
 
     # -- hub.node.broker.NodeBroker -------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the file; returns also when that fails, and is tried again then."""
+        """Open the file; a failure does not raise: the file is tried again then."""
         await self._writer.start()
 
     async def stop(self) -> None:
-        """Write what waits, and let go of the file."""
+        """Write the waiting publications, and close the file."""
         writer = self._writer
         if writer.stopping:
             return
@@ -225,14 +226,14 @@ class SqliteBroker:
         await writer.stop()
 
     def impaired(self) -> Sequence[str]:
-        """Nothing that is so at other nodes: the file is this one's."""
+        """Return nothing: the file is this node's alone."""
         return ()
 
     def problems(self) -> Sequence[str]:
         return () if self._writer.problem is None else (self._writer.problem.message,)
 
     def away(self) -> Sequence[str]:
-        """The broker is this process."""
+        """Return nothing: the broker is this process."""
         return ()
 
     def record(self) -> BrokerRecord:
@@ -250,7 +251,7 @@ class SqliteBroker:
         return () if self._commits.memory is None else self._commits.memory.names()
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
-        """The head of a channel and how many publications are held, in the file or in memory."""
+        """Return a channel's head and how many publications are held, in the file or in memory."""
         log = None if self._commits.memory is None else self._commits.memory.find(channel)
         if log is None:
             return None
@@ -258,12 +259,12 @@ class SqliteBroker:
         return log.head, 0 if stored is None else max(0, log.offset - stored.first + 1)
 
     def rows_held(self, channel: str) -> tuple[int, int] | None:
-        """How many rows a keyed channel has, and their bytes: memory has them all."""
+        """Return how many rows a keyed channel has, and their bytes: memory has them all."""
         memory = self._commits.memory
         return None if memory is None else memory.rows_held(channel)
 
     def sweep(self) -> None:
-        """Forget what is too old; have the file looked after once in a second or two."""
+        """Forget what is too old; look after the file once in a second or two."""
         if self._commits.memory is None:
             return
         self._commits.memory.sweep()
@@ -273,10 +274,10 @@ class SqliteBroker:
             if not self._writer.busy:
                 self._writer.soon()
 
-    # -- what goes wrong ------------------------------------------------------------------------
+    # -- failures -------------------------------------------------------------------------------
 
     def _refusal_of(self, count: int, size: int) -> NotPublishedError | None:
-        """Why so many more of this size are not taken; None where they are."""
+        """Return why so many more of this size are not taken; None where they are."""
         if self._writer.problem is not None or self._writer.stopping:
             return self._refusal()
         return self._waiting.refusal(count, size)
@@ -287,7 +288,7 @@ class SqliteBroker:
         return NotPublishedError("the hub is stopping")
 
     def _known(self) -> MemoryBroker:
-        """Once the file was read; raise `UnavailableError` before."""
+        """Return the memory broker; raise `UnavailableError` before the file was read."""
         if self._commits.memory is None:
             problem = self._writer.problem
             raise UnavailableError(
@@ -297,6 +298,6 @@ class SqliteBroker:
 
 
 def _settle(future: "asyncio.Future[T]", outcome: T) -> None:
-    """The caller that waited may be gone."""
+    """Settle `future`, unless its caller is gone."""
     if not future.done():
         future.set_result(outcome)

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from structlog.typing import FilteringBoundLogger
+
 from hub.brokers.idempotency import IdempotencyKeys, lasting_content
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
@@ -20,43 +22,72 @@ from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import Batch, StoredLogs, Waiting
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
-from hub.brokers.sqlite.options import SqliteContext
 from hub.brokers.sqlite.reading import Pages
 from hub.brokers.sqlite.tending import Step, Tending
 from hub.brokers.sqlite.writing import HistoryWriter, Work
-from hub.core.options import MIB
-from hub.core.ports import Appearances
+from hub.core.counters import Counters
+from hub.core.options import MIB, Namespaces
+from hub.core.ports import Appearances, Downstream, Monotonic, Spawn
 from hub.core.publication import Position, Publication
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
 
-# The newest of all channels, for whoever comes back after a short absence.
+# Bytes in memory of the newest publications of all channels, for sessions that return after a short
+# absence.
 MEMORY_BYTES = 32 * MIB
-# Of rows of state, all of which are in memory too. A guess.
+# Bytes of rows of state, all of which are in memory too. A guess.
 ROWS_BYTES = 256 * MIB
-# Some milliseconds each.
+# Each part takes some milliseconds.
 _KEYS_AT_A_TIME = 2000
 _CHANNELS_AT_A_TIME = 2000
 
 LoadKeys = Callable[[int, int], Awaitable[Sequence[StoredKey]]]
-"""At most so many that were made after one of this id, the oldest first."""
+"""Return at most so many keys that were made after the one of this id, the oldest first."""
 
 LoadRows = Callable[[tuple[int, str], int], Awaitable[Sequence[StoredRow]]]
-"""At most so many rows that follow this channel and key."""
+"""Return at most so many rows that follow this channel and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteOptions:
+    """The settings of one broker, as `hub.settings` has them."""
+
+    path: str
+    position_ttl_seconds: float
+    idempotency_ttl_seconds: float
+    idempotency_max_keys: int
+    max_channels: int
+    history_total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteContext:
+    """The parts that a node lends to its broker, and the settings."""
+
+    downstream: Downstream
+    """Gets each publication of a subscribed channel, in order, once it is durable."""
+    namespaces: Namespaces
+    clock: Monotonic
+    wall_clock: Callable[[], float]
+    """Seconds since 1970 UTC."""
+    spawn: Spawn
+    log: FilteringBoundLogger
+    counters: Counters
+    options: SqliteOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Of a file."""
+    """The state of one file in memory."""
 
     memory: MemoryBroker
     keys: IdempotencyKeys
     logs: StoredLogs
     gone: Sequence[int]
-    """Channels that are more than may be kept, by id."""
+    """Ids of channels above `max_channels`."""
 
 
 class Restoring:
-    """One per broker: makes what the memory broker would be, had it never ended."""
+    """One per broker: makes the memory broker as it would be, had the process never ended."""
 
     def __init__(
         self,
@@ -64,22 +95,18 @@ class Restoring:
         *,
         on_forgotten: Callable[[ChannelLog, tuple[int, int]], None],
     ) -> None:
-        self._downstream = context.downstream
-        self._namespaces = context.namespaces
-        self._clock = context.clock
-        self._wall_clock = context.wall_clock
-        self._options = context.options
+        self._context = context
         self._on_forgotten = on_forgotten
 
     async def known(
         self, stored: Stored, now_ms: int, load_keys: LoadKeys, load_rows: LoadRows
     ) -> Known:
-        """Everything of a file, whose clock says `now_ms`."""
+        """Return the state of a file whose clock says `now_ms`."""
         keys, logs = self.no_keys(), StoredLogs(stored.next_id)
         memory = self._memory(keys, Epochs(stored.secret, stored.ended))
-        # What is more than may be kept was used longest ago.
-        excess = max(0, len(stored.channels) - self._options.max_channels)
-        now = self._clock()
+        # The channels above the bound are those that were used longest ago.
+        excess = max(0, len(stored.channels) - self._context.options.max_channels)
+        now = self._context.clock()
         for number, channel in enumerate(stored.channels[excess:], 1):
             used_at = now - max(0, now_ms - channel.used_ms) / 1000
             head = Position(channel.epoch, channel.offset)
@@ -104,7 +131,7 @@ class Restoring:
         return Known(memory, keys, logs, gone)
 
     async def _restore_rows(self, logs: StoredLogs, now_ms: int, load_rows: LoadRows) -> None:
-        """Those that changed first come first, in each channel."""
+        """Restore rows in the order of their changes, so that each channel knows its oldest."""
         rows: list[tuple[ChannelLog, Publication, int]] = []
         after = (0, "")
         while found := await load_rows(after, _KEYS_AT_A_TIME):
@@ -114,7 +141,7 @@ class Restoring:
                     found_here = records(stored.log.name, each.data)
                     rows += [(stored.log, row, each.taken_ms) for row in found_here]
         rows.sort(key=lambda each: each[1].offset)
-        now = self._clock()
+        now = self._context.clock()
         for number, (log, row, taken_ms) in enumerate(rows, 1):
             log.restore_row(row, now - max(0, now_ms - taken_ms) / 1000)
             if number % _KEYS_AT_A_TIME == 0:
@@ -122,19 +149,19 @@ class Restoring:
 
     def no_keys(self) -> IdempotencyKeys:
         return IdempotencyKeys(
-            ttl_seconds=self._options.idempotency_ttl_seconds,
-            clock=self._clock,
-            max_keys=self._options.idempotency_max_keys,
+            ttl_seconds=self._context.options.idempotency_ttl_seconds,
+            clock=self._context.clock,
+            max_keys=self._context.options.idempotency_max_keys,
             content=lasting_content,
         )
 
     def _memory(self, keys: IdempotencyKeys, epochs: Epochs) -> MemoryBroker:
-        options = self._options
+        context, options = self._context, self._context.options
         return MemoryBroker(
-            downstream=self._downstream,
-            namespaces=self._namespaces,
-            clock=self._clock,
-            wall_clock=self._wall_clock,
+            downstream=context.downstream,
+            namespaces=context.namespaces,
+            clock=context.clock,
+            wall_clock=context.wall_clock,
             idempotency=keys,
             position_ttl_seconds=options.position_ttl_seconds,
             max_channels=options.max_channels,
@@ -145,7 +172,8 @@ class Restoring:
         )
 
 
-# In one commit: what an SSD takes in some milliseconds, so that nobody waits long for another.
+# Bounds of one commit: an SSD takes so much in some milliseconds, so that no publisher waits long
+# for another.
 MAX_COMMIT_BYTES = 4 * MIB
 MAX_COMMIT = 10_000
 
@@ -154,36 +182,29 @@ class Commits:
     """One per broker; implements `hub.brokers.sqlite.writing.Source`."""
 
     def __init__(self, context: SqliteContext) -> None:
-        options, clock = context.options, context.clock
-        self._downstream = context.downstream
-        self._clock = clock
-        self._wall_clock = context.wall_clock
-        self._spawn = context.spawn
-        self._log = context.log
-        self._counters = context.counters
-        self._options = options
+        self._context = context
         self.memory: MemoryBroker | None = None
         """None until the file was read for the first time."""
         self._restoring = Restoring(context, on_forgotten=self._on_forgotten)
         self._keys = self._restoring.no_keys()
         self.logs = StoredLogs(1)
         self._clock_begin = (0, 0.0)
-        """A time of the file, and what `clock` said then."""
+        """A time of the file, and the time of `clock` at that moment."""
         self.waiting = Waiting()
         self._gone: list[int] = []
         self._ended: dict[int, int] = {}
         self.writer = HistoryWriter(
-            options.path,
+            context.options.path,
             self,
-            clock=clock,
+            clock=context.clock,
             spawn=context.spawn,
             log=context.log,
             counters=context.counters,
         )
         self.pages = Pages(context.spawn, self._on_unreadable)
-        self.tending = Tending(options.history_total_bytes, self.logs)
+        self.tending = Tending(context.options.history_total_bytes, self.logs)
         self.appearances: Appearances | None = None
-        """Told of channels that appear; None where nobody follows them."""
+        """Gets the names of channels that appear; None where no session follows them."""
 
     @property
     def pending(self) -> bool:
@@ -191,11 +212,11 @@ class Commits:
         return bool(self.waiting or self._gone)
 
     def next_work(self, file: HistoryFile) -> Work | None:
-        """What keeps the file small enough goes first, then what waits, then the rest."""
+        """Return what keeps the file small enough, else a commit, else other upkeep."""
         if self.writer.stopping and not self.pending:
             return None
         if self.tending.checkpoint_due():
-            self._spawn(self._checkpoint(file))
+            self._context.spawn(self._checkpoint(file))
         coming = min(self.waiting.bytes, MAX_COMMIT_BYTES)
         if (step := self.tending.urgent(file, self.now_ms(), coming)) is not None:
             return self._tend(step)
@@ -216,9 +237,9 @@ class Commits:
             memory,
             self._keys,
             self.logs,
-            time_ms=int(self._wall_clock() * 1000),
+            time_ms=int(self._context.wall_clock() * 1000),
             taken_ms=now_ms,
-            keys_expire_ms=now_ms + int(self._options.idempotency_ttl_seconds * 1000),
+            keys_expire_ms=now_ms + int(self._context.options.idempotency_ttl_seconds * 1000),
         )
         while waiting and len(batch) < MAX_COMMIT and batch.bytes < MAX_COMMIT_BYTES:
             if not batch.take(waiting.first()):
@@ -226,7 +247,7 @@ class Commits:
             waiting.taken()
         gone, ended = tuple(self._gone), dict(self._ended)
         if not batch and not gone:
-            # All were answered from keys that are remembered.
+            # All were answered from remembered keys.
             if waiting:
                 self.writer.soon()
             return None
@@ -248,7 +269,7 @@ class Commits:
         return partial(file.commit, commit), done
 
     def _tend(self, step: Step) -> Work:
-        """Have the file looked after: `step` is for the one that writes, what it returns for us."""
+        """Return `step` as work of the writing thread, whose result the loop then calls."""
         found: list[Callable[[], object]] = []
 
         def done(error: FileError | None) -> None:
@@ -260,7 +281,7 @@ class Commits:
         return lambda: found.append(step()), done
 
     async def _checkpoint(self, file: HistoryFile) -> None:
-        """Bring the WAL into the file beside what is written."""
+        """Copy the WAL into the file, beside the thread that writes."""
         try:
             await self.pages.checkpoint(file)
         except FileError as error:
@@ -270,7 +291,7 @@ class Commits:
         self.writer.soon()
 
     def _on_unreadable(self, error: FileError) -> None:
-        """A page could not be read."""
+        """Try the file anew: a page could not be read."""
         if self.writer.problem is None and error.fault is not Fault.LOCKED:
             self.writer.failed(error)
 
@@ -283,8 +304,8 @@ class Commits:
 
     async def begin(self, file: HistoryFile, stored: Stored) -> None:
         """Know all channels and keys of the file, and only these."""
-        wall_ms = int(self._wall_clock() * 1000)
-        self._clock_begin = (max(wall_ms, stored.clock_ms), self._clock())
+        wall_ms = int(self._context.wall_clock() * 1000)
+        self._clock_begin = (max(wall_ms, stored.clock_ms), self._context.clock())
         now_ms = self.now_ms()
 
         async def load_keys(after: int, limit: int) -> Sequence[StoredKey]:
@@ -301,23 +322,25 @@ class Commits:
         if appearances is not None:
             known.memory.follow(appearances)
         if before is not None:
-            self._log.warning("history_replaced", path=self._options.path)
+            self._context.log.warning("history_replaced", path=self._context.options.path)
             await self._reset(before, known.memory)
             if appearances is not None:
                 appearances.missed()
         channels, keys = len(stored.channels), len(known.keys)
-        self._log.info("history_opened", path=self._options.path, channels=channels, keys=keys)
+        self._context.log.info(
+            "history_opened", path=self._context.options.path, channels=channels, keys=keys
+        )
 
     async def _reset(self, before: MemoryBroker, memory: MemoryBroker) -> None:
-        """Everybody is told of the epochs that another file has begun."""
+        """Tell all subscribers of the epochs that another file has begun."""
         for name in before.names():
             log = before.find(name)
             if log is not None and log.subscribed:
-                await memory.subscribe(name, partial(self._downstream.reset, name))
-                self._counters.broker_resets += 1
+                await memory.subscribe(name, partial(self._context.downstream.reset, name))
+                self._context.counters.broker_resets += 1
 
     def _on_forgotten(self, log: ChannelLog, ended: tuple[int, int]) -> None:
-        """The file is to forget the channel with the next commit; its blocks go by age."""
+        """Have the next commit delete the channel from the file; its blocks expire by age."""
         if (stored := self.logs.forget(log)) is not None:
             self._gone.append(stored.id)
             self.tending.forgotten(stored.id)
@@ -326,6 +349,7 @@ class Commits:
         self.writer.soon()
 
     def now_ms(self) -> int:
-        """The time that history ages by: as much later as the clock went on."""
+        """Return the time that history ages by: the file's clock, as much later as `clock` went
+        on."""
         begin_ms, began = self._clock_begin
-        return begin_ms + int((self._clock() - began) * 1000)
+        return begin_ms + int((self._context.clock() - began) * 1000)

@@ -1,4 +1,4 @@
-"""What can be wrong with the file, said in one line each.
+"""Faults of the history file, with one line of text each.
 
 SQLite's result codes are translated here and nowhere else.
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """What stands in the way; metrics and logs name it so."""
+    """Names of faults in metrics and logs."""
 
     FULL = "full"
     READ_ONLY = "read_only"
@@ -22,7 +22,7 @@ class Fault(StrEnum):
     CLOSED = "closed"
 
 
-_SAID = {
+_TEXTS = {
     Fault.FULL: "the disk is full",
     Fault.READ_ONLY: "it may not be written",
     Fault.LOCKED: "another process holds it",
@@ -58,10 +58,10 @@ _BY_ERRNO = {
 
 
 class FileError(Exception):
-    """The file does not take or give what it should.
+    """The file cannot be read or written.
 
     Args:
-        uncertain: whether what was to be written may be there all the same.
+        uncertain: whether the commit may be in the file all the same.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class FileError(Exception):
     ) -> None:
         self.fault = fault
         self.uncertain = uncertain
-        self.message = f"history file {path}: {_SAID[fault]}"
+        self.message = f"history file {path}: {_TEXTS[fault]}"
         if detail:
             self.message += f" ({detail})"
         super().__init__(self.message)
 
 
 def translated(error: sqlite3.Error | OSError, path: str) -> FileError:
-    """What SQLite or the system said, as a `FileError`.
+    """Return an error of SQLite or of the system as a `FileError`.
 
     Only an fsync that failed leaves open whether a commit stands: SQLite writes a commit's mark
-    last, and has taken back whatever fails before it.
+    last, and has taken back a commit that fails before it.
     """
     if isinstance(error, OSError):
         known = _BY_ERRNO.get(error.errno or 0, Fault.IO)

@@ -1,7 +1,7 @@
 """The history file, written and read by plain calls that may wait for the disk.
 
 SQLite in WAL mode with `synchronous=FULL`: a commit has been through fsync when it returns. One
-thread writes, a few read; none is the event loop's. What lies where: `hub.brokers.sqlite.layout`.
+thread writes, a few read; none is the event loop's. Tables and blocks: `hub.brokers.sqlite.layout`.
 """
 
 import fcntl
@@ -35,13 +35,13 @@ from hub.brokers.sqlite.layout import (
 )
 from hub.core.options import KIB, MIB
 
-# Of SQLite's own cache, for the one that writes and for each that reads, in KiB. Guesses.
+# SQLite's own cache, for the connection that writes and for each that reads, in KiB. Guesses.
 _WRITER_CACHE_KIB = 8 * KIB
 _READER_CACHE_KIB = 2 * KIB
 # Another program that holds the file for a moment, such as a shell, is waited for.
 _BUSY_SECONDS = 1.0
 _WAL_KEPT_BYTES = 32 * MIB
-# In one step of trimming: some milliseconds, which a commit may have to wait.
+# Bounds of one step of trimming: some milliseconds, which a commit may have to wait.
 _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
 _TRIM_KEYS = 1000
@@ -50,26 +50,26 @@ _VACUUM_PAGES = 128
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of the file, in bytes."""
+    """The size of the file, in bytes."""
 
     used: int
     free: int
-    """Pages that hold nothing now: the next publications go there."""
+    """Pages without content now: the next publications go there."""
 
 
 class HistoryFile:
-    """An open file; whoever opens it is the only hub that has it.
+    """An open file; no other hub can open it meanwhile.
 
     `begin_line` and what writes belong to one thread; `reader` may be called by any.
     """
 
     def __init__(self, path: str) -> None:
-        """Open it, and make it where there is none; raise `FileError`."""
+        """Open the file, and make it where there is none; raise `FileError`."""
         self.path = path
-        with told(path):
+        with translating(path):
             self._lock = _locked(path)
         try:
-            with told(path):
+            with translating(path):
                 _create(path)
                 self._file = _identity(path)
                 self._db = connected(path, _WRITER_CACHE_KIB)
@@ -108,23 +108,23 @@ class HistoryFile:
         return row[0]
 
     def close(self) -> None:
-        """Let go of it; what was committed stays."""
+        """Close the file; committed publications stay."""
         if hasattr(self, "_db"):
             # Its last act is a checkpoint, which a full disk may refuse: the WAL stays then.
             with suppress(sqlite3.Error):
                 self._db.close()
         self._lock.close()
 
-    # -- by the one that writes ---------------------------------------------------------------
+    # -- called by the thread that writes -----------------------------------------------------
 
     def begin_line(self) -> None:
-        """Every channel goes on in another epoch: what was given out elsewhere is not repeated."""
-        with told(self.path):
+        """Give every channel another epoch: offsets that a copy has given out do not come again."""
+        with translating(self.path):
             self._db.executescript(f"BEGIN IMMEDIATE; {BEGIN_LINE} COMMIT;")
 
     def load(self) -> Stored:
-        """All that has to be known before the first publication; raise `FileError`."""
-        with told(self.path):
+        """Return the state that the first publication needs; raise `FileError`."""
+        with translating(self.path):
             db = self._db
             channels = [StoredChannel(*row) for row in db.execute(LOAD_CHANNELS)]
             ended = dict(db.execute("SELECT place, generation FROM ended").fetchall())
@@ -143,8 +143,8 @@ class HistoryFile:
             )
 
     def load_keys(self, after: int, now_ms: int, limit: int) -> Sequence[StoredKey]:
-        """Answers that are still remembered, in the order they were made."""
-        with told(self.path):
+        """Return answers that are still remembered, in the order they were made."""
+        with translating(self.path):
             found = self._db.execute(
                 "SELECT id, publisher, scope, content, expires_ms, epoch, offset FROM made "
                 "WHERE id > ? AND expires_ms > ? ORDER BY id LIMIT ?",
@@ -153,8 +153,8 @@ class HistoryFile:
             return [StoredKey(*row) for row in found]
 
     def load_rows(self, after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
-        """Rows of all channels, by channel and key."""
-        with told(self.path):
+        """Return rows of all channels, by channel and key."""
+        with translating(self.path):
             found = self._db.execute(
                 "SELECT channel, key, taken_ms, data FROM row WHERE (channel, key) > (?, ?) "
                 "ORDER BY channel, key LIMIT ?",
@@ -163,36 +163,39 @@ class HistoryFile:
             return [StoredRow(*row) for row in found]
 
     def commit(self, commit: Commit) -> None:
-        """Write all of it and wait for the disk; raise `FileError`, and then nothing is written."""
+        """Write all of `commit` and wait for the disk; raise `FileError` where nothing is written.
+
+        A `FileError` may be `uncertain`: then the commit may be on the disk all the same.
+        """
         what = {
             "commits": commit.commits, "clock_ms": commit.clock_ms, "channels": commit.channels,
             "blocks": commit.blocks, "made": commit.made, "gone": commit.gone,
             "ended": commit.ended, "rows": commit.rows, "removed": commit.removed,
         }  # fmt: skip
-        with told(self.path):
+        with translating(self.path):
             self._db.execute(
                 "INSERT INTO intake VALUES (?, ?)", (orjson.dumps(what).decode(), commit.data)
             )
 
     def check(self) -> None:
-        """Write something that changes nothing, to the disk; raise `FileError` where that fails.
+        """Write to the disk without a change; raise `FileError` where that fails.
 
-        Also where the file has been moved away or replaced, which SQLite would not notice.
+        A file that has been moved away or replaced fails too: SQLite would not notice.
         """
         self.check_identity()
-        with told(self.path):
+        with translating(self.path):
             self._db.execute("UPDATE fact SET value = value WHERE name = 'clock_ms'")
 
     def check_identity(self) -> None:
         """Raise `FileError` where another file, or none, is at the path now."""
-        with told(self.path):
+        with translating(self.path):
             found = _identity(self.path)
         if found != self._file:
             raise FileError(Fault.MISSING, self.path, "it was moved away or replaced")
 
     def size(self) -> Size:
-        """How much of the file is in use."""
-        with told(self.path):
+        """Return how much of the file is in use."""
+        with translating(self.path):
             pages, free, each = self._db.execute(
                 "SELECT (SELECT page_count FROM pragma_page_count), "
                 "(SELECT freelist_count FROM pragma_freelist_count), "
@@ -201,19 +204,19 @@ class HistoryFile:
         return Size((pages - free) * each, free * each)
 
     def trim_expired(self, now_ms: int) -> Sequence[tuple[int, int]]:
-        """Let go of some that are too old; return their channels, and the last offset of each."""
+        """Delete some blocks that are too old; return the channel and last offset of each."""
         return self._trim("expires_ms <= ? ORDER BY expires_ms", (now_ms,))
 
     def trim_oldest(self) -> Sequence[tuple[int, int]]:
-        """Let go of some that came first, whatever channel they are in."""
+        """Delete some of the blocks that came first, whatever their channel."""
         return self._trim("true ORDER BY id", ())
 
     def trim_channel(self, channel: int, before: int) -> Sequence[tuple[int, int]]:
-        """Let go of some of one channel that lie before an offset."""
+        """Delete some blocks of one channel that end before an offset."""
         return self._trim("channel = ? AND last < ? ORDER BY last", (channel, before))
 
     def clear(self, channel: int, through: int) -> int:
-        """Let go of all of one channel up to an offset, on the disk; return how many blocks."""
+        """Delete all blocks of one channel up to an offset, on the disk; return how many."""
         count = 0
         while victims := self.trim_channel(channel, through + 1):
             count += len(victims)
@@ -222,7 +225,7 @@ class HistoryFile:
 
     def _trim(self, which: str, values: tuple[int, ...]) -> Sequence[tuple[int, int]]:
         query = VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
-        with told(self.path), self._without_waiting():
+        with translating(self.path), self._without_waiting():
             (found,) = self._db.execute(query, values).fetchone()
             victims = json.loads(found)
             if victims:
@@ -233,8 +236,8 @@ class HistoryFile:
         return [(channel, last) for _, channel, last in victims]
 
     def trim_keys(self, now_ms: int) -> bool:
-        """Forget some answers that are too old; return whether there may be more."""
-        with told(self.path), self._without_waiting():
+        """Delete some idempotency keys that are too old; return whether there may be more."""
+        with translating(self.path), self._without_waiting():
             gone = self._db.execute(
                 "DELETE FROM made WHERE id IN (SELECT id FROM made WHERE expires_ms <= ? "
                 "ORDER BY expires_ms LIMIT ?)",
@@ -243,13 +246,13 @@ class HistoryFile:
         return gone == _TRIM_KEYS
 
     def vacuum(self) -> None:
-        """Give some pages that hold nothing back to the file system."""
-        with told(self.path), self._without_waiting():
+        """Give some pages without content back to the file system."""
+        with translating(self.path), self._without_waiting():
             self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
 
     @contextmanager
     def _without_waiting(self) -> Iterator[None]:
-        """What is let go of need not be on the disk before anything else is: no fsync."""
+        """Write without an fsync: deletions need not be on the disk before anything else is."""
         self._db.execute("PRAGMA synchronous = NORMAL")
         try:
             yield
@@ -257,27 +260,28 @@ class HistoryFile:
             self._db.execute("PRAGMA synchronous = FULL")
 
     def checkpoint(self) -> None:
-        """Bring what the WAL holds into the file; the next commit begins it anew then."""
-        with told(self.path):
+        """Copy the WAL into the file; the next commit begins the WAL anew then."""
+        with translating(self.path):
             _checkpoint(self._db)
 
-    # -- by those that read -------------------------------------------------------------------
+    # -- called by any thread -----------------------------------------------------------------
 
     def reader(self) -> "Reader":
-        with told(self.path):
+        """Return another connection, for reading."""
+        with translating(self.path):
             return Reader(self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A page of a channel."""
+    """The bounds of one page of a channel."""
 
     channel: int
     after: int
     limit: int
     max_bytes: int
     fresh_ms: int
-    """What was taken before this is too old."""
+    """Publications taken before this time are too old."""
 
 
 class Reader:
@@ -288,18 +292,18 @@ class Reader:
         self._db = connected(path)
 
     def page(self, wanted: Wanted) -> tuple[int | None, bytes]:
-        """The first offset held, and blocks that follow `after` (`hub.brokers.sqlite.layout`)."""
+        """Return the first offset held, and the blocks that follow `after`."""
         values = {
             "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,
             "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,
         }  # fmt: skip
-        with told(self._path):
+        with translating(self._path):
             oldest, raw = self._db.execute(PAGE, values).fetchone()
         return oldest, raw or b""
 
     def checkpoint(self) -> None:
-        """As that of the file, beside what writes."""
-        with told(self._path):
+        """As `HistoryFile.checkpoint`, beside the thread that writes."""
+        with translating(self._path):
             _checkpoint(self._db)
 
     def close(self) -> None:
@@ -314,10 +318,10 @@ def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connecti
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
-        # A checkpoint within a commit would let it wait; `SqliteBroker` does them beside.
+        # A checkpoint within a commit would make it wait; `Commits` runs them beside it.
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute("PRAGMA temp_store = MEMORY")
-        # One that a backup or a burst has made larger is cut when it begins anew.
+        # A WAL that a backup or a burst has made larger is cut when it begins anew.
         db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
     except BaseException:
         db.close()
@@ -326,8 +330,8 @@ def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connecti
 
 
 @contextmanager
-def told(path: str) -> Iterator[None]:
-    """What goes wrong within is a `FileError`."""
+def translating(path: str) -> Iterator[None]:
+    """Raise errors of SQLite and of the system within the block as `FileError`."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -335,7 +339,7 @@ def told(path: str) -> Iterator[None]:
 
 
 def _locked(path: str) -> IO[bytes]:
-    """A file beside it that says whose it is: two hubs would give the same offsets out."""
+    """Lock a file beside the history: two hubs on one history would give the same offsets out."""
     lock = Path(f"{path}-lock").open("ab")  # noqa: SIM115 - open as long as the file is
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -348,7 +352,7 @@ def _locked(path: str) -> IO[bytes]:
 
 
 def _create(path: str) -> None:
-    """Readable by nobody else from the beginning; its WAL gets the same rights."""
+    """Make the file, readable by the hub's user alone; its WAL gets the same rights."""
     if Path(path).exists():
         return
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

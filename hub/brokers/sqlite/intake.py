@@ -20,7 +20,7 @@ from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Publication
 from hub.errors import ConflictError, HubError, NotPublishedError, UnavailableError
 
-# Beside what is being written: seconds of the fastest intake.
+# Bounds beside the commit under way: seconds of the fastest intake.
 MAX_WAITING_BYTES = 32 * MIB
 MAX_WAITING = 100_000
 
@@ -34,12 +34,12 @@ class Ticket(Protocol):
     request: PublishRequest
 
     def settle(self, outcome: Outcome) -> None:
-        """Tell whoever waits what became of it."""
+        """Tell the publisher the outcome."""
         ...
 
 
 class _Alone:
-    """One that somebody waits for."""
+    """A publication whose publisher waits for it alone."""
 
     __slots__ = ("_on_settled", "request")
 
@@ -52,7 +52,7 @@ class _Alone:
 
 
 class Call:
-    """Several that somebody waits for together."""
+    """Publications whose publisher waits for all of them together."""
 
     __slots__ = ("_left", "_on_settled", "_outcomes")
 
@@ -69,7 +69,7 @@ class Call:
 
 
 class _OfCall:
-    """One of them."""
+    """One publication of a `Call`."""
 
     __slots__ = ("_call", "_place", "request")
 
@@ -83,18 +83,19 @@ class _OfCall:
 
 
 class Waiting:
-    """One per broker; those that came first are written first."""
+    """Tickets in the order they came; one per broker."""
 
     def __init__(self) -> None:
         self.bytes = 0
-        """Of payload."""
+        """Bytes of payload that wait."""
         self._tickets: deque[Ticket] = deque()
 
     def __len__(self) -> int:
         return len(self._tickets)
 
     def refusal(self, count: int, size: int) -> NotPublishedError | None:
-        """Why so many more of this size may not wait; None where they may, as the first always."""
+        """Return why so many more of this size may not wait; None where they may, as the first
+        may."""
         if not self._tickets or (
             self.bytes + size <= MAX_WAITING_BYTES and len(self._tickets) + count <= MAX_WAITING
         ):
@@ -122,11 +123,11 @@ class Waiting:
         return self._tickets[0]
 
     def taken(self) -> None:
-        """The first waits no longer."""
+        """Drop the first ticket: a commit has taken it."""
         self.bytes -= len(self._tickets.popleft().request.data)
 
     def refuse(self, error: HubError) -> None:
-        """None of them will be written."""
+        """Settle all tickets with `error`: none of them will be written."""
         tickets = tuple(self._tickets)
         self._tickets.clear()
         self.bytes = 0
@@ -147,13 +148,17 @@ class StoredLog:
 
     @property
     def first(self) -> int:
-        """The first offset that counts as held: the file lets go of blocks, and a little later."""
+        """The first offset that counts as held: the file deletes whole blocks, and a little
+        later."""
         return max(self.oldest, self.log.offset - self.log.options.history_size + 1)
 
 
 class StoredLogs:
-    """All channels that the file knows, by id; a channel that is forgotten and comes again gets
-    another one, so that nobody takes its old blocks for its new ones."""
+    """All channels that the file knows, by id.
+
+    A channel that is forgotten and comes again gets another id, so that its old blocks are not
+    taken for its new ones.
+    """
 
     def __init__(self, next_id: int) -> None:
         self._next_id = next_id
@@ -190,7 +195,8 @@ class _Numbered:
         self.ticket = ticket
         self.publication = publication
         self.repeats: Sequence[Ticket] = ()
-        """Others under the same idempotency key, which came while this one was not written yet."""
+        """Tickets under the same idempotency key, which came before this publication was
+        written."""
 
 
 class Batch:
@@ -221,21 +227,22 @@ class Batch:
         self._order: list[tuple[ChannelLog, _Numbered]] = []
         self._keyed: dict[tuple[str, str, str], _Numbered] = {}
         self._made: list[tuple[str, str, int, int, str, int]] = []
-        self._told_gone: list[tuple[StateRows, tuple[str, int]]] = []
-        """Of rows that went by themselves, those that this commit takes away."""
+        self._gone_rows: list[tuple[StateRows, tuple[str, int]]] = []
+        """Rows that expired or had no room, and that this commit deletes from the file."""
         self.bytes = 0
-        """Of payload."""
+        """Bytes of payload."""
 
     def __len__(self) -> int:
         return len(self._order)
 
     def take(self, ticket: Ticket) -> bool:
-        """Number it, or settle it at once; False where it has to wait for the next commit."""
+        """Number the publication, or settle it; return False where the next commit has to take
+        it."""
         request, memory = ticket.request, self._memory
         try:
             log = memory.log(request.channel)
         except UnavailableError as error:
-            # It may be this very commit that holds all channels there is room for.
+            # This very commit may hold all channels there is room for.
             if self._order:
                 return False
             ticket.settle(error)
@@ -263,7 +270,7 @@ class Batch:
         return True
 
     def _is_answered(self, ticket: Ticket, log: ChannelLog) -> bool:
-        """Whether its key was used before: in what is written already, or in this commit."""
+        """Return whether its key was used before, in the file or in this commit."""
         request = ticket.request
         made = self._keys.find(request, epoch=log.epoch)
         if made is not None:
@@ -295,7 +302,7 @@ class Batch:
     def commit(
         self, commits: int, *, gone: Sequence[int] = (), ended: Iterable[tuple[int, int]] = ()
     ) -> Commit:
-        """What is to be written."""
+        """Return the commit for the file."""
         channels: list[tuple[int, str, str, int, int]] = []
         blocks: list[tuple[int, int, int, int, int, int, int, int]] = []
         parts: list[bytes] = []
@@ -309,10 +316,10 @@ class Batch:
             if log.rows is not None:
                 changed = {each.publication.key: each.publication for each in taken}
                 for gone_key, offset in log.rows.gone or ():
-                    # One that was published again since is there as it is now.
+                    # A row that was published again since is there as it is now.
                     if not log.rows.has(gone_key) and gone_key not in changed:
                         removed.append((stored.id, gone_key))
-                    self._told_gone.append((log.rows, (gone_key, offset)))
+                    self._gone_rows.append((log.rows, (gone_key, offset)))
                 for row in changed.values():
                     if (key := row.key) is None:
                         continue
@@ -326,7 +333,7 @@ class Batch:
             if not log.keeps:
                 continue
             expires_ms = self._taken_ms + int(log.options.history_ttl_seconds * 1000)
-            # What history would not keep anyway is not written.
+            # Publications that history would not keep anyway are not written.
             kept = [each.publication for each in taken[-log.options.history_size :]]
             kept = [each for each in kept if each.keep_ms != 0]
             for block in cut(kept) if kept else ():
@@ -354,9 +361,11 @@ class Batch:
         )
 
     def apply(self) -> Sequence[StoredLog]:
-        """The commit is written: deliver, and tell those that wait. Returns the channels it went
-        to."""
-        for rows, told in self._told_gone:
+        """Deliver the publications and settle their tickets: the commit is written.
+
+        Returns the channels that it went to.
+        """
+        for rows, told in self._gone_rows:
             if rows.gone is not None and told in rows.gone:
                 rows.gone.remove(told)
         went_to = []
@@ -381,14 +390,14 @@ class Batch:
         return went_to
 
     def fail(self, error: HubError) -> None:
-        """Nothing of it is written, or nobody knows."""
+        """Settle all tickets with `error`: the commit is not written, or may not be."""
         self.release()
         for _, numbered in self._order:
             for ticket in (numbered.ticket, *numbered.repeats):
                 ticket.settle(error)
 
     def release(self) -> None:
-        """Its channels may be forgotten again."""
+        """Allow the memory broker to forget its channels again."""
         for log in self._numbered:
             log.pinned = False
             self._memory.place(log)

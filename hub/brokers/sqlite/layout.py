@@ -24,11 +24,11 @@ import msgspec
 from hub.core.options import KIB
 from hub.core.publication import Publication
 
-# "hubH": what `file` and other programs know the format by.
+# "hubH": `file` and other programs know the format by it.
 APPLICATION_ID = 0x68756248
 VERSION = 2
 
-# Of version 2: the newest of each key of a channel that keeps state.
+# New in version 2: the newest publication of each key of a keyed channel.
 ROWS = """
 CREATE TABLE row (
   channel INTEGER NOT NULL, key TEXT NOT NULL, offset INTEGER NOT NULL, taken_ms INTEGER NOT NULL,
@@ -95,8 +95,8 @@ CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
 END;
 """
 
-# A page of one channel: where what is held begins, and the blocks that fit, one after another.
-# Sizes are added up before any data is touched.
+# A page of one channel: the first offset held, and the blocks that fit, one after another. Sizes
+# are added up before any data is touched.
 PAGE = """
 WITH near AS (
   SELECT id, last, bytes FROM block
@@ -132,7 +132,7 @@ UPDATE channel SET epoch = lower(hex(randomblob(6)));
 
 @dataclass(frozen=True, slots=True)
 class StoredChannel:
-    """A channel as it was committed last."""
+    """A channel as its last commit left it."""
 
     id: int
     name: str
@@ -145,10 +145,10 @@ class StoredChannel:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a file holds beside publications and idempotency keys."""
+    """The content of a file beside publications and idempotency keys."""
 
     line: str
-    """Of one history: a copy that is opened begins another."""
+    """The name of one history: a copy that is opened begins another line."""
     secret: bytes
     commits: int
     clock_ms: int
@@ -182,7 +182,7 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What is written at once, or not at all. Rows as the trigger above takes them."""
+    """Rows that are written together, or not at all, in the order of the trigger's columns."""
 
     commits: int
     clock_ms: int
@@ -196,7 +196,7 @@ class Commit:
     data: bytes = b""
 
 
-# A page of history has as many (`hub.core.recovery.replay`), so that it reads little for nothing.
+# A page of history has as many (`hub.core.recovery.replay`), so that little is read in vain.
 MAX_BLOCK_PUBLICATIONS = 64
 MAX_BLOCK_BYTES = 32 * KIB
 
@@ -216,7 +216,7 @@ _EMPTY = _Envelope()
 
 
 def record(publication: Publication) -> bytes:
-    """A publication as it lies in a block."""
+    """Return the bytes of a publication in a block."""
     data = publication.data
     envelope = b""
     if (
@@ -228,21 +228,26 @@ def record(publication: Publication) -> bytes:
         or publication.marks
         or publication.keep_ms is not None
     ):
-        said = (publication.key, publication.sender, publication.skip_connection, publication.trace)
+        fields = (
+            publication.key,
+            publication.sender,
+            publication.skip_connection,
+            publication.trace,
+        )
         more: tuple[str | int | None, ...] = ()
         if publication.tags is not None or publication.marks or publication.keep_ms is not None:
             tags = publication.tags
             more = (None if tags is None else tags.decode(), publication.marks)
         if publication.keep_ms is not None:
             more = (*more, publication.keep_ms)
-        envelope = msgspec.json.encode((*said, *more))
+        envelope = msgspec.json.encode((*fields, *more))
     return b"%d %d %d %d\n%b%b" % (
         publication.offset, publication.time_ms, len(envelope), len(data), envelope, data,
     )  # fmt: skip
 
 
 def records(channel: str, raw: bytes) -> Iterator[Publication]:
-    """The publications of blocks that follow one another; raise `ValueError` for other bytes."""
+    """Yield the publications of consecutive blocks; raise `ValueError` for other bytes."""
     at = 0
     while at < len(raw):
         line = raw.index(b"\n", at)
@@ -251,24 +256,24 @@ def records(channel: str, raw: bytes) -> Iterator[Publication]:
         at = begins + length
         if at > len(raw):
             raise ValueError("a publication is cut off")
-        said = _ENVELOPE.decode(raw[line + 1 : begins]) if enveloped else _EMPTY
+        read = _ENVELOPE.decode(raw[line + 1 : begins]) if enveloped else _EMPTY
         yield Publication(
             channel,
             offset,
             raw[begins:at],
             time_ms,
-            said.key,
-            said.sender,
-            said.skip,
-            said.trace,
-            None if said.tags is None else said.tags.encode(),
-            said.marks,
-            said.keep_ms,
+            read.key,
+            read.sender,
+            read.skip,
+            read.trace,
+            None if read.tags is None else read.tags.encode(),
+            read.marks,
+            read.keep_ms,
         )
 
 
 def cut(publications: Sequence[Publication]) -> Iterator[Sequence[Publication]]:
-    """Stretches that make one block each."""
+    """Yield stretches that make one block each."""
     begins, size = 0, 0
     for place, publication in enumerate(publications):
         length = len(publication.data)

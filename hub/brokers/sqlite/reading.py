@@ -1,6 +1,6 @@
-"""Pages of history from the file, for those who come back later than memory reaches.
+"""Pages of history from the file, for sessions that return later than memory reaches.
 
-A few connections read side by side; whoever asks for the same page at the same time shares it. A
+A few connections read side by side; callers that ask for the same page at the same time share it. A
 page is bounded in bytes before it is read, so gigabytes of history cost no more than a page each.
 """
 
@@ -26,7 +26,7 @@ class Pages:
     """One per broker.
 
     Args:
-        on_unreadable: is told why a page could not be read.
+        on_unreadable: gets the error of a page that could not be read.
     """
 
     def __init__(self, spawn: Spawn, on_unreadable: Callable[[FileError], None]) -> None:
@@ -44,7 +44,7 @@ class Pages:
         self._file = file
 
     def forget(self) -> None:
-        """The file is about to be closed, by a thread that may call this."""
+        """Let go of the file, which is about to be closed; called by a thread."""
         self._file = None
         readers, self._idle = self._idle, []
         for reader in readers:
@@ -68,12 +68,12 @@ class Pages:
         fresh_ms: int,
         wall_ms: int,
     ) -> HistoryPage:
-        """A page of a channel up to its head of now; raise `FileError`."""
+        """Return a page of a channel up to its head of now; raise `FileError`."""
         log, first = stored.log, stored.first
         key = (stored.id, log.offset, first, after, limit, max_bytes)
         if (future := self._asked.get(key)) is None:
             future = self._asked[key] = asyncio.get_running_loop().create_future()
-            # Nobody may be left to take what went wrong.
+            # A failure may have no caller left to take it.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             after = max(after, first - 1)
             wanted = Wanted(stored.id, after, limit, max_bytes, fresh_ms)
@@ -84,7 +84,7 @@ class Pages:
         return await asyncio.shield(future)
 
     async def checkpoint(self, file: HistoryFile) -> None:
-        """Have a connection of its own bring what the WAL has into the file."""
+        """Copy the WAL into the file over a connection of its own."""
 
         def work() -> None:
             reader = file.reader()
@@ -114,7 +114,7 @@ class Pages:
             del self._asked[key]
 
     def _read(self, page: "_Page") -> HistoryPage:
-        """By a thread that reads."""
+        """Read a page; called by a thread."""
         file = self._file
         if file is None:
             raise FileError(Fault.LOCKED, "", "it is being opened again")
@@ -125,7 +125,8 @@ class Pages:
                 made = page.made(file, oldest, raw)
                 if made.publications or not raw:
                     break
-                # All that was read has expired by itself: what follows may not have.
+                # All publications of the page have expired by themselves: the next ones may not
+                # have.
                 page.wanted = replace(page.wanted, after=page.seen)
         except BaseException:
             reader.close()
@@ -138,7 +139,7 @@ class Pages:
 
 
 class _Page:
-    """One that is asked for."""
+    """A page that callers wait for."""
 
     def __init__(
         self, channel: str, first: int, wanted: Wanted, empty: HistoryPage, *, wall_ms: int
@@ -152,7 +153,7 @@ class _Page:
         """The last offset that was read."""
 
     def made(self, file: HistoryFile, oldest: int | None, raw: bytes) -> HistoryPage:
-        """What it has of what was read; raise `FileError` for what is no block."""
+        """Return the page of what was read; raise `FileError` for bytes that are no block."""
         if oldest is None:
             return self.empty
         head, wanted = self.empty.head, self.wanted

@@ -1,7 +1,7 @@
-"""What the file needs beside commits: to be trimmed, checkpointed, and given back.
+"""The upkeep of the history file beside commits: trimming, checkpoints, and pages given back.
 
-Decides what is next; each step is small, so that a commit never waits long behind one. What is over
-the bound in bytes goes before anything else is written: the file stays as large as it may be.
+`Tending` decides the next step; each step is small, so that a commit never waits long behind one.
+Trimming to the bound in bytes goes before anything else is written: the file stays within it.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +11,23 @@ from hub.brokers.sqlite.intake import StoredLog, StoredLogs
 from hub.core.options import MIB
 
 Step = Callable[[], Callable[[], object]]
-"""For the one that writes; returns what the event loop is to do then."""
-# So much below the bound trimming begins, that the file itself does not get over it.
+"""Runs in the writing thread; returns a call for the event loop."""
+# Trimming begins so far below the bound that the file itself does not get over it.
 _MARGIN = 1 / 32
-# What a byte of publications takes with all that is around it, at most where it is no tiny one.
+# Bytes of the file for a byte of publications, at most, unless they are tiny.
 _GROWTH = 1.3
-# Blocks beyond `history_size` go when they are so many publications. Guess.
+# Blocks beyond `history_size` go when they have so many publications. Guess.
 _SLACK = 64
-# The WAL is brought into the file when about so much is in it. Each page that changed is in it
-# again with each commit, so that few publications make it large: some pages for a commit, and some
-# for each of its channels. Measured: 5 for one, 130 for 64.
+# The WAL is copied into the file when about so much is in it. A page that changed is in it again
+# with each commit, so that few publications make it large: some pages for a commit, and some for
+# each of its channels. Measured: 5 for one, 130 for 64.
 _CHECKPOINT_BYTES = 16 * MIB
 _PAGE_BYTES = 4096
 _PAGES_PER_COMMIT = 4
 _PAGES_PER_CHANNEL = 2
 # Under load a step has its turn after so many commits.
 _COMMITS_BETWEEN = 8
-# Pages that hold nothing are given back where they are this share of the file, and this much.
+# Pages without content are given back where they are this share of the file, and so many bytes.
 _FREE_SHARE = 1 / 4
 _FREE_BYTES = 4 * MIB
 
@@ -44,29 +44,29 @@ class Tending:
         self._wal_bytes = 0
         self._look = True
         self._nothing_left = False
-        """Whether all blocks have gone and that was not enough."""
+        """Whether all blocks have gone and the file is still too large."""
         self._expired = self._keys = self._moved = False
         self._checkpoint = self._checkpointing = self._finish = False
         self._commits = 0
-        """Since the last step."""
+        """Commits since the last step."""
         self._crowded: dict[int, None] = {}
         self._dead: dict[int, None] = {}
 
     def begin(self, logs: StoredLogs) -> None:
-        """Other channels from now on."""
+        """Go on with the channels of another file."""
         self._logs = logs
         self._crowded.clear()
         self._dead.clear()
 
     def opened(self) -> None:
-        """The file was just opened."""
+        """Look at everything: the file was just opened."""
         self._look = self._expired = self._keys = self._checkpoint = True
 
     def a_second_passed(self) -> None:
         self._look = self._expired = self._keys = self._moved = True
 
     def written(self, size: int, went_to: Sequence[StoredLog]) -> None:
-        """So many bytes were committed, to these channels."""
+        """Note a commit of so many bytes to these channels."""
         self._commits += 1
         self._unlooked_bytes += size
         self._nothing_left = False
@@ -76,40 +76,41 @@ class Tending:
                 self._crowded[stored.id] = None
 
     def _grown(self, size: int, pages: int) -> None:
-        """The WAL has so much more in it."""
+        """Note how much more the WAL has."""
         self._wal_bytes += size + (_PAGES_PER_COMMIT + pages) * _PAGE_BYTES
         if self._wal_bytes > _CHECKPOINT_BYTES:
             self._wal_bytes, self._checkpoint = 0, True
 
     def forgotten(self, channel: int) -> None:
-        """Nobody will read what the file has of it."""
+        """Delete the blocks of a channel that is forgotten, step by step."""
         self._crowded.pop(channel, None)
         self._dead[channel] = None
 
     def cleared(self, stored: StoredLog, through: int, blocks: int) -> None:
-        """So many blocks of a channel, all up to an offset, are held no longer."""
+        """Note that so many blocks of a channel, all up to an offset, are deleted."""
         self._grown(0, blocks)
         stored.oldest = max(stored.oldest, through + 1)
         stored.log.stored = stored.oldest <= stored.log.offset
         self._look = True
 
     def checkpoint_due(self) -> bool:
-        """Whether a checkpoint is to be begun, beside what writes; `checkpointed` ends it."""
+        """Return whether a checkpoint is to begin, beside the writing thread; `checkpointed` ends
+        it."""
         if not self._checkpoint or self._checkpointing:
             return False
         self._checkpoint, self._checkpointing = False, True
         return True
 
     def checkpointed(self) -> None:
-        """One has ended; what was written meanwhile is little, and is left to the one that writes.
+        """End a checkpoint; the writing thread copies the little that was written meanwhile.
 
-        Only the one that writes knows that nothing comes behind it: the next commit finds all of
-        the WAL in the file, and begins it anew.
+        Only the writing thread knows that nothing comes behind it: the next commit finds all of the
+        WAL in the file, and begins it anew.
         """
         self._checkpointing, self._finish = False, True
 
     def urgent(self, file: HistoryFile, now_ms: int, coming_bytes: int) -> Step | None:
-        """What has to be done before so many bytes are written."""
+        """Return the step that has to come before so many bytes are written; None without one."""
         if self._finish:
             self._finish = False
             return self._quiet(file.checkpoint)
@@ -123,7 +124,7 @@ class Tending:
         return None
 
     def next(self, file: HistoryFile, now_ms: int) -> Step | None:
-        """What is to be done when there is nothing to write."""
+        """Return the next step where nothing is to be written; None without one."""
         if self._look:
             return self._looking(file)
         if self._moved:
@@ -162,7 +163,7 @@ class Tending:
         self.used_bytes, self._free_bytes = used, free
 
     def _is_over(self, more_bytes: int) -> bool:
-        """Whether the file might get over its bound with so much more."""
+        """Return whether the file might get over its bound with so much more."""
         return self.used_bytes + more_bytes * _GROWTH > self._total_bytes * (1 - _MARGIN)
 
     def _trimming(
@@ -178,7 +179,7 @@ class Tending:
 
     def _trimmed_oldest(self, victims: Sequence[tuple[int, int]]) -> None:
         self._gone(victims)
-        # Where nothing is left to go, the bound is smaller than what a file needs in any case.
+        # Where no block is left, the bound is smaller than the least size of a file.
         self._nothing_left, self._look = not victims, True
 
     def _trimmed_expired(self, victims: Sequence[tuple[int, int]]) -> None:
@@ -223,7 +224,7 @@ class Tending:
         return step
 
     def _gone(self, victims: Sequence[tuple[int, int]]) -> None:
-        """Blocks that ended at these offsets are held no longer."""
+        """Note that blocks which ended at these offsets are deleted."""
         self._grown(0, len(victims))
         for id_, last in victims:
             if (stored := self._logs.by_id(id_)) is not None:

@@ -1,8 +1,8 @@
-"""The one thread that writes the history file, and what is done while the file takes nothing.
+"""The one thread that writes the history file, and the retries while the file takes nothing.
 
-One piece of work is under way at a time. Where a file does not take it, publications are refused
-and the file is tried again and again, opened anew where need be: it may be another one by then, or
-say that a commit whose outcome was not known is in it.
+One piece of work is under way at a time. Where the file does not take it, publications are refused
+and the file is tried again and again, opened anew where need be: it may be another file by then, or
+may hold a commit whose outcome was not known.
 """
 
 import asyncio
@@ -22,27 +22,27 @@ from hub.core.counters import Counters
 from hub.core.ports import Monotonic, Spawn
 from hub.errors import HubError, NotPublishedError
 
-# Between attempts at a file that does not take what it should. Guesses.
+# Between attempts at a file that takes nothing. Guesses.
 FIRST_RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
-# A disk that has no more than this beside what was to be written counts as full still.
+# A disk that has no more room than this beside the bytes to be written still counts as full.
 _ROOM_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
 Work = tuple[Callable[[], object], Callable[[FileError | None], None]]
-"""What the thread does, and what the loop is told then: None, or what went wrong."""
+"""A call for the thread, and one for the loop behind it, which gets the error or None."""
 
 
 class Source(Protocol):
-    """Has what is to be written, and knows what the file says: the broker."""
+    """The broker: gives the thread its work, and knows the content of the file."""
 
     def next_work(self, file: HistoryFile) -> Work | None:
-        """Asked when nothing is under way and the file takes something."""
+        """Return the next work; called when none is under way and the file takes some."""
         ...
 
     def refuse(self, error: HubError) -> None:
-        """Nothing that waits is written."""
+        """Refuse all waiting publications."""
         ...
 
     async def begin(self, file: HistoryFile, stored: Stored) -> None:
@@ -50,11 +50,11 @@ class Source(Protocol):
         ...
 
     def opened(self, file: HistoryFile) -> None:
-        """Pages are read from it from now on."""
+        """Read pages from this file from now on."""
         ...
 
     def closed(self) -> None:
-        """Called by the thread: no page is read from the file that was opened."""
+        """Read no page any more from the file that was opened; called by the thread."""
         ...
 
 
@@ -83,33 +83,33 @@ class HistoryWriter:
         """Why the file takes nothing; None where it does."""
         self.stopping = False
         self.busy = False
-        """Whether the thread has something to do."""
+        """Whether the thread has work."""
         self._line = ""
-        """Of the file that was read; empty until one was."""
+        """The line of the file that was read; empty until one was."""
         self._uncertain: Batch | None = None
         """A commit that failed and may be in the file all the same."""
         self._wanted_bytes = 0
-        """Of the commit that failed last: a disk must have room for it to count as mended."""
+        """Bytes of the commit that failed last: a disk without room for them is not mended."""
         self._recovering = False
         self._soon = False
         self._idle: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
 
     async def start(self) -> None:
-        """Open the file; returns also when that fails, and is tried again then."""
+        """Open the file; a failure does not raise: the file is tried again then."""
         try:
             await self._take_up(await self.by_thread(self._opened))
         except FileError as error:
             self.failed(error)
 
     async def stop(self) -> None:
-        """Let go of the file."""
+        """Close the file and end the thread."""
         if not self.busy:
             await self.by_thread(self._close)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def until_idle(self, timeout_seconds: float) -> None:
-        """Returns when there is nothing to write, or nothing can be, or after this time."""
+        """Return when nothing is left to write, or nothing can be written, or after this time."""
         self._idle = asyncio.get_running_loop().create_future()
         self.soon()
         await asyncio.wait([self._idle], timeout=timeout_seconds)
@@ -118,11 +118,12 @@ class HistoryWriter:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is under way, and nothing about to be."""
+        """Whether no work is under way, and none is about to begin."""
         return not self.busy and not self._soon
 
     def soon(self) -> None:
-        """At the end of this turn of the loop, so that all that it brings goes together."""
+        """Begin the next work at the end of this turn of the loop, with all that the turn
+        brings."""
         if not self.busy and not self._soon:
             self._soon = True
             asyncio.get_running_loop().call_soon(self._now)
@@ -159,20 +160,20 @@ class HistoryWriter:
         future.add_done_callback(on_done)
 
     async def by_thread(self, work: Callable[[], T]) -> T:
-        """What `work` returns, done by the thread."""
+        """Return what `work` returns in the thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    # -- what goes wrong ----------------------------------------------------------------------
+    # -- failures -----------------------------------------------------------------------------
 
     def not_committed(self, batch: Batch, error: FileError) -> None:
-        """The file did not take a commit, or it is not known whether it did."""
+        """Note a commit that failed, or whose outcome is not known, and recover."""
         self._wanted_bytes = batch.bytes
         if error.uncertain:
             self._uncertain = batch
         self.failed(error)
 
     def failed(self, error: FileError) -> None:
-        """Refuse what comes until the file takes something again, and see to it."""
+        """Refuse publications until the file takes work again, and begin to recover."""
         before, self.problem = self.problem, error
         if before is None or before.fault is not error.fault or not self._recovering:
             self._log.error("history_not_written", reason=error.message, fault=str(error.fault))
@@ -183,7 +184,7 @@ class HistoryWriter:
             self._spawn(self._recover())
 
     async def _recover(self) -> None:
-        """Try until the file takes something again."""
+        """Try the file until it takes work again."""
         began, delay_seconds = self._clock(), FIRST_RETRY_SECONDS
         try:
             while not self.stopping:
@@ -207,7 +208,7 @@ class HistoryWriter:
             self.soon()
 
     async def _take_up(self, stored: Stored | None) -> None:
-        """Go on from what the file says."""
+        """Go on from the content of the file."""
         file = self.file
         if stored is not None and file is not None:
             uncertain, self._uncertain = self._uncertain, None
@@ -224,7 +225,8 @@ class HistoryWriter:
     # -- by the thread; each raises `FileError` -----------------------------------------------
 
     def _mended(self) -> Stored | None:
-        """What the file says where it had to be opened again, None where it goes on as it is."""
+        """Return the content of a file that had to be opened again; None where it goes on as it
+        is."""
         path, problem, file = self._path, self.problem, self.file
         if problem is not None and problem.fault is Fault.FULL:
             try:
@@ -245,7 +247,7 @@ class HistoryWriter:
         try:
             stored = file.load()
             if self._line and not self._goes_on(stored):
-                # Somebody has put another file there. What was given out meanwhile must not be
+                # Another file has been put there. Offsets that were given out meanwhile must not be
                 # given out again.
                 file.begin_line()
                 stored = file.load()
@@ -257,7 +259,7 @@ class HistoryWriter:
         return stored
 
     def _goes_on(self, stored: Stored) -> bool:
-        """Whether it is the file that was written here, and stands where it was left."""
+        """Return whether it is the file that was written here, and stands where it was left."""
         possible = {self.commits} if self._uncertain is None else {self.commits, self.commits + 1}
         return stored.line == self._line and stored.commits in possible
 

@@ -24,13 +24,14 @@ from importlib import metadata
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.sqlite.options import make_directory
+from hub.brokers.sqlite.urls import make_directory
 from hub.errors import SettingsError
 from hub.node.binding import broker_socket, listening_sockets, url_of
 from hub.node.greeting import say_where
 from hub.node.supervisor import control
 from hub.node.supervisor.control import Child
 from hub.node.supervisor.roles import BROKER, Role
+from hub.observe.log_levels import BROKER as BROKER_LOG
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
 
@@ -57,7 +58,7 @@ def run_supervisor(settings: Settings, *, command: Sequence[str], demo: bool, be
     are for `hub.node.greeting` alone.
     """
     adopt_stdlib(settings)
-    make_directory(settings.broker, make_logger(settings))
+    make_directory(settings.broker, make_logger(settings).bind(subsystem=BROKER_LOG))
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(each) for each in listening_sockets(settings)]
         is_here = not settings.broker_is_elsewhere

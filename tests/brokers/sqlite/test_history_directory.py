@@ -6,7 +6,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from hub.brokers.sqlite.options import make_directory
+from hub.brokers.sqlite.urls import make_directory
 from hub.errors import SettingsError
 from tests.cli.commands import run
 from tests.support.hub_process import HubProcess

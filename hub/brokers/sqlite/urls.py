@@ -1,52 +1,22 @@
-"""Settings of the durable broker, its URL `sqlite:///path`, and the directory of its file."""
+"""The URL `sqlite:///path` of a history file, and the directory on the way to it.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+The settings read it at each start, so it imports nothing but the standard library and errors.
+"""
+
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from structlog.typing import FilteringBoundLogger
-
-from hub.core.counters import Counters
-from hub.core.options import Namespaces
-from hub.core.ports import Downstream, Monotonic, Spawn
 from hub.errors import SettingsError
-from hub.observe.log_levels import BROKER
 
-
-@dataclass(frozen=True, slots=True)
-class SqliteOptions:
-    """As `hub.settings` has them."""
-
-    path: str
-    position_ttl_seconds: float
-    idempotency_ttl_seconds: float
-    idempotency_max_keys: int
-    max_channels: int
-    history_total_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SqliteContext:
-    """What one broker and its parts are made with."""
-
-    downstream: Downstream
-    """Gets each publication of a subscribed channel, in order, once it is durable."""
-    namespaces: Namespaces
-    clock: Monotonic
-    wall_clock: Callable[[], float]
-    """Seconds since 1970 UTC."""
-    spawn: Spawn
-    log: FilteringBoundLogger
-    counters: Counters
-    options: SqliteOptions
-
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 SCHEME = "sqlite:"
 
 
 def is_sqlite(url: str) -> bool:
-    """Whether it names a file, well formed."""
+    """Return whether it names a file and is well formed."""
     try:
         path_of(url)
     except ValueError:
@@ -55,7 +25,7 @@ def is_sqlite(url: str) -> bool:
 
 
 def path_of(url: str) -> str:
-    """The absolute path; raise `ValueError` for anything but `sqlite:///path`.
+    """Return the absolute path; raise `ValueError` for anything but `sqlite:///path`.
 
     A fourth slash, which some libraries ask for, says the same: `sqlite:////data/hub.db` is
     `/data/hub.db`.
@@ -70,7 +40,7 @@ def path_of(url: str) -> str:
     return "/" + path.lstrip("/")
 
 
-def make_directory(url: str, log: FilteringBoundLogger) -> None:
+def make_directory(url: str, log: "FilteringBoundLogger") -> None:
     """Make the directories missing on the way to the history file, for the hub's user alone.
 
     Nothing is done for the URL of another broker. Raises `SettingsError` where a directory cannot
@@ -87,4 +57,4 @@ def make_directory(url: str, log: FilteringBoundLogger) -> None:
     except OSError as error:
         why = error.strerror or error
         raise SettingsError(f"HUB_BROKER: cannot make the directory {directory}: {why}") from None
-    log.info("history_directory_made", subsystem=BROKER, path=str(directory))
+    log.info("history_directory_made", path=str(directory))
