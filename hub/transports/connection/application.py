@@ -1,8 +1,8 @@
 """The application beside the hub: plain ASGI, called by the connection itself.
 
-The application answers what the table of routes does not have. Its requests are HTTP only; a
-WebSocket of its own it has to serve elsewhere. How long it takes to answer is its own business. Its
-peer's silence and its peer's refusal to read are not: both have the connection's deadlines.
+The application answers what the table of routes does not have. Its requests are HTTP only; it
+has to serve WebSockets of its own elsewhere. It may take any time to answer. Its peer's silence and
+its peer's refusal to read have the connection's deadlines.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from hub.transports.asgi_types import ASGIApp, Message, Scope
 from hub.transports.http.dispatch import Call
 
-# Of a body that the application has not asked for; more stops the reading.
+# Bytes of a body that the application has not asked for; more stop the reading.
 _WAITING_BYTES = 64 * 1024
 _NO_BODY = frozenset({204, 304})
 # RFC 9110 sections 5.1 and 5.5.
@@ -26,7 +26,7 @@ _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding"})
 
 
 class PeerGoneError(OSError):
-    """What `send` raises once the peer has gone (ASGI 2.4)."""
+    """Raised by `send` once the peer has gone (ASGI 2.4)."""
 
 
 class Log(Protocol):
@@ -36,7 +36,7 @@ class Log(Protocol):
 
 
 class Carrier(Protocol):
-    """The connection, as the application's answer sees it."""
+    """The connection, as far as an application's answer uses it."""
 
     def write(self, data: bytes) -> bool:
         """Write; return whether the peer takes more."""
@@ -50,7 +50,7 @@ class Carrier(Protocol):
 
 
 class Application:
-    """The application with what all its requests share. `state` is its lifespan's."""
+    """The application and the state that its requests share, which its lifespan has made."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class ApplicationCall(Call):
         self._left: int | None = None
         """Bytes of the declared length that are not sent yet."""
 
-    # -- what the connection tells -----------------------------------------------------------------
+    # -- calls of the connection -------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
         self._body += data
@@ -111,34 +111,34 @@ class ApplicationCall(Call):
         return len(self._body) > _WAITING_BYTES
 
     def ended(self) -> None:
-        """The body is whole."""
+        """Note that the body is whole."""
         self._ended = True
         self._changed.set()
 
     def peer_ended(self) -> None:
-        """The peer sends nothing more; it may wait for the answer."""
+        """Note that the peer sends nothing more; it may wait for the answer."""
         self._peer_done = True
         self._changed.set()
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Note that the connection is gone."""
         self._gone = True
         self._changed.set()
         self._writable.set()
 
     def writable(self) -> None:
-        """The peer takes more."""
+        """Note that the peer takes more."""
         self._writable.set()
 
     # -- the application ---------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Have the application answer; what it raises is logged and ends the connection."""
+        """Have the application answer; an exception of it is logged and ends the connection."""
         application = self._application
         try:
             await application.app(self._scope(), self._receive, self._send)
         except PeerGoneError:
-            # What an application does not catch of this is no fault of its own.
+            # An application that does not catch this has made no mistake.
             pass
         except Exception:
             application.log.exception("application_failed", method=self.request.method)
@@ -185,7 +185,7 @@ class ApplicationCall(Call):
         self._body.clear()
         self._handed_over = not more
         if more:
-            # This may bring more of the body, and its end: the next call tells of them.
+            # This may bring more of the body, and its end: the next call returns them.
             self._carrier.body_taken()
         return {"type": "http.request", "body": body, "more_body": more}
 
@@ -194,7 +194,7 @@ class ApplicationCall(Call):
         return self._gone or self._peer_done
 
     async def _until_gone(self) -> None:
-        """What an application that streams waits for beside its writing: its peer's end."""
+        """Wait for the end of the peer, as an application that streams does beside its writing."""
         while not (self._is_alone() or self._sent_whole):
             self._changed.clear()
             await self._changed.wait()
@@ -228,14 +228,14 @@ class ApplicationCall(Call):
         """
         status, request = int(head["status"]), self.request
         self.expects = False
-        said = [(bytes(name).lower(), bytes(value)) for name, value in head.get("headers", ())]
-        _check_head(status, said)
+        given = [(bytes(name).lower(), bytes(value)) for name, value in head.get("headers", ())]
+        _check_head(status, given)
         dropped = _HOP_BY_HOP
         if status == HTTPStatus.NO_CONTENT:
             # RFC 9110 section 8.6.
             dropped |= {b"content-length"}
-        fields = [field for field in said if field[0] not in dropped]
-        self._close = (b"connection", b"close") in said or not request.keep_alive
+        fields = [field for field in given if field[0] not in dropped]
+        self._close = (b"connection", b"close") in given or not request.keep_alive
         names = {name for name, _ in fields}
         if b"date" not in names:
             fields.append((b"date", formatdate(usegmt=True).encode()))
@@ -254,7 +254,7 @@ class ApplicationCall(Call):
         return b"\r\n".join([first, *lines]) + b"\r\n\r\n"
 
     def _frame(self, length: int | None) -> list[tuple[bytes, bytes]]:
-        """How the end of a body is known that the application gave no length for."""
+        """Return the fields that frame a body for which the application gave no length."""
         if length is not None:
             self._left = length
             return [(b"content-length", b"%d" % length)]
@@ -273,7 +273,7 @@ class ApplicationCall(Call):
         part = body[: self._left]
         self._left -= len(part)
         if not more and self._left and self.request.method != "HEAD":
-            # Less than it said: the peer must not take what follows for the rest.
+            # Less than the declared length: the peer must not take the next answer for the rest.
             self._close = True
         return part
 
@@ -308,9 +308,9 @@ class Lifespan:
         self._from_app: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self.state: dict[str, Any] = {}
-        """What the application keeps for its requests."""
+        """State that the application keeps for its requests."""
         self.absent: str | None = None
-        """What an application without a lifespan raised when it was asked for it."""
+        """The exception of an application that has no lifespan; None where it has one."""
 
     async def start(self) -> str | None:
         """Return why the application did not start; None where it did."""
@@ -353,7 +353,7 @@ class Lifespan:
         answer.cancel()
         error = None if self._task.cancelled() else self._task.exception()
         if what == "startup" and error is not None:
-            # By the ASGI specification it has no lifespan, as Django's has none.
+            # By the ASGI specification such an application has no lifespan, as Django has none.
             self.absent = repr(error)
             return None
         return repr(error) if error is not None else "it ended without an answer"

@@ -1,7 +1,7 @@
 """The deadline of connections that have sent nothing yet: one for all of them.
 
-Each has the same time, so they fall due in the order they came. A deadline of its own for each,
-made and cancelled within a millisecond, was a twentieth of what a connect costs.
+Each has the same time, so they fall due in the order in which they came. A deadline for each, made
+and cancelled within a millisecond, was a twentieth of the cost of a connect.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from hub.core.time.deadlines import Deadlines
 
 
 class Arrivals:
-    """One per node.
+    """Connections that have sent nothing yet; one per node.
 
     Args:
-        seconds: what each has for its first request to begin.
+        seconds: the time of each until its first request begins.
     """
 
     __slots__ = ("_armed", "_clock", "_deadlines", "_seconds", "_waiting")
@@ -25,7 +25,7 @@ class Arrivals:
         self._seconds = seconds
         self._armed = False
         self._waiting: dict[Callable[[], None], float] = {}
-        """Whom to tell that it is late, and when; the first to come is the first."""
+        """Callbacks of the connections with their deadlines, in the order of these."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -37,11 +37,11 @@ class Arrivals:
             self._arm(due)
 
     def discard(self, late: Callable[[], None]) -> None:
-        """The connection is not waited for any more. Harmless when repeated."""
+        """Call `late` no more. Harmless when repeated."""
         self._waiting.pop(late, None)
 
     def _arm(self, due: float) -> None:
-        # Never cancelled: when it fires, whoever is first by then may have time left.
+        # Never cancelled: when it fires, the connection that is first by then may have time left.
         self._armed = True
         self._deadlines.at(due, self._fire)
 
@@ -56,6 +56,6 @@ class Arrivals:
                 del self._waiting[late]
                 late()
         finally:
-            # Also where one has failed, which is its own matter.
+            # Also where a callback has failed: the others keep their deadline.
             if self._waiting and not self._armed:
                 self._arm(next(iter(self._waiting.values())))

@@ -1,11 +1,11 @@
-"""One connection from accept to close: who reads when, which answer is next, and by when.
+"""One connection from accept to close: the reading, the order of the answers, and the deadlines.
 
-The requests of a connection are answered in the order they came
-(`hub.transports.connection.requests`). Those that have nothing to wait for are answered in the
+The requests of a connection are answered in the order in which they came
+(`hub.transports.connection.requests`). Requests that have nothing to wait for are answered in the
 read that brings them, and all answers of one read leave in one write
-(`hub.transports.connection.outgoing`). The first that waits stops the parsing, and so does a
-pipeline that takes too long, until it has another turn (`hub.transports.turns`). What comes behind
-is held (`hub.transports.connection.receive_buffer`). The states and their deadlines stand in
+(`hub.transports.connection.outgoing`). The first request that waits stops the parsing. So does a
+pipeline that takes too long, until it has another turn (`hub.transports.turns`). Bytes behind them
+are held (`hub.transports.connection.receive_buffer`). The states and their deadlines stand in
 `hub.transports.connection.states`.
 """
 
@@ -36,12 +36,12 @@ class Connection(asyncio.Protocol):
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
-        """`address` is the peer's where the socket does not tell it."""
+        """`address` is the client's where the socket does not have it."""
         self._context = context
         self._address = address or ""
         self._transport: asyncio.Transport
         self._crowded: HubError | None = None
-        """Why only probes are answered: more connections than the node may hold, or its peer."""
+        """The error for all requests but probes: the node or the peer has too many connections."""
         self._outgoing: Outgoing
         self._requests: Requests
         self._reader: RequestReader
@@ -49,9 +49,9 @@ class Connection(asyncio.Protocol):
         """These four are made when the first bytes come, unless they are refused by less."""
         self._phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
         self._has_turn = False
-        """Whether a stream may be opened, however many others are."""
+        """Whether a stream may be opened now, however many others are opened."""
         self._ends_clean = False
-        """Nothing of a request is left unread behind the last answer."""
+        """Whether the last answer has left nothing of its request unread."""
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 
@@ -61,9 +61,9 @@ class Connection(asyncio.Protocol):
         if not self._address:
             self._address = plain_address(transport.get_extra_info("peername"))
         context.sockets.enter(self, self._address)
-        # The transport is empty or paused, so that "paused" means what it says. One of TLS may be
-        # paused at once: the end of the handshake is still on its way. It pauses at its mark where
-        # a plain one pauses above it (`asyncio.sslproto`), and would at 0 when it is empty.
+        # The transport is always empty or paused. One of TLS may be paused at once: the end of the
+        # handshake is still on its way. It pauses at its mark where a plain one pauses above it
+        # (`asyncio.sslproto`), so at 0 it would pause when it is empty.
         high = 0 if transport.get_extra_info("sslcontext") is None else 1
         self._transport.set_write_buffer_limits(high=high, low=0)
         if (crowded := context.sockets.refusal(self._address)) is not None:
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         self._phase.arrive()
 
     def _begin(self) -> None:
-        """Be ready to read requests, unless it is already."""
+        """Make the parts that read requests, unless they are made."""
         if self._phase.incoming is not LOOK:
             return
         context = self._context
@@ -96,14 +96,14 @@ class Connection(asyncio.Protocol):
         )
 
     def _look(self, data: bytes) -> bool:
-        """Refuse who can be refused by address and first bytes; return whether it was."""
+        """Refuse the peer where address and first bytes suffice; return whether it was refused."""
         refused = self._context.door.refusal(self._address, self._crowded, data)
         if refused is None:
             self._begin()
             return False
         self._transport.write(refused.answer)
         if refused.whole and self._phase.incoming is LOOK:
-            # Nearly always it is taken at once; else the first deadline is that of taking it.
+            # Nearly always the answer is taken at once; else the first deadline bounds the wait.
             self._transport.close()
         else:
             self._begin()
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._work(data)
             if phase.state is STREAMING:
-                # Its parser and its requests refer to each other: now nobody needs either.
+                # Parser and requests refer to each other, and neither is needed any more.
                 self._reader.close()
         elif requests.closing or phase.incoming is Incoming.DROP:
             buffer.discard(data)
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             buffer.choose_reading()
 
     def eof_received(self) -> bool:
-        """Return whether the peer, which says nothing more, still waits for answers."""
+        """Return whether the peer, which sends nothing more, still waits for answers."""
         if self._phase.incoming is LOOK:
             return False
         if self._outgoing.answers:
@@ -183,15 +183,15 @@ class Connection(asyncio.Protocol):
         self._buffer.hold(b"")
 
     def leave_after_next(self) -> None:
-        """The next answer says that it is the last: whoever asks again finds another process."""
+        """Make the next answer the last: a peer that connects again finds another process."""
         self._begin()
         self._requests.stopping = True
 
     def shut_down(self) -> None:
-        """The listener stops: end now where nothing is under way, else with the next answer."""
+        """End now where nothing is under way, else with the next answer: the listener stops."""
         self._begin()
         if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._buffer.held:
-            # What was answered in this turn of the loop may be written still.
+            # Answers of this turn of the loop may wait to be written.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
         else:
             self._requests.stopping = True
@@ -199,26 +199,26 @@ class Connection(asyncio.Protocol):
     # -- bytes to requests -----------------------------------------------------------------------
 
     def _work(self, data: bytes) -> None:
-        """Parse `data`; what takes too long, or stands behind a request that waits, is held."""
+        """Parse `data`; bytes behind a request that waits, or behind a long piece, are held."""
         self._buffer.parse(data)
         if self._buffer.awaits_turn:
             self._wait_for_turn()
         self.settle()
 
     def _wait_for_turn(self) -> None:
-        """Have what is held looked at when the loop has done its other work."""
+        """Have held bytes parsed when the loop has done its other work."""
         self._buffer.awaits_turn = True
         self._context.turns.wait(self._take_turn, self._address)
 
     def _take_turn(self) -> None:
-        """Go on with what is held: the loop has done its other work."""
+        """Parse held bytes: the loop has done its other work."""
         self._buffer.awaits_turn = False
         self.go_on()
 
     # -- hub.transports.connection.context.Owner ---------------------------------------------
 
     def go_on(self) -> None:
-        """What stood in the way is gone: the next request, and what is held."""
+        """Begin the next request, and parse held bytes: nothing is in the way now."""
         self._requests.begin_those_that_wait()
         if self._buffer.held and self._buffer.may_parse():
             self._work(self._buffer.take())
@@ -228,20 +228,20 @@ class Connection(asyncio.Protocol):
             self._reader.close()
 
     def end(self, *, clean: bool) -> None:
-        """The last answer is decided, or a stream has the connection: no request follows."""
+        """Take no more requests: the last answer is decided, or a stream has the connection."""
         self._ends_clean = clean and not self._buffer.held
         self._reader.stop()
         self._requests.end()
         self._buffer.hold(b"")
 
     def read_no_more(self) -> None:
-        """What follows is no request."""
+        """Stop the reader: bytes that follow are no request."""
         self._reader.stop()
 
     def open_stream(self, call: Call, stream: Stream) -> None:
-        """Have a stream take the connection over, behind all that is owed to the peer."""
+        """Have a stream take the connection over, behind all answers before it."""
         if self._requests.peer_done:
-            # Its peer would have ended the stream, had that been there when it came.
+            # The peer's end would have ended the stream, had the stream been open then.
             self.end(clean=True)
             return
         self._outgoing.flush()
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
             crowd.wait(self._take_stream_turn, self._address)
 
     def _take_stream_turn(self) -> None:
-        """Open the stream that waits: those before it were opened, or have gone."""
+        """Open the stream that waits: the streams before it were opened, or have gone."""
         self._has_turn = True
         try:
             self._requests.turn_came()
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
 
     def _open_stream(self, call: Call, stream: Stream) -> None:
         rest = (self._reader.rest or b"") + self._buffer.held
-        # From here on the reading is the stream's to pause.
+        # From here on the stream pauses the reading.
         self._buffer.resume()
         refusal = self._context.streams.begin(stream, call, self._transport, rest)
         if call.admission is not None:
@@ -282,10 +282,10 @@ class Connection(asyncio.Protocol):
         else:
             self._requests.respond(call, refusal)
             if call.request.has_waited:
-                # No reading brought it here, so none writes what was decided.
+                # No read has brought the request here, so no read writes its answer.
                 self.settle()
 
-    # -- what the application's answer is written with -------------------------------------------
+    # -- hub.transports.connection.application.Carrier -------------------------------------------
 
     def write(self, data: bytes) -> bool:
         """Write a part of an application's answer; return whether the peer takes more."""
@@ -296,11 +296,11 @@ class Connection(asyncio.Protocol):
         return not self._outgoing.blocked
 
     def finished(self, call: ApplicationCall, *, close: bool) -> None:
-        """The application's answer is written whole."""
+        """Go on behind the application's answer, which is written whole."""
         self._requests.finished(call, close=close)
 
     def body_taken(self) -> None:
-        """The application took some of the body that waited."""
+        """Parse more of a body: the application took some of the bytes that waited."""
         if not self._requests.lost:
             self.go_on()
 
@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
     # -- states and deadlines ----------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Bytes have come, or an answer has: write, and see what the connection waits for now."""
+        """Write the answers that are decided, and choose the state that holds now."""
         requests, phase, outgoing = self._requests, self._phase, self._outgoing
         if requests.lost or phase.state is STREAMING:
             return
@@ -322,10 +322,10 @@ class Connection(asyncio.Protocol):
             or buffer.held or requests.peer_done or requests.stopping or buffer.paused
             or requests.queue or self._reader.in_head
         ):  # fmt: skip
-            # Nearly always: whole requests came and are answered.
+            # The usual case: whole requests came and are answered.
             seconds = self._context.limits.keep_alive_seconds
             phase.between(requests.begun, self._reader.messages, seconds)
-            # Last: where it writes at once and the peer does not take it, that is another phase.
+            # Last: where this writes at once and the peer does not take it, the state is another.
             outgoing.put_off()
             return
         if requests.reading is not None and not self._buffer.awaits_turn and requests.may_begin():
@@ -355,13 +355,13 @@ class Connection(asyncio.Protocol):
             self._outgoing.begin_time()
 
     def _late(self) -> None:
-        """The state has taken too long."""
+        """Do what the table says of a state that has taken too long."""
         if self._phase.incoming is not LOOK and self._buffer.awaits_turn:
             # The hub has not looked at what its peer has sent.
             self._phase.begin_again(self._context.limits.handshake_timeout_seconds)
             return
         if self._phase.state is State.AWAITING_HEAD and self._transport.is_closing():
-            # Refused at the door, and does not take the answer.
+            # The peer was refused at the door and does not take the answer.
             self._transport.abort()
             return
         self._begin()
@@ -404,7 +404,7 @@ class Connection(asyncio.Protocol):
         self._buffer.resume()
 
     def _leave(self) -> None:
-        """Nothing of this connection is waited for any more."""
+        """Leave the node's counts, and let go of deadlines and answers."""
         self._context.sockets.leave(self)
         self._context.sockets.release(self)
         self._phase.close()

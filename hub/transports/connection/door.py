@@ -1,9 +1,9 @@
-"""Peers that are refused by address and first bytes alone: nothing of theirs is read further.
+"""Refusals by address and first bytes alone, before anything else of a peer is read.
 
-A connection too many, and one whose address begins too many sessions, are told so in a fixed
-answer before there is a parser, a request or a timer for them. What needs another look gets it: a
-probe, a head that has not come whole, a client behind a trusted proxy, whose address stands in the
-head. All that is told and counted is the same either way.
+A connection too many, and one whose address begins too many sessions, get a fixed answer before
+there is a parser, a request or a timer for them. Some are left to the parser: a probe, a head that
+has not come whole, and a client behind a trusted proxy, whose address stands in the head. They get
+the same answers, and the same counts.
 """
 
 import re
@@ -20,24 +20,24 @@ from hub.transports.http.routes import RouteTable, Stream
 from hub.transports.request import Request
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.1\r\n")
-# Of printable characters alone: one of them is said again in the answer.
+# Values of printable characters alone: the answer repeats one of them.
 _FIELD = re.compile(rb"\r\n(accept|origin|host):[ \t]*([ -~]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
 _END = b"\r\n\r\n"
 # Answers that are kept for the second that they name: a few reasons, each with a few waits.
-_MAX_SAID = 64
+_MAX_FIXED = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a connection is told before it ends."""
+    """The answer to a connection that ends with it."""
 
     answer: bytes
     whole: bool
-    """The request is here to its last byte, so nothing that comes could take the answer away."""
+    """The request is here to its last byte, so no byte that comes could take the answer away."""
 
 
 class Door:
-    """One per node."""
+    """Refuses peers by their first bytes; one per node."""
 
     def __init__(
         self,
@@ -58,16 +58,16 @@ class Door:
             for route in table.routes
             if route.stream is not None
         }
-        """What each path that opens a stream opens."""
-        self._said: dict[tuple[str, int | None, int], bytes] = {}
+        """The kind of stream by path."""
+        self._fixed_answers: dict[tuple[str, int | None, int], bytes] = {}
 
     def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refused | None:
-        """What to tell a peer whose first bytes are `data`; None where it needs another look.
+        """Return the answer to a peer with these first bytes; None where the parser has to look.
 
-        Counts what it refuses. A look takes none of the sessions that an address may begin.
+        Counts the refusal. A look takes none of the sessions that an address may begin.
 
         Args:
-            crowded: why its connection is one too many; None where it is not.
+            crowded: the error of a connection that is one too many; None of any other.
         """
         if crowded is None and not self._limiter.limits_handshakes:
             return None
@@ -114,16 +114,16 @@ class Door:
         return found is not None and found[0].public
 
     def _fixed(self, error: HubError, second: int) -> bytes:
-        """The same for all that are refused alike within a second, which it names."""
+        """Return the answer that all peers refused alike within one second share: it has a date."""
         key = error.message, error.retry_after_seconds, second
-        if (known := self._said.get(key)) is None:
-            if len(self._said) >= _MAX_SAID:
-                self._said.clear()
-            known = self._said[key] = encode(problem(error), close=True)
+        if (known := self._fixed_answers.get(key)) is None:
+            if len(self._fixed_answers) >= _MAX_FIXED:
+                self._fixed_answers.clear()
+            known = self._fixed_answers[key] = encode(problem(error), close=True)
         return known
 
 
 def _fields(head: bytes) -> dict[str, str]:
-    """The few fields of a head that a refusal depends on."""
+    """Return the few fields of a head on which a refusal depends."""
     found = _FIELD.findall(head)
     return {str(name, "latin-1").lower(): str(value, "latin-1") for name, value in found}

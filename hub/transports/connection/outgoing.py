@@ -1,7 +1,7 @@
-"""What a connection writes: answers gathered, written together, and whether the peer takes them.
+"""The answers of a connection on their way to its transport, and the progress of the peer.
 
 A write to a socket whose reader sleeps has to wake it, which costs more than all the rest of an
-answer. So the answers to all that one turn of the loop reads are written back to back at its end:
+answer. So the answers to all requests of one turn of the loop are written back to back at its end:
 the first write wakes the reader, and the others find it awake.
 """
 
@@ -15,8 +15,8 @@ from hub.core.ports import Defer
 # looked at. Guesses, not measured.
 _WRITE_BYTES = 4 * 1024
 _WRITE_ANSWERS = 64
-# So many connections are written to together: some 40 wake a reader once, and the first of a
-# thousand waits no longer for its answer than for 64. Guess, not measured.
+# Connections that are written to together: some 40 wake a reader once, and the first of a thousand
+# waits no longer for its answer than the first of 64. Guess, not measured.
 _WRITE_CONNECTIONS = 64
 
 
@@ -24,7 +24,7 @@ class WriteTurn:
     """The connections with answers to write at the end of this turn of the loop. One per node.
 
     Args:
-        defer: runs a callback in the loop's next iteration, behind all that is read in this one.
+        defer: runs a callback in the loop's next iteration, behind all reads of this one.
     """
 
     __slots__ = ("_defer", "_scheduled", "_waiting")
@@ -55,16 +55,16 @@ class WriteTurn:
                 waiting.popleft()()
         finally:
             if waiting and not self._scheduled:
-                # One has failed, which is its own matter: the others are written to next.
+                # One has failed: the others are written to next.
                 self._scheduled = True
                 self._defer(self._end)
 
 
 class Outgoing:
-    """One connection's; the only place that writes to its transport.
+    """The answers of one connection; the only place that writes to its transport.
 
     Args:
-        turn: when what is put off is written.
+        turn: writes the answers that are put off.
         on_blocked: called behind a write that was put off and that the peer does not take.
     """
 
@@ -77,16 +77,16 @@ class Outgoing:
         self._turn = turn
         self._on_blocked = on_blocked
         self.answers: list[bytes] = []
-        """What is decided and not written yet; for others to look at only."""
+        """Answers that are decided and not written yet; read only for other modules."""
         self._waits = False
-        """Whether its turn is to come."""
+        """Whether a write is put off to the end of the turn."""
         self._unsent = 0
-        """Bytes not taken when the time that the peer has for them began."""
+        """Bytes that the peer had not taken when its time for them began."""
         self.blocked = False
-        """The peer does not take what was written."""
+        """Whether the peer does not take the bytes that were written."""
 
     def add(self, answer: bytes) -> None:
-        """Take the next answer; it leaves with the next `flush`, or now where it is large."""
+        """Add the next answer; it leaves with the next `flush`, or now where it is large."""
         self.answers.append(answer)
         if len(answer) > _WRITE_BYTES or len(self.answers) > _WRITE_ANSWERS:
             self.flush()
@@ -105,7 +105,7 @@ class Outgoing:
                 self._on_blocked()
 
     def flush(self) -> None:
-        """Write what is here; `blocked` says afterwards whether the peer takes it."""
+        """Write all answers; `blocked` is true afterwards where the peer does not take them."""
         answers = self.answers
         if answers:
             data = answers[0] if len(answers) == 1 else b"".join(answers)
@@ -113,41 +113,41 @@ class Outgoing:
             self.write(data)
 
     def write(self, data: bytes) -> None:
-        """Write past what waits here."""
+        """Write bytes that do not wait behind the answers here."""
         if self.blocked:
-            # What waits has grown by the hub's doing: the peer's progress is counted from there.
+            # The hub has added to the unsent bytes: the peer's progress is counted from there.
             self._unsent += len(data)
         if not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
-        """End the connection behind all that was answered."""
+        """End the connection behind all answers."""
         self.flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """End it now; what was answered and could be written at once is written."""
+        """End the connection now; answers are written where the peer takes them at once."""
         if not self.blocked:
             self.flush()
         self._transport.abort()
 
     def drop(self) -> None:
-        """The connection is gone: nobody is written to."""
+        """Forget the answers: the connection is gone."""
         self.answers.clear()
         self._on_blocked = _nobody
 
-    # -- how far the peer is ---------------------------------------------------------------------
+    # -- the peer's progress ---------------------------------------------------------------------
 
     @property
     def unsent_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
     def begin_time(self) -> None:
-        """From now on the peer has its time to take something."""
+        """Begin the time that the peer has to take something."""
         self._unsent = self.unsent_bytes
 
     def took(self, enough_bytes: int) -> bool:
-        """Whether the peer took so much since its time began; if so the time begins anew."""
+        """Return whether the peer took so much since its time began; if so, begin the time anew."""
         unsent = self.unsent_bytes
         if not unsent or self._unsent - unsent < enough_bytes:
             return False
@@ -156,4 +156,4 @@ class Outgoing:
 
 
 def _nobody() -> None:
-    """Stands for a connection that is gone."""
+    """The callback of a connection that is gone."""

@@ -21,12 +21,12 @@ from hub.transports.connection.states import (
     State,
 )
 
-# To look a member up in its enumeration takes 0.06 us, and these are asked for with each request.
+# A look-up of a member in its enumeration takes 0.06 us, and each request needs these.
 BETWEEN = State.BETWEEN
 STREAMING = State.STREAMING
 PARSE = Incoming.PARSE
 LOOK = Incoming.LOOK
-# As `enter` would have it of a connection that has sent nothing: no request begun, no message.
+# The mark of a connection that has sent nothing: no request begun, no message.
 _ARRIVED: tuple[object, ...] = (State.AWAITING_HEAD, 0, 0)
 
 
@@ -34,8 +34,8 @@ class StateTimer:
     """Calls back when a state has taken too long.
 
     Requests that follow each other move the deadline many thousand times a second, nearly always
-    away. The entry that waits is therefore left where it is, and looks when it fires whether its
-    time has come; only a deadline that is nearer than the entry needs a new one.
+    away. The entry that waits therefore stays where it is, and checks its time when it fires; only
+    a deadline that is nearer than the entry needs a new one.
     """
 
     __slots__ = ("_clock", "_deadlines", "_due", "_entry", "_entry_due", "_late")
@@ -58,7 +58,7 @@ class StateTimer:
             self._arm()
 
     def close(self) -> None:
-        """Cancel, and let go of who was to be called."""
+        """Cancel, and let go of the callback."""
         self.cancel()
         self._late = _nobody
 
@@ -81,10 +81,10 @@ class StateTimer:
 
 
 class Phase:
-    """One connection's.
+    """The state of one connection.
 
     Args:
-        arrivals: has the deadline of whoever has sent nothing yet.
+        arrivals: has the deadline of a connection that has sent nothing yet.
         late: called when a state has taken too long.
     """
 
@@ -112,27 +112,26 @@ class Phase:
         self._late = late
         self.state = State.AWAITING_HEAD
         self.incoming = Incoming.LOOK
-        """What is done with bytes that come."""
+        """The treatment of bytes that come."""
         self._mark: tuple[object, ...] = ()
-        """What the deadline of the state runs for: another mark begins another."""
+        """The wait that the deadline is for: another mark begins another deadline."""
         self._timer: StateTimer | None = None
-        """None until the first request has begun: those who connect for a stream need none."""
+        """None until the first request has begun: a connection for a stream needs none."""
 
     @property
     def when_late(self) -> Late:
-        """What is done when the state has taken too long."""
+        """The measure that the table has for a state that has taken too long."""
         return ROWS[self.state].late
 
     def arrive(self) -> None:
-        """The connection is here, and has sent nothing yet."""
+        """Begin the deadline of a connection that has sent nothing yet."""
         self._mark = _ARRIVED
         self._arrivals.add(self._late)
 
     def enter(self, state: State, mark: tuple[object, ...], seconds: float | None) -> bool:
-        """Be in `state` for `seconds` at most; None where somebody else has the deadline.
+        """Be in `state` for `seconds` at most; None where the connection has no deadline.
 
-        The time begins anew unless it is the same wait as before, which `mark` tells. Returns
-        whether it began anew.
+        The time begins anew unless `mark` is that of the wait before. Returns whether it did.
         """
         mark = (state, *mark)
         if mark == self._mark:
@@ -150,8 +149,7 @@ class Phase:
         return self.enter(state, mark, seconds_in(state, requests, limits))
 
     def between(self, begun: int, messages: int, seconds: float) -> None:
-        """Be between two requests: as `enter` with these as its mark, for what happens nearly
-        always."""
+        """Be between two requests; does what `enter` does with these as its mark, faster."""
         self.state, self.incoming = BETWEEN, PARSE
         self._mark = (BETWEEN, begun, messages)
         if self._timer is None:
@@ -160,7 +158,7 @@ class Phase:
             self._timer.begin(seconds)
 
     def begin_again(self, seconds: float) -> None:
-        """Wait as long once more for the same."""
+        """Give the same wait another time of `seconds`."""
         self._begin(seconds)
 
     def _begin(self, seconds: float | None) -> None:
@@ -170,11 +168,11 @@ class Phase:
         timer.begin(seconds)
 
     def leave(self) -> None:
-        """A stream has the connection: its own deadlines hold."""
+        """Leave the connection to a stream, which has deadlines of its own."""
         self.state = State.STREAMING
 
     def close(self) -> None:
-        """Wait for nothing, and let go of who was to be called."""
+        """Cancel the deadline, and let go of the callback."""
         if self._timer is None:
             self._arrivals.discard(self._late)
         else:
@@ -183,11 +181,11 @@ class Phase:
 
 
 def _nobody() -> None:
-    """Stands for a connection that is gone."""
+    """The callback of a connection that is gone."""
 
 
 def awaited_state(requests: Requests, reader: RequestReader, *, blocked: bool) -> State:
-    """The state of a connection whose last answer is not decided.
+    """Return the state of a connection whose last answer is not decided.
 
     Args:
         blocked: whether the peer has to take what is written first.
@@ -205,14 +203,14 @@ def awaited_state(requests: Requests, reader: RequestReader, *, blocked: bool) -
 
 
 def is_last(state: State, requests: Requests) -> bool:
-    """Whether nothing is left to wait for: the peer says no more, or the listener stops."""
+    """Return whether nothing is left to wait for: the peer has ended, or the listener stops."""
     if requests.peer_done:
         return state in {State.AWAITING_HEAD, State.BETWEEN, State.READING_BODY}
     return requests.stopping and state is State.BETWEEN
 
 
 def mark_of(state: State, requests: Requests, reader: RequestReader) -> tuple[object, ...]:
-    """Tells a wait from another in the same state: each has its own deadline."""
+    """Return the mark that tells a wait from another in the same state: each has a deadline."""
     mark = (requests.begun, reader.messages)
     if state is State.APPLICATION and isinstance(requests.reading, ApplicationCall):
         # The peer's silence counts, not the application's: each part begins the time anew.
@@ -221,7 +219,7 @@ def mark_of(state: State, requests: Requests, reader: RequestReader) -> tuple[ob
 
 
 def seconds_in(state: State, requests: Requests, limits: ConnectionLimits) -> float | None:
-    """What the state may take; None where somebody else has the deadline."""
+    """Return the time of a state; None where the connection has no deadline."""
     match state:
         case State.AWAITING_HEAD:
             return limits.handshake_timeout_seconds

@@ -1,10 +1,11 @@
 """Connections that begin with a PROXY protocol header, or with a TLS handshake.
 
-Both come before there is anything that a node counts, so they are counted and bounded here.
+A node counts a connection when it is made, which is after both. So they are counted and bounded
+here until then.
 
-The header stands before everything, TLS included, and no transport can be handed bytes that were
-read already. So it is taken from the socket before there is a transport: what is looked at stays
-in the kernel (`MSG_PEEK`), and no byte behind the header is read.
+The header stands before everything, TLS included, and a transport takes no bytes that were read
+already. So the header is read from the socket before there is a transport: bytes that are looked at
+stay in the kernel (`MSG_PEEK`), and no byte behind the header is read.
 """
 
 import asyncio
@@ -32,16 +33,17 @@ class ProxiedListener:
 
     Args:
         listening: does not block.
-        proxies: whose connections begin with a header, every peer's where it names none.
+        proxies: their connections begin with a header; those of every peer where it names none.
         headed: whether connections begin with a header at all.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
         max_waiting: connections whose header or TLS handshake is not whole; more are closed.
-        limiter: bounds these by address or /64 of IPv6. Trusted proxies do not count, and behind a
-            header its client does.
-        refused: is told of a peer that is closed, why, and what `hub_refusals_total` calls that.
+        limiter: bounds these by address or /64 of IPv6. Trusted proxies do not count; the client
+            that a header names does.
+        refused: called for a peer that is closed, with its address, the error and the name of the
+            refusal in `hub_refusals_total`.
     """
 
-    def __init__(  # noqa: PLR0913 - what bounds a connection that nobody else counts yet
+    def __init__(  # noqa: PLR0913 - the bounds of a connection that no node counts yet
         self,
         listening: socket.socket,
         make: Make,
@@ -78,7 +80,7 @@ class ProxiedListener:
                         self._take(tasks, *found)
 
     def stop(self) -> None:
-        """Accept no more; `run` ends when those that were accepted have begun."""
+        """Accept no more; `run` ends when the accepted connections have begun."""
         self._stopped = True
         if self._accepting is not None:
             self._accepting.cancel()
@@ -88,7 +90,7 @@ class ProxiedListener:
         headed = self._headed and (not self._proxies or self._proxies.trusts(address))
         try:
             self._check_room()
-            # Of one that speaks for others nobody knows yet whom it counts for.
+            # The client of a connection with a header is known later.
             one = "" if headed else self._count(address)
         except (UnavailableError, RateLimitedError) as error:
             self._refused(address, error, error.refusal)
@@ -107,7 +109,7 @@ class ProxiedListener:
             raise UnavailableError("the node holds no more connections")
 
     def _count(self, address: str) -> str:
-        """Whom the connection counts for, "" where nobody; raise `RateLimitedError`."""
+        """Count the connection; return its party, "" for none. Raises `RateLimitedError`."""
         if not self._limiter.counts_addresses or self._proxies.trusts(address):
             return ""
         one = party(address)
@@ -116,7 +118,7 @@ class ProxiedListener:
         return one
 
     async def _accept(self) -> tuple[socket.socket, object] | None:
-        """The next connection; None for one that has gone, or where there is no room for any."""
+        """Return the next connection; None for one that has gone, or where there is no room."""
         loop = asyncio.get_running_loop()
         self._accepting = asyncio.ensure_future(loop.sock_accept(self._listening))
         try:
@@ -163,7 +165,7 @@ class ProxiedListener:
             self._discount(one)
 
     async def _begin(self, accepted: socket.socket, client: str, address: str | None) -> None:
-        """Have the connection made; `address` is its client's where a header told it."""
+        """Make the connection; `address` is its client's where a header named it."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._make(address),
@@ -177,7 +179,7 @@ class ProxiedListener:
             why = BadRequestError(f"the TLS handshake failed: {reason}")
             self._refused(client, why, "tls_handshake")
         except OSError:
-            # It has gone, or took too long: nothing was said wrong.
+            # The peer has gone, or took too long: it has broken no rule.
             pass
 
 
@@ -189,12 +191,12 @@ async def _read_header(accepted: socket.socket) -> str | None:
         waiting = accepted.recv(proxy_protocol.MAX_BYTES, socket.MSG_PEEK)
         if not waiting:
             raise ConnectionResetError(errno.ECONNRESET, "closed before its header")
-        told = proxy_protocol.read(read + waiting)
-        # A header that is not whole has all that waits for itself.
-        own = len(waiting) if told is None else len(waiting) - len(told.rest)
+        header = proxy_protocol.read(read + waiting)
+        # All bytes that wait belong to a header that is not whole.
+        own = len(waiting) if header is None else len(waiting) - len(header.rest)
         read += accepted.recv(own)
-        if told is not None:
-            return told.address
+        if header is not None:
+            return header.address
 
 
 async def _readable(accepted: socket.socket) -> None:
@@ -213,6 +215,6 @@ async def _readable(accepted: socket.socket) -> None:
 
 
 def plain_address(peer: object) -> str:
-    """The peer's address without its port; an IPv4 peer of a socket for both looks like one."""
+    """Return the peer's address without its port; an IPv4 address in IPv6 form as plain IPv4."""
     address = str(peer[0]) if isinstance(peer, tuple) else ""
     return address.removeprefix("::ffff:") if "." in address else address

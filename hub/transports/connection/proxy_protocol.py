@@ -1,11 +1,11 @@
-"""The PROXY protocol: a line or a block in front of a connection that tells the client's address.
+"""The PROXY protocol: a line or a block in front of a connection that names the client's address.
 
 Written by HAProxy, nginx (stream), AWS and others, in a form to read (version 1) and a binary one
 (version 2). The specification is HAProxy's `doc/proxy-protocol.txt`. No I/O: bytes go in, and an
 address with the bytes behind it comes out.
 
     PROXY TCP4 203.0.113.9 10.0.0.7 51234 8000\r\n     the client is 203.0.113.9
-    PROXY UNKNOWN\r\n                                  the proxy asks for itself, as a probe does
+    PROXY UNKNOWN\r\n                                  the proxy connects for itself, to probe
 """
 
 import ipaddress
@@ -22,23 +22,23 @@ _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _BLOCK_HEAD_BYTES = 16
 _LOCAL, _PROXY = 0x20, 0x21
 _ADDRESS_BYTES = {0x11: 4, 0x21: 16}
-# Of addresses and the fields behind them. Proxies send some dozens of bytes.
+# Bytes of addresses and the fields behind them. Proxies send some dozens.
 _MAX_BLOCK_BYTES = 2048
 MAX_BYTES = _BLOCK_HEAD_BYTES + _MAX_BLOCK_BYTES
 """No header is longer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A whole header was read."""
+class Header:
+    """A whole header."""
 
     address: str | None
-    """The client's; None where the proxy speaks for itself or of no IP address."""
+    """The client's; None where the proxy connects for itself, or names no IP address."""
     rest: bytes
-    """What came behind the header."""
+    """Bytes behind the header."""
 
 
-def read(data: bytes) -> Told | None:
+def read(data: bytes) -> Header | None:
     """Read the front of a connection; None where the header is not whole yet.
 
     Raises `BadRequestError` where it is no such header.
@@ -50,7 +50,7 @@ def read(data: bytes) -> Told | None:
     raise BadRequestError("the connection does not begin with a PROXY protocol header")
 
 
-def _read_line(data: bytes) -> Told | None:
+def _read_line(data: bytes) -> Header | None:
     end = data.find(b"\r\n", 0, _MAX_LINE_BYTES)
     if end < 0:
         if len(data) >= _MAX_LINE_BYTES:
@@ -59,12 +59,12 @@ def _read_line(data: bytes) -> Told | None:
     rest = data[end + 2 :]
     match data[:end].decode("latin-1").split(" "):
         case ["PROXY", "UNKNOWN", *_]:
-            return Told(None, rest)
+            return Header(None, rest)
         case ["PROXY", "TCP4" | "TCP6" as family, source, destination, *ports]:
             version = 4 if family == "TCP4" else 6
             addresses = [_ip(text, version) for text in (source, destination)]
             if len(ports) == 2 and None not in addresses and all(map(_is_port, ports)):
-                return Told(addresses[0], rest)
+                return Header(addresses[0], rest)
     raise BadRequestError("the PROXY protocol line cannot be read")
 
 
@@ -82,7 +82,7 @@ def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65_535
 
 
-def _read_block(data: bytes) -> Told | None:
+def _read_block(data: bytes) -> Header | None:
     if len(data) < _BLOCK_HEAD_BYTES:
         return None
     command, family = data[12], data[13]
@@ -98,8 +98,8 @@ def _read_block(data: bytes) -> Told | None:
     width = _ADDRESS_BYTES.get(family)
     if command == _LOCAL or width is None:
         # Section 2.2: of a family that is not known the connection's own address counts.
-        return Told(None, rest)
+        return Header(None, rest)
     if size < 2 * width + 4:
         raise BadRequestError("the PROXY protocol block is too short for its addresses")
     source = data[_BLOCK_HEAD_BYTES : _BLOCK_HEAD_BYTES + width]
-    return Told(str(one_form(ipaddress.ip_address(source))), rest)
+    return Header(str(one_form(ipaddress.ip_address(source))), rest)

@@ -1,10 +1,10 @@
 """Requests out of bytes: llhttp's callbacks with the rules that it leaves to its caller.
 
-The end of a message is always the parser's word. An `Upgrade` that nobody takes is the one
-place where llhttp stops before the body: a second parser is then given the framing fields of
-that head alone, and reads the body and all that follows.
+The parser alone decides where a message ends. An `Upgrade` that nobody takes is the one place where
+llhttp stops before the body: a second parser then gets the framing fields of that head alone, and
+reads the body and all bytes that follow.
 
-No I/O and no clock. What is read goes to a `Sink` as it is read; nothing is raised.
+No I/O and no clock. Requests go to a `Sink` as they are read; nothing is raised.
 """
 
 from typing import Protocol
@@ -25,40 +25,40 @@ from hub.transports.request import (
 # Chunks of one byte are six times their payload. More than this is no publisher's framing.
 _WIRE_TIMES_PAYLOAD = 8
 _WIRE_ALLOWANCE_BYTES = 64 * 1024
-# Each field is an object or two, whatever few bytes it came in. Apache takes 100.
+# Each field is an object or two, however few bytes it has. Apache takes 100.
 MAX_FIELDS = 128
 _SECRET = frozenset({"authorization", "cookie", "x-api-key"})
 _NO_HEAD: tuple[list[tuple[bytes, bytes]], dict[str, str], int] = ([], {}, 0)
 _NO_REQUEST = Request()
-# Of a head that is remembered while its connection is idle, and of a host: guesses, not measured.
+# Bounds of a head and a host that are kept while their connection is idle: guesses, not measured.
 _REMEMBERED_FIELDS = 32
 _REMEMBERED_BYTES = 2 * 1024
 _REMEMBERED_HOST = 256
-# What heads that may be known begin with, and how many in a row may be unknown before nobody looks
-# any more: those of a publisher that sends another field each time. Guess, not measured.
+# Heads that may be known begin so. After this many unknown heads in a row the reader looks no more:
+# their publisher sends another field each time. Guess, not measured.
 _POST = b"POST "
 _MAX_STRANGE = 16
 
 
 class Sink(Protocol):
-    """The receiver of what a reader reads, in the order of the bytes."""
+    """Receives the parts of requests, in the order of the bytes."""
 
     def head_read(self, request: Request) -> bool:
-        """A head is whole. Returns whether the upgrade that it asks for would be taken."""
+        """Take a whole head; return whether the upgrade that it asks for would be taken."""
         ...
 
     def body_read(self, data: bytes) -> None: ...
 
     def request_read(self) -> None:
-        """The request is whole."""
+        """Note that the request is whole."""
         ...
 
     def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
-        """A request of a known head is whole, in place of the three calls above."""
+        """Take a whole request with a known head, in place of the three calls above."""
         ...
 
     def broken(self, error: HubError) -> None:
-        """What came is no request; the reader reads nothing more."""
+        """Note that bytes are no request; the reader reads nothing more."""
         ...
 
 
@@ -66,12 +66,12 @@ class RequestReader:
     """Reads one connection's requests.
 
     Args:
-        sink: gets what is read.
-        max_head_bytes: of a request line and its header fields together, and of what comes in a
-            body without payload: trailers, or the framing of a chunk.
-        address: what each request says of its peer.
+        sink: receives the requests.
+        max_head_bytes: of a request line and its header fields together, and of bytes of a body
+            without payload: trailers, or the framing of a chunk.
+        address: the client's, for each request.
         keep_raw: whether requests also hold their header fields as they came.
-        heads: what is known of heads; None where each is to be read.
+        heads: heads that are known; None where each head is to be read.
     """
 
     __slots__ = (
@@ -98,44 +98,44 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._heads = None if keep_raw else heads
         self._cut: Cut | None = None
-        """The head that is fed next, as it may come again."""
+        """The head that is fed next, without the values that may differ."""
         self._known: KnownHead | None = None
-        """The one that was known last: the next is nearly always the same."""
+        """The head that was known last: the next is nearly always the same."""
         self._edition = 0
-        """Of what was known then."""
+        """The edition of the known heads then."""
         self._strange = 0
-        """How many heads in a row were not known."""
+        """Number of heads in a row that were not known."""
         self._host: str | None = None
-        """What the connection's requests have named so far, found to be a host."""
+        """The host of the connection's last requests, which was checked."""
         self._request = _NO_REQUEST
-        """The one that is read now."""
+        """The request that is read now."""
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
-        """Of the head that is read now, as they came."""
+        """Fields of the head that is read now, as they came."""
         self._last = _NO_HEAD
-        """The fields that were read last, where they are few: most publishers send the same again
-        and again."""
+        """Fields that were read last, where they are few: most publishers send the same again and
+        again."""
         self._measured = 0
-        """How many of the fields `_head_bytes` counts."""
+        """Number of the fields that `_head_bytes` counts."""
         self._head_bytes = 0
         self._fed_head_bytes = 0
         self._overhead = 0
-        """Bytes of a body's framing so far, less what its payload allows."""
+        """Bytes of a body's framing so far, less the allowance for its payload."""
         self._has_payload = False
-        """Whether the bytes that are fed now had some."""
+        """Whether the bytes that are fed now had payload."""
         self._bare_bytes = 0
-        """Fed of a body since its last payload, or since its head."""
+        """Bytes of a body since its last payload, or since its head."""
         self._silent = False
-        """The head that is fed now is a repetition of one that was read."""
+        """Whether the head that is fed now repeats one that was read."""
         self._takes = False
-        """The upgrade of the request being read would be taken."""
+        """Whether the upgrade of the request that is read now would be taken."""
         self._stopped = False
         self.in_head = False
         self.in_message = False
         self.messages = 0
-        """How many have begun."""
+        """Number of messages that have begun."""
         self.rest: bytes | None = None
-        """What came behind the head of an upgrade that would be taken; None without one."""
+        """Bytes behind the head of an upgrade that would be taken; None without one."""
 
     def feed(self, data: bytes) -> None:
         """Read `data`, unless the reader was stopped or stands behind an upgrade."""
@@ -152,7 +152,7 @@ class RequestReader:
                 data = self._behind_upgrade(data[upgrade.args[0] :])
                 continue
             except httptools.HttpParserCallbackError as error:
-                # A fault of ours in a callback: no peer is to be told that it spoke no HTTP.
+                # A fault of the hub in a callback: the peer has spoken HTTP.
                 raise error.__context__ or error from None
             except httptools.HttpParserError as error:
                 self._break(BadRequestError(f"not an HTTP request: {error}"))
@@ -191,7 +191,7 @@ class RequestReader:
         return data[at:] if at else data
 
     def _look_up(self, data: bytes, at: int, heads: KnownHeads) -> KnownHead | None:
-        """What the head that begins in `data` at `at` means, where it is known."""
+        """Return the meaning of the head that begins in `data` at `at`, where it is known."""
         if not data.startswith(_POST, at) or (head := cut(data, at)) is None:
             return None
         if head[1] > self._max_head_bytes:
@@ -207,11 +207,11 @@ class RequestReader:
         return None
 
     def stop(self) -> None:
-        """Read nothing more: what follows belongs to no request."""
+        """Read nothing more: bytes that follow belong to no request."""
         self._stopped = True
 
     def close(self) -> None:
-        """Let go of the parser and the sink, which refer back to here: not while it is fed."""
+        """Let go of the parser and the sink, which refer to the reader; not while it is fed."""
         self._stopped = True
         try:
             del self._parser, self._sink
@@ -219,12 +219,12 @@ class RequestReader:
             """The reader was closed before."""
 
     def _count(self, size: int, begins: int, *, was_in_message: bool, in_head: bool) -> None:
-        """`size` bytes were fed, and a message is not whole: see that it stays in its limits.
+        """Check the limits of a message that is not whole, after `size` bytes were fed.
 
         Args:
-            begins: how many messages have begun in these bytes.
-            was_in_message: a message was not whole before them.
-            in_head: nor was its head.
+            begins: the number of messages that have begun in these bytes.
+            was_in_message: whether a message was not whole before them.
+            in_head: whether its head was not whole either.
         """
         if self.in_head:
             if in_head and not begins:
@@ -250,7 +250,7 @@ class RequestReader:
                 self._break(BadRequestError("the body is nearly all framing"))
 
     def _behind_upgrade(self, rest: bytes) -> bytes:
-        """Go on where the parser stopped; return what it is to be fed next."""
+        """Go on where the parser stopped; return the bytes that it is to be fed next."""
         request = self._request
         if self._stopped:
             return b""
@@ -335,13 +335,13 @@ class RequestReader:
         self._takes = self._sink.head_read(request)
 
     def _read_fields(self) -> tuple[dict[str, str], int]:
-        """The head's fields by name, and how many bytes they took."""
+        """Return the head's fields by name, and the number of bytes that they took."""
         fields = self._fields
         if fields == self._last[0]:
             _, headers, size = self._last
             return headers.copy(), size
         headers, size = fields_by_name(fields)
-        # What is secret is compared in no place where the time would tell of it.
+        # Heads with secrets are not compared: the time of that would disclose them.
         # Most connections bring one request; of those with more, the second is the first to repeat.
         small = (
             self.messages > 1 and len(fields) <= _REMEMBERED_FIELDS and size <= _REMEMBERED_BYTES

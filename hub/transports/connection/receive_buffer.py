@@ -1,7 +1,7 @@
 """Bytes that a peer has sent and that are not parsed yet: fed in pieces, held, or thrown away.
 
-A request that waits for its answer stops the parsing. Bytes behind it are held. Where they are more
-than `HELD_BYTES`, or the peer does not take its answers, the transport is not read.
+A request that waits for its answer stops the parsing, and bytes behind it are held. The transport
+is not read while more than `HELD_BYTES` are held, or while the peer does not take its answers.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from hub.transports.turns import PIECE_SECONDS
 
 
 class ReceiveBuffer:
-    """One connection's; pauses and resumes the reading of its transport."""
+    """The received bytes of one connection; pauses and resumes the reading of its transport."""
 
     __slots__ = (
         "_context", "_discarded_bytes", "_outgoing", "_phase", "_reader", "_requests",
@@ -48,7 +48,7 @@ class ReceiveBuffer:
         self._phase = phase
         self._discarded_bytes = 0
         self.held = b""
-        """What came behind a request that waits, or behind a piece that took its time."""
+        """Bytes behind a request that waits, or behind a piece that took its time."""
         self.awaits_turn = False
         """Whether the held bytes have a turn of the loop to come."""
         self.paused = False
@@ -78,7 +78,7 @@ class ReceiveBuffer:
                 break
         rest = data[at:]
         if self._phase.state is STREAMING:
-            # It has the transport, and what came behind the request is its own.
+            # The stream has the transport, and bytes behind its request are the stream's own.
             if rest:
                 cast("asyncio.Protocol", self._transport.get_protocol()).data_received(rest)
         elif not self._requests.closing:
@@ -86,7 +86,7 @@ class ReceiveBuffer:
             self.awaits_turn = bool(rest) and self.may_parse()
 
     def hold(self, data: bytes) -> None:
-        """Keep `data` until what stands before it is answered; b"" lets go of all."""
+        """Keep `data` until the requests before it are answered; b"" lets go of all."""
         if data or self.held:
             self._context.budget.hold_unparsed(self, len(data))
         self.held = data
@@ -98,7 +98,7 @@ class ReceiveBuffer:
         return held
 
     def discard(self, data: bytes) -> None:
-        """Throw away what follows the last request; read no more above `DISCARD_BYTES`."""
+        """Throw away bytes behind the last request; read no more above `DISCARD_BYTES`."""
         self._discarded_bytes += len(data)
         if self._discarded_bytes > DISCARD_BYTES and not self.paused:
             # Not a reset: it would take the answer from a peer that has not read it yet.
@@ -106,7 +106,7 @@ class ReceiveBuffer:
             self._transport.pause_reading()
 
     def choose_reading(self) -> None:
-        """Read, unless what comes could only be held and enough is held already."""
+        """Read, unless bytes that come could only be held and enough are held already."""
         state, reading = self._phase.state, self._requests.reading
         holds = self._phase.incoming is Incoming.HOLD or not self.may_parse()
         pause = holds and (state is State.WRITING or len(self.held) > HELD_BYTES)
@@ -123,11 +123,11 @@ class ReceiveBuffer:
                 self._transport.resume_reading()
 
     def resume(self) -> None:
-        """Read again, whatever is held."""
+        """Read again, however much is held."""
         if self.paused:
             self.paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """End the connection: all of them hold too much together, and this one the longest."""
+        """End the connection: all hold too much together, and this one has held it longest."""
         self._outgoing.abort()

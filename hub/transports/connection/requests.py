@@ -1,8 +1,8 @@
-"""The requests of a connection that are under way, each given its turn and its answer in order.
+"""The requests of a connection that are under way: each has its turn, and its answer in order.
 
-The reader hands them in as it reads them. Those that have nothing to wait for are answered in the
-call that ends them; the first that waits has a task, and those behind it wait for that. Bytes,
-deadlines and the transport are the connection's.
+The reader hands them in as it reads them. A request that has nothing to wait for is answered in the
+call that ends it. The first that waits has a task, and the requests behind it wait for that. Bytes,
+deadlines and the transport belong to the connection.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Requests:
-    """One connection's; implements `hub.transports.connection.reader.Sink`."""
+    """Requests of one connection; implements `hub.transports.connection.reader.Sink`."""
 
     __slots__ = (
         "_address", "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing",
@@ -48,22 +48,22 @@ class Requests:
         self._owner = owner
         self._outgoing = outgoing
         self.crowded = crowded
-        """Why only probes are answered: more connections than the node may hold, or its peer."""
+        """The error for all requests but probes: the node or the peer has too many connections."""
         self.reading: Call | None = None
         """The request whose body is on its way."""
         self.answering: Call | None = None
-        """The request whose answer is waited for; nothing behind it is parsed."""
+        """The request that waits for its answer; nothing behind it is parsed."""
         self._task: asyncio.Task[None] | None = None
         self.queue: deque[Call] = deque()
         """Whole requests that were parsed in one piece with one that waits."""
         self.begun = 0
-        """How many were given their turn."""
+        """Number of requests that have had their turn."""
         self.closing = False
-        """The last answer is decided; nothing that comes is a request any more."""
+        """The last answer is decided; bytes that come are no request any more."""
         self.stopping = False
         """The listener stops: the next answer is the last."""
         self.peer_done = False
-        """The peer says nothing more."""
+        """The peer sends nothing more."""
         self.lost = False
         """The connection is gone."""
 
@@ -103,11 +103,11 @@ class Requests:
     def _answer_now(
         self, answer: PreparedNow, known: KnownHead, key: str | None, body: bytes
     ) -> None:
-        """As `begin`, for what nearly every publisher sends."""
+        """Answer as `begin` does, faster: nearly every publication comes this way."""
         self.begun += 1
         try:
             content = answer(body, key, self._address)
-        except Exception as error:  # noqa: BLE001 - the edge: what is not refused is ours
+        except Exception as error:  # noqa: BLE001 - the edge: other errors are the hub's
             call = self._call_of(known, key, body)
             self.respond(call, self._context.dispatcher.fail(call, error))
         else:
@@ -162,13 +162,13 @@ class Requests:
         self._begin_or_wait(call)
 
     def broken(self, error: HubError) -> None:
-        """What came is no request: answer what was asked before, then say so and end."""
+        """Answer bytes that are no request behind the requests before them, and end."""
         self._context.counters.refused[error.code] += 1
         abandoned, self.reading = self.reading, None
         if abandoned is not None:
             self.drop(abandoned)
             if abandoned is self.answering:
-                # Its answer may have begun: nothing can be said in its place.
+                # Its answer may have begun: another cannot take its place.
                 self._owner.abort()
                 return
         call = Call(Request())
@@ -178,7 +178,7 @@ class Requests:
     # -- their turns and their answers ------------------------------------------------------------
 
     def may_begin(self) -> bool:
-        """Whether the next request may have its turn."""
+        """Return whether the next request may have its turn."""
         return not (self.answering or self._outgoing.blocked or self.queue or self.closing)
 
     def _begin_or_wait(self, call: Call) -> None:
@@ -188,7 +188,7 @@ class Requests:
             self.queue.append(call)
 
     def begin(self, call: Call) -> None:
-        """Give a request its turn: the whole of it is here, or its answer is decided."""
+        """Give a request its turn: it is here to its last byte, or its answer is decided."""
         self.begun += 1
         if call.answer is None:
             route = call.route
@@ -202,34 +202,34 @@ class Requests:
             self._wait_for(call, self._answer_later(call, answer))
 
     def begin_those_that_wait(self) -> None:
-        """Give those in the queue their turns, until one of them waits."""
+        """Give the requests in the queue their turns, until one of them waits."""
         while self.queue and not (self.answering or self._outgoing.blocked or self.closing):
             self.begin(self.queue.popleft())
 
     def put_back(self, call: Call) -> None:
-        """Its turn cannot be yet: it is the next to have one."""
+        """Make the request the next to have its turn, which cannot be yet."""
         self.begun -= 1
         self.queue.appendleft(call)
 
     def wait_for_turn(self, call: Call) -> None:
-        """Its stream is opened in a turn of its own; nothing behind it is looked at before."""
+        """Have the request wait: its stream is opened in a turn of the loop of its own."""
         self.begun -= 1
         self.answering = call
 
     def turn_came(self) -> None:
-        """What waited for its turn is given it, unless nobody wants it any more."""
+        """Give the request that waited its turn, unless its peer has gone."""
         call = self.answering
         if call is None or self.lost or self.closing:
             return
         self.answering = None
         if self.peer_done:
-            # Its peer would have ended the stream, had that been there when it came.
+            # The peer's end would have ended the stream, had the stream been open then.
             self._owner.abort()
         else:
             self.begin(call)
 
     def _begin_apart(self, call: Call) -> bool:
-        """Begin what is not simply the handler of a route; return whether it was that."""
+        """Begin a request that needs more than its route's handler; return whether it does."""
         if call.foreign and isinstance(call, ApplicationCall):
             self._wait_for(call, call.run())
         elif call.admission is not None:
@@ -249,9 +249,9 @@ class Requests:
             self.hurry()
 
     def hurry(self) -> None:
-        """Have a poll answered with what there is.
+        """Have a poll answered with the pushes that are there.
 
-        Its peer may be gone: who has closed its socket and who has only nothing more to ask
+        Its peer may be gone: a peer that has closed its socket and one that only sends nothing more
         look the same until something is written.
         """
         call = self.answering
@@ -276,7 +276,7 @@ class Requests:
         self._answered(call, answer)
 
     def _is_awaited(self, call: Call) -> bool:
-        """Whether the peer still waits for this answer: from now on it waits for none."""
+        """Return whether the peer still waits for this answer, and wait for none from now on."""
         if call is not self.answering:
             return False
         self.answering = self._task = None
@@ -300,7 +300,7 @@ class Requests:
             self._owner.end(clean=call.complete and not self.queue)
 
     def drop(self, call: Call) -> None:
-        """Nobody waits for the answer any more."""
+        """Give up a request whose answer nobody waits for."""
         self._context.budget.release(call)
         if call.admission is not None:
             call.admission.close()
@@ -308,14 +308,14 @@ class Requests:
             call.lost()
 
     def _is_last(self, call: Call) -> bool:
-        """Whether nothing can follow: an unread body is no request, and neither is garbage."""
+        """Return whether no request can follow: an unread body is none, and neither is garbage."""
         request = call.request
         if not (request.keep_alive and call.complete) or self.crowded or self.stopping:
             return True
         return call.stream is not None
 
     def finished(self, call: ApplicationCall, *, close: bool) -> None:
-        """The application's answer is written whole."""
+        """Go on behind the application's answer, which is written whole."""
         if not self._is_awaited(call):
             return
         if close or self._is_last(call):
@@ -323,15 +323,14 @@ class Requests:
         self._owner.go_on()
 
     def judge(self, call: Call) -> None:
-        """The read has ended in the middle of a request."""
+        """Decide on a request in the middle of which a read has ended."""
         if not isinstance(call, ApplicationCall) and call.answer is None:
             try:
                 self._context.budget.reserve(call)
             except HubError as error:
                 self._context.dispatcher.refuse(call, error)
         if call.answer is not None or call.foreign or call.admission is not None:
-            # Refused early: whatever the rest of the body is, it is no request (RFC 9112
-            # section 9.6).
+            # Refused early: the rest of the body is no request (RFC 9112 section 9.6).
             self.begin(call)
         elif call.expects:
             call.expects = False
@@ -344,7 +343,7 @@ class Requests:
             return
         stream = None if call.route is None else call.route.stream
         if stream is not None and call.answer is None and self.peer_done:
-            # It would have ended the stream, had that been there when it came.
+            # The peer's end would have ended the stream, had it been open then.
             self._owner.abort()
             return
         if call.complete:
@@ -354,7 +353,7 @@ class Requests:
             self._owner.go_on()
 
     def give_up(self) -> None:
-        """The handler takes too long: what waits for it is cancelled, and the peer told so."""
+        """Cancel a handler that takes too long, and answer 503."""
         call, task = self.answering, self._task
         if call is None or call.route is None or (task is None and call.route.stream is not None):
             self._owner.abort()
@@ -370,20 +369,20 @@ class Requests:
     # -- the end -------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """No request follows: those that wait for their turn get none."""
+        """Take no more requests; those that wait for their turn get none."""
         self.closing = True
         for call in self.queue:
             self.drop(call)
         self.queue.clear()
 
     def drop_unread(self) -> None:
-        """What is read of a request was answered, or never will be."""
+        """Give up the request that is read: it was answered, or never will be."""
         reading, self.reading = self.reading, None
         if reading is not None:
             self.drop(reading)
 
     def connection_lost(self) -> None:
-        """Nobody waits for an answer any more; what only the peer wanted is given up."""
+        """Give up all answers, and the work that is for the peer alone: the connection is gone."""
         self.lost = True
         for call in (self.reading, self.answering, *self.queue):
             if call is not None:
@@ -394,7 +393,7 @@ class Requests:
         self.queue.clear()
 
     def close(self) -> None:
-        """Let go of the connection, which refers back to here."""
+        """Let go of the connection, which refers to its requests."""
         try:
             del self._owner
         except AttributeError:

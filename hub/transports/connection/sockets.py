@@ -1,4 +1,4 @@
-"""How many sockets a node holds, of every kind, and which of them speak HTTP now."""
+"""The sockets of a node: the number of all kinds, and the connections that speak HTTP now."""
 
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,18 @@ from hub.errors import HubError, RateLimitedError, UnavailableError
 if TYPE_CHECKING:
     from hub.transports.connection.connection import Connection
 
-# Beyond the bound connections are still taken to tell them why, and to answer probes and
-# metrics. The process keeps so many more descriptors free. Guess, not measured.
+# Above the bound so many connections are still accepted, to refuse them with a reason and to answer
+# probes and metrics. The process keeps as many more descriptors free. Guess, not measured.
 RESERVE = 128
 
 
 class Sockets:
-    """One per node.
+    """Counts the sockets; one per node.
 
     Args:
         max_connections: of sockets of all kinds together.
         max_unsent_bytes: of answers that peers do not take, all together.
-        proxies: have the connections of many clients, and are no client with too many.
+        proxies: have the connections of many clients, so the bound of one address leaves them out.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Sockets:
         self._max_connections = max_connections
         self._max_unsent_bytes = max_unsent_bytes
         self._unsent: dict[Connection, int] = {}
-        """What is left of the answers of peers that take nothing now, the oldest first."""
+        """Unsent bytes by connection, of peers that take nothing now; the oldest first."""
         self.unsent_bytes = 0
         self.http: dict[Connection, str] = {}
         """Connections that no stream has taken over, each with its party; "" where none counts."""
@@ -45,7 +45,7 @@ class Sockets:
         self._by_party = Counts()
 
     def count(self) -> int:
-        """All sockets of peers; a polling session has none of its own."""
+        """Return the number of all sockets of peers; a polling session has none of its own."""
         registry = self._registry
         polls = registry.by_transport.get("poll", 0)
         return len(self.http) + len(registry.sessions) - polls + len(registry.leaving)
@@ -53,7 +53,7 @@ class Sockets:
     def hold(self, connection: "Connection", unsent_bytes: int) -> None:
         """Count an answer that its peer does not take.
 
-        Where all of them are too much, those that wait longest are given up.
+        Where all of them are too much, the connections that wait longest are aborted.
         """
         self.release(connection)
         self._unsent[connection] = unsent_bytes
@@ -64,7 +64,7 @@ class Sockets:
             oldest.abort()
 
     def release(self, connection: "Connection") -> None:
-        """The answer was taken, or its connection is gone. Harmless when repeated."""
+        """Forget an answer that was taken, or whose connection is gone. Harmless when repeated."""
         self.unsent_bytes -= self._unsent.pop(connection, 0)
 
     def enter(self, connection: "Connection", address: str) -> None:
@@ -75,14 +75,14 @@ class Sockets:
             self._by_party[one] += 1
 
     def leave(self, connection: "Connection") -> None:
-        """The connection is gone, or a stream has taken it over. Harmless when repeated."""
+        """Forget a connection that is gone or has become a stream. Harmless when repeated."""
         if one := self.http.pop(connection, ""):
             self._by_party[one] -= 1
             if not self._by_party[one]:
                 del self._by_party[one]
 
     def refusal(self, address: str) -> HubError | None:
-        """Why a connection that was just counted is one too many; None where it is not."""
+        """Return the error where the connection that was just counted is one too many; or None."""
         if self.count() > self._max_connections:
             return UnavailableError("the node holds no more connections")
         if (others := self._others(address)) is not None:
@@ -93,14 +93,14 @@ class Sockets:
         return None
 
     def is_overrun(self, address: str) -> bool:
-        """Whether there is no room even to say so."""
+        """Return whether there is no room even for a refusal."""
         if self.count() > self._max_connections + RESERVE:
             return True
         others = self._others(address)
         return others is not None and self._registry.limiter.overruns_address(others, address)
 
     def _others(self, address: str) -> int | None:
-        """How many connections the address has beside the one just counted; None: any number."""
+        """Return the address's connections beside the one just counted; None where any may be."""
         if not self._registry.limiter.counts_addresses or self._proxies.trusts(address):
             return None
         one = party(address)

@@ -36,17 +36,17 @@ class State(Enum):
 
 
 class Incoming(Enum):
-    """What a connection does with bytes that come."""
+    """The treatment of bytes that come."""
 
     LOOK = auto()
-    """They are the first: who may be refused without a parser is."""
+    """They are the first: a peer that can be refused without a parser is refused."""
     PARSE = auto()
     HOLD = auto()
     DROP = auto()
 
 
 class Late(Enum):
-    """What a connection does when a state takes too long."""
+    """The measure when a state takes too long."""
 
     REFUSE = auto()
     """Answer 408 and close."""
@@ -54,12 +54,12 @@ class Late(Enum):
     """Cancel the handler, answer 503 and close."""
     CLOSE = auto()
     ABORT = auto()
-    """Nobody takes what is written: end without a word."""
+    """The peer does not take the bytes that are written: end without a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What holds in one state."""
+    """The rules of one state."""
 
     incoming: Incoming
     late: Late
@@ -79,16 +79,16 @@ ROWS = {
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What one connection may cost, in bytes and seconds."""
+    """Limits of one connection, in bytes and seconds."""
 
     max_head_bytes: int = 16 * 1024
     """Request line and header fields together."""
     handshake_timeout_seconds: float = 10
-    """From the connection, or from the first byte of a request, to its whole head."""
+    """Counted from the connection, or from the first byte of a request, to its whole head."""
     body_timeout_seconds: float = 30
-    """From the end of the head to the last byte of the body."""
+    """Counted from the end of the head to the last byte of the body."""
     write_timeout_seconds: float = 30
-    """For a peer that takes less than `MIN_TAKEN_BYTES` of an answer in this time."""
+    """A peer that takes less than `MIN_TAKEN_BYTES` of an answer in this time is cut."""
     keep_alive_seconds: float = 75
     """Between two requests. Above the idle time of common proxies, which must end it first:
     60 s in nginx, HAProxy and the load balancers of the large clouds."""
@@ -102,7 +102,7 @@ DISCARD_BYTES = 16 * 1024 * 1024
 DISCARD_SECONDS = 2.0
 # Held behind a request that is being answered; more stops the reading.
 HELD_BYTES = 64 * 1024
-# Parsed at a time: bounds what requests behind one that waits can cost as objects.
+# Parsed at a time: bounds the objects that requests behind one that waits become.
 PIECE_BYTES = 4 * 1024
 # Guess, not measured: 0.5 KB/s, below any link on which an answer of 1 MiB makes sense.
 MIN_TAKEN_BYTES = 16 * 1024

@@ -1,4 +1,4 @@
-"""What becomes of a connection that asks for a session: a stream, or a refusal it understands."""
+"""The opening of sessions on connections: a stream, or a refusal that the peer understands."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ class Streams:
     """Opens sessions on connections; one per node.
 
     Args:
-        sse: what a refusal of `/sse` is written in.
+        sse: encodes a refusal of `/sse`.
     """
 
     def __init__(self, openings: Openings, *, sse: Dialect) -> None:
@@ -40,10 +40,10 @@ class Streams:
     def begin(
         self, stream: Stream, call: Call, transport: asyncio.Transport, rest: bytes
     ) -> Answer | None:
-        """Let a session have the transport for good; return the answer where it is refused.
+        """Give a session the transport for good; return the answer where it is refused.
 
-        A request that first has to be asked about elsewhere gets an `admission` to wait for, and
-        is not begun. `rest` is what came behind it.
+        A request that first has to wait for its identity gets an `admission` to wait for, and is
+        not begun. `rest` are the bytes behind it.
         """
         request = call.request
         try:
@@ -59,10 +59,10 @@ class Streams:
     def open(
         self, stream: Stream, request: Request, transport: asyncio.Transport, rest: bytes
     ) -> None:
-        """Let a session have the transport for good.
+        """Give a session the transport for good; `rest` are the bytes behind its request.
 
-        `rest` is what came behind the request. Raises `HubError` where it is refused, an
-        `UndecidedError` where it has to wait; the transport is untouched then.
+        Raises `HubError` where it is refused, an `UndecidedError` where it has to wait; the
+        transport is untouched then.
         """
         check_target(request)
         if stream is Stream.WEBSOCKET:
@@ -74,10 +74,10 @@ class Streams:
             self._openings.sse(request, transport, address=request.address)
 
     def refusal(self, stream: Stream, request: Request, error: HubError) -> Answer:
-        """What to answer where `open` raised `error`.
+        """Note a refusal, and return its answer.
 
-        An EventSource never comes back after an answer that is not 200. One that is refused
-        only for now therefore gets a stream that says when to come back, and ends.
+        An EventSource never comes back after an answer that is not 200. One that is refused only
+        for now therefore gets a stream that names the time to come back, and ends.
         """
         self._openings.on_refused(error, request, request.address)
         headers = request.headers
@@ -100,7 +100,7 @@ class Streams:
 
 
 def _code(error: HubError) -> CloseCode:
-    """What may be tried again is told by a code that says so, also a token that is too early."""
+    """Return a close code after which clients come back, also for a token that is too early."""
     code = close_code(error.code)
     final = CloseCode.BAD_REQUEST <= code < CloseCode.INTERNAL
     return CloseCode.TRY_AGAIN_LATER if final else code

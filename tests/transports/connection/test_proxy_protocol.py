@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import BadRequestError
-from hub.transports.connection.proxy_protocol import MAX_BYTES, Told, read
+from hub.transports.connection.proxy_protocol import MAX_BYTES, Header, read
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 BEHIND = b"GET / HTTP/1.1\r\n\r\n"
@@ -39,8 +39,8 @@ headers = pytest.mark.parametrize(("header", "client"), HEADERS, ids=range(len(H
 
 @headers
 def test_a_header_tells_the_client_and_leaves_the_rest(header: bytes, client: str | None) -> None:
-    assert read(header) == Told(client, b"")
-    assert read(header + BEHIND) == Told(client, BEHIND)
+    assert read(header) == Header(client, b"")
+    assert read(header + BEHIND) == Header(client, BEHIND)
 
 
 @headers
