@@ -1,19 +1,17 @@
 """One connection from accept to close: the reading, the order of the answers, and the deadlines.
 
-The requests of a connection are answered in the order in which they came
-(`hub.transports.connection.requests`). Requests that have nothing to wait for are answered in the
-read that brings them, and all answers of one read leave in one write
-(`hub.transports.connection.outgoing`). The first request that waits stops the parsing. So does a
+The requests of a connection are answered in the order in which they came (`requests.py`). Requests
+that have nothing to wait for are answered in the read that brings them, and all answers of one read
+leave in one write (`outgoing.py`). The first request that waits stops the parsing. So does a
 pipeline that takes too long, until it has another turn (`hub.transports.turns`). Bytes behind them
-are held (`hub.transports.connection.receive_buffer`). The states and their deadlines stand in
-`hub.transports.connection.states`.
+are held (`receive_buffer.py`). The states and their deadlines are a table (`states.py`).
 """
 
 import asyncio
 from functools import partial
 from typing import cast
 
-from hub.errors import BadRequestError, HubError, RequestTimeoutError
+from hub.errors import HubError, RequestTimeoutError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
@@ -66,12 +64,11 @@ class Connection(asyncio.Protocol):
         # (`asyncio.sslproto`), so at 0 it would pause when it is empty.
         high = 0 if transport.get_extra_info("sslcontext") is None else 1
         self._transport.set_write_buffer_limits(high=high, low=0)
-        if (crowded := context.sockets.refusal(self._address)) is not None:
-            self._crowded = crowded
-            if context.sockets.is_overrun(self._address):
-                context.counters.refused[crowded.code] += 1
-                self._transport.abort()
-                return
+        self._crowded = context.sockets.refusal(self._address)
+        if self._crowded is not None and context.sockets.is_overrun(self._address):
+            context.counters.refused[self._crowded.code] += 1
+            self._transport.abort()
+            return
         self._phase.arrive()
 
     def _begin(self) -> None:
@@ -149,12 +146,10 @@ class Connection(asyncio.Protocol):
             begun = self._reader.in_message
             self.settle()
             return begun
+        if isinstance(requests.answering, ApplicationCall):
+            requests.answering.peer_ended()
         answers = {State.ANSWERING, State.WRITING, State.APPLICATION}
-        if self._phase.state in answers or self._buffer.held:
-            if isinstance(requests.answering, ApplicationCall):
-                requests.answering.peer_ended()
-            return True
-        return False
+        return self._phase.state in answers or bool(self._buffer.held)
 
     def pause_writing(self) -> None:
         self._begin()
@@ -233,10 +228,6 @@ class Connection(asyncio.Protocol):
         self._reader.stop()
         self._requests.end()
         self._buffer.hold(b"")
-
-    def read_no_more(self) -> None:
-        """Stop the reader: bytes that follow are no request."""
-        self._reader.stop()
 
     def open_stream(self, call: Call, stream: Stream) -> None:
         """Have a stream take the connection over, behind all answers before it."""
@@ -336,10 +327,8 @@ class Connection(asyncio.Protocol):
             return
         state = awaited_state(requests, self._reader, blocked=outgoing.blocked)
         if not self._buffer.awaits_turn and is_last(state, requests):
-            if self._reader.in_message:
-                where = "head" if self._reader.in_head else "body"
-                error = f"the connection ended inside the {where} of a request"
-                requests.broken(BadRequestError(error))
+            if (error := self._reader.unfinished()) is not None:
+                requests.broken(error)
                 outgoing.flush()
             self.end(clean=True)
             self._finish()
@@ -371,11 +360,9 @@ class Connection(asyncio.Protocol):
                 self._context.dispatcher.late(requests.reading, limits.body_timeout_seconds)
                 self.settle()
             case Late.REFUSE:
-                seconds = limits.handshake_timeout_seconds
                 self._reader.stop()
-                requests.broken(
-                    RequestTimeoutError(f"no whole request head within {seconds:g} seconds")
-                )
+                error = f"no whole request head within {limits.handshake_timeout_seconds:g} seconds"
+                requests.broken(RequestTimeoutError(error))
                 self.settle()
             case Late.GIVE_UP:
                 requests.give_up()

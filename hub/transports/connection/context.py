@@ -64,7 +64,3 @@ class Owner(Carrier, Protocol):
     def end(self, *, clean: bool) -> None:
         """Take no request behind the last answer; `clean` where its request is read to the end."""
         ...
-
-    def read_no_more(self) -> None:
-        """Stop the reader: bytes that follow are no request."""
-        ...

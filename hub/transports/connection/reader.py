@@ -206,6 +206,13 @@ class RequestReader:
             self._heads = None
         return None
 
+    def unfinished(self) -> HubError | None:
+        """Return the error of a request that its peer has broken off; None between two requests."""
+        if not self.in_message:
+            return None
+        where = "head" if self.in_head else "body"
+        return BadRequestError(f"the connection ended inside the {where} of a request")
+
     def stop(self) -> None:
         """Read nothing more: bytes that follow belong to no request."""
         self._stopped = True
@@ -360,14 +367,15 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         if self._silent or not (self._stopped or self._request.upgrade):
-            self.in_message = self._silent = False
-            self._request = _NO_REQUEST
-            self._sink.request_read()
+            self._end_message()
 
     def _end_message(self) -> None:
+        keep_alive = self._request.keep_alive
         self.in_message = self.in_head = self._silent = False
         self._request = _NO_REQUEST
         if not self._stopped:
+            # Bytes behind a request that is its peer's last are no request.
+            self._stopped = not keep_alive
             self._sink.request_read()
 
     # -- refusing ------------------------------------------------------------------------------

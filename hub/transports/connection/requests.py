@@ -153,8 +153,6 @@ class Requests:
         if call is None:
             return
         call.complete = True
-        if not call.request.keep_alive:
-            self._owner.read_no_more()
         if call.foreign and isinstance(call, ApplicationCall):
             call.ended()
             if call is self.answering:
