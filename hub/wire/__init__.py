@@ -1,4 +1,4 @@
 """Wire formats: bytes to commands, pushes to bytes. Pure functions.
 
-Connections, sessions and whatever waits do not belong here.
+Connections, sessions and code that waits do not belong here.
 """

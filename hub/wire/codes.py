@@ -1,9 +1,9 @@
-"""The one table of wire numbers: what each error code is over HTTP and over WebSocket.
+"""The table of wire numbers: the HTTP status and the close code of each error code.
 
-`hub.errors` says what went wrong and whether trying again may help; only this module knows
-which number tells a peer so. Close codes speak by range (clients/PROTOCOL.md): 44xx is the client's
-fault, do not come back unchanged; 45xx and the standard codes 1001, 1006, 1011, 1012
-and 1013 mean come back with back-off and resume.
+An error of `hub.errors` has a code and tells whether a retry may help. Only this module maps it to
+numbers. The range of a close code has a meaning (clients/PROTOCOL.md). After 44xx, which is the
+client's fault, a client must not come back unchanged. After 45xx and the standard codes 1001, 1006,
+1011, 1012 and 1013 it comes back with back-off and resumes.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from typing import Final
 
 from hub.errors import HeadersTooLargeError, RequestTimeoutError, UpgradeRequiredError
 
-# Answered before a request is complete.
+# Refusals before a request is complete.
 HEADERS_TOO_LARGE: Final = HeadersTooLargeError.code
 REQUEST_TIMEOUT: Final = RequestTimeoutError.code
 UPGRADE_REQUIRED: Final = UpgradeRequiredError.code
@@ -28,9 +28,9 @@ class CloseCode(IntEnum):
     PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
     NO_STATUS = 1005
-    """Never sent: what a close frame without a code reads as."""
+    """Never sent: stands for a close frame without a code."""
     ABNORMAL = 1006
-    """Never sent: the connection ended without a close frame."""
+    """Never sent: stands for an end without a close frame."""
     INVALID_DATA = 1007
     POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
@@ -60,7 +60,7 @@ HTTP_STATUS: Mapping[str, HTTPStatus] = MappingProxyType(
         REQUEST_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
         "conflict": HTTPStatus.CONFLICT,
         "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        # Not 403: no credentials would change it. The request names too many channels.
+        # Not 403, because credentials would not help: the request names too many channels.
         "too_many_subscriptions": HTTPStatus.BAD_REQUEST,
         "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "misdirected_request": HTTPStatus.MISDIRECTED_REQUEST,
@@ -73,7 +73,7 @@ HTTP_STATUS: Mapping[str, HTTPStatus] = MappingProxyType(
         "not_published": HTTPStatus.SERVICE_UNAVAILABLE,
         "outcome_unknown": HTTPStatus.SERVICE_UNAVAILABLE,
         "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
-        # These two end sessions; a polling session can meet them as an answer.
+        # These two end sessions; an answer to a poll may have them.
         "slow": HTTPStatus.SERVICE_UNAVAILABLE,
         "heartbeat_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
     }
@@ -100,7 +100,7 @@ CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
         "heartbeat_timeout": CloseCode.HEARTBEAT_TIMEOUT,
         REQUEST_TIMEOUT: CloseCode.HEARTBEAT_TIMEOUT,
         "slow": CloseCode.SLOW,
-        # Nothing is wrong with the peer or the hub: the broker or the node needs a moment.
+        # Neither the peer nor the hub is at fault: the broker or the node needs a moment.
         "not_published": CloseCode.TRY_AGAIN_LATER,
         "outcome_unknown": CloseCode.TRY_AGAIN_LATER,
         "unavailable": CloseCode.TRY_AGAIN_LATER,
@@ -108,26 +108,26 @@ CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
 )
 
 
-# Where an error may be retried though others of its code may not: 44xx would end its peer.
+# For errors that may be retried although others of their code may not: 44xx would end the client.
 _RETRYABLE_CLOSE_CODE: Mapping[str, CloseCode] = MappingProxyType(
     {"unauthorized": CloseCode.TRY_AGAIN_LATER}
 )
 
 
 def http_status(code: str) -> HTTPStatus:
-    """The HTTP status of an error code; 500 for one that is not in the table."""
+    """Return the HTTP status of an error code; 500 for one that is not in the table."""
     return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def status_phrase(status: HTTPStatus) -> str:
-    """Its name in RFC 9110; Python before 3.13 has an older one for 413."""
+    """Return the phrase of a status in RFC 9110. Python before 3.13 has an older one for 413."""
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return "Content Too Large"
     return status.phrase
 
 
 def close_code(code: str, retryable: bool = False) -> CloseCode:
-    """The WebSocket close code of an error's code; 4500 for one that is not in the table."""
+    """Return the WebSocket close code of an error code; 4500 for one that is not in the table."""
     if retryable and code in _RETRYABLE_CLOSE_CODE:
         return _RETRYABLE_CLOSE_CODE[code]
     return CLOSE_CODE.get(code, CloseCode.INTERNAL)

@@ -1,7 +1,7 @@
-"""The body of `POST /api/publish`: one publication, one for several channels, or an array of them.
+"""Splits the body of `POST /api/publish`: one publication, one for several channels, or an array.
 
-The body is split into its items and their data is left as it came. An item that cannot be read
-does not take the others with it: it stands as its error.
+The data of items are left as they are. An item that cannot be read does not affect the others: its
+error takes its place.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hub.errors import BadRequestError, TooLargeError
 from hub.wire import salvage
 from hub.wire.payload import ABSENT, JSON_WHITESPACE, TOO_DEEP, too_deep, why_not_read
 
-# Of one payload that is published in several.
+# Channels of one payload.
 MAX_CHANNELS = 100
 
 
@@ -26,7 +26,7 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     channel: str
     data: msgspec.Raw = ABSENT
-    """Not validated yet, not even as UTF-8: that is `check_payload`'s work."""
+    """Not validated yet, not even as UTF-8; `check_payload` does that."""
     key: str | None = None
     idempotency_key: str | None = None
     tags: dict[str, str | bool | int | float] | None = None
@@ -54,24 +54,24 @@ class ToMany(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: bool = True
 
     def item(self) -> Item:
-        """What is published in each of them, as it is in the first."""
-        said = {name: getattr(self, name) for name in Item.__struct_fields__[1:]}
-        return Item(self.channels[0], **said)
+        """Return the publication of the first channel; the others get the same."""
+        fields = {name: getattr(self, name) for name in Item.__struct_fields__[1:]}
+        return Item(self.channels[0], **fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a body of `POST /api/publish` holds, in its order."""
+    """The items of a body of `POST /api/publish`, in their order."""
 
     items: tuple[Item | BadRequestError, ...]
-    """An item that cannot be read stands as its error, so that the others still count."""
+    """Has the error of an item that cannot be read, so that the others still count."""
     is_array: bool
-    """False where the body was one object: it is answered with one object."""
+    """False where the body was one object, whose answer is one object too."""
     channels: tuple[str, ...] = ()
-    """Where the one item is published in several channels: all of them."""
+    """All channels of a single item that is published in several."""
 
 
-# A publication with all its fields and flat data has 18.
+# A publication with all its fields and flat data has 18 tokens.
 _ITEM_TOKENS = 64
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ITEM = msgspec.json.Decoder(Item)
@@ -95,19 +95,19 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
         items = ()
     if 0 < len(items) <= max_items:
         return Batch(tuple(items), is_array=True)
-    # One of them cannot be read, or they are too many: each is its own matter.
+    # One item cannot be read, or they are too many, so each is read separately.
     parts = _split(raw, max_items)
     if not parts:
         raise BadRequestError("body is an empty array, expected at least one publication")
     if len(parts) > max_items:
         raise TooLargeError(f"batch has {len(parts):,} items, limit is {max_items:,}")
-    # All of them together are looked into as far as one document would be, or a little more.
+    # All items together may have about as many tokens as one document.
     tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
     return Batch(tuple(_read_item(part, tokens) for part in parts), is_array=True)
 
 
 def _one_item(raw: bytes) -> Batch:
-    """A body that is one object, for one channel or for several."""
+    """Read a body that is one object, for one channel or for several."""
     item = _read_item(raw)
     if isinstance(item, Item) or b'"channels"' not in raw:
         return Batch((item,), is_array=False)
@@ -132,10 +132,10 @@ def _one_item(raw: bytes) -> Batch:
 
 
 def _check_count(raw: bytes, max_items: int) -> None:
-    """Raise `TooLargeError` for the array `raw` that has more than `max_items` items and very many.
+    """Raise `TooLargeError` where the array `raw` has more than `max_items` items and very many.
 
-    A decoder makes an object of every item first: of 4 MiB of `1,` that is 137 MiB. Fewer items
-    than `salvage.MAX_TOKENS` are cheap, and counted later for the error.
+    A decoder would make an object of every item first, which is 137 MiB for 4 MiB of `1,`. Fewer
+    items than `salvage.MAX_TOKENS` are cheap, and the caller counts them for the error.
     """
     if not max_items <= salvage.MAX_TOKENS < raw.count(b","):
         return
@@ -144,14 +144,14 @@ def _check_count(raw: bytes, max_items: int) -> None:
     except msgspec.ValidationError:
         raise TooLargeError(f"batch has over {max_items:,} items, limit is {max_items:,}") from None
     except (msgspec.DecodeError, RecursionError):
-        """Something before the item that is one too many cannot be read: who splits says what."""
+        """An earlier part cannot be read. The caller reports that."""
 
 
 @lru_cache(maxsize=4)
 def _at_most(max_items: int) -> msgspec.json.Decoder[msgspec.Struct]:
-    """A decoder that ends at the first item that is one too many, which it does for structs alone.
+    """Return a decoder that stops at the first item above the limit.
 
-    The limit of a list's length it compares when the list is whole.
+    msgspec does that for structs only. It checks the length of a list after reading all of it.
     """
     fields = [(f"item{index}", msgspec.Raw, msgspec.Raw()) for index in range(max_items)]
     array = msgspec.defstruct("Array", fields, array_like=True, forbid_unknown_fields=True)
@@ -159,8 +159,7 @@ def _at_most(max_items: int) -> msgspec.json.Decoder[msgspec.Struct]:
 
 
 def _split(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw]:
-    """The array's items; where one cannot be read, that is its own matter, as far as its quotes
-    and brackets tell where it ends."""
+    """Return the array's raw items, also where one cannot be read and its brackets tell its end."""
     try:
         return _PARTS.decode(raw)
     except msgspec.DecodeError as error:

@@ -1,6 +1,7 @@
-"""The native JSON objects of clients/PROTOCOL.md that peers send: commands.
+"""Decodes commands from the native JSON objects of clients/PROTOCOL.md.
 
-What is no command is explained to its peer, with its `id` where that can be read.
+The error for a malformed command explains the fault, and has the command's `id` where that can be
+read.
 """
 
 from collections.abc import Mapping
@@ -29,9 +30,9 @@ from hub.wire.payload import (
 from hub.wire.query import MAX_EVERY_MS, MAX_LAST, read_moment
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
-"""Of a command's `id` when it is a string, in characters."""
+"""Characters of a command's `id` when it is a string."""
 MIN_ID, MAX_ID = -(2**63), 2**64 - 1
-"""Of a command's `id` when it is a number: what orjson encodes."""
+"""Range of a command's `id` when it is a number, as orjson encodes it."""
 DEFAULT_HISTORY_LIMIT = 100
 
 
@@ -39,8 +40,8 @@ class _Command(msgspec.Struct, tag_field="op"):
     id: str | int
 
 
-class _Says(msgspec.Struct):
-    """What a member says of itself."""
+class _MemberData(msgspec.Struct):
+    """The data of a member."""
 
     data: msgspec.Raw = ABSENT
 
@@ -53,7 +54,7 @@ class _Subscribe(_Command, tag="subscribe"):
     fill: bool = False
     filter: msgspec.Raw = ABSENT
     state: bool = False
-    presence: _Says | None = None
+    presence: _MemberData | None = None
     every_ms: int | None = None
 
 
@@ -146,7 +147,7 @@ def _checked(  # noqa: C901 - a case per command
             "number of 64 bits"
         )
     if isinstance(command, _Publish):
-        # Before the table: most commands are publications.
+        # Before the table, because most commands are publications.
         return _publish(command, max_message_bytes)
     match command:
         case _Subscribe():
@@ -163,7 +164,7 @@ def _checked(  # noqa: C901 - a case per command
             return commands.Presence(id_, channel, command.limit, after, command.count)
         case _PresenceUpdate():
             channel = check_channel(command.channel)
-            return commands.PresenceUpdate(id_, channel, _said(command.data) or b"null")
+            return commands.PresenceUpdate(id_, channel, _member_data(command.data) or b"null")
         case _Authenticate():
             return commands.Authenticate(id_, command.token)
         case _Ping():
@@ -184,7 +185,7 @@ def _subscribe(command: _Subscribe) -> Command:
     channel = _channel(command)
     if isinstance(since, dict):
         raise BadRequestError("since is one position where a channel is subscribed to")
-    said = _said(command.presence.data) if command.presence else None
+    presence = _member_data(command.presence.data) if command.presence else None
     return commands.Subscribe(
         id_,
         channel,
@@ -193,7 +194,7 @@ def _subscribe(command: _Subscribe) -> Command:
         command.fill,
         wanted,
         state=command.state,
-        presence=said,
+        presence=presence,
         every_ms=check_every(command.every_ms),
     )
 
@@ -266,8 +267,8 @@ def check_every(every_ms: int | None) -> int | None:
     return every_ms
 
 
-def _said(data: msgspec.Raw) -> bytes | None:
-    """What a member says of itself; None where it says nothing."""
+def _member_data(data: msgspec.Raw) -> bytes | None:
+    """Return the checked data of a member; None without any."""
     raw = bytes(data)
     return check_payload(raw, limit=MAX_DATA_BYTES) if raw else None
 
@@ -277,10 +278,10 @@ def _position(text: str | None) -> Position | None:
 
 
 def read_id(raw: bytes) -> CommandId:
-    """The command's `id`, where the rest of it may be wrong; None where it has none.
+    """Return the `id` of a command whose rest may be malformed; None without an id.
 
-    A peer that waits for a reply to a command that is no JSON (half an emoji in its data, say)
-    would otherwise wait until it gives up.
+    Otherwise a peer would wait in vain for the reply to a command that is not JSON, such as one
+    with half an emoji in its data.
     """
     try:
         found: bytes | msgspec.Raw | None = _OBJECT.decode(raw).get("id")
@@ -296,7 +297,7 @@ def read_id(raw: bytes) -> CommandId:
 
 
 def _is_id(id_: str | int) -> bool:
-    """Whether a reply can carry it: what reads JSON here takes larger numbers than what writes."""
+    """Return whether a reply can carry the id: msgspec reads larger numbers than orjson writes."""
     if isinstance(id_, int):
         return MIN_ID <= id_ <= MAX_ID
     return len(id_) <= MAX_ID_LENGTH

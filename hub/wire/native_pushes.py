@@ -1,6 +1,6 @@
-"""The native JSON objects of clients/PROTOCOL.md that the hub sends: pushes.
+"""Encodes pushes as the native JSON objects of clients/PROTOCOL.md.
 
-A publication's `data` is spliced in as the bytes that came, never decoded and encoded again.
+A publication's `data` is spliced in byte for byte, and never decoded and encoded again.
 """
 
 from collections.abc import Mapping
@@ -36,18 +36,18 @@ _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def encode(push: Push) -> bytes:
-    """One push as one JSON object on one line."""
+    """Encode a push as one JSON object on one line."""
     if isinstance(push, Publication):
         return _message(push)
     if isinstance(push, Reply):
-        # Before the table: one for each command.
+        # Before the table, because each command has one.
         return orjson.dumps(_reply(push), default=_default, option=_OPTIONS)
     if isinstance(push, Welcome):
-        # And one for each connection.
+        # Before the table, because each connection has one.
         return _welcome(push)
     if isinstance(push, State):
         return _state(push)
-    # orjson would encode our dataclasses by itself, under their own field names.
+    # orjson would encode dataclasses by itself, with their own field names.
     return orjson.dumps(_object(push), default=_default, option=_OPTIONS)
 
 
@@ -73,7 +73,7 @@ def _state(state: State) -> bytes:
 
 
 def row(publication: Publication) -> bytes:
-    """A row of a channel's state: the newest publication of its key."""
+    """Encode a row of a channel's state, the newest publication of its key."""
     head = b'{"key":%b,"offset":%d,"time":%d' % (
         orjson.dumps(publication.key), publication.offset, publication.time_ms,
     )  # fmt: skip
@@ -85,7 +85,7 @@ def row(publication: Publication) -> bytes:
 
 
 def _optional(publication: Publication) -> bytes:
-    """What nearly no publication has."""
+    """Encode the members that few publications have."""
     text = b""
     if publication.key is not None:
         text += b',"key":' + orjson.dumps(publication.key)
@@ -106,7 +106,7 @@ _MARKS = {
 
 
 def _welcome(welcome: Welcome) -> bytes:
-    # The ids and secrets that the hub makes need no JSON escape.
+    # Ids and secrets, which the hub makes, need no JSON escape.
     node = _node(welcome.node, welcome.heartbeat_seconds, welcome.version)
     connection, secret = welcome.connection.encode(), welcome.secret.encode()
     given = b"" if welcome.given is None else b',"data":%b' % welcome.given
@@ -117,9 +117,9 @@ def _welcome(welcome: Welcome) -> bytes:
 
 @lru_cache(maxsize=8, typed=True)
 def _node(name: str, heartbeat_seconds: float, version: str) -> bytes:
-    """The members of a welcome that are the same for all connections of a node."""
-    said = {"node": name, "heartbeat_seconds": heartbeat_seconds, "version": version}
-    return orjson.dumps(said)[1:-1]
+    """Encode the members of a welcome that all connections of a node share."""
+    shared = {"node": name, "heartbeat_seconds": heartbeat_seconds, "version": version}
+    return orjson.dumps(shared)[1:-1]
 
 
 def _object(push: Push) -> Mapping[str, object]:  # noqa: C901, PLR0912 - one table, a case per push
@@ -194,14 +194,14 @@ def _goodbye(goodbye: Goodbye) -> Mapping[str, object]:
 def _reply(reply: Reply) -> Mapping[str, object]:
     if (error := reply.error) is None:
         return {"op": "reply", "id": reply.id, "ok": reply.ok or {}}
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "code": error.code,
         "message": error.message,
         "retryable": error.retryable,
     }
     if error.retry_after_seconds is not None:
-        said["retry_after_seconds"] = error.retry_after_seconds
-    return {"op": "reply", "id": reply.id, "error": said}
+        fields["retry_after_seconds"] = error.retry_after_seconds
+    return {"op": "reply", "id": reply.id, "error": fields}
 
 
 def member_object(member: Member) -> Mapping[str, object]:
@@ -214,7 +214,7 @@ def member_object(member: Member) -> Mapping[str, object]:
 
 
 def _default(value: object) -> object:
-    """What a reply's `ok` may hold beside plain values."""
+    """Encode the values of a reply's `ok` that are not plain."""
     if isinstance(value, Publication):
         return publication_object(value)
     if isinstance(value, Member):
@@ -225,7 +225,7 @@ def _default(value: object) -> object:
 
 
 def publication_object(publication: Publication) -> orjson.Fragment:
-    """A publication as an answer about one channel lists it."""
+    """Encode a publication for an answer about one channel."""
     head = b'{"offset":%d' % publication.offset
     head += b',"time":%d' % publication.time_ms + _optional(publication)
     return orjson.Fragment(head + b',"data":%b}' % publication.data)

@@ -1,9 +1,9 @@
-"""What a publisher sends: JSON that is checked and then left alone.
+"""Checks the JSON that publishers send, and leaves it unchanged.
 
-`data` reaches subscribers byte for byte, so it is parsed only to be judged and the result
-is thrown away: orjson would turn a 23-digit integer into a float and `1.0` or `-0` into
-something else. Only line breaks between tokens become spaces, because one message is one
-line in SSE and in the command line's output.
+`data` reaches subscribers byte for byte. So it is parsed only for the check, and the result is
+dropped: orjson would turn a 23-digit integer into a float, and change `1.0` or `-0`. Only line
+breaks between tokens become spaces, because one message is one line in SSE and in the command
+line's output.
 """
 
 import math
@@ -17,23 +17,23 @@ from hub.errors import BadRequestError, HubError, TooLargeError
 from hub.wire import salvage
 
 JSON_WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
-# Of a field that holds any JSON and was not sent.
+# The value of a field for any JSON that was not sent.
 ABSENT = msgspec.Raw(b"")
-# Of a publication's key and of an idempotency key, in characters: as long as a channel name
-# may be. Guess, not measured; they are kept per entry in rings and for 5 minutes in the broker.
+# Characters of a publication's key and of an idempotency key, as of a channel name. Guess, not
+# measured. Keys are kept per entry in rings, and for 5 minutes in the broker.
 MAX_KEY_LENGTH = 200
-# Ten years: longer than anything is kept.
+# Ten years, longer than any history.
 MAX_TTL_SECONDS = 315_360_000
-# Brackets within brackets of a payload, at every door. Parsers here end at 254 (orjson writing),
-# about 970 less what the call stack holds (msgspec) and 1,024 (orjson reading): half of the last
-# leaves room for the command or item around the payload in the second.
+# Levels of brackets in a payload, on every way in. The parsers here end at 254 (orjson writing), at
+# about 970 less the depth of the call stack (msgspec), and at 1,024 (orjson reading). Half of the
+# last leaves room in msgspec for the command or item around the payload.
 MAX_NESTING = 512
 TOO_DEEP = f"payload is not JSON: nesting is over the limit of {MAX_NESTING}"
-# orjson's own count ends at 1,024, so that with these around it a payload has the rest.
+# Brackets to put around a payload, so that orjson's own limit of 1,024 leaves it `MAX_NESTING`.
 _AROUND = 1024 - MAX_NESTING
-# orjson has memory for the values that a document of its length can hold: brackets without their
-# ends take more, and it says "failed to allocate memory". With this behind it has some for all that
-# it looks into (measured: two bytes for each bracket).
+# orjson reserves memory by the length of a document. Brackets without their ends take more, and it
+# reports "failed to allocate memory". With this text appended it has enough for all that it reads
+# (measured: two bytes for each bracket).
 _ROOM = b" " * 4096
 # C0 and C1, the line and paragraph separators, lone surrogates, and Unicode's controls that embed,
 # override or isolate a direction (UAX #9, table 1).
@@ -41,9 +41,9 @@ _NOT_IN_KEYS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u
 
 
 def check_payload(raw: bytes, *, limit: int) -> bytes:
-    """Return `raw` on one line and without surrounding whitespace, otherwise byte for byte.
+    """Return `raw` on one line without surrounding white space, otherwise byte for byte.
 
-    Stricter than RFC 8259 in two things that its readers differ on: numbers beyond a
+    The check is stricter than RFC 8259 in two points on which parsers differ: numbers beyond a
     double's range and lone surrogate escapes are refused. Nesting is limited to `MAX_NESTING`.
 
     Raises:
@@ -58,7 +58,7 @@ def check_payload(raw: bytes, *, limit: int) -> bytes:
         _check_nesting(raw)
         raise BadRequestError(_why_not_json(raw, error)) from None
     if len(raw) > MAX_NESTING:
-        # To count takes longer than to parse what is short, and cannot be too many brackets.
+        # A shorter text cannot have too many brackets, and counting takes longer than parsing.
         _check_nesting(raw)
     # Inside a string a line break must be escaped (RFC 8259 section 7), so in valid JSON
     # every raw one stands between tokens.
@@ -66,19 +66,24 @@ def check_payload(raw: bytes, *, limit: int) -> bytes:
 
 
 def exact(written: bytes) -> bytes:
-    """A copy of what orjson wrote, for those who keep it: that stands in 4 KiB at least, however
-    short it is (measured, orjson 3.13)."""
+    """Return a copy of orjson's output to keep.
+
+    However short it is, orjson's own object takes at least 4 KiB (measured, orjson 3.13).
+    """
     return bytes(memoryview(written))
 
 
 def encode_payload(data: object) -> bytes:
-    """`data` as JSON, still to be checked; raise `BadRequestError` for what JSON cannot hold."""
+    """Encode `data` as JSON, which is still to be checked.
+
+    Raises `BadRequestError` for values that JSON cannot hold.
+    """
     try:
         return exact(orjson.dumps(data))
     except orjson.JSONEncodeError as error:
         if "ecursion" not in str(error):
             raise BadRequestError(f"data cannot be encoded as JSON: {error}") from None
-    # orjson writes 254 levels and no more.
+    # orjson writes at most 254 levels.
     try:
         return msgspec.json.encode(data)
     except RecursionError:
@@ -88,8 +93,7 @@ def encode_payload(data: object) -> bytes:
 
 
 def _check_nesting(raw: bytes) -> None:
-    """Raise `BadRequestError` where `raw` is nested too deep, also where something else in it is
-    wrong that comes later."""
+    """Raise `BadRequestError` where `raw` is nested too deep, even if a later part is malformed."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_NESTING:
         return
     try:
@@ -104,13 +108,13 @@ def _why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip(JSON_WHITESPACE):
         return "payload is empty, expected a JSON value"
     if (undecodable := _undecodable(raw)) is not None:
-        # orjson places this one at character 0, wherever it is.
+        # orjson reports character 0 for this error, wherever it is.
         return f"payload is not {undecodable}"
     return f"payload is not JSON: {_described(raw, error)}"
 
 
 def _described(raw: bytes, error: orjson.JSONDecodeError) -> str:
-    """What is wrong and where, also where orjson gave up because many brackets have no end."""
+    """Return the fault and its place, also where orjson gave up because brackets have no end."""
     if not error.msg.startswith("failed to allocate"):
         return str(error)
     try:
@@ -124,11 +128,11 @@ def _described(raw: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def check_key(value: str, name: str) -> str:
-    """Return `value` when it may be a key; raise `BadRequestError` that calls it `name`.
+    """Return `value` when it may be a key; else raise `BadRequestError`, naming it `name`.
 
-    Every script's characters are allowed, and what joins them (U+200D in a family of emoji, U+200C
-    in Persian). What is refused would break a line or turn the direction of what is printed beside
-    it; the error names that character.
+    Characters of every script are allowed, and their joiners (U+200D in a family of emoji, U+200C
+    in Persian). Refused are characters that would break a line or turn the direction of text
+    printed beside the key. The error names the character.
     """
     if not 1 <= len(value) <= MAX_KEY_LENGTH:
         raise BadRequestError(
@@ -145,9 +149,9 @@ def check_key(value: str, name: str) -> str:
 
 
 def keep_of(*, ttl_seconds: float | None, history: bool) -> int | None:
-    """How many milliseconds history may hold a publication: None as long as its channel's does.
+    """Return for how many milliseconds history may hold a publication.
 
-    Raises `BadRequestError` for a time that is none.
+    None stands for the channel's own time. Raises `BadRequestError` where the time is out of range.
     """
     if ttl_seconds is not None and not 0 < ttl_seconds <= MAX_TTL_SECONDS:
         raise BadRequestError(
@@ -159,16 +163,16 @@ def keep_of(*, ttl_seconds: float | None, history: bool) -> int | None:
 
 
 def marks_of(*, remove: bool, end: bool, key: str | None) -> int:
-    """What a publication does beside saying something; raise `BadRequestError` where it cannot."""
+    """Return a publication's marks; raise `BadRequestError` for a removal without a key."""
     if remove and key is None:
         raise BadRequestError("remove needs the key of the row that goes")
     return (REMOVES if remove else 0) | (ENDS if end else 0)
 
 
 def data_of(data: msgspec.Raw, *, remove: bool) -> bytes:
-    """The JSON that a publication says: `null` where it only takes a row away.
+    """Return a publication's data; `null` for a removal without data.
 
-    Raises `BadRequestError` where nothing was sent and a row stays.
+    Raises `BadRequestError` where data is missing and it is no removal.
     """
     raw = bytes(data)
     if raw:
@@ -179,8 +183,10 @@ def data_of(data: msgspec.Raw, *, remove: bool) -> bytes:
 
 
 def too_deep(raw: bytes, max_tokens: int = salvage.MAX_TOKENS) -> BadRequestError:
-    """The refusal of an object that is nested too deep to be read; of its `data`, as if that had
-    come alone."""
+    """Return the refusal of an object that is nested too deep to be read.
+
+    Where the fault is in its `data`, the message is that of a payload alone.
+    """
     data = salvage.find_member(raw, b"data", max_tokens=max_tokens)
     try:
         check_payload(data or b"0", limit=len(raw))
@@ -190,11 +196,11 @@ def too_deep(raw: bytes, max_tokens: int = salvage.MAX_TOKENS) -> BadRequestErro
 
 
 def why_not_read(raw: bytes, error: Exception, max_tokens: int = salvage.MAX_TOKENS) -> str:
-    """That a document is not JSON, which msgspec refuses with `error`, and what is wrong with it.
+    """Return why a document, which msgspec refuses with `error`, is not JSON.
 
-    Of half an emoji it says that the input is truncated; orjson says what it is and where. Of
-    bytes that are no UTF-8 neither says where; of those in `data` it is said as if that had come
-    alone.
+    For half an emoji msgspec reports truncated input, but orjson the fault and its place. For bytes
+    that are not UTF-8 neither reports the place. Where those are in `data`, the message is that of
+    a payload alone.
     """
     if (undecodable := _undecodable(raw)) is not None:
         data = salvage.find_member(raw, b"data", max_tokens=max_tokens)
@@ -208,7 +214,7 @@ def why_not_read(raw: bytes, error: Exception, max_tokens: int = salvage.MAX_TOK
 
 
 def _undecodable(raw: bytes) -> str | None:
-    """Which byte makes that `raw` is no UTF-8."""
+    """Return the first byte of `raw` that is not UTF-8, as a clause; None without any."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:

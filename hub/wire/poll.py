@@ -1,8 +1,8 @@
 """Native pushes as items of a long poll's answer.
 
-An answer holds what belongs to channels. Welcome and positions stand beside the pushes, and
-a heartbeat has no meaning in an answer. Where a subscription starts is told only to who keeps
-to one session: to anybody else it would be the reason to answer each poll at once.
+An answer has the pushes of channels. The welcome and the positions stand beside them, and a
+heartbeat has no meaning in an answer. Only peers that keep to one session get the starts of
+subscriptions, because otherwise each poll would be answered at once with a start.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ _SEPARATOR = b","
 
 
 class PollDialect:
-    """Each frame is an object and a separator, so that frames can be joined anywhere."""
+    """The dialect of polls. A frame is an object and a separator, so that frames can be joined."""
 
     name: str = "poll"
     _unsaid: tuple[type, ...] = (Heartbeat, Welcome, Subscribed, PatternSubscribed)
     max_channels = MAX_CHANNELS
-    # They stand beside the pushes of an answer, which asks the session for them.
+    # Positions stand beside the pushes of an answer, which asks the session for them.
     marks_positions = True
     several = None
 
@@ -37,7 +37,7 @@ class PollDialect:
 
 
 class SessionPollDialect(PollDialect):
-    """For who asked for a session: answers tell where each subscription starts."""
+    """The dialect of peers that keep to one session. It has the starts of subscriptions."""
 
     name = "poll+session"
     _unsaid = (Heartbeat, Welcome)
@@ -49,15 +49,15 @@ def answer(
     welcome: Welcome,
     of_channels: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The JSON body of one poll, from the frames its session was given.
+    """Return the JSON body of one poll, made of the frames of its session.
 
-    `of_channels` is what the application gives for subscriptions of whose start nothing is said.
+    `of_channels` is the application's data for subscriptions without a `subscribed` push.
     """
-    said: dict[str, object] = {
+    body: dict[str, object] = {
         "pushes": orjson.Fragment(b"[%b]" % frames.removesuffix(_SEPARATOR)),
         "positions": dict(positions),
         "welcome": orjson.Fragment(native_pushes.encode(welcome)),
     }
     if of_channels:
-        said["data"] = {name: orjson.Fragment(data) for name, data in of_channels.items()}
-    return orjson.dumps(said)
+        body["data"] = {name: orjson.Fragment(data) for name, data in of_channels.items()}
+    return orjson.dumps(body)

@@ -1,9 +1,9 @@
-"""The query of `/ws`, `/sse` and `/poll`: which channels, and from where.
+"""Reads the query of `/ws`, `/sse` and `/poll`: channels, positions and options.
 
-Read once here so that the three transports agree; the HTTP API's is only split here. Two
-rules differ from HTML forms: `+` is a plus sign, because a channel name may contain one and
-nothing but a `filter` may contain a space; and percent-encoding that is cut short or is not
-UTF-8 is refused, not passed on. Unknown parameters are ignored: proxies and caches add some.
+The three transports share it. Queries of the HTTP API are only split here, and their moments read.
+Two rules differ from HTML forms. `+` is a plus sign, because a channel name may contain one, and
+only a `filter` may contain a space. Percent-encoding that is cut short or is not UTF-8 is refused.
+Unknown parameters are ignored, because proxies and caches add some.
 """
 
 import math
@@ -23,25 +23,25 @@ from hub.errors import BadRequestError, TooManySubscriptionsError
 from hub.wire.filters import TagFilter, read_filter
 
 _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# Of a session over SSE or polling, whose ids and URLs name the place of each: more would make an
-# id block that proxies' header limits do not take back.
+# Channels of a session over SSE or polling, whose ids and URLs name the positions of all. With
+# more, an id would be over the limits of proxies for headers.
 MAX_CHANNELS = 32
-# As large as a history may be (`ChannelOptions.history_size`).
+# The largest history (`ChannelOptions.history_size`).
 MAX_LAST = 1_000_000
 MAX_EVERY_MS = 3_600_000
-"""Between two publications of a subscription that wants them only now and then."""
+"""The longest interval between two updates of a subscription."""
 LATEST_MS = 253_402_300_799_999
-"""Since 1970: the last day that every calendar knows, 9999-12-31."""
+"""The end of 9999-12-31 in milliseconds since 1970 UTC, the last day that every calendar knows."""
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-# Of a query that is remembered with its meaning.
+# The longest query that is cached.
 _SHORT_BYTES = 256
-# Ten days, far above what any transport allows: it is the transport that refuses.
+# Ten days. Transports have lower limits of their own.
 _MAX_SECONDS = 999_999.0
 
 
 @value(frozen=True, slots=True)
 class SubscriptionQuery:
-    """What a URL asks for; nothing here has been authorized."""
+    """The content of a URL's query. Nothing in it has been authorized."""
 
     channels: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
@@ -54,17 +54,19 @@ class SubscriptionQuery:
     """Seconds, 0 or more; its upper limit is the transport's."""
     connection: str | None = None
     filter: TagFilter | None = None
-    """Of all its channels."""
+    """The filter of all channels."""
     session: bool = False
-    """The peer keeps to one session, which may begin without a channel."""
+    """Whether the peer keeps to one session, which may begin without a channel."""
     state: bool = False
-    """Every channel begins with its rows, and again where history cannot make it whole."""
+    """Begin every channel with its rows, and again where history cannot recover."""
     every_ms: int | None = None
-    """Publications of each channel at most that often."""
+    """The interval between updates of each channel."""
 
     def resume_from(self, last_event_id: str | None = None) -> Mapping[str, Position]:
-        """Where each channel resumes: the `Last-Event-ID` header wins over the parameter of
-        that name, which wins over `since`. An empty id is none (the EventSource standard).
+        """Return the position from which each channel resumes.
+
+        The `Last-Event-ID` header wins over the parameter of that name, which wins over `since`. An
+        empty id counts as none (the EventSource standard).
 
         Raises:
             BadRequestError: the event id is malformed.
@@ -76,7 +78,7 @@ class SubscriptionQuery:
 
 
 def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
-    """Read `raw_query` (what follows the `?`, still encoded).
+    """Read `raw_query`, the encoded text after the `?`.
 
     Raises:
         BadRequestError: a parameter is malformed, given twice, or names a channel twice.
@@ -87,9 +89,9 @@ def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
 
 
 def is_memorable(raw_query: bytes) -> bool:
-    """Whether it may be remembered with what it means: short, as many connect with it.
+    """Return whether the parsed query may be cached: it is short, and many peers may send it.
 
-    One with a token is read each time: no copy of it stays behind.
+    A query with a token is parsed each time, so that no copy of the token stays.
     """
     return len(raw_query) <= _SHORT_BYTES and b"token" not in raw_query and b"%" not in raw_query
 
@@ -121,11 +123,11 @@ _parse_again = lru_cache(maxsize=256)(_parse)
 def parse_event_id(
     text: str, channels: tuple[str, ...], patterns: tuple[str, ...] = ()
 ) -> Mapping[str, Position]:
-    """Read the `id:` of an event: `epoch:offset` with one channel, and with several
-    `channel=epoch:offset` pairs joined by `,`. A channel left out starts live.
+    """Read the `id:` of an event.
 
-    One that is not asked for was added by command, which the URL of an `EventSource` cannot
-    follow: its position is passed over.
+    It is `epoch:offset` with one channel, and pairs `channel=epoch:offset` joined by `,` with
+    several. A channel that is left out starts live. A position of a channel that the URL does not
+    name is ignored: a command added that channel, and the URL of an `EventSource` cannot follow.
 
     Raises:
         BadRequestError: malformed, or naming a channel twice.
@@ -138,7 +140,7 @@ def parse_event_id(
 
 
 def of_pattern(pattern: str, since: Mapping[str, Position]) -> Mapping[str, Position] | None:
-    """Where a pattern of the URL resumes; None where it begins."""
+    """Return the positions from which a pattern of the URL resumes; None where it begins."""
     start = literal_prefix(pattern)
     found = {
         name: at
@@ -152,11 +154,11 @@ def of_pattern(pattern: str, since: Mapping[str, Position]) -> Mapping[str, Posi
 def _not_asked(
     names: Iterable[str], channels: tuple[str, ...], patterns: tuple[str, ...]
 ) -> AbstractSet[str]:
-    """Those of `names` that are no channel or pattern of these, and that no pattern matches."""
+    """Return the `names` that are not among the channels or patterns, nor match a pattern."""
     others = set(names).difference(channels, patterns)
     if not others or not patterns:
         return others
-    # A URL has room for hundreds of either: to try each with each would hold up everybody.
+    # A URL has room for hundreds of both. Trying each with each would hold up the loop.
     tree: PatternTree[str] = PatternTree()
     for pattern in patterns:
         tree.add(pattern, pattern)
@@ -164,13 +166,16 @@ def _not_asked(
 
 
 def split_form(raw_query: bytes) -> dict[str, list[str]]:
-    """`split_query`, but `+` is a space: HTTP libraries write it so (application/x-www-form-
-    urlencoded of the URL standard), and keys, subjects and user agents have spaces."""
+    """Split a query as `split_query` does, but read `+` as a space.
+
+    HTTP libraries write it so (application/x-www-form-urlencoded of the URL standard), and keys,
+    subjects and user agents have spaces.
+    """
     return split_query(raw_query.replace(b"+", b" "))
 
 
 def split_query(raw_query: bytes) -> dict[str, list[str]]:
-    """Every parameter's values, decoded; raise `BadRequestError` where that is impossible."""
+    """Return every parameter's decoded values; raise `BadRequestError` for a malformed query."""
     if _BROKEN_PERCENT.search(raw_query):
         raise BadRequestError("the query has a % that two hexadecimal digits do not follow")
     given: dict[str, list[str]] = {}
@@ -178,14 +183,14 @@ def split_query(raw_query: bytes) -> dict[str, list[str]]:
         if part:
             name, _, value = part.partition(b"=")
             if name == b"filter":
-                # JSON has spaces, which most libraries write so.
+                # JSON has spaces, and most libraries write them as `+`.
                 value = value.replace(b"+", b" ")
             given.setdefault(_decode(name), []).append(_decode(value))
     return given
 
 
 def single(given: Mapping[str, list[str]], name: str) -> str | None:
-    """The value of a parameter that may stand once; an empty one counts as absent."""
+    """Return the value of a parameter that may occur once; an empty one counts as absent."""
     values = given.get(name, [])
     if len(values) > 1:
         raise BadRequestError(f"{name} is given {len(values)} times, allowed is once")
@@ -273,10 +278,12 @@ def _seconds(name: str, text: str | None) -> float | None:
 
 
 def read_moment(name: str, given: int | str) -> int:
-    """Milliseconds since 1970; text without an offset is UTC, what is older than 1970 is 0.
+    """Read a moment, given in milliseconds or ISO 8601; return milliseconds since 1970 UTC.
+
+    Text without a UTC offset is UTC. A moment before 1970 is 0.
 
     Raises:
-        BadRequestError: it is neither, or later than `LATEST_MS`.
+        BadRequestError: the moment is malformed, or later than `LATEST_MS`.
     """
     if isinstance(given, int) or (given.isascii() and given.isdigit()):
         return _milliseconds(name, given)

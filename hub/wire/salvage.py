@@ -1,9 +1,9 @@
-"""What can still be read of JSON that a parser refuses: the value of one field, an array's items.
+"""Reads parts of JSON that a parser refuses: the value of one field, or the items of an array.
 
-Half an emoji in one item of a thousand is the fault of that item; a command with a raw control
-character in its data still says which command it is. The parsers here refuse such a document as a
-whole, so these functions look only at its quotes and brackets. Nothing that is found here is
-taken for valid: who asked judges each part by itself.
+Half an emoji in one item of a thousand is the fault of that item only. A command with a raw control
+character in its data still has a readable id. Parsers refuse such a document as a whole, so these
+functions look only at its quotes and brackets. The parts that they return may be invalid, and their
+callers check each part.
 """
 
 import re
@@ -12,43 +12,43 @@ from collections.abc import Iterator
 import msgspec
 
 _WHITESPACE = b" \t\r\n"  # RFC 8259 section 2
-# Looking at a token takes 0.5 us: at most 10 ms, and with groups that turn out too deep 22 ms
+# A token takes 0.5 us, so all take at most 10 ms, or 22 ms with groups that turn out too deep
 # (measured on 256 KiB of `["a",`).
 MAX_TOKENS = 20_000
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-# Above so many quotes an array with a fault is refused as a whole: cutting it at each takes 0.1 us
-# and 40 bytes. A full batch of 1,000 publications may have 20 strings in each.
+# Above so many quotes a faulty array is refused as a whole. Cutting at a quote takes 0.1 us and 40
+# bytes. A full batch of 1,000 publications may have 20 strings in each.
 MAX_QUOTES = 40_000
-# Strings, runs of brackets, separators. A quote that begins no whole string stands alone, so that
-# no part is looked at twice. Searching takes ten times as long as matching.
+# Strings, runs of brackets, separators. A quote that begins no whole string is a token of its own,
+# so that no part is read twice. Searching takes ten times as long as matching.
 _TOKEN = re.compile(rb'[^"\[\]{},:]*+(?P<token>%b|"|[\[{]++|[\]}]++|[,:])' % _STRING, re.DOTALL)
 
 
 def _group(levels: int) -> bytes:
-    """A pattern for brackets with what is between them, and at most so many levels within."""
+    """Return a pattern for a pair of brackets and its content of at most `levels` levels."""
     inner = rb"|" + _group(levels - 1) if levels else b""
     return rb'[\[{](?:[^"\[\]{}]++|%b%b)*+[\]}]' % (_STRING, inner)
 
 
-# Within a value only its brackets are looked at, and groups of up to five levels not one by one.
-# Deeper ones take eleven bytes, so 64 KiB of them have fewer than `MAX_TOKENS` tokens.
+# Within a value only brackets are tokens, and groups of up to five levels are skipped as a whole.
+# Deeper groups take eleven bytes, so 64 KiB of them have fewer than `MAX_TOKENS` tokens.
 _NEXT_BRACKETS = re.compile(
     rb'(?:[^"\[\]{}]++|%b|%b)*+(?P<token>[\[{]++|[\]}]++|")' % (_STRING, _group(4)), re.DOTALL
 )
 _BETWEEN_ITEMS = re.compile(rb"[ \t\r\n,]*")
-# Backslashes that are left and control characters, which no string may hold, to something it may.
+# Maps the remaining backslashes, and control characters, which no string may hold, to allowed ones.
 _HARMLESS = bytes.maketrans(b"\\" + bytes(range(32)), b"x" + b" " * 32)
-# Whatever stands outside of strings and is neither a separator nor white space, to a digit.
+# Maps all bytes outside of strings but separators and white space to a digit.
 _DIGITS = bytes(byte if byte in b'[]{},:" \t\r\n' else ord("1") for byte in range(256))
 
 _CLOSERS = {b'"': b'"', b"[": b"]", b"{": b"}"}
 
 
 def find_member(raw: bytes, name: bytes, *, max_tokens: int = MAX_TOKENS) -> bytes | None:
-    """The raw value of the field `name` of the object `raw`, the last of that name, as parsers do.
+    """Return the raw value of the field `name` of the object `raw`; of several, the last one.
 
-    None where there is none that ends before the document is cut off, or where it comes behind
-    more than `max_tokens` tokens.
+    None where no such value ends before the document is cut off, or where it comes after more than
+    `max_tokens` tokens.
     """
     if not raw.lstrip(_WHITESPACE).startswith(b"{"):
         return None
@@ -73,7 +73,7 @@ def find_member(raw: bytes, name: bytes, *, max_tokens: int = MAX_TOKENS) -> byt
 
 
 def _is_named(token: bytes, name: bytes) -> bool:
-    """Whether a field's name in its quotes is `name`, which may be written with escapes."""
+    """Return whether the quoted `token` is `name`, also where it is written with escapes."""
     if b"\\" not in token:
         return token == b'"%b"' % name
     try:
@@ -84,10 +84,9 @@ def _is_named(token: bytes, name: bytes) -> bool:
 
 
 def split_array(raw: bytes) -> tuple[bytes, ...] | None:
-    """The raw items of the array `raw`; None where its brackets and quotes tell of none.
+    """Return the raw items of the array `raw`; None where its brackets and quotes do not match.
 
-    Also None where the array has more than `MAX_TOKENS` tokens, or where one item seems to be two
-    without a comma.
+    None also where it has more than `MAX_TOKENS` tokens, or where a comma seems to be missing.
     """
     text = raw.strip(_WHITESPACE)
     if not text.startswith(b"["):
@@ -110,9 +109,9 @@ def split_array(raw: bytes) -> tuple[bytes, ...] | None:
 
 
 def _is_one_value(item: bytes, values: int) -> bool:
-    """Whether it may be one value that is wrong, and not two without a comma.
+    """Return whether `item` may be one faulty value, and not two without a comma.
 
-    `values` says how many strings and groups in brackets it has at the top.
+    `values` is the number of its strings and groups in brackets at the top level.
     """
     if item[:1] in _CLOSERS:
         return values == 1 and item[-1:] == _CLOSERS[item[:1]]
@@ -120,8 +119,11 @@ def _is_one_value(item: bytes, values: int) -> bool:
 
 
 def _tokens(raw: bytes, max_tokens: int) -> Iterator[tuple[int, bytes, int, int]]:
-    """Depth after the token, the token, where it begins and ends. Ends early where a string has
-    no end, a bracket closes nothing, or there are too many."""
+    """Yield each token with the depth after it, its begin and its end.
+
+    The iteration stops early where a string has no end, a bracket closes nothing, or the tokens are
+    too many.
+    """
     depth = place = 0
     for _ in range(max_tokens):
         match = (_TOKEN if depth < 2 else _NEXT_BRACKETS).match(raw, place)
@@ -140,10 +142,10 @@ def _tokens(raw: bytes, max_tokens: int) -> Iterator[tuple[int, bytes, int, int]
 
 
 def shape(raw: bytes) -> bytes:
-    """A document of the same length, with its brackets and separators in the same places, whose
-    strings are all allowed and whose other words are numbers.
+    """Return a document of the same length with the same brackets and separators.
 
-    The caller counts the quotes first (`MAX_QUOTES`).
+    Its strings are all valid, and its other words are numbers. The caller counts the quotes first
+    (`MAX_QUOTES`).
     """
     escaped = raw.replace(b"\\\\", b"xx").replace(b'\\"', b"xx")
     parts = escaped.translate(_HARMLESS).split(b'"')
@@ -152,9 +154,9 @@ def shape(raw: bytes) -> bytes:
 
 
 def cut_like(raw: bytes, shaped: bytes, parts: list[bytes]) -> tuple[bytes, ...] | None:
-    """What stands in the array `raw` where `parts`, its items, stand in its shape.
+    """Return the parts of the array `raw` at the places of `parts`, the items of its shape.
 
-    None where something else stands between them than JSON allows there.
+    None where other bytes are between them than JSON allows.
     """
     found: list[bytes] = []
     place = raw.index(b"[") + 1

@@ -1,13 +1,13 @@
 """Native pushes as server-sent events (WHATWG HTML section 9.2), LF line ends only.
 
-`data:` is the native object, `event:` names every push except a message. With one channel
-each event that moves the position carries it as `id:`. With several the shared bytes carry
-none, and an event `positions` follows at the end of the tick, whose `id:` names all channels.
+`data:` is the native object, and `event:` names every push except a message. With one channel each
+event that moves the position carries it as `id:`. With several channels the shared bytes carry no
+id, and an event `positions` follows at the end of the tick, whose `id:` names all channels.
 
-That event has data, though its id says everything. By the standard a block of only `id:` is
-enough: it dispatches nothing and sets the last event id. But npm's eventsource 3 and 4, OkHttp
-and others forget such an id, and who reads events one by one never sees it. Its type is one
-that no `onmessage` is called for.
+That event has data, although its id has the whole content. By the standard a block with only `id:`
+is enough: it dispatches nothing and sets the last event id. But npm's eventsource 3 and 4, OkHttp
+and others forget such an id, and a program that reads event by event never sees it. The event's
+type keeps `onmessage` from being called.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from hub.wire.query import MAX_CHANNELS
 
 _HEARTBEAT = b": heartbeat\n\n"
 _POSITIONS = b'data: {"op":"positions"}\n\n'
-"""Not the positions once more: an id of 32 channels has kilobytes, and comes with each tick."""
+"""Does not repeat the positions: an id of 32 channels has kilobytes, and comes with each tick."""
 _OP_AT = len(b'{"op":"')
 
 
 def retry(milliseconds: int) -> bytes:
-    """The field that sets the EventSource's reconnection time, in whatever block it stands."""
+    """Return the field that sets an EventSource's reconnection time, in any block."""
     return b"retry: %d\n" % milliseconds
 
 
 def _block(push: Push) -> bytes:
-    said = native_pushes.encode(push)
-    data = b"data: %b\n\n" % said
+    native = native_pushes.encode(push)
+    data = b"data: %b\n\n" % native
     if isinstance(push, Publication):
         return data
-    # Its `op`, with which each begins.
-    event = b"event: %b\n" % said[_OP_AT : said.index(b'"', _OP_AT)]
+    # Every object begins with its `op`.
+    event = b"event: %b\n" % native[_OP_AT : native.index(b'"', _OP_AT)]
     if isinstance(push, Goodbye) and push.reconnect_within_ms is not None:
-        # A plain EventSource knows no goodbye: it waits as long as `retry` says.
+        # A plain EventSource ignores a goodbye, and waits for the time of `retry`.
         event += retry(push.reconnect_within_ms)
     return event + data
 
 
 class SseDialect:
-    """For sessions with one channel; switches to `SeveralSseDialect` with the second."""
+    """The dialect of sessions with one channel; `SeveralSseDialect` follows with the second."""
 
     name = "sse"
     max_channels = MAX_CHANNELS
@@ -59,24 +59,24 @@ class SseDialect:
                 return b"id: %b:%d\n%b" % (epoch.encode(), offset, _block(push))
             case Gap(unsequenced=0):
                 return b"id: %b:%d\n%b" % (epoch.encode(), push.last, _block(push))
-            # Only the last: who is cut between two gets all rows again.
+            # Only the last page: a peer that is cut between two pages gets all rows again.
             case State(more=False):
                 return b"id: %b\n%b" % (str(push.position).encode(), _block(push))
-            # Where something is missing, what announces that comes next and carries the id: who
-            # is cut in between must resume from before it.
+            # Where something is missing, the next push announces that and carries the id. A peer
+            # that is cut in between must resume from before it.
             case Subscribed(recovered=True, state=False):
                 return b"id: %b\n%b" % (str(push.position).encode(), _block(push))
             case _:
                 return _block(push)
 
     def encode_positions(self, positions: Sequence[tuple[str, Position]]) -> bytes:
-        """Of one channel: for a start that no other event carries."""
+        """Return the event for the position of one channel, which no other event carries."""
         [(_, position)] = positions
         return b"id: %b\nevent: positions\n%b" % (str(position).encode(), _POSITIONS)
 
 
 class SeveralSseDialect:
-    """For sessions with several channels."""
+    """The dialect of sessions with several channels."""
 
     name = "sse+several"
     max_channels = MAX_CHANNELS
