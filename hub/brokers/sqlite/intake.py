@@ -8,7 +8,7 @@ No I/O, no clock.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from functools import partial
 
 from hub.brokers.idempotency import IdempotencyKeys, lasting_content, scope_of
 from hub.brokers.memory import MemoryBroker
@@ -28,27 +28,14 @@ Outcome = PublishResult | HubError
 Settled = Callable[[Outcome], None]
 
 
-class Ticket(Protocol):
-    """A publication that waits."""
+class Ticket:
+    """A publication that waits, and the call that tells its publisher the outcome."""
 
-    request: PublishRequest
+    __slots__ = ("request", "settle")
 
-    def settle(self, outcome: Outcome) -> None:
-        """Tell the publisher the outcome."""
-        ...
-
-
-class _Alone:
-    """A publication whose publisher waits for it alone."""
-
-    __slots__ = ("_on_settled", "request")
-
-    def __init__(self, request: PublishRequest, on_settled: Settled) -> None:
+    def __init__(self, request: PublishRequest, settle: Settled) -> None:
         self.request = request
-        self._on_settled = on_settled
-
-    def settle(self, outcome: Outcome) -> None:
-        self._on_settled(outcome)
+        self.settle = settle
 
 
 class Call:
@@ -66,20 +53,6 @@ class Call:
         self._left -= 1
         if not self._left:
             self._on_settled([each for each in self._outcomes if each is not None])
-
-
-class _OfCall:
-    """One publication of a `Call`."""
-
-    __slots__ = ("_call", "_place", "request")
-
-    def __init__(self, request: PublishRequest, call: Call, place: int) -> None:
-        self.request = request
-        self._call = call
-        self._place = place
-
-    def settle(self, outcome: Outcome) -> None:
-        self._call.settle(self._place, outcome)
 
 
 class Waiting:
@@ -106,7 +79,7 @@ class Waiting:
         )
 
     def add(self, request: PublishRequest, on_settled: Settled) -> None:
-        self._tickets.append(_Alone(request, on_settled))
+        self._tickets.append(Ticket(request, on_settled))
         self.bytes += len(request.data)
 
     def add_many(
@@ -116,7 +89,9 @@ class Waiting:
         on_settled: Callable[[Sequence[Outcome]], None],
     ) -> None:
         call = Call(len(requests), on_settled)
-        self._tickets.extend(_OfCall(each, call, place) for place, each in enumerate(requests))
+        self._tickets.extend(
+            Ticket(each, partial(call.settle, place)) for place, each in enumerate(requests)
+        )
         self.bytes += size
 
     def first(self) -> Ticket:
