@@ -1,5 +1,5 @@
-"""HTTP: the table of routes, and handlers by what they serve. All but the streams of `/ws`, `/sse`.
+"""HTTP: the table of routes, and the handlers of all routes but the streams of `/ws` and `/sse`.
 
-A handler reads what is asked and shows the answer; what is done does not belong here, but in
+A handler reads a request and shows the answer. The work itself does not belong here, but in
 `hub.core` and `hub.admin`.
 """

@@ -26,7 +26,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 # RFC 9110 sections 6.4.1 and 15.3.5: these answers have no content and say no length.
 _BODILESS = frozenset({204, 304})
 PROBLEM_JSON = "application/problem+json"
-# Where a retryable error does not say when: soon, because back-off is the client's work.
+# For a retryable error without a time: short, because back-off is the client's work.
 _DEFAULT_RETRY_AFTER_SECONDS = 1
 
 
@@ -119,7 +119,7 @@ def problem_headers(error: HubError) -> dict[str, str]:
         # RFC 9110 section 15.5.9: the rest of the request is not wanted any more.
         headers["Connection"] = "close"
     if error.code == UnsupportedMediaTypeError.code:
-        # RFC 9110 section 15.5.16: what would have been read.
+        # RFC 9110 section 15.5.16: the codings that the hub reads.
         headers["Accept-Encoding"] = "gzip, identity"
     if error.code == UPGRADE_REQUIRED:
         headers |= UPGRADE_HEADERS

@@ -1,6 +1,6 @@
 """`POST /api/publish`: one publication or many, each with its channel beside its data.
 
-The whole body is checked first. Each item is answered by itself, in the order of the items.
+The whole body is checked first. Each item has its own answer, in the order of the items.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from hub.wire.payload import check_key, check_payload, data_of, keep_of, marks_o
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 
-# What header fields say at `/api/publish/{channel}`, and fields of a publication in a body.
+# Header fields of `/api/publish/{channel}` by the field of an item that takes their place.
 _ELSEWHERE = {
     "x-message-key": "key",
     "x-message-tags": "tags",
@@ -39,25 +39,25 @@ _ELSEWHERE = {
     "x-message-history": "history",
 }
 _OF_ONE = frozenset({"idempotency-key", *_ELSEWHERE})
-# Of one request's items, the application is asked about so many at a time. Guess: an eighth of
-# what is asked at a time in all.
+# The application is asked about so many items of one request at a time. Guess: an eighth of the
+# questions that it is asked at a time in all.
 _TOGETHER = 8
 # Of an array's data that is judged, or published, in one turn of the loop: 0.1 to 4 ms, by what it
 # holds (4 MiB of short brackets take 250 ms; measured). Shorter arrays are done in one go.
 _SLICE_BYTES = 64 * 1024
-# What an item counts beside its data.
+# Bytes that an item counts beside its data.
 _ITEM_BYTES = 64
 
 Outcome = str | HubError
-"""Of an item: its result as JSON, or why there is none."""
+"""The outcome of an item: its result as JSON, or its error."""
 Attempt = Outcome | Coroutine[Any, Any, Outcome]
 
 
 class Batches:
-    """Hands what backends send at a time to the node.
+    """Publishes the items of a request.
 
     Args:
-        alone: publishes what comes alone.
+        alone: publishes a request of one item.
     """
 
     def __init__(self, deps: HttpDeps, alone: Publishing) -> None:
@@ -115,9 +115,9 @@ class Batches:
         )
 
     async def batch(self, request: Request) -> Answer:
-        """One object or an array of them; raise `HubError` where the whole request is refused."""
-        # One is taken before the body is looked into: to read 4 MiB takes longer than to refuse it,
-        # and what cannot be read counts as well.
+        """Publish one object or an array; raise `HubError` where the whole request is refused."""
+        # One publication is counted before the body is read: to read 4 MiB takes longer than to
+        # refuse it, and a body that cannot be read counts as well.
         self._alone.check_rate(request, 1)
         batch = split_items(request.body, max_items=self._limits.max_batch_items)
         if not _OF_ONE.isdisjoint(request.headers):
@@ -145,21 +145,21 @@ class Batches:
             return _batch_answer(outcomes)
         if self._node.publishes_many:
             asked = _asked(judged)
-            return _batch_answer(self._told(judged, asked, await self._node.publish_many(asked)))
+            return _batch_answer(self._matched(judged, asked, await self._node.publish_many(asked)))
         attempts = [self._attempt(each) for each in judged]
         if self._at_once:
-            # `_outcome` of what nearly all of them are, without a call for each.
+            # Nearly all attempts are outcomes: `_outcome` is called for the others alone.
             return _batch_answer(
                 [each if type(each) is str else await _outcome(each) for each in attempts]
             )
-        # Begun in their order, so that one channel's items keep theirs. Where a broker takes a
-        # round trip, what can travel together does.
+        # Begun in their order, so that the items of one channel keep it. Where a broker takes a
+        # round trip, items travel together as far as they can.
         return _batch_answer(await asyncio.gather(*map(_outcome, attempts)))
 
     async def _judge(
         self, identity: Identity, items: Sequence[Item | HubError], trace: str | None
     ) -> list[PublishRequest | HubError]:
-        """What each item asks for, or why it is refused. Many bytes of them take several turns."""
+        """Return the request or error of each item; many bytes take several turns of the loop."""
         checked: set[str] = set()
         slices = _slices(items)
         if len(slices) == 1:
@@ -189,9 +189,9 @@ class Batches:
     def _to_many(
         self, identity: Identity, batch: Batch, trace: str | None
     ) -> list[PublishRequest | HubError]:
-        """One payload for each of several channels, or why it is refused there.
+        """Return the request or the error for each of several channels with one payload.
 
-        Raises `HubError` for what is wrong with it in all of them.
+        Raises `HubError` for an error that holds in all of them.
         """
         first = self._checked(identity, batch.items[0], trace, set(batch.channels))
         judged: list[PublishRequest | HubError] = []
@@ -204,7 +204,7 @@ class Batches:
         return judged
 
     def _removing(self, asked: PublishRequest) -> PublishRequest:
-        """The request; raise `BadRequestError` where it takes a row away and none are kept."""
+        """Return the request; raise `BadRequestError` for a removal in a channel without rows."""
         if asked.marks & REMOVES:
             self._node.check_keyed(asked.channel)
         return asked
@@ -212,10 +212,10 @@ class Batches:
     async def _published_in_slices(
         self, judged: Sequence[PublishRequest | HubError]
     ) -> list[Outcome] | None:
-        """As `_published_together`; what many bytes hold is published in several turns.
+        """Publish as `_published_together` does; many bytes take several turns of the loop.
 
-        None only where nothing is published yet: what a slice has published must not go again. A
-        later slice for which the node has no one call goes one by one.
+        Returns None only where nothing is published yet: items of a slice must not be published
+        again. A later slice for which the node has no one call goes one by one.
         """
         slices = _slices(judged)
         if len(slices) == 1:
@@ -233,21 +233,21 @@ class Batches:
     def _published_together(
         self, judged: Sequence[PublishRequest | HubError]
     ) -> list[Outcome] | None:
-        """What became of all items; None where the node has no one call for many, or not now."""
+        """Return all outcomes; None where the node has no one call for many, or not now."""
         asked = _asked(judged)
         try:
             results = self._node.publish_many_now(asked)
         except Exception as error:  # noqa: BLE001 - as above
             results = [self._failed(error)] * len(asked)
-        return None if results is None else self._told(judged, asked, results)
+        return None if results is None else self._matched(judged, asked, results)
 
-    def _told(
+    def _matched(
         self,
         judged: Sequence[PublishRequest | HubError],
         asked: Sequence[PublishRequest],
         results: Sequence[PublishResult | HubError],
     ) -> list[Outcome]:
-        """What each item is answered: of those that were asked for the result, else why not."""
+        """Return the outcome of each item: the result of its publication, or its error."""
         came: list[Outcome] = [
             result_json(request.channel, result)
             if isinstance(result, PublishResult)
@@ -260,7 +260,7 @@ class Batches:
         return [each if isinstance(each, HubError) else next(in_order) for each in judged]
 
     def _attempt(self, judged: PublishRequest | HubError) -> Attempt:
-        """What becomes of an item, at once where its publication is."""
+        """Publish an item; return the outcome at once where the node has it at once."""
         if isinstance(judged, HubError):
             return judged
         try:
@@ -287,7 +287,7 @@ class Batches:
     def _checked(
         self, identity: Identity, item: Item | HubError, trace: str | None, checked: set[str]
     ) -> PublishRequest:
-        """What an item asks for; raise `HubError` where that may not be.
+        """Return the request of an item; raise `HubError` where it is refused.
 
         Args:
             checked: the channels of the items before it that this identity may publish in.
@@ -321,7 +321,7 @@ async def _judged_each(
     items: Sequence[PublishRequest | HubError],
     failed: Callable[[Exception], HubError],
 ) -> list[PublishRequest | HubError]:
-    """What is published of the items that are not refused yet, by the application's word.
+    """Return the items as the application allows them; items that are refused stay so.
 
     The application is asked about a few at a time: other requests ask it too.
     """
@@ -341,10 +341,10 @@ async def _judged_each(
 
 
 def _with_headers(batch: Batch, request: Request) -> Batch:
-    """The batch with what header fields say of its one publication: its idempotency key.
+    """Return the batch with the header field of its one publication: the idempotency key.
 
-    Raises `BadRequestError` for a field that counts only where the body is the data, or that
-    says nothing of any one item: passed over, it would be thought to work.
+    Raises `BadRequestError` for a field that counts only where the body is the data, or beside an
+    array: a client whose field were ignored would think that it works.
     """
     for name, field in _ELSEWHERE.items():
         if name in request.headers:
@@ -362,7 +362,7 @@ def _with_headers(batch: Batch, request: Request) -> Batch:
 
 
 def _slices(items: Sequence[Item | PublishRequest | HubError]) -> list[slice]:
-    """The items in as many parts as turns of the loop are to be taken for them."""
+    """Cut the items into one part for each turn of the loop that they take."""
     slices, begin, room = [], 0, _SLICE_BYTES
     for at, item in enumerate(items):
         if room <= 0:
@@ -382,7 +382,7 @@ async def _outcome(attempt: Attempt) -> Outcome:
 
 
 def _batch_answer(outcomes: Sequence[Outcome]) -> Answer:
-    """200 where all were published, the common status where all failed with it, else 207."""
+    """Answer 200 where all were published, with the status where all failed alike, else 207."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, HubError)]
     if not errors:
         return Answer(f"[{','.join(outcomes)}]".encode())  # type: ignore[arg-type]  # all are texts

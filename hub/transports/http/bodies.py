@@ -12,11 +12,11 @@ _LONGEST_LENGTH = 18
 
 
 class BodyBudget:
-    """What all bodies under way hold together, in bytes; one per node.
+    """The bytes of all bodies under way together; one per node.
 
     A body that arrives in one read with its head is never counted: it is gone when the read is.
-    As many bytes again may be held of what peers sent behind requests that are not answered yet:
-    they are a bound of their own, so that those who wait leave room for those who publish.
+    As many bytes again may be held behind requests that are not answered yet. They have a bound of
+    their own, so that peers that wait leave room for peers that publish.
     """
 
     __slots__ = ("_unparsed", "bytes", "max_bytes", "unparsed_bytes")
@@ -25,13 +25,13 @@ class BodyBudget:
         self.max_bytes = max_bytes
         self.bytes = 0
         self._unparsed: dict[Holder, int] = {}
-        """What connections hold unread behind a request, who began first in front."""
+        """Unparsed bytes by connection; the connection that has held some longest is the first."""
         self.unparsed_bytes = 0
 
     def hold_unparsed(self, holder: "Holder", size: int) -> None:
-        """Count what a connection holds now behind its request; 0 where it holds nothing more.
+        """Count the bytes that a connection holds behind its request; 0 where it holds none.
 
-        Where all of it is too much, those that have held theirs longest are given up.
+        Where all are too much, the connections that have held theirs longest are aborted.
         """
         self.unparsed_bytes += size - self._unparsed.get(holder, 0)
         if not size:
@@ -44,9 +44,9 @@ class BodyBudget:
             oldest.abort()
 
     def reserve(self, body: "Body") -> None:
-        """Count what there is of a body so far.
+        """Count the bytes of a body so far.
 
-        Raises `UnavailableError`, and counts nothing more, where that is too much.
+        Raises `UnavailableError`, and counts nothing more, where all bodies are too much.
         """
         more = body.size - body.reserved
         if self.bytes + more > self.max_bytes:
@@ -56,18 +56,18 @@ class BodyBudget:
         self.hold(body)
 
     def hold(self, body: "Body") -> None:
-        """Count a body that is here already, whatever the bound says."""
+        """Count a body that is here already, also above the bound."""
         self.bytes += body.size - body.reserved
         body.reserved = body.size
 
     def release(self, body: "Body") -> None:
-        """The body is let go of. Harmless when repeated."""
+        """Count a body no more. Harmless when repeated."""
         self.bytes -= body.reserved
         body.reserved = 0
 
 
 class Holder(Protocol):
-    """A connection that holds what it has not read yet."""
+    """A connection that holds bytes that it has not parsed yet."""
 
     def abort(self) -> None:
         """End at once."""
@@ -84,11 +84,11 @@ class Body(Protocol):
 
 
 def check_declared(headers: dict[str, str], limit: int) -> None:
-    """Judge a body by what its head says of it.
+    """Check the length and the coding that a head declares for its body.
 
     Raises:
-        TooLargeError: it says that it is over `limit` bytes.
-        UnsupportedMediaTypeError: its coding is not one that is read here.
+        TooLargeError: the declared length is over `limit` bytes.
+        UnsupportedMediaTypeError: the hub does not read the coding.
     """
     declared = headers.get("content-length")
     if declared is not None:
@@ -108,11 +108,11 @@ def check_declared(headers: dict[str, str], limit: int) -> None:
 
 
 def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes:
-    """The body as it was before its coding; at most `limit` bytes of it are ever inflated.
+    """Return the body without its coding; at most `limit` bytes of it are ever inflated.
 
     Raises:
-        TooLargeError: it is over `limit` bytes once inflated.
-        BadRequestError: it is not gzip though it says so.
+        TooLargeError: the body is over `limit` bytes once inflated.
+        BadRequestError: the body is not gzip, though its head declares that.
     """
     if "content-encoding" not in headers or headers["content-encoding"].lower() != "gzip":
         return body

@@ -1,8 +1,7 @@
-"""From a request to its answer: host, path, origin, method, credentials, body, handler.
+"""The way of a request to its answer: host, path, origin, method, credentials, body, handler.
 
-What holds for every route is done here, in this order and in one place. Both carriers of
-requests use it, the hub's own connection and somebody else's ASGI server. Nothing is raised:
-what is refused is an answer.
+The checks that all routes share are made here, in this order. Both carriers of requests use them,
+the hub's own connection and somebody else's ASGI server. Nothing is raised: a refusal is an answer.
 """
 
 from collections.abc import Coroutine
@@ -33,9 +32,8 @@ _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-API-Key, "
     "X-Message-Key, X-Message-Tags"
 )
-# How long a browser may remember a preflight, in seconds: the least of the browsers'
-# own upper limits that matters (Chromium takes 7,200, Firefox 86,400), so that a changed
-# allow list is felt within minutes.
+# The time for which a browser may remember a preflight: below the browsers' own upper limits
+# (Chromium takes 7,200 s, Firefox 86,400), so that a changed allow list holds within minutes.
 _PREFLIGHT_SECONDS = 600
 # Fields of a head that are judged each time, however well the rest of it is known.
 _JUDGED = frozenset({"content-encoding", "expect", "origin", "sec-fetch-site"})
@@ -50,13 +48,13 @@ class Call:
 
     route: Route | None = None
     answer: Answer | None = None
-    """Decided before the handler was called: a refusal, or what needs none."""
+    """The answer, once it is decided: before the handler is called only a refusal or preflight."""
     admission: Coroutine[Any, Any, object] | None = None
-    """What has to be asked before the body may be read."""
+    """A coroutine to wait for before the body may be read."""
     foreign = False
     """The application beside the hub answers."""
     origin: str | None = None
-    """Of the page that asks and may read the answer."""
+    """The origin of the page that may read the answer."""
     expects = False
     """The peer waits for `100 Continue` before it sends the body."""
     complete = False
@@ -72,12 +70,12 @@ class Call:
 
     @property
     def pattern(self) -> str:
-        """The path as the table has it: the path itself may hold names and tokens."""
+        """The route's path with its places: the path itself may hold names and tokens."""
         return "" if self.route is None else self.route.path
 
     @property
     def stream(self) -> Stream | None:
-        """What the connection is to become.
+        """The kind of stream that the connection is to become; None for any other request.
 
         The table answers HEAD with the row of GET, and gives no connection away for it.
         """
@@ -85,17 +83,17 @@ class Call:
 
     @property
     def is_for_probes(self) -> bool:
-        """Whether it is answered also where there is no room for another connection."""
+        """Whether the request is answered where there is no room for a connection."""
         return self.route is not None and self.route.access is Access.ANYBODY
 
     @property
     def ends_with_its_peer(self) -> bool:
-        """Whether nobody but the peer wants the work done: a poll, but not a publication."""
+        """Whether the work is for the peer alone, as that of a poll is and a publication is not."""
         return self.route is not None and self.route.ends_with_its_peer
 
 
 class Dispatcher:
-    """One per node."""
+    """Judges and answers requests; one per node."""
 
     def __init__(self, table: RouteTable, deps: HttpDeps) -> None:
         self._table = table
@@ -108,7 +106,7 @@ class Dispatcher:
         self._at_once = deps.at_once
         self._proxies = deps.proxies
         self.heads = KnownHeads()
-        """Publishers' heads that passed: theirs are the same for each publication."""
+        """Heads of publishers that have passed: a publisher repeats its head."""
         deps.policy.when_keys_change(self.heads.forget)
 
     # -- before the body -----------------------------------------------------------------------
@@ -121,7 +119,7 @@ class Dispatcher:
             request.scheme = self._proxies.scheme(peer, headers)
             request.address = self._proxies.client(peer, headers)
         try:
-            # Of publishers alone: their heads are the same for each publication.
+            # Heads are known of publishers alone, which repeat them.
             if request.method != "POST" or not self._recognise(call, request):
                 self._open(call, request)
         except HubError as error:
@@ -146,7 +144,7 @@ class Dispatcher:
         if not place.public:
             origin, site = headers.get("origin"), headers.get("sec-fetch-site")
             if origin is not None or site is not None:
-                call.origin = origin  # who is refused may read why
+                call.origin = origin  # a page that is refused may read the reason
                 self._policy.check_origin(origin, headers.get("host"), site)
         route = place.routes.get(request.method)
         if route is None:
@@ -162,7 +160,7 @@ class Dispatcher:
             self._remember(request, route)
 
     def _judge(self, call: Call, request: Request, route: Route) -> None:
-        """Find the identity that asks, and judge whether it may."""
+        """Find the identity of the sender, and check its rights."""
         self._identify(request, route)
         if route.query:
             request.given = read_query(route.query, request.query)
@@ -172,7 +170,7 @@ class Dispatcher:
     async def _judge_later(
         self, call: Call, request: Request, route: Route, undecided: UndecidedError
     ) -> None:
-        """The same, once it is known; what is unknown still is refused."""
+        """Wait, and judge as `_judge` does; a request that is undecided still is refused."""
         await undecided.wait()
         self._judge(call, request, route)
         more, call.admission = call.admission, None
@@ -180,7 +178,7 @@ class Dispatcher:
             await more
 
     def _open_elsewhere(self, call: Call) -> None:
-        """No route has the path."""
+        """Answer a path that no route has."""
         request = call.request
         if request.method == "OPTIONS" and request.path == b"*":
             # RFC 9110 section 9.3.7: it asks about the server, not about any path.
@@ -191,7 +189,7 @@ class Dispatcher:
             raise NotFoundError(_nothing_at(request.path, self._base_path))
 
     def _recognise(self, call: Call, request: Request) -> bool:
-        """Whether such a head has passed before, and nothing in this one needs another look."""
+        """Return whether such a head has passed, and nothing in this one has to be judged."""
         known = self.heads.passed(request)
         if known is None or not _JUDGED.isdisjoint(request.headers):
             return False
@@ -204,15 +202,15 @@ class Dispatcher:
             self.heads.remember_read(request, route)
 
     def _lasts(self, request: Request) -> bool:
-        """Whether the same head is the same publisher's until keys change.
+        """Return whether the same head is the same publisher's until keys change.
 
-        A key beside a token does not make the token hold longer: all that is sent has to hold.
+        A key beside a token does not make the token hold longer: all credentials have to hold.
         """
         both = "authorization" in request.headers and "x-api-key" in request.headers
         return not both and self._policy.lasts(request.identity)
 
     def open_known(self, known: KnownHead, key: str | None, address: str, body: bytes) -> Call:
-        """The whole request of a head that has passed, with its body."""
+        """Return the call of a whole request with a head that has passed."""
         request = Request(fields_of(known, key))
         request.method = known.method
         request.target = known.target
@@ -273,7 +271,7 @@ class Dispatcher:
     # -- the body ------------------------------------------------------------------------------
 
     def take(self, call: Call, data: bytes) -> None:
-        """Take a part of the body; one that is too long is refused."""
+        """Add a part of the body; refuse a body that is too long."""
         if call.answer is not None:
             return
         call.size += len(data)
@@ -313,7 +311,7 @@ class Dispatcher:
         return self._decide(call, started)
 
     async def admitted(self, call: Call) -> None:
-        """Wait for what has to be asked before the body may be read."""
+        """Wait for the call's admission, where it has one."""
         admission, call.admission = call.admission, None
         if admission is None:
             return
@@ -333,7 +331,7 @@ class Dispatcher:
             return self._failed(call)
 
     def fail(self, call: Call, error: Exception) -> Answer:
-        """What is answered where `error` was raised: called while it is handled."""
+        """Return the answer where `error` was raised; called while it is handled."""
         return self.refuse(call, error) if isinstance(error, HubError) else self._failed(call)
 
     def refuse(self, call: Call, error: HubError) -> Answer:
@@ -343,11 +341,11 @@ class Dispatcher:
         return self._decide(call, problem(error))
 
     def gave_up(self, call: Call, seconds: float) -> Answer:
-        """The handler took too long."""
+        """Refuse a call whose handler took too long."""
         return self.refuse(call, UnavailableError(f"no answer within {seconds:g} seconds"))
 
     def late(self, call: Call, seconds: float) -> Answer:
-        """The body did not come in time."""
+        """Refuse a call whose body did not come in time."""
         error = RequestTimeoutError(f"the body was not complete after {seconds:g} seconds")
         return self.refuse(call, error)
 
@@ -358,7 +356,7 @@ class Dispatcher:
         return self.refuse(call, error)
 
     def _decide(self, call: Call, answer: Answer) -> Answer:
-        """Take `answer` for the call's own; a page that may read it is told so."""
+        """Make `answer` the call's own, with the fields for a page that may read it."""
         if call.origin is not None:
             answer.add_headers(cross_origin(call.origin))
         call.answer = answer
@@ -381,7 +379,7 @@ def _nothing_at(raw_path: bytes, base_path: str) -> str:
 
 
 def _hint(path: str, base_path: str) -> str:
-    """For those who forgot what is set, or come from a hub whose topics have slashes."""
+    """Return a hint for a forgotten base path, or for a channel with a slash as other hubs have."""
     if base_path and not path.startswith(f"{base_path}/"):
         return f": every path of this hub begins with {base_path}"
     _, publishing, channel = path.partition(f"{base_path}/api/publish/")

@@ -2,13 +2,13 @@
 
 A publisher sends the same head with each publication but for the body's length and the idempotency
 key. Read, routed and judged once, it is found again by all its other bytes, and a request that is
-whole in one read is then handed on without the parser. That is safe because nothing is read anew:
-between two messages a parser has no memory, so equal bytes mean what they meant before, and the
-two values that may differ are taken only where their characters leave one reading: digits alone,
-and printable ASCII without a space.
+whole in one read is then handed on without the parser. That is safe: between two messages a parser
+has no memory, so equal bytes have the meaning that they had before. The two values that may differ
+are taken only where their characters have one reading: digits alone, and printable ASCII without a
+space.
 
-Most publishers send the same head on a connection again and again, so a connection tries the one it
-was sent last before any is looked up: `again` compares where `cut` searches and joins.
+Most publishers send the same head on a connection again and again, so a connection tries the last
+head before any is looked up: `again` compares where `cut` searches and joins.
 
 Example: `POST /api/publish/a HTTP/1.1`, `Host: x`, `Content-Length: 17` has passed. The same with
 `Content-Length: 18` is known; with one more space, or the fields in another order, it is not.
@@ -30,42 +30,42 @@ _MAX_LENGTH_DIGITS = 9
 # Heads that are remembered, and how long one may be.
 _MAX_HEADS = 1024
 _MAX_HEAD_BYTES = 1024
-# How long what distinguishes a head may be once it is read.
+# Characters that distinguish a head once it is read, at most.
 _MAX_READ_CHARACTERS = 512
 
 Found = tuple[int, int, str | None]
-"""The size of a head, what `Content-Length` says, and what `Idempotency-Key` says."""
+"""The size of a head, and the values of `Content-Length` and `Idempotency-Key`."""
 
 
 _Read = tuple[str, bytes, str | None, str | None, str | None]
 """Method, target, host, `Authorization` and `X-API-Key`."""
 Passed = tuple[Route, Mapping[str, str], Identity]
-"""What a head that was read and judged means."""
+"""The meaning of a head that was read and judged."""
 
 
 @value(frozen=True, slots=True)
 class KnownHead:
-    """What such a head means."""
+    """A head that has passed, with its meaning."""
 
     route: Route
     method: str
     target: bytes
     headers: dict[str, str]
-    """Without the values that may differ. Requests share it: nobody changes a field once read."""
+    """The fields without the values that may differ. Requests share them: none changes a field."""
     params: Mapping[str, str]
     identity: Identity
     parts: tuple[bytes, ...]
-    """All of it but the two values: what is before, between and behind them."""
+    """The head without the two values: the bytes before, between and behind them."""
     has_key: bool
     """Whether there is an idempotency key, and so a part between."""
     key_first: bool
-    """Whether that stands before the length."""
+    """Whether the key stands before the length."""
     prepared: Prepared | None
-    """Answers such a request without a look at its head; None where the route has no such way."""
+    """Answers such a request without a look at its head; None where the route cannot."""
 
 
 def cut(data: bytes, at: int) -> Cut | None:
-    """The head that begins in `data` at `at`; None where it is not one that may be known."""
+    """Return the head that begins in `data` at `at`; None where it may not be known."""
     if (end := data.find(_END, at)) < 0 or end - at > _MAX_HEAD_BYTES:
         return None
     if (before := data.find(_LENGTH, at, end)) < 0:
@@ -87,9 +87,9 @@ def cut(data: bytes, at: int) -> Cut | None:
 
 
 def again(known: KnownHead, data: bytes, at: int) -> Found | None:
-    """What the head says that begins in `data` at `at`, where it is `known`; None else.
+    """Return the values of the head that begins in `data` at `at`, where it is `known`; else None.
 
-    Where it returns something, `cut` would have found the same.
+    Where it returns values, `cut` would have found the same.
     """
     parts = known.parts
     if not data.startswith(parts[0], at):
@@ -117,13 +117,13 @@ def again(known: KnownHead, data: bytes, at: int) -> Found | None:
 
 
 def _key(said: bytes) -> str | None:
-    """What an idempotency key says; None where that may be read in several ways."""
+    """Return an idempotency key; None where its bytes may be read in several ways."""
     key = str(said, "latin-1")
     return key if key.isascii() and key.isprintable() and " " not in key and key else None
 
 
 class KnownHeads:
-    """One per node. A look-up by a hash of all bytes tells nothing of a key by its time.
+    """The known heads; one per node. A look-up by a hash of all bytes discloses no key by its time.
 
     Only heads are known that hold until keys change.
     """
@@ -133,23 +133,23 @@ class KnownHeads:
     def __init__(self) -> None:
         self._heads: dict[bytes, KnownHead] = {}
         self._read: dict[_Read, Passed] = {}
-        """Of heads whose bytes are not known: by their fields, once these are read."""
+        """Heads by their fields, which are known once the fields are read."""
         self.edition = 0
-        """Another number whenever what was known is so no longer."""
+        """Changes whenever known heads are forgotten."""
 
     def find(self, head: Cut) -> KnownHead | None:
-        """What the head means; None where it is not known, or its body would be refused."""
+        """Return the known head; None where it is not known, or its body would be refused."""
         known = self._heads.get(head[0])
         return None if known is None or head[2] > known.route.body_limit else known
 
     def forget(self) -> None:
-        """Know none any more: who may has changed."""
+        """Forget all heads: access has changed."""
         self._heads.clear()
         self._read.clear()
         self.edition += 1
 
     def passed(self, request: Request) -> Passed | None:
-        """What a head with these fields means, which has been read; None where none has passed."""
+        """Return the meaning of a head with these fields; None where none such has passed."""
         return self._read.get(_fields(request))
 
     def remember_read(self, request: Request, route: Route) -> None:
@@ -163,17 +163,17 @@ class KnownHeads:
     def remember(self, head: Cut, request: Request, route: Route) -> None:
         """Know `head`, which was read as `request`, from now on.
 
-        A head is not remembered where a line of it may be anything but one of the fields: where
-        such a head ends is the parser's to say each time.
+        A head is not remembered where a line of it may be anything but one of the fields: only the
+        parser finds the end of such a head.
         """
         rest, _, length, key = head
         headers, lines = dict(request.headers), rest.count(b"\r\n")
-        told = headers.pop("content-length", ""), headers.pop(_KEY_NAME, None)
+        values = headers.pop("content-length", ""), headers.pop(_KEY_NAME, None)
         # Besides the fields there are a request line, an empty one, and those of the two values.
         plain = lines == len(headers) + 3 + (key is not None)
         if rest.count(b"\r") != lines or rest.count(b"\n") != lines:
             return
-        if not plain or told != (f"{length}", key):
+        if not plain or values != (f"{length}", key):
             return
         if len(self._heads) >= _MAX_HEADS:
             self._heads.clear()
@@ -198,8 +198,7 @@ def _fields(request: Request) -> _Read:
 
 
 def _parts(rest: bytes, *, has_key: bool) -> tuple[tuple[bytes, ...], bool]:
-    """A head that `cut` has left without its values, cut at their places; and whether the key is
-    the first of them."""
+    """Cut a head at the places of its two values; return the parts, and if the key is first."""
     length = rest.index(_LENGTH) + len(_LENGTH)
     if not has_key:
         return (rest[:length], rest[length:]), False
@@ -209,5 +208,5 @@ def _parts(rest: bytes, *, has_key: bool) -> tuple[tuple[bytes, ...], bool]:
 
 
 def fields_of(known: KnownHead, key: str | None) -> dict[str, str]:
-    """The header fields of a request with a known head and this idempotency key."""
+    """Return the header fields of a request with a known head and this idempotency key."""
     return known.headers if key is None else {**known.headers, _KEY_NAME: key}
