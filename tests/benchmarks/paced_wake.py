@@ -16,7 +16,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
 
 import uvloop
 
@@ -54,7 +53,7 @@ def _by_uvloop(source: socket.socket, receivers: list[socket.socket]) -> None:
         loop, to = asyncio.get_running_loop(), list[asyncio.Transport]()
         for receiver in receivers:
             made, _ = await loop.create_connection(asyncio.Protocol, sock=receiver)
-            to.append(cast("asyncio.Transport", made))
+            to.append(made)
         await loop.create_connection(lambda: _Relay(to), sock=source)
         await loop.create_future()
 
