@@ -25,7 +25,7 @@ from hub import Hub, Settings
 from hub.node.transports import connection_context
 from hub.transports.connection.connection import Connection
 from hub.transports.connection.context import ConnectionContext
-from hub.transports.turns import Lane
+from hub.transports.turns import Turns
 from hub.wire.websocket import accept_handshake, frame
 from tests.benchmarks.http_floor import Floor
 
@@ -168,8 +168,8 @@ async def main() -> None:
     async with Hub(settings) as hub:
         gc.freeze()
         context = connection_context(hub.node, asyncio.ensure_future, app=None, beside=None)
-        # All of a round begin in one call: nobody is to wait for a turn.
-        context.turns.crowd = Lane(lambda: 0.0)
+        # A round has one turn of the loop: nobody in it is to wait for the next.
+        vars(context.turns).update(vars(Turns(lambda: 0.0)))
         floor = least(bare_connects, CONNECTIONS)
         row("bare handshake and two frames", floor, floor)
         for name, request in (("WebSocket", UPGRADE), ("SSE", STREAM)):
