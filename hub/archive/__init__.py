@@ -1,5 +1,5 @@
-"""Notes about connections on disk, for a ticket of yesterday (`HUB_JOURNAL_PATH`); nothing else.
+"""Notes about connections on disk, for questions about the past (`HUB_JOURNAL_PATH`); nothing else.
 
-Only what `hub.core.forensics` notes is kept here; why it is noted, and what answers are made of it,
-is not known. One thread has the file; nothing in the event loop waits for a disk.
+Only the notes of `hub.core.forensics` are kept here. This folder does not know why they are made,
+or how they are explained. One thread owns the file, and nothing in the event loop waits for a disk.
 """

@@ -1,7 +1,7 @@
-"""What the journal hands on, batched for the writer's thread; and what is read of it again.
+"""Passes the journal's notes in batches to the writer's thread, and reads them again.
 
-Owned by the event loop. A note costs an append when it is made; rows are made of notes a part at a
-time, in the node's ticks. Times in the file are those of the wall clock, because a monotonic clock
+The event loop owns it. A note costs an append when it is made. Notes become rows in the node's
+ticks, a part at a time. Times in the file are those of the wall clock, because a monotonic clock
 begins anew with the machine.
 """
 
@@ -24,26 +24,26 @@ from hub.core.session.session import Session
 
 # An event grows for a second (`hub.core.forensics.noted`).
 _GROWS_SECONDS = 1.0
-# Marks of a channel become a row this often; at most one in a second is kept of them.
+# A channel's marks become a row this often, with at most one mark a second.
 _ROW_SECONDS = 5.0
 _MARK_SECONDS = 1.0
 _FLUSH_SECONDS = 1.0
-# How exactly it is known when a process that says nothing more has ended.
+# The accuracy with which the end of a crashed process is known.
 _ALIVE_SECONDS = 10.0
 _LOST_CODE = 1006
 _LOST_REASON = "its node ended without a word"
-# In one tick, twenty times a second: some 2 us for a note, 10 us for a connection that opened,
-# 20 us for a channel.
+# In one tick, twenty times a second. A note takes about 2 us, an opened connection 10 us, a channel
+# 20 us.
 _NOTES_AT_ONCE = 500
 _OPENED_AT_ONCE = 100
 _TIMELINES_AT_ONCE = 50
-# Beyond that notes come faster than they can be written: 100 bytes each beside the journal's own.
+# With more, notes come faster than they can be written. 100 bytes each beside the journal's own.
 MAX_PENDING = 50_000
-# Of one connection, as they are read again: ten times what memory keeps.
+# Events of one connection that are read, ten times as many as memory keeps.
 _MOST_EVENTS = 10_000
-# A row for every five seconds of a channel.
+# Rows of a channel that are read, one for every five seconds.
 _MOST_SENT = 20_000
-# Behind an offset: an hour of a channel, should marks of others be between.
+# Rows that are read for one offset.
 _MOST_AROUND = 3
 
 _FIELDS = tuple(each.name for each in fields(SessionRecord) if each.name != "subscriptions")
@@ -53,7 +53,7 @@ _decode = msgspec.msgpack.decode
 
 
 class DiskJournal:
-    """One per node: `hub.core.forensics.journal.Archive` and `Recall`.
+    """The archive of a node: `hub.core.forensics.journal.Archive` and `Recall`.
 
     Args:
         wall_offset_seconds: from the clock to seconds since 1970 UTC.
@@ -65,7 +65,7 @@ class DiskJournal:
         self._offset = wall_offset_seconds
         self._pending: deque[tuple[str, Event] | ClosedSession] = deque()
         self._touched: dict[Timeline, float] = {}
-        """Timelines with marks that are not handed over, and since when; oldest first."""
+        """Timelines with marks that are not handed over, each with since when; oldest first."""
         self._rows: list[Row] = []
         self._flush_at = float("-inf")
         self._alive_at = float("-inf")
@@ -73,21 +73,23 @@ class DiskJournal:
         self._opened: deque[Session] = deque()
         """Connections that are not handed over yet."""
         self._seen_seconds = float("-inf")
-        """When the newest connection opened that was seen."""
+        """Opening time of the newest connection that was noted."""
 
     @property
     def bytes(self) -> int:
-        """On disk."""
+        """Bytes on disk."""
         return self._writer.bytes
 
     def start(self, registry: SessionRegistry | None = None) -> None:
-        """Note the connections of `registry` as they open, so that a process which is killed does
-        not take with it that they were there."""
+        """Begin to write; note the connections of `registry` as they open.
+
+        So connections of a process that is killed are known afterwards.
+        """
         self._registry = registry
         self._writer.start()
 
     async def stop(self) -> None:
-        """Write everything that was noted."""
+        """Write all notes, and end."""
         while self._pending:
             self._rows.append(self._row_of(self._pending.popleft()))
         for timeline in self._touched:
@@ -110,7 +112,7 @@ class DiskJournal:
     # -- in the node's ticks -------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Make rows of a part of what was noted; hand them over once a second."""
+        """Make rows of a part of the notes, and hand them over once a second."""
         now = self._clock()
         if len(self._pending) > MAX_PENDING:
             self._lose(now)
@@ -156,7 +158,7 @@ class DiskJournal:
         self._writer.put(rows)
 
     def _lose(self, now: float) -> None:
-        """Give up the oldest half: with fewer, the next tick would be here again."""
+        """Drop the oldest half of the notes. With fewer, the next tick would drop notes again."""
         lost = [self._pending.popleft() for _ in range(len(self._pending) // 2)]
         begin = min(
             each[1].at_seconds if isinstance(each, tuple) else each.closed_at_seconds
@@ -166,7 +168,7 @@ class DiskJournal:
 
     @staticmethod
     def _is_settled(item: tuple[str, Event] | ClosedSession, now: float) -> bool:
-        """Whether it grows no more; what ended has no events behind its end."""
+        """Return whether the note grows no more. An ended connection has no later events."""
         return not isinstance(item, tuple) or now - item[1].at_seconds >= _GROWS_SECONDS
 
     def _row_of(self, item: tuple[str, Event] | ClosedSession) -> Row:
@@ -245,7 +247,7 @@ class DiskJournal:
     async def notes(self, connection: str, since_seconds: float) -> Notes | None:
         since_ms, now_ms = self._ms(since_seconds), self._ms(self._clock())
         await self._hand_over()
-        # What still grows is not on its way to the file.
+        # Events that still grow are not on their way to the file.
         growing = [
             each[1] for each in self._pending if isinstance(each, tuple) and each[0] == connection
         ]
@@ -272,12 +274,12 @@ class DiskJournal:
         return self._timeline((channel, epoch), rows or [])
 
     async def _ask(self, question: Callable[[Store], Any]) -> Any:
-        """Behind all that was noted so far and grows no more."""
+        """Ask the store after all notes so far that grow no more."""
         await self._hand_over()
         return await self._writer.ask(question)
 
     async def _hand_over(self) -> None:
-        """All that was noted, but for what still grows."""
+        """Hand over all notes that grow no more."""
         now = self._clock()
         for timeline in list(self._touched):
             self._rows += self._sent_row(timeline)
@@ -290,13 +292,13 @@ class DiskJournal:
         self._flush()
 
     def _visit(self, store: Store, row: Row) -> ClosedSession:
-        """In the thread, which reads nothing of the loop's."""
+        """Read an ended connection. Runs in the thread, and uses no state of the loop."""
         record, code, reason = _decode(row.body)
         notes = self._notes(store, row.connection or "", row.first, row.at_ms)
         return self._gone(record, row.at_ms, code, reason, notes)
 
     def _cut(self, store: Store, row: Row, until_ms: int) -> ClosedSession:
-        """Of one whose process was killed: what it was subscribed to was never noted."""
+        """Read a connection whose process was killed. Its subscriptions were never noted."""
         (record,) = _decode(row.body)
         notes = self._notes(store, row.connection or "", row.first, until_ms)
         notes.forgotten_at = float("inf")
@@ -305,7 +307,7 @@ class DiskJournal:
     def _gone(
         self, record: dict[str, Any], closed_ms: int, code: int, reason: str, notes: Notes
     ) -> ClosedSession:
-        # A record of another version of the hub lacks what that did not know.
+        # A record of another version of the hub may lack fields.
         known: dict[str, Any] = {name: record.get(name) for name in _FIELDS}
         return ClosedSession(
             record=SessionRecord(**known, subscriptions=()),
@@ -344,7 +346,7 @@ class DiskJournal:
         return found
 
     def _bounded_ms(self, at_seconds: float) -> int:
-        """Infinite ones as far as SQLite's integers go."""
+        """Return a time in milliseconds; infinite ones within the range of SQLite's integers."""
         if at_seconds in {float("-inf"), float("inf")}:
             return -(2**62) if at_seconds < 0 else 2**62
         return self._ms(at_seconds)
@@ -366,8 +368,7 @@ def _row_of_record(kind: str, at_ms: int, record: SessionRecord, body: object) -
 
 
 def _thinned(marks: Sequence[tuple[float, float, int]]) -> Iterator[tuple[float, float, int]]:
-    """At most one in a second: by its end everything up to its offset was sent, and since it
-    began."""
+    """Yield at most one mark a second, each joined from the marks of that second."""
     group: tuple[float, float, int] | None = None
     begun = 0.0
     for since, at, offset in marks:

@@ -1,8 +1,8 @@
-"""One SQLite file of notes: rows in the order in which they came, bounded, the oldest going first.
+"""A bounded SQLite file of notes, in the order in which they came; the oldest go first.
 
-Synchronous; the thread that made a store uses it (`hub.archive.writer`). A write-ahead log makes a
-batch one append, and a process that is killed loses at most the batch that was under way (SQLite
-documentation, "Write-Ahead Logging" and "PRAGMA synchronous": NORMAL).
+A store is synchronous, and only the thread that made it uses it (`hub.archive.writer`). A
+write-ahead log makes a batch one append. A process that is killed loses at most the batch under way
+(SQLite documentation, "Write-Ahead Logging" and "PRAGMA synchronous": NORMAL).
 """
 
 import contextlib
@@ -17,17 +17,18 @@ from typing import NamedTuple
 from hub.core.options import KIB, MIB
 
 FILE_NAME = "hub-journal.sqlite3"
-# "hubj": a file of another program is never written to (PRAGMA application_id).
+# "hubj" (PRAGMA application_id). The hub never writes to a file of another program.
 APPLICATION_ID = 0x6875626A
 VERSION = 1
 MIN_BYTES = 8 * MIB
-# Of `max_bytes`: three quarters for the file, the rest for its log and what a batch adds to it.
+# Shares of `max_bytes`: three quarters for the file, the rest for its log with a batch's additions.
 _FILE_SHARE = 3 / 4
 _LOG_SHARE = 1 / 16
-# Trimming begins here, so that a batch finds room; each cut takes a twentieth of the rows.
+# Trimming begins at this share of the file, so that a batch finds room. Each cut takes a twentieth
+# of the rows.
 _FULL = 0.9
 _CUTS = 20
-# Processes of one machine that write beside each other, each in a file of its own.
+# Processes of one machine may write side by side, each in a file of its own.
 _MOST_FILES = 256
 _BUSY_SECONDS = 5.0
 
@@ -54,47 +55,47 @@ CREATE INDEX IF NOT EXISTS by_hole ON notes (last) WHERE kind = 'hole';
 CREATE INDEX IF NOT EXISTS by_crash ON notes (at_ms) WHERE kind = 'crash';
 """
 
-# Of this process' own connections there is none after they opened.
+# No crash follows the opening of this process' own connections.
 _CRASH_AFTER = "SELECT min(at_ms) FROM notes WHERE kind = 'crash' AND at_ms >= ?"
 
 
 class Row(NamedTuple):
-    """One note. What is not of its kind is None or 0."""
+    """One note. Fields that its kind does not have are None or 0."""
 
     kind: str
     at_ms: int
-    """When it was so, in milliseconds since 1970 UTC."""
+    """Its time in milliseconds since 1970 UTC."""
     connection: str | None = None
     subject: str | None = None
     channel: str | None = None
     epoch: str | None = None
     first: int = 0
-    """Of `event` and `sent` an offset; of `opened` and `closed` when it opened; of `hole` when it
-    began."""
+    """For `event` and `sent` an offset, for `opened` and `closed` the time of opening, for `hole`
+    its begin."""
     last: int = 0
     body: bytes = b""
 
 
 _COLUMNS = ", ".join(Row._fields)
 _MARKS = ", ".join("?" for _ in Row._fields)
-# Made of the names above alone; values never stand in a query's text.
+# Made only of the names above. Values are never part of a query's text.
 _INSERT = f"INSERT INTO notes ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
 
 
 class Store:
-    """Owned by one thread.
+    """A file of notes, owned by one thread.
 
     Args:
-        max_bytes: what file and log may take together, `MIN_BYTES` at least.
+        max_bytes: bound on file and log together, `MIN_BYTES` at least.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be opened, or is no journal of a hub.
+        OSError, sqlite3.Error: the file cannot be opened, or is not a journal of a hub.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.path, self._lock = _claimed(_file_of(path))
         try:
-            # Subjects and addresses are nobody else's business; the log takes over the mode.
+            # Only the owner may read subjects and addresses. The log inherits the mode.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None
@@ -127,14 +128,14 @@ class Store:
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
         with self._transaction():
             if self._one("SELECT value FROM meta WHERE name = 'running'"):
-                # The process before did not come to close it: it had written until then.
+                # The previous process did not close the file. It wrote until `alive_ms`.
                 alive_ms = self._one("SELECT value FROM meta WHERE name = 'alive_ms'")
                 self._connection.execute(_INSERT, Row(CRASH, alive_ms))
             self._set("running", 1)
 
     def close(self) -> None:
         try:
-            # Where the disk takes nothing, the next one believes that this one was killed.
+            # If the disk takes nothing, the next process believes that this one was killed.
             with contextlib.suppress(sqlite3.Error):
                 self._set("running", 0)
             self._connection.close()
@@ -143,7 +144,7 @@ class Store:
 
     @property
     def bytes(self) -> int:
-        """What it takes on disk, its log included."""
+        """Bytes on disk, with the log."""
         return sum(
             path.stat().st_size for path in (self.path, Path(f"{self.path}-wal")) if path.exists()
         )
@@ -163,7 +164,7 @@ class Store:
     # -- writing -----------------------------------------------------------------------------
 
     def write(self, rows: Sequence[Row]) -> None:
-        """All of them or none; the oldest of all go where there is no room."""
+        """Write all rows or none. The oldest notes go where there is no room."""
         with self._transaction():
             self._connection.executemany(_INSERT, rows)
             self._set("alive_ms", int(time.time() * 1000))
@@ -173,7 +174,7 @@ class Store:
                     break
 
     def _cut(self) -> bool:
-        """Forget the oldest; say whether there was anything."""
+        """Forget the oldest notes; return whether there were any."""
         oldest, newest = (
             self._one("SELECT min(id) FROM notes"),
             self._one("SELECT max(id) FROM notes"),
@@ -192,7 +193,7 @@ class Store:
         try:
             yield
         except BaseException:
-            # A full disk may have ended the transaction by itself.
+            # A full disk may have ended the transaction already.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -201,7 +202,7 @@ class Store:
     # -- reading -----------------------------------------------------------------------------
 
     def closed_of(self, subject: str, *, from_ms: int, to_ms: int, limit: int) -> list[Row]:
-        """Its connections that were open in that time, the newest last."""
+        """Return the subject's connections that were open in that time, newest last."""
         return self._rows(
             "subject = ? AND kind = 'closed' AND at_ms >= ? AND first <= ? ORDER BY id DESC",
             (subject, from_ms, to_ms),
@@ -213,8 +214,10 @@ class Store:
         return found[0] if found else None
 
     def left_open(self, subject: str, *, to_ms: int, limit: int) -> list[tuple[Row, int]]:
-        """Its connections whose process ended without a word, and until when it lived; the newest
-        last."""
+        """Return the subject's connections whose process crashed, newest last.
+
+        Each has the time until which its process lived.
+        """
         rows = self._rows(
             "subject = ? AND kind = 'opened' AND first <= ? AND NOT EXISTS "
             "(SELECT 1 FROM notes AS ends WHERE ends.connection = notes.connection "
@@ -226,25 +229,25 @@ class Store:
         return [(row, end) for row, end in ends if end]
 
     def cut(self, connection: str) -> tuple[Row, int] | None:
-        """The same of one connection."""
+        """Return a connection whose process crashed, and the time until which that lived."""
         found = self._rows("connection = ? AND kind = 'opened' ORDER BY id DESC", (connection,), 1)
         end = self._one(_CRASH_AFTER, found[0].first) if found else 0
         return (found[0], end) if end else None
 
     def events(self, connection: str, limit: int) -> list[Row]:
-        """The newest that were noted of a connection, in order."""
+        """Return the newest events of a connection, in order."""
         return self._rows(
             "connection = ? AND kind = 'event' ORDER BY id DESC", (connection,), limit
         )[::-1]
 
     def sent(self, channel: str, epoch: str, *, from_ms: int, to_ms: int, limit: int) -> list[Row]:
-        """What was sent of a channel in that time, in order. A row's `at_ms` is when it ended."""
+        """Return the `sent` rows of a channel in that time, in order; `at_ms` is a row's end."""
         found = self._rows(
             "channel = ? AND epoch = ? AND kind = 'sent' AND at_ms >= ? ORDER BY last",
             (channel, epoch, from_ms),
             limit,
         )
-        # The first that ends behind the time may have begun in it.
+        # The first row that ends after the time may have begun in it.
         ends = [place for place, row in enumerate(found) if row.at_ms > to_ms]
         return found[: ends[0] + 1] if ends else found
 
@@ -256,7 +259,7 @@ class Store:
         )
 
     def forgotten_ms(self, from_ms: int, to_ms: int) -> int | None:
-        """Up to when some of what was noted in that time is missing; None where nothing is."""
+        """Return the time up to which notes of that time are missing; None without any."""
         ends = [
             self._one("SELECT value FROM meta WHERE name = 'forgotten_ms'"),
             self._one(
@@ -274,7 +277,7 @@ class Store:
 
 
 def _file_of(path: Path) -> Path:
-    """The file that a setting names: itself, or the hub's own in a directory."""
+    """Return the file of a setting: the path itself, or the hub's own name in a directory."""
     if path.is_dir() or str(path).endswith(os.sep):
         path.mkdir(parents=True, exist_ok=True)
         return path / FILE_NAME
@@ -283,9 +286,9 @@ def _file_of(path: Path) -> Path:
 
 
 def _claimed(path: Path) -> tuple[Path, int]:
-    """The first of `path`, `path-2`, ... that no other process has, and the lock on it.
+    """Lock and return the first of `path`, `path-2`, ... that no other process has.
 
-    The same one again after a restart; several processes of one machine get one each.
+    A process gets the same file after a restart. Several processes of one machine get one each.
     """
     for number in range(1, _MOST_FILES + 1):
         mine = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -1,8 +1,8 @@
-"""The thread that has the store: what the event loop hands it is written, what it asks is read.
+"""The thread that owns the store: it writes the event loop's rows, and answers its questions.
 
-The loop never waits for it. What cannot be written (a full disk, a file that is none of the hub's)
-is counted and leaves a hole in the notes, so that nobody takes what is missing for what did not
-happen. One log line says that it began, one that it is over.
+The loop never waits for the thread. Rows that cannot be written (a full disk, a file of another
+program) are counted and leave a hole in the notes, so that a missing note is not taken for an event
+that did not happen. One log line reports the first failure, and one the recovery.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from hub.archive.store import HOLE, Row, Store
 
 T = TypeVar("T")
 
-# Some 500 bytes each in memory: 10 MB, and a second of writing.
+# About 500 bytes each in memory: 10 MB, and a second of writing.
 MAX_WAITING_ROWS = 20_000
-# Of one transaction, about a MiB of the log.
+# Rows of one transaction, about a MiB of the log.
 _BATCH_ROWS = 2000
-# A disk that is full stays so for a while.
+# A full disk stays full for a while.
 _RETRY_SECONDS = 5.0
 _STOP_SECONDS = 5.0
-# An operator waits for an answer; a disk that hangs gives none.
+# An operator waits for the answer, and a disk that hangs gives none.
 _ASK_SECONDS = 5.0
 _TROUBLES = (sqlite3.Error, OSError)
 
@@ -37,10 +37,10 @@ _Asked = tuple[Question, asyncio.Future[Any]]
 
 
 class Writer:
-    """One per node. Owned by the event loop but for what the docstrings leave to the thread.
+    """The writer of a node. The event loop owns it, except for the parts marked as the thread's.
 
     Args:
-        on_lost: told in the loop of how many rows are lost for good.
+        on_lost: called in the loop with the number of rows that are lost for good.
     """
 
     def __init__(
@@ -62,26 +62,26 @@ class Writer:
         self._ended: asyncio.Event = asyncio.Event()
         self._lock = threading.Lock()
         self._waiting = 0
-        """Rows handed over and not written; both threads', under the lock."""
+        """Rows that are not written yet. Both threads use it, under the lock."""
         self._failing = False
         self._lost = 0
-        """Since it began to fail."""
+        """Rows lost since writing began to fail."""
         self.bytes = 0
-        """On disk, as the thread saw it last."""
-        # -- the thread's ------------------------------------------------------------------
+        """Bytes on disk after the last write."""
+        # -- used by the thread only -------------------------------------------------------
         self._store: Store | None = None
         self._hole: tuple[int, int] | None = None
         self._retry_at = float("-inf")
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # A path that cannot be written to is said at once.
+        # An empty batch, so that a path which cannot be written to is reported at once.
         self._queue.put([])
         # A daemon: a disk that hangs must not hold up the end of the process.
         threading.Thread(target=self._run, name="journal", daemon=True).start()
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Have them written, in order, or lose those for which there is no room."""
+        """Queue rows for writing, in their order; lose those for which there is no room."""
         with self._lock:
             room = max(0, MAX_WAITING_ROWS - self._waiting)
             taken = list(rows[:room])
@@ -93,14 +93,14 @@ class Writer:
             self.lose(left[0].at_ms, left[-1].at_ms, len(left))
 
     def lose(self, from_ms: int, to_ms: int, rows: int) -> None:
-        """What was noted in that time is not all there."""
+        """Record that notes of that time are missing."""
         self._on_lost(rows)
         self._queue.put([Row(HOLE, to_ms, first=from_ms, last=to_ms)])
         with self._lock:
             self._waiting += 1
 
     async def ask(self, question: Callable[[Store], T]) -> T | None:
-        """What the store answers behind all that was put before; None where it cannot."""
+        """Return the store's answer after all rows queued before; None where it has none."""
         if self._loop is None or self._ended.is_set():
             return None
         answer: asyncio.Future[T | None] = self._loop.create_future()
@@ -112,7 +112,7 @@ class Writer:
             return None
 
     async def stop(self) -> None:
-        """Write what waits; give up on a disk that hangs."""
+        """Write the waiting rows, but give up on a disk that hangs."""
         if self._loop is None:
             return
         self._queue.put(None)
@@ -120,7 +120,7 @@ class Writer:
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._ended.wait()
 
-    # -- in the loop, by the thread ----------------------------------------------------------
+    # -- called in the loop for the thread ---------------------------------------------------
 
     def _report(self, error: str | None, lost: int, size: int) -> None:
         self.bytes = size
@@ -146,7 +146,7 @@ class Writer:
                     self._answer(*item)
         finally:
             self._close()
-            self._tell(self._ended.set)
+            self._call_in_loop(self._ended.set)
 
     def _write(self, rows: list[Row]) -> None:
         with self._lock:
@@ -161,13 +161,13 @@ class Writer:
                 rows = [Row(HOLE, hole[1], first=hole[0], last=hole[1]), *rows]
             store.write(rows)
             size = store.bytes
-        except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
+        except Exception as error:  # noqa: BLE001 - the thread goes on after any error
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self._close()
             self._missed(rows, f"{type(error).__name__}: {error}")
         else:
             self._hole = None
-            self._tell(self._report, None, 0, size)
+            self._call_in_loop(self._report, None, 0, size)
 
     def _missed(self, rows: list[Row], error: str | None) -> None:
         ends = [row.at_ms for row in rows] + [int(time.time() * 1000)]
@@ -175,7 +175,8 @@ class Writer:
         if begins:
             self._hole = (min(begins), max(ends))
         lost = sum(row.kind != HOLE for row in rows)
-        self._tell(self._report, error or "it could not be written before", lost, self.bytes)
+        error = error or "it could not be written before"
+        self._call_in_loop(self._report, error, lost, self.bytes)
 
     def _answer(self, question: Question, answer: asyncio.Future[Any]) -> None:
         found = None
@@ -185,9 +186,9 @@ class Writer:
         except Exception as error:  # noqa: BLE001
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             self._close()
-            self._tell(self._report, f"{type(error).__name__}: {error}", 0, self.bytes)
+            self._call_in_loop(self._report, f"{type(error).__name__}: {error}", 0, self.bytes)
         finally:
-            self._tell(_settle, answer, found)
+            self._call_in_loop(_settle, answer, found)
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -200,8 +201,8 @@ class Writer:
                 self._store.close()
             self._store = None
 
-    def _tell(self, call: Callable[..., object], *values: object) -> None:
-        # The loop may have ended while a disk took its time.
+    def _call_in_loop(self, call: Callable[..., object], *values: object) -> None:
+        # The loop may have ended while the disk was slow.
         with contextlib.suppress(RuntimeError):
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(call, *values)
