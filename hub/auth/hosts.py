@@ -30,14 +30,14 @@ _SHOWN_CHARACTERS = 100
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-# Of some 200 bytes each; what is beyond is looked at each time.
+# Allowed, and as many refused, of some 200 bytes each; what is beyond is looked at each time.
 _MAX_SEEN = 256
 
 
 class HostList:
     """The allow list, parsed once at the start."""
 
-    __slots__ = ("_addresses", "_any", "_exact", "_listed", "_seen", "_subdomains")
+    __slots__ = ("_addresses", "_any", "_exact", "_listed", "_refused", "_seen", "_subdomains")
 
     def __init__(
         self,
@@ -65,15 +65,25 @@ class HostList:
         self._subdomains = tuple(name[1:] for name in names if name.startswith("*."))
         self._seen: set[str] = set()
         """Headers that were allowed: clients of a hub name few hosts, again and again."""
+        self._refused: dict[str, str] = {}
+        """Why others were not: a flood names one host again and again."""
 
     def check(self, host: str | None) -> None:
         """Raise `MisdirectedRequestError` unless a request may name `host`, its header or None."""
         if self._any or host is None or host in self._seen:
             return
+        if (known := self._refused.get(host)) is not None:
+            raise MisdirectedRequestError(known)
         match = _HOST.fullmatch(host.lower())
+        short = len(host) <= _SHOWN_CHARACTERS
         if match is None or not self._covers(match["host"]):
-            raise MisdirectedRequestError(self._refusal(host[:_SHOWN_CHARACTERS]))
-        if len(self._seen) < _MAX_SEEN and len(host) <= _SHOWN_CHARACTERS:
+            why = self._refusal(host[:_SHOWN_CHARACTERS])
+            if short:
+                if len(self._refused) >= _MAX_SEEN:
+                    self._refused.clear()
+                self._refused[host] = why
+            raise MisdirectedRequestError(why)
+        if len(self._seen) < _MAX_SEEN and short:
             self._seen.add(host)
 
     def _covers(self, name: str) -> bool:

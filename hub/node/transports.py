@@ -121,6 +121,8 @@ def connection_context(
             limiter=node.core.limiter,
             proxies=node.proxies,
             counters=node.counters,
+            policy=node.policy,
+            on_refused=deps.on_refused,
         ),
         budget=node.bodies,
         sockets=node.sockets,

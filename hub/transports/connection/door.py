@@ -1,15 +1,16 @@
 """Refusals by address and first bytes alone, before anything else of a peer is read.
 
-A connection too many, and one whose address begins too many sessions, get a fixed answer before
-there is a parser, a request or a timer for them. Some are left to the parser: a probe, a head that
-has not come whole, and a client behind a trusted proxy, whose address stands in the head. They get
-the same answers, and the same counts.
+A connection too many, one whose address begins too many sessions, and a handshake of a page or for
+a host that is not allowed get a fixed answer before there is a parser, a request or a timer for
+them. Some are left to the parser: a probe, a head that has not come whole, and a client behind a
+trusted proxy, whose address stands in the head. They get the same answers, and the same counts.
 """
 
 import re
 import time
 from dataclasses import dataclass
 
+from hub.auth.policy import Policy
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.limits import Limiter
@@ -17,11 +18,13 @@ from hub.errors import HubError
 from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer, cross_origin, encode, problem
 from hub.transports.http.routes import RouteTable, Stream
-from hub.transports.request import Request
+from hub.transports.request import OnRefused, Request
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.1\r\n")
 # Values of printable characters alone: the answer repeats one of them.
-_FIELD = re.compile(rb"\r\n(accept|origin|host):[ \t]*([ -~]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
+_FIELD = re.compile(
+    rb"\r\n(accept|expect|host|origin|sec-fetch-site):[ \t]*([ -~]*?)[ \t]*(?=\r\n)", re.IGNORECASE
+)
 _END = b"\r\n\r\n"
 # Answers that are kept for the second that they name: a few reasons, each with a few waits.
 _MAX_FIXED = 64
@@ -47,19 +50,23 @@ class Door:
         limiter: Limiter,
         proxies: TrustedProxies,
         counters: Counters,
+        policy: Policy,
+        on_refused: OnRefused,
     ) -> None:
         self._table = table
         self._streams = streams
         self._limiter = limiter
         self._proxies = proxies
         self._counters = counters
+        self._policy = policy
+        self._on_refused = on_refused
         self._paths = {
             f"{table.base_path}{route.path}".encode(): route.stream
             for route in table.routes
             if route.stream is not None
         }
         """The kind of stream by path."""
-        self._fixed_answers: dict[tuple[str, int | None, int], bytes] = {}
+        self._fixed_answers: dict[tuple[str, int | None, str | None, int], bytes] = {}
 
     def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refused | None:
         """Return the answer to a peer with these first bytes; None where the parser has to look.
@@ -69,27 +76,54 @@ class Door:
         Args:
             crowded: the error of a connection that is one too many; None of any other.
         """
-        if crowded is None and not self._limiter.limits_handshakes:
-            return None
         if (line := _LINE.match(data)) is None or (end := data.find(_END)) < 0:
             return None
         method, path = line.groups()
         stream = self._paths.get(path) if method == b"GET" else None
-        error = crowded
-        if error is None and stream is not None and not self._proxies.trusts(address):
-            error = self._limiter.over_handshakes(address)
-        if error is None or (stream is None and self._is_for_probes(path)):
+        if crowded is None and (stream is None or self._proxies.trusts(address)):
             return None
-        fields = {} if stream is Stream.WEBSOCKET else _fields(data[: end + 2])
+        if crowded is not None and stream is None and self._is_for_probes(path):
+            return None
+        head = data[: end + 2]
+        error = crowded or self._limiter.over_handshakes(address)
+        if error is None:
+            answer = self._misdirected(head, address)
+        else:
+            answer = self._over_limit(error, stream, head, address, is_crowded=crowded is not None)
+        if answer is None:
+            return None
+        return Refused(answer, whole=method == b"GET" and end + len(_END) == len(data))
+
+    def _misdirected(self, head: bytes, address: str) -> bytes | None:
+        """Return what to tell a handshake of another page or for another host; None if neither."""
+        fields = _fields(head)
+        if fields is None or "expect" in fields:
+            return None
+        origin, host = fields.get("origin"), fields.get("host")
+        told: str | None = None
+        try:
+            self._policy.check_host(host)
+            told = origin  # a refused page may read why
+            self._policy.check_origin(origin, host, fields.get("sec-fetch-site"))
+        except HubError as error:
+            request = Request(fields)
+            request.address = address
+            self._counters.http_errors[error.code] += 1
+            self._on_refused(error, request, address)
+            return self._fixed(error, told)
+        return None
+
+    def _over_limit(
+        self, error: HubError, stream: Stream | None, head: bytes, address: str, *, is_crowded: bool
+    ) -> bytes:
+        fields = {} if stream is Stream.WEBSOCKET else _fields(head) or {}
         if stream is Stream.SSE or "origin" in fields:
             request = Request(fields)
             request.address = address
-            answer = encode(self.turned_away(error, request, stream), close=True)
-        else:
-            # A peer that asks for a WebSocket reads no status of its handshake, whatever its page.
-            self._count(error, is_crowded=crowded is not None)
-            answer = self._fixed(error, int(time.time()))
-        return Refused(answer, whole=method == b"GET" and end + len(_END) == len(data))
+            return encode(self.turned_away(error, request, stream), close=True)
+        # A peer that asks for a WebSocket reads no status of its handshake, whatever its page.
+        self._count(error, is_crowded=is_crowded)
+        return self._fixed(error, None)
 
     def turned_away(self, error: HubError, request: Request, stream: Stream | None) -> Answer:
         """Count a request on a connection that is one too many; return its answer.
@@ -113,17 +147,19 @@ class Door:
             return True
         return found is not None and found[0].public
 
-    def _fixed(self, error: HubError, second: int) -> bytes:
+    def _fixed(self, error: HubError, origin: str | None) -> bytes:
         """Return the answer that all peers refused alike within one second share: it has a date."""
-        key = error.message, error.retry_after_seconds, second
+        key = error.message, error.retry_after_seconds, origin, int(time.time())
         if (known := self._fixed_answers.get(key)) is None:
             if len(self._fixed_answers) >= _MAX_FIXED:
                 self._fixed_answers.clear()
-            known = self._fixed_answers[key] = encode(problem(error), close=True)
+            answer = problem(error, headers=cross_origin(origin))
+            known = self._fixed_answers[key] = encode(answer, close=True)
         return known
 
 
-def _fields(head: bytes) -> dict[str, str]:
-    """Return the few fields of a head on which a refusal depends."""
+def _fields(head: bytes) -> dict[str, str] | None:
+    """Return the few fields of a head on which a refusal depends; None where one is repeated."""
     found = _FIELD.findall(head)
-    return {str(name, "latin-1").lower(): str(value, "latin-1") for name, value in found}
+    fields = {str(name, "latin-1").lower(): str(value, "latin-1") for name, value in found}
+    return fields if len(fields) == len(found) else None

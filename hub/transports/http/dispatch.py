@@ -141,16 +141,15 @@ class Dispatcher:
             self._open_elsewhere(call)
             return
         place, request.params = found
+        route = call.route = place.routes.get(request.method)
         if not place.public:
             origin, site = headers.get("origin"), headers.get("sec-fetch-site")
             if origin is not None or site is not None:
                 call.origin = origin  # a page that is refused may read the reason
                 self._policy.check_origin(origin, headers.get("host"), site)
-        route = place.routes.get(request.method)
         if route is None:
             self._other_method(call, place)
             return
-        call.route = route
         try:
             self._judge(call, request, route)
         except UndecidedError as undecided:

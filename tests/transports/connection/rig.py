@@ -273,6 +273,8 @@ class Rig:
                 limiter=self.limiter,
                 proxies=deps.proxies,
                 counters=self.counters,
+                policy=deps.policy,
+                on_refused=deps.on_refused,
             ),
             budget=self.budget,
             sockets=self.sockets,  # type: ignore[arg-type]

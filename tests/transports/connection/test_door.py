@@ -1,9 +1,11 @@
 """Who is refused by address and first bytes costs no parser, and is told what others are told."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from hub.auth.policy import Policy
 from hub.core.limits import PeerLimits, Rate
 from hub.transports.connection import connection as connections
 from tests.support.frames import UPGRADE
@@ -134,3 +136,59 @@ async def test_an_origin_with_controls_is_not_said_again(rig: Rig) -> None:
     rig.receive(get("/api/nodes", "Origin: http://a\x00b\r\n"))
     assert b"\x00" not in rig.transport.written
     assert rig.answers
+
+
+ELSEWHERE = "Origin: https://elsewhere.example\r\n"
+CROSS_SITE = "Sec-Fetch-Site: cross-site\r\n"
+MISDIRECTED = {
+    "another page": (get("/ws?channel=a", ELSEWHERE + UPGRADE), 403, "origin"),
+    "another page's stream": (get("/sse?channel=a", ELSEWHERE), 403, "origin"),
+    "a page that names no origin": (get("/sse?channel=a", CROSS_SITE), 403, "origin"),
+    "another host": (
+        get("/ws", UPGRADE).replace(b"Host: localhost", b"Host: evil.example"),
+        421,
+        "host",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISDIRECTED)
+async def test_a_handshake_for_elsewhere_is_refused_before_anything_is_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It is told and counted once, and its connection ends with the answer."""
+    request, status, _ = MISDIRECTED[name]
+    no_readers(monkeypatch)
+    rig.receive(request)
+    assert rig.answers == [status]
+    assert rig.transport.ended
+    assert not rig.sockets.http
+    assert rig.counters.http_errors.total() == 1
+
+
+@pytest.mark.parametrize("name", MISDIRECTED)
+async def test_such_an_answer_is_the_one_that_a_head_in_pieces_gets(files: Path, name: str) -> None:
+    request, _, refusal = MISDIRECTED[name]
+    told = []
+    for cut in (None, 9):
+        refusals = Counter[str]()
+        rig = Rig(files, policy=Policy(refusals=refusals))
+        rig.receive(request, cut=cut)
+        head, _, body = rig.transport.written.partition(b"\r\n\r\n")
+        fields = [line for line in head.split(b"\r\n") if not line.startswith((b"Date:", b"Conn"))]
+        told.append((sorted(fields), body, rig.counters.http_errors, refusals))
+    assert told[0] == told[1]
+    assert told[0][3] == {refusal: 1}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get("/ws", ELSEWHERE * 2 + UPGRADE),
+        get("/ws", f"Expect: 100-continue\r\n{ELSEWHERE}{UPGRADE}"),
+        post("a", b"1"),
+        get("/ws", "Origin: http://localhost\r\n" + UPGRADE),
+    ],
+)
+async def test_what_is_not_plain_gets_another_look(rig: Rig, request_: bytes) -> None:
+    assert rig.context.door.refusal(PEER, None, request_) is None
