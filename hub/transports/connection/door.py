@@ -10,13 +10,13 @@ import re
 import time
 from dataclasses import dataclass
 
-from hub.auth.policy import Policy
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.limits import Limiter
 from hub.errors import HubError
 from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer, cross_origin, encode, problem
+from hub.transports.http.ports import Policy
 from hub.transports.http.routes import RouteTable, Stream
 from hub.transports.request import OnRefused, Request
 
