@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from hub.admin.requests import AdminRequest, Handlers, Rights
-from hub.core.commands import Command, Ping, Publish
+from hub.core.commands import Command, Ping, PollRequest, Publish
 from hub.core.options import KIB
-from hub.core.polling import PollRequest
 from hub.core.pushes import Reply
 from hub.core.registry import SessionRegistry
 from hub.errors import HubError, OutcomeUnknownError, RateLimitedError, UnavailableError

@@ -1,7 +1,7 @@
 """Connections of a subject, and what became of its publications, as one node remembers them.
 
 The node finds the subject's open connections, those that the journal remembers, and, where notes
-are kept longer than that, those that were kept (`hub.core.forensics.archive.Recall`). Then it tells
+are kept longer than that, those that were kept (`hub.core.forensics.journal.Recall`). Then it tells
 of each when it came and went, its subscriptions, and what became of publications on the way to it.
 """
 

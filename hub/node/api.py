@@ -14,12 +14,12 @@ from hub.admin.cluster import Cluster
 from hub.admin.listing import Page, Query
 from hub.admin.requests import AtConnection
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
+from hub.core.commands import PollRequest
 from hub.core.eager import begin
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.presence import PresenceCommands
 from hub.core.node_records import NodeRecord
 from hub.core.options import STATS_CHANNEL
-from hub.core.polling import PollRequest
 from hub.core.ports import (
     HistoryPage,
     PublishNow,

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hub.core.polling import PollRequest
+from hub.core.commands import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.registry import SessionRegistry
 from hub.core.session.outbox import OutboxBudget

@@ -13,10 +13,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hub.core.commands import Subscribe, SubscribePattern
+from hub.core.commands import PollRequest, Subscribe, SubscribePattern
 from hub.core.identity import Identity
 from hub.core.patterns import matches
-from hub.core.polling import PollRequest
 from hub.core.ports import Dialect, Monotonic
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry

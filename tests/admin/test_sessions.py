@@ -11,8 +11,8 @@ import pytest
 
 from hub.admin import sessions
 from hub.admin.sessions import MAX_POLL_BYTES, Poll, SendCommand, Sessions
+from hub.core.commands import PollRequest
 from hub.core.identity import Identity
-from hub.core.polling import PollRequest
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
 from hub.errors import OutcomeUnknownError, RateLimitedError, UnavailableError

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from hub.core.commands import PollRequest
 from hub.core.identity import Identity
-from hub.core.polling import PollRequest
 from hub.core.publication import Position
 from hub.errors import NotFoundError
 from hub.transports.poll_sessions import Polling, PollSessions

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from hub.core.commands import Subscribe, Unsubscribe
+from hub.core.commands import PollRequest, Subscribe, Unsubscribe
 from hub.core.identity import Identity
-from hub.core.polling import PollRequest
 from hub.core.publication import Position
 from hub.errors import ForbiddenError, NotFoundError, UnavailableError
 from hub.transports.poll import PollTransport

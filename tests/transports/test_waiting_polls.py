@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from hub.core.polling import PollRequest
+from hub.core.commands import PollRequest
 from hub.errors import NotFoundError, UnavailableError
 from hub.transports.poll import WaitingPolls
 from tests.support.waiting import eventually

@@ -13,12 +13,12 @@ from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
 from hub.auth.credentials import Credentials
 from hub.auth.proxies import TrustedProxies
+from hub.core.commands import PollRequest
 from hub.core.counters import Counters
 from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.node_records import NodeRecord
 from hub.core.options import KIB, MIB
-from hub.core.polling import PollRequest
 from hub.core.ports import (
     HistoryPage,
     PublishNow,

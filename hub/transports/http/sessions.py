@@ -4,9 +4,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hub.admin.sessions import Poll, SendCommand
+from hub.core.commands import PollRequest
 from hub.core.hooks import Admission, Hooks
 from hub.core.identity import Identity
-from hub.core.polling import PollRequest
 from hub.errors import BadRequestError, UnauthorizedError, UpgradeRequiredError
 from hub.transports.admission import AskedVerdict, identity_or_verdict
 from hub.transports.http.answer import Answer

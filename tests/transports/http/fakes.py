@@ -16,10 +16,10 @@ from hub.admin.explain_subject import ExplainSubject, SubjectPart
 from hub.admin.listing import Page, Part, Query, Row, Selection, merge
 from hub.admin.requests import HERE, AdminRequest, Answers, AtConnection, AtNode, Everywhere
 from hub.auth.policy import Policy
+from hub.core.commands import PollRequest
 from hub.core.counters import Counters
 from hub.core.eager import begin
 from hub.core.node_records import NodeRecord
-from hub.core.polling import PollRequest
 from hub.core.ports import (
     HistoryPage,
     PublishNow,
