@@ -7,7 +7,6 @@ subscription goes live when its cursor meets the head. Where history was trimmed
 peer reads, a gap `expired` announces the range.
 """
 
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 
 from hub.core.counters import Counters
@@ -16,13 +15,12 @@ from hub.core.forensics.journal import Journal
 from hub.core.options import KIB, MIB
 from hub.core.ports import PAGE_BYTES, Broker, HistoryPage
 from hub.core.publication import ENDS, Position, Publication
-from hub.core.pushes import Change, Gap, GapReason, PresenceReset, State
-from hub.core.recovery.pages import SharedPages
-from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
+from hub.core.pushes import Change, Gap, PresenceReset, State
+from hub.core.recovery.pages import SharedPages, entry_for, has_expired, items_of
+from hub.core.session.encoded import Encoded, Item
 from hub.core.session.ring import Entry, Kind
 from hub.core.session.session import Session
 from hub.core.session.subscription import Kept, KeptBudget, StateNeed, Subscription
-from hub.core.session.withheld import HeldRange
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
@@ -190,7 +188,7 @@ class Replay:
     def _write(self, session: Session, subscription: Subscription, page: HistoryPage) -> None:
         channel, state = subscription.channel, subscription.state_need
         mends = state is not None and state.tries < MAX_STATE_TRIES
-        if state is not None and mends and _has_expired(subscription, page):
+        if state is not None and mends and has_expired(subscription, page):
             state.tries += 1
             subscription.go_back_to_state(subscription.position)
             return
@@ -202,8 +200,8 @@ class Replay:
                 channel.ended_offset = max(channel.ended_offset, shared.ended_offset)
             else:
                 self._move(subscription, page.publications[:taken])
-        elif items := _items(subscription, page, mends=mends):
-            encoded = Encoded([_entry(item, subscription) for item in items])
+        elif items := items_of(subscription, page, mends=mends):
+            encoded = Encoded([entry_for(item, subscription) for item in items])
             self._move(subscription, items[: self._send(session, encoded)])
         self._journal.replayed(subscription, first, subscription.replay_cursor)
         if subscription.replay_cursor >= channel.offset:
@@ -250,52 +248,6 @@ def _take_kept(subscription: Subscription) -> HistoryPage | None:
     return kept.page if kept is not None and kept.position == position else None
 
 
-def _entry(item: Item | Entry, subscription: Subscription) -> Entry:
-    if isinstance(item, Entry):
-        return item
-    session = subscription.session
-    own = isinstance(item, Publication) and item.skip_connection == session.id
-    wanted = as_wanted(item, subscription.filter)
-    if isinstance(item, Publication) and (own or wanted is None):
-        return skipped(item.offset, 0.0)
-    return entry(wanted or item, session.dialect, subscription.channel.epoch, 0.0)
-
-
-def _items(subscription: Subscription, page: HistoryPage, *, mends: bool) -> list[Item | Entry]:
-    """Return the page's items for the stream: its publications, and gaps for missing ones.
-
-    The items end before missing publications that have not come to this node yet, because the
-    subscription will get those live. Where `mends` holds, they also end before a range that history
-    no longer reaches back to, because rows will replace it.
-    """
-    cursor, came = subscription.replay_cursor, subscription.channel.offset
-    items: list[Item | Entry] = []
-    for publication in page.publications:
-        if (before := publication.offset - 1) > cursor:
-            items += _missing(subscription, page, cursor + 1, min(before, came))
-            if before > came:
-                break
-        cursor = publication.offset
-        items.append(publication)
-    # Not the channel's own head: more may have been published since the page was read.
-    if not page.publications:
-        items += _missing(subscription, page, cursor + 1, min(page.head.offset, came))
-    if mends:
-        older = [
-            n for n, item in enumerate(items) if isinstance(item, Gap) and item.first < page.oldest
-        ]
-        items = items[: older[0]] if older else items
-    return items
-
-
-def _has_expired(subscription: Subscription, page: HistoryPage) -> bool:
-    """Return whether neither history nor this node has the next publication."""
-    first = subscription.replay_cursor + 1
-    if first > page.head.offset or first >= page.oldest:
-        return False
-    return not any(each.first <= first <= each.last for each in _unkept(subscription))
-
-
 def _passes_presence(subscription: Subscription) -> bool:
     """Return whether a join or leave that is not sent yet stands before replayed publications."""
     channel = subscription.channel
@@ -307,54 +259,3 @@ def _passes_presence(subscription: Subscription) -> bool:
 
 def _last(item: Publication | Gap) -> int:
     return item.last if isinstance(item, Gap) else item.offset
-
-
-def _unkept(subscription: Subscription) -> list[HeldRange]:
-    """Return the ranges that history lacks and this node has, held or still to be written."""
-    channel = subscription.channel
-    held = [] if subscription.unkept is None else list(subscription.unkept)
-    last = held[-1].last if held else subscription.replay_cursor
-    for item in (*(channel.under_way.items if channel.under_way else ()), *channel.open):
-        if isinstance(item, Publication) and item.keep_ms == 0 and item.offset > last:
-            held.append(HeldRange(item.offset, item.offset, item))
-    return held
-
-
-def _missing(
-    subscription: Subscription, page: HistoryPage, first: int, last: int
-) -> list[Item | Entry]:
-    """Return the items from `first` to `last` that the page lacks: held ones, and gaps."""
-    items: list[Item | Entry] = []
-    unkept = _unkept(subscription) if first <= last else []
-    for held in unkept[bisect_left(unkept, first, key=_last_of) :]:
-        if held.first > last:
-            break
-        items += _gaps(subscription, page, first, held.first - 1)
-        if held.publication is not None and held.last <= last:
-            items.append(held.publication)
-        else:
-            items.append(skipped(min(held.last, last), 0.0))
-        first = held.last + 1
-    items += _gaps(subscription, page, first, last)
-    return items
-
-
-def _last_of(held: HeldRange) -> int:
-    return held.last
-
-
-def _gaps(subscription: Subscription, page: HistoryPage, first: int, last: int) -> list[Gap]:
-    """Return gaps from `first` to `last`: `invalid` where the page says so, else `expired`."""
-    name, epoch = subscription.channel.name, subscription.channel.epoch
-    gaps: list[Gap] = []
-    while first <= last:
-        reason = GapReason.INVALID if first in page.invalid else GapReason.EXPIRED
-        end = first
-        if reason is GapReason.INVALID:
-            while end < last and end + 1 in page.invalid:
-                end += 1
-        else:
-            end = min((n - 1 for n in page.invalid if first < n <= last), default=last)
-        gaps.append(Gap(name, epoch, first, end, reason))
-        first = end + 1
-    return gaps
