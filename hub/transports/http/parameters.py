@@ -1,4 +1,4 @@
-"""Parameters of a route: how each is read, and what the OpenAPI document says of it."""
+"""Parameters of a route: the reading of each, and its description in the OpenAPI document."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class Parameter:
 
 
 def read_query(parameters: Sequence[Parameter], raw_query: bytes) -> Mapping[str, Any]:
-    """The values of a route's query parameters by name.
+    """Return the values of a route's query parameters by name.
 
     Unknown ones are ignored: proxies and caches add some.
 
@@ -61,13 +61,13 @@ def read_query(parameters: Sequence[Parameter], raw_query: bytes) -> Mapping[str
 
 
 def text(name: str, about: str = "", *, must: bool = False) -> Parameter:
-    # An empty one counts as left out.
+    # An empty value counts as left out.
     schema = {**STRING, "minLength": 1} if must else STRING
     return Parameter(name, schema, about=about, read=lambda _name, value: value, must=must)
 
 
 def member(name: str, about: str = "") -> Parameter:
-    """The id of a member of a channel."""
+    """Return a parameter that is the id of a member of a channel."""
     schema: Json = {**STRING, "maxLength": MAX_MEMBER_LENGTH}
     return Parameter(
         name, schema, about=about, read=lambda named, value: check_member(value, named)
@@ -93,7 +93,7 @@ def whole(
     default: int | None = None,
     must: bool = False,
 ) -> Parameter:
-    """A whole number from `lowest` to `highest`."""
+    """Return a parameter that is a whole number from `lowest` to `highest`."""
 
     def read(named: str, value: str) -> int:
         return whole_number(named, value, lowest=lowest, highest=highest)
@@ -105,7 +105,7 @@ def whole(
 
 
 def number(name: str, about: str = "", *, highest: float, above_zero: bool = False) -> Parameter:
-    """A finite number from 0 to `highest`; not 0 where it has to be above."""
+    """Return a parameter that is a finite number from 0 to `highest`, where asked above 0."""
 
     def read(named: str, value: str) -> float:
         found = decimals.number(value)
@@ -120,7 +120,7 @@ def number(name: str, about: str = "", *, highest: float, above_zero: bool = Fal
 
 
 def moment(name: str, about: str = "") -> Parameter:
-    """Milliseconds since 1970 UTC, or ISO 8601; without an offset it is UTC."""
+    """Return a parameter in milliseconds since 1970 UTC, or in ISO 8601, UTC without an offset."""
 
     def read(named: str, value: str) -> int:
         # A `+` in a query is a space.
@@ -131,7 +131,7 @@ def moment(name: str, about: str = "") -> Parameter:
 
 
 def choice(name: str, values: Sequence[str], about: str = "", *, default: str | None) -> Parameter:
-    """One of `values`."""
+    """Return a parameter that is one of `values`."""
 
     def read(named: str, value: str) -> str:
         if value not in values:
@@ -145,12 +145,12 @@ def choice(name: str, values: Sequence[str], about: str = "", *, default: str | 
 
 
 def header(name: str, schema: Json, about: str) -> Parameter:
-    """A header field, which the handler reads."""
+    """Return a header field, which the handler reads."""
     return Parameter(name, schema, where="header", about=about)
 
 
 def documented(name: str, schema: Json, about: str = "", *, must: bool = False) -> Parameter:
-    """A parameter of the query that the handler reads by rules of its own."""
+    """Return a parameter of the query that the handler reads by rules of its own."""
     return Parameter(name, schema, about=about, must=must)
 
 

@@ -1,7 +1,6 @@
-"""What the HTTP routes need from the rest of the hub, as protocols and plain values.
+"""The needs of the HTTP routes from the rest of the hub, as protocols and plain values.
 
-`hub.node.transports` hands it all in as one `HttpDeps`; nothing here knows a concrete node or
-broker.
+`hub.node.transports` hands all in as one `HttpDeps`; nothing here knows a concrete node or broker.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -38,13 +37,12 @@ from hub.transports.request import OnRefused
 
 
 class Node(Protocol):
-    """What is asked of a node beside operators' requests. Everything it refuses is a `HubError`."""
+    """The calls of a node beside operators' requests. Each refusal is a `HubError`."""
 
     def publish(
         self, request: PublishRequest
     ) -> PublishResult | Coroutine[Any, Any, PublishResult]:
-        """At once where nothing waits; calls made one after another within one tick are carried
-        out in that order."""
+        """Publish, at once where nothing waits; calls of one tick are done in their order."""
         ...
 
     @property
@@ -54,62 +52,62 @@ class Node(Protocol):
 
     @property
     def publish_soon(self) -> PublishSoon | None:
-        """`publish` with a call back; None where the broker has none."""
+        """`publish` with a callback; None where the broker has none."""
         ...
 
     def publish_many_now(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError] | None:
-        """As `publish` for each in their order, with what it returns or raises; None, and nothing
-        is done, where they are to be published one by one."""
+        """Publish each in their order; return the result or the error of each. Returns None, and
+        publishes nothing, where they are to be published one by one."""
 
     @property
     def publishes_many(self) -> bool:
-        """Whether several at a time go by `publish_many`."""
+        """Whether several requests at a time go by `publish_many`."""
         ...
 
     async def publish_many(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
-        """In this order; each has its result, or why there is none."""
+        """Publish in this order; return the result or the error of each."""
         ...
 
     async def history(self, channel: str, since: Position | None, limit: int) -> HistoryPage:
-        """At most `limit` publications after `since`; from the oldest held without it, or
+        """Return at most `limit` publications after `since`; from the oldest held without it, or
         where it belongs to another epoch."""
         ...
 
     async def state(self, channel: str, after: str, limit: int) -> StatePage:
-        """Rows of a keyed channel with keys above `after`; raise `BadRequestError` for others."""
+        """Return a keyed channel's rows with keys above `after`; raise `BadRequestError`."""
         ...
 
     def check_keyed(self, channel: str) -> None:
         """Raise `BadRequestError` where the channel keeps no state."""
 
     async def look_back(self, channel: str, asked: LookBack) -> Found:
-        """Part of history, from a moment on or backwards."""
+        """Return a part of history, from a moment on or backwards."""
         ...
 
     async def clear_history(self, channel: str) -> None:
-        """Nothing that was published before is held any more; raise `UnavailableError`."""
+        """Drop all history of the channel; raise `UnavailableError`."""
         ...
 
     async def presence(self, channel: str) -> Sequence[Member]:
-        """On any node; raise `BadRequestError` where the namespace has no presence."""
+        """Return the members on all nodes; raise `BadRequestError` where there is no presence."""
         ...
 
     async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
-        """Of this node, those whose names are wanted."""
+        """Return the channels of this node with wanted names."""
         ...
 
     async def all_channels(self, query: Query) -> Page[ChannelRecord]:
-        """Of all nodes that answer in time."""
+        """Return a page over all nodes that answer in time."""
         ...
 
     async def channel(self, name: str) -> ChannelRecord | None: ...
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
-        """Carry out a command for a session of whatever node; return the encoded reply.
+        """Carry out a command for a session of any node; return the encoded reply.
 
         Raises `NotFoundError` for an unknown connection, `UnauthorizedError` for a wrong
         secret.
@@ -117,7 +115,7 @@ class Node(Protocol):
         ...
 
     def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
-        """Raise as `command` does, without a command: at once, or by what is returned."""
+        """Raise as `command` does, without a command: at once, or when the coroutine is awaited."""
         ...
 
     def node(self) -> NodeRecord: ...
@@ -131,15 +129,15 @@ class Policy(Protocol):
         ...
 
     def identify_publisher(self, credentials: Credentials) -> Identity:
-        """The same; nothing sent where publishing needs something is unauthorized too."""
+        """Raise as `identify` does, also for no credentials where publishing needs some."""
         ...
 
     def lasts(self, identity: Identity) -> bool:
-        """Whether the same credentials, or none, are this identity's until keys change."""
+        """Return whether the same credentials, or none, are this identity's until keys change."""
         ...
 
     def when_keys_change(self, forget: Callable[[], None]) -> None:
-        """Have `forget` called then."""
+        """Have `forget` called when keys change."""
         ...
 
     def check_operator(self, credentials: Credentials) -> Identity:
@@ -147,7 +145,7 @@ class Policy(Protocol):
         ...
 
     def ticket(self) -> str | None:
-        """What opens an operator's sessions where a key must not stand, in URLs."""
+        """Return a token for an operator's sessions, for URLs, where a key must not stand."""
         ...
 
     def check_host(self, host: str | None) -> None:
@@ -168,7 +166,7 @@ class Log(Protocol):
 
 
 class CheckPublish(Protocol):
-    """Counts publications of a publisher; `hub.core.limits.Limiter` has it."""
+    """Counts publications of a publisher; `hub.core.limits.Limiter` does."""
 
     def __call__(self, publisher: str, count: int, *, address: str) -> None: ...
 
@@ -181,26 +179,26 @@ Poll = Callable[[PollRequest], Awaitable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one request may cost."""
+    """Limits of one request."""
 
     max_message_bytes: int = 64 * KIB
-    """Of one publication's data."""
+    """Bytes of one publication's data."""
     max_body_bytes: int = MIB
-    """Of a batch. Guess, not measured."""
+    """Bytes of a batch. Guess, not measured."""
     max_batch_items: int = 1000
     """Guess, not measured: 15 us each keep the loop for 15 ms."""
     body_timeout_seconds: float = 30
-    """From the request's head to the last byte of its body."""
+    """Counted from the request's head to the last byte of its body."""
     body_total_bytes: int = 64 * MIB
-    """Of all bodies under way together."""
+    """Bytes of all bodies under way together."""
     max_poll_channels: int = 32
-    """As clients/PROTOCOL.md has it of long polling."""
+    """The bound of long polling in clients/PROTOCOL.md."""
     max_poll_wait_seconds: float = 55
     """Below the 60 s after which nginx gives a silent answer up (`proxy_read_timeout`)."""
 
     @property
     def max_command_bytes(self) -> int:
-        """Of a command: its data, and an envelope with a token of the largest head."""
+        """Bytes of a command: its data, and an envelope with a token of the largest head."""
         return self.max_message_bytes + 16 * KIB
 
 
@@ -213,9 +211,9 @@ class HttpDeps:
     policy: Policy
     poll: Poll
     ready: Callable[[], Sequence[str]]
-    """Why the node is not ready; empty when it is."""
+    """Returns the reasons why the node is not ready; none when it is."""
     metrics: Callable[[str], Scraped | Coroutine[Any, Any, Scraped]]
-    """By the request's `Accept`; at once where no other process is asked."""
+    """Makes the page for a request's `Accept`; at once where no other process is asked."""
     counters: Counters
     log: Log
     on_refused: OnRefused
@@ -230,20 +228,20 @@ class HttpDeps:
     dashboard: Path
     """Directory of the dashboard; its `index.html` is `/dashboard`."""
     base_path: str = ""
-    """Goes before every path: empty, or such as `/hub` without a slash at its end."""
+    """The prefix of every path: empty, or such as `/hub` without a slash at its end."""
     limits: HttpLimits = field(default_factory=HttpLimits)
     url_rules: UrlRules = field(default_factory=UrlRules)
-    """What the URL of a session may ask for."""
+    """Rules for the URL of a session."""
     hooks: Hooks | None = None
-    """Ask the application; None where it need not be asked."""
+    """Questions to the application; None where it is not asked."""
     new_connection: Callable[[], str] = str
-    """The id of a session that is to be."""
+    """Makes the id of a session that is not open yet."""
     check_publish: CheckPublish | None = None
-    """Raises `RateLimitedError` where a publisher may not publish so many more; None where all
-    may."""
+    """Raises `RateLimitedError` where a publisher may not publish so many more; None without a
+    limit."""
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    """Whose word about a client's address counts."""
+    """Proxies that name the address of a client."""
     traced: bool = False
     """Whether a publisher's `traceparent` is read."""
     fallback: ASGIApp | None = None
-    """Answers what the hub does not; `/` is then its own too."""
+    """Answers paths that the hub does not have; `/` is then its own too."""

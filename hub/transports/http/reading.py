@@ -1,6 +1,6 @@
 """`GET /api/channels`, and one channel's state, history and presence.
 
-What a peer may not subscribe to it may not read either: the list leaves it out.
+A peer may read the channels that it may subscribe to; the list leaves others out.
 """
 
 from collections.abc import Coroutine
@@ -110,7 +110,7 @@ class Reading:
         return self._hooks.check_subscribe(asker, channel)
 
     async def channels(self, request: Request) -> Answer:
-        """A page at a time; `prefix` narrows it. Operators see all nodes, in any order."""
+        """Answer with a page of channels; operators see those of all nodes, in any order."""
         if request.identity.operator:
             begins = request.given["prefix"] or ""
             own = "shown" if is_reserved(begins) else ""
@@ -118,7 +118,7 @@ class Reading:
             page = await self._node.all_channels(query)
             return json_answer(CHANNELS.told(query, page))
         prefix, after = request.given["prefix"] or "", request.given["after"] or ""
-        # The application is asked about one channel at a time, and not about a list of them.
+        # The application is asked about one channel at a time, and not about a list.
         asks = self._hooks is not None and self._hooks.asks_subscribe(request.identity)
 
         def wanted(name: str) -> bool:
@@ -143,7 +143,7 @@ class Reading:
         return json_answer(plain(record))
 
     async def history(self, request: Request) -> Answer:
-        """What is held after `since`, oldest first; `complete` is false where some is not."""
+        """Answer with history after `since`, oldest first; `complete` is whether none is missing."""
         name, given = request.params["channel"], request.given
         since, from_ms, reverse = given["since"], given["from_time"], given["reverse"] == "true"
         if from_ms is None and not reverse:
@@ -156,12 +156,12 @@ class Reading:
         return json_answer({**fields, "complete": found.complete, "next": following})
 
     async def clear(self, request: Request) -> Answer:
-        """A subscriber that resumes from before gets a gap `expired`."""
+        """Drop history: a subscriber that resumes from before gets a gap `expired`."""
         await self._node.clear_history(check_channel(request.params["channel"]))
         return Answer(status=204)
 
     async def state(self, request: Request) -> Answer:
-        """A page of rows, in the order of their keys; `position` is the channel's head."""
+        """Answer with rows in the order of their keys; `position` is the channel's head."""
         name, given = request.params["channel"], request.given
         page = await self._node.state(name, given["after"] or "", given["limit"])
         fields: dict[str, object] = {
@@ -173,7 +173,7 @@ class Reading:
         return json_answer(fields | ({"dropped": page.dropped} if page.dropped else {}))
 
     async def presence(self, request: Request) -> Answer:
-        """A page of the members, in the order of their ids where they are more than one page."""
+        """Answer with members, in the order of their ids where they are more than one page."""
         name, given = request.params["channel"], request.given
         present = await self._node.presence(name)
         if given["count"] == "true":
@@ -199,10 +199,9 @@ def _history_fields(channel: str, since: Position | None, page: HistoryPage) -> 
 
 
 def _is_complete(since: Position | None, page: HistoryPage) -> bool:
-    """Whether nothing is missing between what was asked for and what is held.
+    """Return whether history holds everything after `since`.
 
-    A `since` beyond the head was never given out in this epoch: as incomplete as another
-    epoch's.
+    A `since` beyond the head was never given out in this epoch: as incomplete as another epoch's.
     """
     if since is None:
         return page.oldest <= 1

@@ -91,7 +91,7 @@ class Route:
     answers: Json = field(default_factory=dict)
     """OpenAPI responses by status. Errors are added to all."""
     parameters: tuple[Parameter, ...] = ()
-    """Of query and header. Those of the query are read into `Request.given`."""
+    """Parameters of query and header. Those of the query are read into `Request.given`."""
     body: Json | None = None
     """The schema of a body; None where the route takes none."""
     body_limit: int = 0
@@ -118,7 +118,7 @@ class Route:
 
 # -- kinds of rows ---------------------------------------------------------------------------------
 
-# Of an operator's request.
+# Bytes of the body of an operator's request.
 _MAX_BODY_BYTES = 4096
 
 Asks = type[AdminRequest[Any]] | None
@@ -205,7 +205,7 @@ class _Segment:
 
     place: Place | None = None
     below: "dict[str, _Segment]" = field(default_factory=dict)
-    """By the segment's text."""
+    """Levels below, by the segment's text."""
     parameter: "tuple[str, _Segment] | None" = None
     """Any other segment, under that name."""
     rest: tuple[str, Place] | None = None

@@ -1,4 +1,4 @@
-"""The OpenAPI document's building blocks: what bodies look like, how a caller authenticates.
+"""The building blocks of the OpenAPI document: the schemas of bodies, and authentication.
 
 The operations themselves are the rows of `hub.transports.http.routes`. Bodies that only
 operators see stand in `hub.transports.http.operator_schemas`.
@@ -48,12 +48,12 @@ def array(items: Json) -> Json:
 
 
 def record(properties: Json, *, optional: tuple[str, ...] = ()) -> Json:
-    """An object whose properties are all required but the `optional` ones."""
+    """Return an object whose properties are all required but the `optional` ones."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
 
-# What a field's type does not say.
+# Schemas that do not follow from a field's type.
 _FIELDS: Json = {
     "channel": CHANNEL,
     "leaving": {"enum": ["", "draining", "rebalance"]},
@@ -76,7 +76,7 @@ _TYPES: Mapping[object, Json] = {
 
 
 def fields_of(kind: type) -> dict[str, object]:
-    """The properties of a record as they appear in JSON."""
+    """Return the properties of a record as they appear in JSON."""
     return {each.name: _FIELDS.get(each.name) or _TYPES[each.type] for each in fields(kind)}
 
 
@@ -94,8 +94,8 @@ def ok(description: str, schema: Json, media_type: str = "application/json") -> 
 
 MOMENT: Json = {"oneOf": [{"type": "integer", "minimum": 0, "maximum": LATEST_MS}, STRING]}
 TTL: Json = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TTL_SECONDS}
-# What a publication of `POST /api/publish` says beside where it goes.
-_SAID: Json = {
+# Fields of a publication of `POST /api/publish` beside its channels.
+_PUBLISHED: Json = {
     "data": ANY_JSON,
     "key": KEY,
     "idempotency_key": KEY,
@@ -105,8 +105,8 @@ _SAID: Json = {
     "ttl_seconds": TTL,
     "history": BOOLEAN,
 }
-# `data` is needed too, but where `remove` says that a row goes.
-_SAID_OPTIONAL = tuple(_SAID)
+# `data` is needed too, but not for the removal of a row.
+_PUBLISHED_OPTIONAL = tuple(_PUBLISHED)
 
 SCHEMAS: Json = {
     "Problem": record(
@@ -120,7 +120,7 @@ SCHEMAS: Json = {
         }
     ),
     "Item": {
-        **record({"channel": CHANNEL, **_SAID}, optional=_SAID_OPTIONAL),
+        **record({"channel": CHANNEL, **_PUBLISHED}, optional=_PUBLISHED_OPTIONAL),
         "additionalProperties": False,
     },
     "ItemToMany": {
@@ -132,9 +132,9 @@ SCHEMAS: Json = {
                     "maxItems": MAX_CHANNELS,
                     "uniqueItems": True,
                 },
-                **_SAID,
+                **_PUBLISHED,
             },
-            optional=_SAID_OPTIONAL,
+            optional=_PUBLISHED_OPTIONAL,
         ),
         "additionalProperties": False,
     },
@@ -278,7 +278,7 @@ SCHEMAS: Json = {
             "state": BOOLEAN,
             "presence": {"type": "object", "properties": {"data": ANY_JSON}},
             "every_ms": {"type": "integer", "minimum": 1, "maximum": MAX_EVERY_MS},
-            **_SAID,
+            **_PUBLISHED,
             "echo": {"type": "boolean", "default": True},
             "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
             "from_time": MOMENT,
@@ -297,7 +297,7 @@ SCHEMAS: Json = {
             "state",
             "presence",
             "every_ms",
-            *_SAID_OPTIONAL,
+            *_PUBLISHED_OPTIONAL,
             "echo",
             "limit",
             "from_time",

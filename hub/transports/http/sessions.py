@@ -18,12 +18,12 @@ from hub.transports.request import Request, bearer_of, credentials_of
 from hub.wire.query import MAX_EVERY_MS, MAX_LAST, SubscriptionQuery, parse_query
 
 _DEFAULT_WAIT_SECONDS = 25.0  # The wire contract, long polling
-# A poll's answer comes within its wait; this is what the rest may take.
+# A poll's answer comes within its wait, and the rest of its work within this time.
 _POLL_EXTRA_SECONDS = 30.0
 
 
 class Sessions:
-    """Checks what the peer asks for and hands it to the node or to the poll transport."""
+    """Checks requests of sessions, and hands them to the node or to the poll transport."""
 
     def __init__(self, deps: HttpDeps) -> None:
         self._node = deps.node
@@ -40,7 +40,7 @@ class Sessions:
             Route(
                 method="GET",
                 path="/poll",
-                # The handler judges: with `connection` the session's secret counts, not a key.
+                # `admits` judges: with `connection` the session's secret counts, not a key.
                 access=access_of(Poll),
                 admits=self._admit_poll,
                 handler=self.poll,
@@ -95,7 +95,7 @@ class Sessions:
     # -- /command --------------------------------------------------------------------------------
 
     def _admit_command(self, request: Request) -> Coroutine[Any, Any, None] | None:
-        """The secret of the session's welcome says whose command it is."""
+        """Check the secret of the session's welcome, which stands for the session's peer."""
         connection, secret = request.given["connection"], bearer_of(request)
         if secret is None:
             raise UnauthorizedError("Authorization: Bearer <secret of the welcome> is missing")
@@ -186,12 +186,12 @@ def _not_a_handshake(_request: Request) -> Answer:
 
 
 def _head_of_a_stream(_request: Request) -> Answer:
-    """A HEAD of `/sse`: what the stream would say first."""
+    """Answer a HEAD of `/sse` with the head of the stream."""
     return Answer(headers={"Content-Type": "text/event-stream; charset=utf-8"})
 
 
 def _url_parameters(most: int | None = None) -> tuple[Parameter, ...]:
-    """What a URL may ask for at every door; at most `most` channels where there is such a limit."""
+    """Return the parameters of a session's URL; `most` limits its channels where it is given."""
     channels: Json = array(CHANNEL) if most is None else {**array(CHANNEL), "maxItems": most}
     last: Json = {"type": "integer", "minimum": 0, "maximum": MAX_LAST}
     every: Json = {"type": "integer", "minimum": 1, "maximum": MAX_EVERY_MS}

@@ -1,6 +1,6 @@
-"""Subjects and their tokens: who is here, closed, taken out, banned, revoked. Operator keys only.
+"""Routes for operators about subjects and their tokens: connections, bans, revocations.
 
-Times in answers are milliseconds since 1970 UTC. `issued_before` is compared with `iat`, which
+They take operator keys only. Times in answers are milliseconds since 1970 UTC. `issued_before` is compared with `iat`, which
 counts seconds; a number that can only be milliseconds is taken as such.
 """
 
@@ -30,7 +30,7 @@ from hub.transports.request import Request
 from hub.wire.codes import CloseCode
 
 _DAY_SECONDS = 24 * 3600
-# Whoever is banned for longer is so for ever, and is that by the application.
+# A ban for longer is one for ever, which is the application's to keep.
 MAX_SECONDS = 3650 * _DAY_SECONDS
 # A revoked token must not hold again before it ends by itself, and few hold for a year.
 _REVOKED_SECONDS = 365 * _DAY_SECONDS
@@ -54,7 +54,7 @@ class _Revocation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Subjects:
-    """Reads what is asked and has it done everywhere."""
+    """Reads a request, and has it carried out at every node."""
 
     def __init__(self, deps: HttpDeps) -> None:
         self._admin = deps.admin
@@ -82,7 +82,7 @@ class Subjects:
         )  # fmt: skip
 
     async def subject(self, request: Request) -> Answer:
-        """A page of its connections on all nodes."""
+        """Answer with a page of the subject's connections on all nodes."""
         name, given = _subject(request), request.given
         query = CONNECTIONS.read({"sort": "connection", **given}, subject=name)
         page = await list_connections(self._admin, query)
@@ -91,19 +91,19 @@ class Subjects:
         return json_answer({"sub": name, "ban": None if ban is None else _told(ban), **told})
 
     async def disconnect(self, request: Request) -> Answer:
-        """Close with 4403, which tells clients not to come back by themselves."""
+        """Close all connections with 4403, after which clients do not come back by themselves."""
         asked = DisconnectSubject(_subject(request), CloseCode.FORBIDDEN, _CLOSED)
         await everywhere(self._admin, asked)
         return Answer(status=204)
 
     async def unsubscribe(self, request: Request) -> Answer:
-        """Each connection gets a push `unsubscribed`."""
+        """Take all connections out of a channel; each gets a push `unsubscribed`."""
         channel = check_channel(request.params["channel"])
         await everywhere(self._admin, UnsubscribeSubject(_subject(request), channel))
         return Answer(status=204)
 
     async def ban(self, request: Request) -> Answer:
-        """Its tokens are refused until the ban ends; another ban takes the place of this one."""
+        """Refuse the subject's tokens until the ban ends; another ban takes its place."""
         asked = _read(request.body, _Ban)
         return await self._say(
             Say(Kind.BAN, _subject(request), _seconds(asked.seconds), _reason(asked.reason))
@@ -114,12 +114,12 @@ class Subjects:
         return Answer(status=204)
 
     async def bans(self, request: Request) -> Answer:
-        """The first of them, those that end last first."""
+        """Answer with the bans and revocations in force; those that end last come first."""
         found = await self._admin.call(ListStandings(request.given["limit"]))
         return json_answer({"bans": [_told(each) for each in found]})
 
     async def revoke(self, request: Request) -> Answer:
-        """One token by its `jti`, or those of `sub` that were made before a time."""
+        """Revoke one token by its `jti`, or the tokens of `sub` that were made before a time."""
         asked = _read(request.body, _Revocation)
         seconds = _seconds(asked.seconds)
         if asked.jti is not None and asked.sub is None and asked.issued_before is None:
