@@ -143,7 +143,7 @@ class Reading:
         return json_answer(plain(record))
 
     async def history(self, request: Request) -> Answer:
-        """Answer with history after `since`, oldest first; `complete` is whether none is missing."""
+        """Answer with history after `since`, oldest first; `complete` where none is missing."""
         name, given = request.params["channel"], request.given
         since, from_ms, reverse = given["since"], given["from_time"], given["reverse"] == "true"
         if from_ms is None and not reverse:

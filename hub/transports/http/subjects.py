@@ -1,7 +1,7 @@
 """Routes for operators about subjects and their tokens: connections, bans, revocations.
 
-They take operator keys only. Times in answers are milliseconds since 1970 UTC. `issued_before` is compared with `iat`, which
-counts seconds; a number that can only be milliseconds is taken as such.
+They take operator keys only. Times in answers are milliseconds since 1970 UTC. `issued_before` is
+compared with `iat`, which counts seconds; a number that can only be milliseconds is taken as such.
 """
 
 from typing import Any
