@@ -27,7 +27,7 @@ class Subscribe:
     last: int | None = None
     """Replay the newest `last` publications first, 0 or more; `since` wins over it."""
     fill: bool = False
-    """Send a slow reader from history what it missed, instead of a `slow` gap."""
+    """Send a slow reader the missed publications from history, instead of a `slow` gap."""
     filter: Filter | None = None
     """Selects publications; None for all."""
     presence: bytes | None = None

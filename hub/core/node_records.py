@@ -44,7 +44,7 @@ class NodeRecord:
     """From the broker's delivery to the last write, of the last seconds; None without traffic."""
     latency_p99_ms: float | None = None
     loop_lag_ms: float = 0.0
-    """How late the event loop's timer fired last."""
+    """Delay of the event loop's last timer."""
     outbox_bytes: int = 0
     congested: int = 0
     """Connections whose transport takes no writes now."""
@@ -60,9 +60,9 @@ class NodeRecord:
     broker_away: tuple[str, ...] = ()
     """Servers of the broker that this node cannot reach, each with the reason."""
     broker_away_since_ms: int = 0
-    """When the first of them went away, in milliseconds since 1970 UTC; 0 for none."""
+    """Time at which the first of them went away, in milliseconds since 1970 UTC; 0 for none."""
     broker_back_ms: int = 0
-    """When all of them were last back; 0 where none was ever away."""
+    """Time at which all of them were last back; 0 where none was ever away."""
     broker_reset_channels: int = 0
     """Channels with a subscriber here that began a new epoch since the broker last went away."""
     leaving: str = ""
@@ -72,7 +72,7 @@ class NodeRecord:
     left_connections: int = 0
     """The number of connections that are closed for that already."""
     ended_ms: int = 0
-    """When it stopped, by its own last record; 0 while it runs."""
+    """Time at which it stopped, by its own last record; 0 while it runs."""
     at_ms: int = 0
     """The time of this record by the node's clock, in milliseconds since 1970 UTC."""
     worker: int = 0

@@ -38,7 +38,7 @@ class ChannelOptions:
     state_max_keys: int = 10_000
     """Keys of one channel's state, 1 to 100,000. Sorting 100,000 takes 20 ms once."""
     state_ttl_seconds: float = 0
-    """How long a row is kept that is not published again; 0 for ever."""
+    """Seconds for which a row is kept that is not published again; 0 for ever."""
 
     @property
     def keeps_history(self) -> bool:

@@ -53,7 +53,7 @@ class Dialect(Protocol):
 
     name: str
     max_channels: int
-    """How many channels a session with this dialect may hold."""
+    """The number of channels that a session with this dialect may hold."""
     marks_positions: bool
     """Whether the hub sends the peer its positions. The session writes `encode_positions` at the
     end of a tick, where that makes a frame."""
@@ -341,7 +341,7 @@ class Roster(Protocol):
 
     @property
     def lag_seconds(self) -> float:
-        """How long after `members` answered `announce` may bring changes that it had already."""
+        """Seconds after an answer of `members` in which changes may come that it has already."""
         ...
 
     def change(self, channel: str, change: Change) -> None:

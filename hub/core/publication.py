@@ -81,7 +81,7 @@ class Publication:
     data: bytes
     """JSON as the publisher sent it, validated, on one line."""
     time_ms: int
-    """When the broker took it, in milliseconds since 1970 UTC."""
+    """Time at which the broker took it, in milliseconds since 1970 UTC."""
     key: str | None = None
     sender: str | None = None
     """The token subject of the publishing session; `from` on the wire."""
@@ -94,7 +94,7 @@ class Publication:
     marks: int = 0
     """The sum of `REMOVES` and `ENDS` where they apply."""
     keep_ms: int | None = None
-    """How long history may hold it, where that is shorter than the channel's time; 0 for never."""
+    """Time in history, where that is shorter than the channel's; 0 for none at all."""
 
 
 def odd_character(name: str, allowed: str) -> str:

@@ -2,8 +2,8 @@
 
 `Publishing` takes publications from sessions, the HTTP API and the application in this process. It
 refuses them while too much waits to be written, has the broker number them, and counts them. Its
-callers check before whether the publisher may publish. `ChannelDownstream` takes what the broker
-delivers and adds it to the open batches of channels.
+callers check before whether the publisher may publish. `ChannelDownstream` adds the
+broker's deliveries to the open batches of channels.
 """
 
 from collections.abc import Coroutine, Sequence

@@ -10,7 +10,7 @@ from hub.errors import HubError
 
 
 class GapReason(StrEnum):
-    """Why a range of offsets will not arrive (clients/PROTOCOL.md, "Pushes")."""
+    """The reason for which a range of offsets will not arrive (clients/PROTOCOL.md, "Pushes")."""
 
     SLOW = "slow"
     CONFLATED = "conflated"
@@ -115,7 +115,7 @@ class Member:
     data: bytes | None = None
     """JSON that one of its connections set last."""
     said_ms: int = 0
-    """When it was set, in milliseconds since 1970 UTC. The latest data of all nodes count."""
+    """Time at which they were set, in milliseconds since 1970 UTC. The latest data count."""
 
 
 @value(frozen=True, slots=True)

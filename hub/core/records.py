@@ -38,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How one field of a record is read, sorted by and joined."""
+    """The functions that read, sort by and join one field of a record."""
 
     read: Callable[[Any, Origin], Any]
     """Reads it from a session, or from a `LiveChannel`."""
@@ -98,7 +98,7 @@ class SubscriptionRecord:
     rows: bool = False
     """Whether it asked for the rows of a keyed channel (`"state":true`)."""
     fill: bool = False
-    """Whether the hub sends from history what the peer read too slowly."""
+    """Whether history refills publications that the peer read too slowly."""
     pattern: str | None = None
     """The pattern that it came by; None for a subscription by name."""
 

@@ -117,12 +117,12 @@ class Fanout:
         for item in added:
             self.add(channel, item)
 
-    def asks_members(self, channel: Channel) -> None:
+    def begin_answer(self, channel: Channel) -> None:
         """Mark that an answer with the members begins: changes must not cancel out meanwhile."""
         channel.asking += 1
         channel.changes = None
 
-    def told_members(self, channel: Channel, *, lag_seconds: float) -> None:
+    def end_answer(self, channel: Channel, *, lag_seconds: float) -> None:
         """Mark that the answer is made. Changes that it has already may come for `lag_seconds`."""
         channel.asking -= 1
         channel.changes = None

@@ -43,7 +43,7 @@ class OpenChanges:
         self.lost = False
         """Whether one `presence_reset` replaces all changes."""
         self.dropped = 0
-        """How many changes it replaces."""
+        """The number of changes that it replaces."""
 
     def take(
         self, change: Change, items: MutableSequence[Item], *, cancels: bool

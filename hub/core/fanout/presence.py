@@ -123,11 +123,11 @@ class _Present:
     leaving: Deadline | None = None
     """The end of the time in which it may come back."""
     window_seconds: float = 0.0
-    """When the first of `changes` was published."""
+    """Time at which the first of `changes` was published."""
     changes: int = 0
-    """How many changes were published since."""
+    """The number of changes published since."""
     settling: Deadline | None = None
-    """When the next change may be published."""
+    """The deadline at which the next change may be published."""
 
     @property
     def stays(self) -> bool:
@@ -157,7 +157,7 @@ class PresenceTable:
 
     @property
     def lag_seconds(self) -> float:
-        """How long after `members` answered a change may still come that its answer has already."""
+        """Seconds after an answer of `members` in which changes may come that it has already."""
         return self._roster.lag_seconds
 
     async def members(self, channel: str) -> Sequence[Member]:
@@ -281,7 +281,7 @@ class PresenceTable:
 class PresenceCommands:
     """Carries out the presence commands of sessions and the API.
 
-    Members are listed in the order of the channel's stream: `Fanout.asks_members` keeps a join and
+    Members are listed in the order of the channel's stream: `Fanout.begin_answer` keeps a join and
     a leave apart while an answer is being made.
     """
 
@@ -298,11 +298,11 @@ class PresenceCommands:
         self._channels.options(channel).check_presence(channel)
         if (asked := self._channels.get(channel)) is None:
             return await self._presence.members(channel)
-        self._fanout.asks_members(asked)
+        self._fanout.begin_answer(asked)
         try:
             return await self._presence.members(channel)
         finally:
-            self._fanout.told_members(asked, lag_seconds=self._presence.lag_seconds)
+            self._fanout.end_answer(asked, lag_seconds=self._presence.lag_seconds)
 
     def update(self, session: Session, channel: str, data: bytes) -> None:
         """Set the data of the session's member.

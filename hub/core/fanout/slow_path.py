@@ -175,8 +175,8 @@ class SlowPath:
         if session.writable:
             session.write(frame)
         else:
-            told = Entry(Kind.KEEP, 0, frame, self._clock(), resumes=before)
-            session.owe(subscription, [*replies, told], channel.offset)
+            reset = Entry(Kind.KEEP, 0, frame, self._clock(), resumes=before)
+            session.owe(subscription, [*replies, reset], channel.offset)
         if presence_lost:
             session.push_in_order(subscription, PresenceReset(channel.name))
 

@@ -76,7 +76,7 @@ class OpenSession(Noted, Protocol):
 
 
 class Remembers(Protocol):
-    """The timelines of channels: a node's `Journal`, or what was read from disk (`Recalled`)."""
+    """The timelines of channels: a node's `Journal`, or one read from disk (`Recalled`)."""
 
     @property
     def keeps(self) -> bool:

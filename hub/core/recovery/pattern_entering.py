@@ -89,7 +89,7 @@ class PatternEntering:
                 if session.patterns is not None:
                     session.patterns.left_at_end(channel.name, at.position)
             elif held is None:
-                self._subscribing.enter_through_pattern(session, channel, asked, at, told=False)
+                self._subscribing.enter_through_pattern(session, channel, asked, at, announce=False)
             elif goes_back(held, at):
                 self._subscribing.go_back(held, asked, at)
 

@@ -296,7 +296,7 @@ class PatternSubscribing:
         asked = following.command
         command = Subscribe(None, name, since, None, asked.fill, asked.filter)
         session.places.start(name, since if began.reset else began.position)
-        self._subscribing.enter_through_pattern(session, channel, command, began, told=True)
+        self._subscribing.enter_through_pattern(session, channel, command, began, announce=True)
 
     # -- ending ----------------------------------------------------------------------------
 

@@ -244,9 +244,15 @@ class Subscribing:
             self._fanout.mark(session)
 
     def enter_through_pattern(
-        self, session: Session, channel: Channel, command: Subscribe, began: Start, *, told: bool
+        self,
+        session: Session,
+        channel: Channel,
+        command: Subscribe,
+        began: Start,
+        *,
+        announce: bool,
     ) -> None:
-        """Join a channel that a pattern of the session matches; `told` sends its start."""
+        """Join a channel that a pattern of the session matches; `announce` sends its start."""
         cursor = began.position.offset
         subscription = _subscription(session, channel, command, cursor, self._limits)
         if session.patterns is not None:
@@ -254,7 +260,7 @@ class Subscribing:
             session.patterns.ended.pop(channel.name, None)
         self._journal.began(subscription, cursor)
         self._membership.join(subscription, command)
-        if told:
+        if announce:
             if not began.recovered and command.since is None:
                 session.tell_positions()
             push = Subscribed(channel.name, began.position, began.recovered, began.replayed)

@@ -14,7 +14,7 @@ from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.ring import Entry, Kind
 
 Item = Publication | Change | PresenceReset | Gap
-"""What belongs to a channel's order."""
+"""An item in a channel's order."""
 # To look a member of an enumeration up costs 0.06 us each time.
 _PUBLICATION = Kind.PUBLICATION
 _RAW = _LAST_PUBLISHED = Kind.RAW

@@ -59,7 +59,7 @@ class Link(Protocol):
         ...
 
     def cork(self, head: bytes = b"") -> None:
-        """Gather what is sent from now on behind `head`, for one write with `uncork`.
+        """Gather frames from now on behind `head`, for one write with `uncork`.
 
         The caller must not await in between. A link that gathers by itself does nothing here.
         """
@@ -96,7 +96,7 @@ class Link(Protocol):
     def resume_reading(self) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
-        """End in order: send what was taken, the protocol's close, then the end of stream."""
+        """End in order: send the taken bytes, the protocol's close, then the end of stream."""
         ...
 
     def abort(self) -> None:

@@ -364,7 +364,7 @@ class Outbox:
         return ring.take(announce, presence_reset)
 
     def release(self) -> None:
-        """Drop everything, and note what was not sent."""
+        """Drop everything, and note the ranges that were not sent."""
         self._grow(-self.bytes)
         for subscription, ring in self.rings.items():
             if ring.last > ring.cursor:

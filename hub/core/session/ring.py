@@ -94,7 +94,7 @@ class Ring:
         self._kept: list[tuple[int, Entry]] = []
         """Entries that must not be dropped, each with the dropped offset before it."""
         self._keeps = 0
-        """How many of the entries must not be dropped."""
+        """The number of entries that must not be dropped."""
         self._slow_through = cursor
         self._unsequenced = 0
         self._by_key: dict[str, Entry] = {}

@@ -74,7 +74,7 @@ class Session:
         self.inbox: Inbox | None = None
         """Commands behind the one that is being carried out; None without any."""
         self.meter: Meter | None = None
-        """What its limits still allow; None before its first command, and without limits."""
+        """The state of its limits; None before its first command, and without limits."""
         self.sent_apart = 0
         """Publications handed to the link, without those of subscriptions in step."""
         self.notes: Notes | None = None
@@ -232,7 +232,7 @@ class Session:
             self.write(frame)
 
     def tell_positions(self) -> None:
-        """Send the positions ahead of owed frames: they cover only what was handed over."""
+        """Send the positions ahead of owed frames: they cover only frames at the link."""
         if self.places or self.patterns:
             self.control(self._positions())
 

@@ -65,9 +65,9 @@ class StateNeed:
         self.after = ""
         """The key of the last row sent."""
         self.resumes = NOWHERE
-        """Where a peer resumes that is cut before it has all rows."""
+        """The position from which a peer resumes that is cut before it has all rows."""
         self.tries = 0
-        """How often rows were sent since the subscription was live."""
+        """The number of times that rows were sent since the subscription was live."""
         self.fresh = True
         """Whether no rows were sent yet."""
 
@@ -224,7 +224,7 @@ class Subscription:
 
     @property
     def position(self) -> Position:
-        """How far this channel has been handed to the peer's transport.
+        """The position up to which this channel has been handed to the peer's transport.
 
         Owed frames come before history that is still to be read: an owed gap is not sent yet,
         although the reading will begin after it.
@@ -239,7 +239,7 @@ class Subscription:
 
     @property
     def resume_from(self) -> Position:
-        """Where a peer resumes that is cut now.
+        """The position from which a peer resumes that is cut now.
 
         It is `position`, except while a `reset` is owed. Until the peer was handed that, it has to
         come back from the epoch before, or it would never learn of it.

@@ -52,7 +52,7 @@ class Throttle:
         self.cursor = 0
         """The last offset before the held frames."""
         self.conflated = 0
-        """How many publications the held frames replaced."""
+        """The number of publications that the held frames replaced."""
         self.bytes = 0
         """Bytes of the held frames; `hub.core.fanout.slow_path` bounds them."""
         self._held: dict[str | None, Entry] = {}

@@ -1,7 +1,7 @@
 """Ends sessions whose time is up: their token has expired, or their connection is old.
 
-A session is warned before its token expires. The wall clock is read once, when the session shows
-the token; from then on a clock counts that nobody sets.
+A session is warned before its token expires. The wall clock is read once, when the session sends
+the token. From then on the monotonic clock counts, which is never set.
 
 Old connections are asked to connect again, so that they spread over all nodes. Without that, the
 nodes that started first after a deployment would keep the most connections.
