@@ -1,4 +1,4 @@
-"""How peers reach the hub: one port, four ways. Sockets exist only here.
+"""The ways of peers to the hub: one port, four transports. Sockets exist only here.
 
-How publications travel between nodes, and who may do what, does not belong here.
+The way of publications between nodes, and the rights of identities, do not belong here.
 """

@@ -31,7 +31,7 @@ class UrlRules:
     max_patterns: int = 16
 
     def check(self, identity: Identity, query: SubscriptionQuery) -> None:
-        """Raise `HubError` where `identity`, or every identity, may not have what `query` names."""
+        """Raise `HubError` where `query` is refused to `identity`, or to every identity."""
         for channel in query.channels:
             identity.check_subscribe(channel)
         if query.patterns:

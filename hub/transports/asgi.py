@@ -25,7 +25,7 @@ from hub.transports.websocket import WebSocketOptions
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import SUBPROTOCOL, close_reason, subprotocols
 
-# Bytes that wait for the server's `send`; above that a session's outbox holds what comes.
+# Bytes that wait for the server's `send`; above that frames stay in a session's outbox.
 _MAX_WAITING_BYTES = 16 * 1024
 
 

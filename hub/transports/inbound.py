@@ -1,9 +1,9 @@
-"""What a WebSocket peer sends: bytes to one event per frame, with limits (RFC 6455, RFC 7692).
+"""The bytes of a WebSocket peer, read as one event per frame, with limits (RFC 6455, RFC 7692).
 
-Made when bytes come and dropped when nothing is unfinished, so that an idle connection holds
-none. What is unfinished costs what was sent: fragments stay as they came, compressed, until
-the last of them is there. Nothing is looked at before it is asked for, so that whoever asks
-decides how much of a read is worked off at a time.
+An `Inbound` is made when bytes come and dropped when nothing is unfinished, so that an idle
+connection holds none. An unfinished message costs the bytes that were sent: fragments stay as they
+came, compressed, until the last of them is there. No frame is read before `read` is called, so the
+caller decides how much of a read is worked off at a time.
 
 The framing is done here rather than by a library: a frame costs 1.5 us, not 11, and no object
 per connection outlives its bytes.
@@ -24,14 +24,13 @@ try:
 except ImportError:  # a platform for which websockets has no compiled part
 
     def apply_mask(data: BytesLike, mask: bytes | bytearray) -> bytes:
-        """As the compiled one does, at a seventh of its speed for small frames."""
+        """Mask as the compiled function does, at a seventh of its speed for small frames."""
         size = len(data)
         whole = (mask * (size // 4 + 1))[:size]
         return (int.from_bytes(data) ^ int.from_bytes(whole)).to_bytes(size)
 
 
-# A message of 64 KiB in fragments of 16 bytes still passes; empty ones, which no limit in
-# bytes stops, do not go on for ever.
+# A message of 64 KiB in fragments of 16 bytes still passes. No limit in bytes stops empty ones.
 MAX_FRAGMENTS = 4096
 # RFC 6455 section 5.5.
 _MAX_CONTROL_BYTES = 125
@@ -44,18 +43,18 @@ _WHOLE_TEXT = _FIN | _TEXT
 _BEGINS = frozenset({_TEXT, _BINARY})
 _KNOWN = _BEGINS | {_CONTINUATION, _CLOSE, _PING, _PONG}
 
-# RFC 6455 section 7.4.1 and the IANA registry: what a peer may say in a close frame.
+# RFC 6455 section 7.4.1 and the IANA registry: the codes that a peer may send in a close frame.
 _REGISTERED = frozenset({*range(1000, 1004), *range(1007, 1015)})
 _PRIVATE = range(3000, 5000)
 
 
 class Seen(Enum):
-    """A frame of which nobody has to know more than that it came."""
+    """A frame without content that matters."""
 
     FRAGMENT = auto()
-    """A part of a message; or, while only the close frame is looked for, anything else."""
+    """A part of a message; or any frame, while only the close frame is looked for."""
     BINARY = auto()
-    """A binary frame, which is not taken here."""
+    """A binary frame, which the hub does not take."""
     PONG = auto()
 
 
@@ -71,7 +70,7 @@ class Closed:
     code: int
     reason: str
     payload: bytes
-    """Of the frame, for its echo."""
+    """The payload of the frame, for its echo."""
 
 
 Event = bytes | Seen | Ping | Closed
@@ -88,7 +87,7 @@ class ProtocolError(Exception):
 
 
 class Inbound:
-    """The unfinished business of one connection.
+    """Bytes of one connection that are not read yet, and its unfinished message.
 
     Args:
         deflate: whether the connection agreed on compression, without context takeover.
@@ -104,17 +103,17 @@ class Inbound:
         self._deflate = deflate
         self._max_bytes = max_bytes
         self._data: bytes | bytearray = b""
-        """What was fed; from `_at` on it is still to be read."""
+        """Bytes that were fed; those from `_at` on are still to be read."""
         self._at = 0
         self._parts: bytearray | None = None
         """The payload of an unfinished message as it came; None where none is unfinished."""
         self._packed = False
-        """Whether that is compressed."""
+        """Whether the unfinished message is compressed."""
         self._fragments = 0
         self.messages = 0
-        """How many text messages are through: tells an unfinished one from the next."""
+        """Number of text messages that were whole: tells an unfinished message from the next."""
         self.only_close = False
-        """Whether everything but the peer's close frame is passed over, without unpacking."""
+        """Whether all frames but the peer's close frame are skipped, without inflating."""
 
     @property
     def idle(self) -> bool:
@@ -123,11 +122,11 @@ class Inbound:
 
     @property
     def unread_bytes(self) -> int:
-        """How many bytes were fed and not read yet."""
+        """Number of bytes that were fed and not read yet."""
         return len(self._data) - self._at
 
     def feed(self, data: bytes) -> None:
-        """Take what came; `read` looks at it."""
+        """Add bytes that came, for `read`."""
         if self._at == len(self._data):
             self._data, self._at = data, 0
             return
@@ -137,12 +136,12 @@ class Inbound:
         self._data += data
 
     def look_only_for_close(self) -> None:
-        """From now on pass over everything but the peer's close frame, without unpacking it."""
+        """From now on skip all frames but the peer's close frame, without inflating."""
         self.only_close = True
         self._parts = None
 
     def read(self) -> Event | None:
-        """The next frame; None where it has not come whole.
+        """Return the next frame; None where it has not come whole.
 
         Raises:
             TooLargeError: a message is over `max_bytes`, or in more than `MAX_FRAGMENTS`.
@@ -182,7 +181,7 @@ class Inbound:
         return self._take(first, payload)
 
     def _drop_what_was_read(self) -> None:
-        """What is unfinished costs no more than itself."""
+        """Let go of bytes that were read: an unfinished frame costs no more than itself."""
         if not self._at:
             return
         if isinstance(self._data, bytes):
@@ -192,7 +191,7 @@ class Inbound:
         self._at = 0
 
     def _check(self, first: int, length: int) -> None:
-        """What RFC 6455 section 5.2 says of the first byte, where the frame stands."""
+        """Check the first byte of a frame at its place (RFC 6455 section 5.2)."""
         opcode = first & _OPCODE
         if first & _RSV2_3:
             raise ProtocolError("reserved bits are set")
@@ -241,7 +240,7 @@ class Inbound:
         return self._inflate(message) if self._packed else message
 
     def _inflate(self, packed: bytes) -> bytes:
-        # Without context takeover each message stands alone, so nothing is kept for the next.
+        # Without context takeover each message stands alone, and nothing is kept for the next.
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
             message = inflate.decompress(packed + DEFLATE_TAIL, self._max_bytes + 1)

@@ -1,14 +1,14 @@
-"""How a session is opened, whatever carries it: who may come in, and what its first write says.
+"""The opening of a session over every transport: its checks, and its first write.
 
-The dispatcher has asked for host and origin, as for every request, and nobody asks again. Room on
-the node, the query, credentials and the grants for the channels in the query are asked here, in
-this order. What is refused before there is a stream is raised, for a status; a WebSocket's wrong
-token or query is told by a close code, because a browser cannot read the status of a refused
-handshake. Where it has to be asked elsewhere who somebody is, `UndecidedError` is raised once: its
-caller waits, and tries again.
+The dispatcher has checked host and origin, as for every request. Room on the node, the query,
+credentials and the grants for the channels in the query are checked here, in this order. A refusal
+before there is a stream is raised, for a status. A WebSocket with a wrong token or query gets a
+close code instead, because a browser cannot read the status of a refused handshake. Where an
+identity has to be found elsewhere, `UndecidedError` is raised once: its caller waits, and tries
+again.
 
-Transports bring the head of the request and the way to the peer. They write no part of a
-session's stream themselves.
+Transports bring the head of the request and the link to the peer. They write no part of a session's
+stream themselves.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from hub.transports.websocket import WebSocketConnection, WebSocketOptions
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pattern, parse_query
 from hub.wire.websocket import accept_handshake, offered_token
 
-# Header fields that say who asks, or from where on.
+# Header fields with credentials or with a position.
 _PROVES = frozenset({"authorization", "cookie", "x-api-key", "last-event-id"})
 _MAX_STRANGERS = 256
 _NOTHING_GIVEN: Mapping[str, bytes] = {}
@@ -44,33 +44,33 @@ _NOTHING_GIVEN: Mapping[str, bytes] = {}
 
 @dataclass(frozen=True, slots=True)
 class Dialects:
-    """What sessions speak, made once by the composition root."""
+    """The dialects of sessions, made once by the composition root."""
 
     websocket: Callable[[int | None], Dialect]
-    """By agreed deflate window."""
+    """Makes the dialect for an agreed deflate window."""
     text: Dialect
-    """Native pushes, one on a line: for servers that make the frames themselves."""
+    """Native pushes, one on a line: for ASGI servers, which make the frames themselves."""
     sse: Dialect
     sse_several: Dialect
 
 
 @value(frozen=True, slots=True)
 class Admitted:
-    """An identity that may come in, and what its URL subscribes to."""
+    """An admitted identity, and the subscriptions of its URL."""
 
     identity: Identity
     query: SubscriptionQuery
     subscriptions: Sequence[InUrl]
     connection: str | None = None
-    """The id that the application was told; None where it was not asked."""
+    """The id that the application was asked about; None where it was not asked."""
     given: bytes | None = None
-    """What the application says with the welcome, as JSON."""
+    """The application's data for the welcome, as JSON."""
 
 
 class Openings:
-    """One per node."""
+    """Opens sessions; one per node."""
 
-    def __init__(  # noqa: PLR0913 - made once, of all that has a say
+    def __init__(  # noqa: PLR0913 - made once, of all parts that decide
         self,
         *,
         registry: SessionRegistry,
@@ -94,7 +94,7 @@ class Openings:
         self._deflate = deflate
         self.on_refused = on_refused
         self._strangers: dict[tuple[bytes, int], Admitted] = {}
-        """What was admitted by its query alone, which the policy always answers alike."""
+        """Admissions by the query alone, which the policy always decides alike."""
 
     # -- behind the hub's own listener -------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Openings:
     ) -> WebSocketConnection:
         """Answer a handshake; the connection has `transport` from now on.
 
-        `rest` is what came behind the head. Raises `HubError` where the handshake is refused, or
+        `rest` are the bytes behind the head. Raises `HubError` where the handshake is refused, or
         where it has to wait and has not: the transport is untouched then.
         """
         self._check_door(head, address)
@@ -140,7 +140,7 @@ class Openings:
     # -- behind somebody else's server -------------------------------------------------------
 
     def websocket_over(self, head: Head, link: Link) -> None:
-        """Open a session whose frames, one on a line, and handshake are the server's.
+        """Open a session for a server that makes the handshake, and the frames of its lines.
 
         Raises `HubError` where the handshake is to be refused, or has to wait.
         """
@@ -156,7 +156,7 @@ class Openings:
         admitted = self._admit_sse(head, link.address)
         self._begin(link, self._sse_dialect(admitted), admitted)
 
-    # -- who may -----------------------------------------------------------------------------
+    # -- admission ---------------------------------------------------------------------------
 
     def admit(
         self,
@@ -169,8 +169,8 @@ class Openings:
     ) -> Admitted:
         """Read credentials and query; raise `HubError` where either does not hold.
 
-        `token` is one that came another way than in the query. One that a peer without channels
-        in its URL sends by its first command may come `later_seconds` later.
+        `token` came another way than in the query. A peer without channels in its URL may send one
+        by its first command, within `later_seconds`.
         """
         if self._hooks is not None:
             return self._admit(head, max_channels, token, later_seconds, address)
@@ -309,7 +309,7 @@ class Openings:
 def pattern_of(
     query: SubscriptionQuery, pattern: str, since: Mapping[str, Position]
 ) -> SubscribePattern:
-    """What a URL's pattern asks for."""
+    """Return the subscription of a URL's pattern."""
     return SubscribePattern(
         None, pattern, of_pattern(pattern, since), query.last, query.fill, query.filter, in_url=True
     )

@@ -22,13 +22,13 @@ from hub.errors import UnavailableError
 from hub.transports.poll_sessions import Polling, PollSessions
 
 ANSWER_NOW = "answer now"
-"""Cancelled with this word, a poll is answered with what there is, and its session let go."""
+"""A poll that is cancelled with this word is answered at once, and its session let go."""
 
-# For all channels of a first poll to start: longer than a call to a broker takes before it fails.
-# Guess, not measured.
+# The time in which all channels of a first poll have to start: longer than a call to a broker takes
+# before it fails. Guess, not measured.
 _START_SECONDS = 10.0
-# For the history of the others, once there is something to answer with; of a session that goes on
-# less, because another node may wait for the answer. Guesses, not measured.
+# The time for the history of the other channels, once there is something to answer with; less for a
+# session that goes on, because another node may wait for the answer. Guesses, not measured.
 _TURNS_SECONDS = 5.0
 _TURNS_ON_SECONDS = 0.5
 

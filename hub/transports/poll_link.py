@@ -1,8 +1,8 @@
 """The link of a polling session: it takes one answer's worth of frames at a time. No I/O.
 
 Between two polls it takes nothing. Where there is history nothing is queued then either: the
-subscriptions fill from it (`Subscription.fill`) when the peer comes back, and where there is none
-the session's outbox holds what fits. What history does not hold waits beside it
+subscriptions fill from it (`Subscription.fill`) when the peer comes back. Where there is none the
+session's outbox holds as much as fits. Publications that history does not hold wait beside it
 (`hub.core.session.withheld`).
 """
 
@@ -48,14 +48,14 @@ class PollLink:
         self.taking = False
         """Whether a poll waits now."""
         self.on_change: Callable[[], None] = _nobody
-        """Told when there may be something to answer with, or nothing more to wait for."""
+        """Called when there may be something to answer with, or nothing more to wait for."""
         self._blocked = False
         self._frames = bytearray()
         self._max_bytes = 0
         self._budget = budget
         self._polled_bytes = 0
-        """Of its frames, what the budget counts as polled: not what it finishes, which the session
-        counts as handed over."""
+        """Bytes of its frames that the budget counts as polled: the session counts the frames that
+        `finish` completes as handed over."""
 
     # -- a poll -------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ class PollLink:
         return min(self._max_bytes - len(self._frames), self._budget.polled_room)
 
     def begin(self, max_bytes: int) -> None:
-        """A poll waits: take what the session owes, nothing more once it is `max_bytes`."""
+        """Begin a poll: take the frames that the session owes, up to `max_bytes`."""
         self.taking = True
         self._max_bytes = max_bytes
         if self._blocked and self.session is not None:
@@ -81,18 +81,18 @@ class PollLink:
             self.session.on_writable()
 
     def take(self) -> bytes:
-        """The poll is answered with what came; nothing more is taken until the next."""
+        """End a poll with the frames that came; take no more until the next."""
         frames = bytes(self._frames)
         self.drop()
         self._rest(blocks=bool(frames))
         return frames
 
     def give_up(self) -> None:
-        """The poll goes without an answer: what came is the next one's."""
+        """End a poll without an answer: its frames are those of the next."""
         self._rest(blocks=bool(self._frames))
 
     def drop(self) -> None:
-        """Hold nothing of what came any more."""
+        """Drop all frames."""
         self._frames = bytearray()
         self._budget.polled_bytes -= self._polled_bytes
         self._polled_bytes = 0
@@ -101,16 +101,16 @@ class PollLink:
         self.taking = False
         self.on_change = _nobody
         if blocks and self.session is not None:
-            # Or the replay went on, and left one message here that ends the next poll at once:
-            # who is behind would get one message for each round trip. Where there was nothing,
-            # it may: whoever never waits gets something with the next poll.
+            # Else the replay would go on and leave one message here, which ends the next poll at
+            # once: a peer that is behind would get one message for each round trip. After an empty
+            # poll it may go on: a peer that never waits gets something with the next poll.
             self._blocked = True
             self.session.block()
 
     # -- hub.core.session.link.Link ----------------------------------------------------------
 
     def send(self, data: bytes) -> int:
-        """Take what there is room for; the session finishes the frame in which that ends."""
+        """Take as much as there is room for; the session finishes the frame in which that ends."""
         taken = max(0, min(self._room, len(data))) if self.taking else 0
         self._polled_bytes += taken
         self._budget.polled_bytes += taken
@@ -127,11 +127,11 @@ class PollLink:
             self.on_change()
 
     def progressed(self) -> None:
-        """A channel has started, or its history was read."""
+        """Note that a channel has started, or that its history was read."""
         self.on_change()
 
     def cork(self, head: bytes = b"") -> None:
-        """An answer gathers anyway."""
+        """Do nothing: a poll gathers its frames anyway."""
 
     def uncork(self) -> bool:
         return True
@@ -140,8 +140,8 @@ class PollLink:
         return b""
 
     def acknowledged_bytes(self) -> int:
-        # Between two polls there is nobody to acknowledge anything: the lease decides how
-        # long the session lives, not the heartbeat, for which it always makes progress.
+        # Between two polls nobody acknowledges anything: the lease decides how long the session
+        # lives, not the heartbeat, for which it always makes progress.
         return time.monotonic_ns()
 
     def unsent_bytes(self) -> int:
@@ -163,10 +163,10 @@ class PollLink:
         self.ended = True
         self.on_change()
         if self.session is not None:
-            # There is no connection whose end would be reported later.
+            # No connection reports its end later.
             self.session.lost(CloseCode.ABNORMAL, "no further poll")
 
 
 def is_between_polls(session: Session) -> bool:
-    """Whether its peer polls and no poll of it waits: nobody is there to be told anything."""
+    """Return whether the session's peer polls, and no poll of it waits."""
     return isinstance(session.link, PollLink) and not session.link.taking

@@ -1,10 +1,10 @@
-"""The polling sessions of a node: which one a poll goes on with, what it is answered, who ends it.
+"""The polling sessions of a node: the session of a poll, its answer, and its end.
 
 Decisions only; `hub.transports.poll` does the waiting. Every answer names all channels, exactly as
 far as its pushes go, so the next poll's `since` tells whether it arrived. Where it did not, a new
-session goes on from what the peer has: from its `since`, and for what that lacks from the answer
-before, never from the head. Where the peer keeps to one session and does not name all its channels,
-only it can know from where, and is told that the session has ended.
+session goes on from the peer's place: from its `since`, and for channels that this lacks from the
+answer before, never from the head. A peer that keeps to one session and does not name all its
+channels gets an error, because only the peer knows its places: the session has ended.
 
 A session outlives its poll by a lease, which is short where nobody may continue it.
 """
@@ -34,15 +34,15 @@ from hub.wire.filters import read_filter
 from hub.wire.poll import answer
 from hub.wire.query import of_pattern
 
-# A polling session holds a lease of two waits: who comes back late is still who it was.
+# A polling session has a lease of two waits: a peer that comes back late still has its session.
 _LEASE_WAITS = 2
 _LEAST_LEASE_SECONDS = 10.0
-# Of a session that was never continued: time for a first command or the next poll. Who polls
-# without `connection` leaves one behind with every answer.
+# The lease of a session that was never continued: time for a first command or the next poll. A peer
+# that polls without `connection` leaves one behind with every answer.
 _FIRST_LEASE_SECONDS = 5.0
-# Of one whose poll went without an answer: its peer may come back over another connection.
+# The lease after a poll without an answer: its peer may come back over another connection.
 _GONE_LEASE_SECONDS = 10.0
-# Of all connections of a node, so many may be sessions between two polls: nobody speaks for them.
+# One in so many connections of a node may be a session between two polls, which has no socket.
 _RESTING_SHARE = 4
 _LEAST_RESTING = 16
 
@@ -58,37 +58,36 @@ class Polling:
     request: PollRequest
     """The poll that waits, or the last one."""
     answered: Positions = field(default_factory=dict)
-    """Every channel's position, as the last answer said; before the first as it was asked for."""
+    """Every channel's position in the last answer; before the first, in the request."""
     before: Positions = field(default_factory=dict)
-    """The same of the answer before it."""
+    """Every channel's position in the answer before it."""
     lease: Deadline | None = None
     is_known: bool = False
-    """Whether the peer was answered, and may know the session by its name."""
+    """Whether the peer was answered, and may know the session's id."""
     continued: bool = False
-    """Whether any poll went on with it."""
+    """Whether any poll has gone on with the session."""
     given: bytes | None = None
-    """What the application gives along with its yes, until a poll shows that the peer has it."""
+    """The application's data for the welcome, until a poll shows that the peer has it."""
     of_channels: Mapping[str, bytes] = field(default_factory=dict)
-    """The same for the channels that it began with."""
+    """The application's data for the channels that the session began with."""
     ever: set[str] = field(default_factory=set)
-    """The channels and patterns that it is in, and of those that it has left the ones that its
-    poll still names.
+    """The channels and patterns of the session, and those left that its poll still names.
 
-    A peer that names a channel no longer has been told; names that are left for good are forgotten.
+    A peer that names a channel no longer knows that it has left; such names are forgotten.
     """
 
     @property
     def moved(self) -> frozenset[str]:
-        """The channels that the last answer had something of."""
+        """The channels with pushes in the last answer."""
         return frozenset(n for n, at in self.answered.items() if self.before.get(n) != at)
 
     def has(self, request: PollRequest) -> bool:
-        """Whether who asks this has got the last answer.
+        """Return whether the peer of `request` has got the last answer.
 
-        An answer comes whole or not at all, so what its channels show decides: those that it moved
-        are named as it said, or else it was lost. Browsers send a poll again by themselves. A peer
-        that keeps to one session names at least one channel that was new in the answer: else it has
-        not seen where the subscription started.
+        An answer comes whole or not at all, so its channels decide: those that it moved are named
+        at its positions, or else it was lost. Browsers send a poll again by themselves. A peer that
+        keeps to one session names at least one channel that was new in the answer: else it has not
+        seen where the subscription started.
         """
         since, moved = request.since, self.moved
         if named := since.keys() & moved:
@@ -98,10 +97,10 @@ class Polling:
         return all(since[name] == self.answered[name] for name in since.keys() & self.answered)
 
     def places(self, request: PollRequest) -> Positions:
-        """Where to go on for who asks this without having got the last answer.
+        """Return the places from which a peer goes on that has not got the last answer.
 
-        What it does not name it has as far as the answer before told; what was new in the lost
-        one, from its start.
+        A channel that it does not name goes on from the answer before; one that was new in the lost
+        answer, from its start.
         """
         starts: Mapping[str, Place] = self.session.places
         known = self.answered if self.has(request) else self.before
@@ -114,7 +113,7 @@ class Polling:
 
 
 class PollSessions:
-    """One per node."""
+    """Finds, opens and ends polling sessions; one per node."""
 
     def __init__(
         self,
@@ -127,7 +126,7 @@ class PollSessions:
         outbox_budget: OutboxBudget,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
-        """`session_dialect` is for who keeps to one session (`PollRequest.session`).
+        """`session_dialect` is for a peer that keeps to one session (`PollRequest.session`).
 
         `choose` picks one of so many channels, to read its history first.
         """
@@ -141,21 +140,21 @@ class PollSessions:
         self._choose = choose
         self._max_resting = max(_LEAST_RESTING, registry.max_connections // _RESTING_SHARE)
         self._polling: dict[str, Polling] = {}
-        # In the order in which they will be the first to go.
+        # Both in the order in which they are evicted.
         self._unclaimed: dict[Polling, None] = {}
-        """Between two polls, and none went on with it so far."""
+        """Sessions between two polls that no poll has gone on with so far."""
         self._resting: dict[Polling, None] = {}
-        """The others between two polls."""
+        """The other sessions between two polls."""
 
     @property
     def resting(self) -> int:
-        """How many sessions are between two polls."""
+        """Number of sessions between two polls."""
         return len(self._unclaimed) + len(self._resting)
 
     # -- one poll ------------------------------------------------------------------------------
 
     def begin(self, request: PollRequest) -> Polling:
-        """The session that answers this; its link takes nothing yet. Raises `HubError`."""
+        """Return the session that answers a poll; its link takes nothing yet. Raises `HubError`."""
         polling = self._find(request) or self._open(
             request,
             [
@@ -171,7 +170,7 @@ class PollSessions:
         return polling
 
     def answer(self, polling: Polling) -> bytes:
-        """The answer's JSON, and the positions that go exactly with it."""
+        """Return the answer's JSON, with the positions that go exactly with it."""
         frames = polling.link.take()
         polling.ever |= polling.session.places.keys()
         polling.before = polling.answered
@@ -179,14 +178,14 @@ class PollSessions:
         polling.is_known = True
         self._lease(polling, _lease_seconds(polling.request))
         moved = polling.moved
-        # What moved comes last: whose URL has not room for all begins there.
+        # Channels that moved come last: a peer whose URL has no room for all keeps those.
         ordered = sorted(polling.answered.items(), key=lambda item: item[0] in moved)
         positions = {name: str(place) for name, place in ordered}
         welcome = self._registry.welcome(polling.session, polling.given)
         return answer(frames, positions, welcome, polling.of_channels)
 
     def last_answer(self, polling: Polling) -> bytes:
-        """Answer a poll whose peer may be gone; whoever is not goes on from the positions."""
+        """Answer a poll whose peer may be gone; a peer that is not goes on from the positions."""
         was_known = polling.is_known
         body = self.answer(polling)
         self._counters.polls_abandoned += 1
@@ -198,15 +197,15 @@ class PollSessions:
         return body
 
     def abandon(self, polling: Polling) -> None:
-        """The poll's peer is gone: nobody takes its answer."""
+        """End a poll whose peer is gone: nobody takes its answer."""
         self._counters.polls_abandoned += 1
         self.give_up(polling, "its peer is gone")
 
     def give_up(self, polling: Polling, reason: str) -> None:
-        """The poll goes without an answer.
+        """End a poll without an answer.
 
-        Nobody can go on with a session whose name nobody was told. A peer that was told of its
-        session may come back.
+        No peer can go on with a session whose id it does not know. A peer that knows its session
+        may come back.
         """
         polling.link.give_up()
         if polling.is_known:
@@ -232,7 +231,7 @@ class PollSessions:
         places = polling.places(request)
         patterns = () if session.patterns is None else tuple(session.patterns.by_text)
         by_name = [
-            # One that has not begun yet may be what the application is still being asked about.
+            # The application may still be asked about a channel that has not begun.
             _subscribe(request, name, places.get(name), judged=held is not None)
             for name, at in session.places.items()
             if (held := session.subscriptions.get(name)) is None or not held.through_pattern
@@ -240,16 +239,16 @@ class PollSessions:
         ]
         self._end(polling, "continued by another poll")
         if request.session and not request.since.keys() >= places.keys():
-            # Where the peer is in the others it knows better: it has to begin anew.
+            # Only the peer knows its places in the others: it has to begin anew.
             raise NotFoundError(f"an answer to {session.id!r} was lost: begin a new session")
         opened = self._open(request, by_name, places, session.identity, patterns)
         opened.given, opened.of_channels = polling.given, polling.of_channels
         return opened
 
     def _subscribe_more(self, polling: Polling, request: PollRequest) -> None:
-        """A client that names a channel which its session never had asks for it.
+        """Subscribe to channels that the poll names and its session never had.
 
-        Not one that the session has left since, by a command or on an operator's word.
+        Not to channels that the session has left since, by a command or by an operator.
         """
         session = polling.session
         held = session.places.keys()
@@ -258,7 +257,7 @@ class PollSessions:
         patterns = [text for text in request.patterns if text not in polling.ever]
         ended = {name for name, at in session.places.items() if has_ended(at)}
         for name in ended.difference(request.channels):
-            # Its peer has been told. Places of a pattern's channels stay: it names them all.
+            # Its peer knows. Places of a pattern's channels stay: it names them all.
             if not _through_pattern(session, name):
                 session.places.forget(name)
         polling.ever &= held | {*request.channels, *request.patterns}
@@ -288,7 +287,7 @@ class PollSessions:
         self._make_room()
         self._registry.check_open(request.address)
         self._registry.check_subject(identity.subject, request.address)
-        # One that fills every answer must not be the first every time.
+        # A channel that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
         asked = [*channels[first:], *channels[:first]]
         link = PollLink(
@@ -309,13 +308,13 @@ class PollSessions:
         places = {name: at for name, at in since.items() if name in names or patterns}
         polling = self._polling[session.id] = Polling(session, link, request, places, places)
         polling.given = request.given
-        # Else it stands in the `subscribed` that is pushed.
+        # With one session the pushed `subscribed` has it.
         polling.of_channels = {} if request.session else request.of_channels
         polling.ever |= set(patterns)
         return polling
 
     def _make_room(self) -> None:
-        """At the bound of connections, a session that nobody went on with gives way."""
+        """Evict a session that no poll went on with, at the bound of connections."""
         if len(self._registry.sessions) >= self._registry.max_connections and self._unclaimed:
             self._evict(self._unclaimed)
 
@@ -349,7 +348,7 @@ class PollSessions:
         self._polling.pop(polling.session.id, None)
         polling.session.close(CloseCode.NORMAL, reason)
         if is_resting:
-            # A poll that waits is answered with what came.
+            # A poll that waits still takes the frames that came.
             polling.link.drop()
 
 
@@ -361,7 +360,7 @@ def _through_pattern(session: Session, name: str) -> bool:
 def _subscribe(
     request: PollRequest, name: str, since: Position | None, *, judged: bool
 ) -> Subscribe:
-    """`judged` is whether the application was asked about it, where it is asked at all."""
+    """`judged` is whether the application was asked about the channel, where it is asked at all."""
     wanted = None if request.filter is None else read_filter(request.filter.encode())
     return Subscribe(
         None,

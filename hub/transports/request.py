@@ -15,8 +15,8 @@ from hub.core.identity import Identity
 from hub.errors import BadRequestError, HubError
 
 Cut = tuple[bytes, int, int, str | None]
-"""A head without the values that may differ: its other bytes, joined; the size of the whole; what
-`Content-Length` says; and what `Idempotency-Key` says, None without one."""
+"""A head without the values that may differ: its other bytes, joined; the size of the whole; the
+value of `Content-Length`; and that of `Idempotency-Key`, None without one."""
 
 _NOBODY = Identity()
 _NOTHING: Mapping[str, Any] = {}
@@ -24,7 +24,7 @@ _BEARER = "bearer "
 # RFC 9110 section 7.2: host [":" port]. Anything else, a list of two included, is no host.
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)")
-# Of a field beside its name and value: a colon, a space and the end of the line.
+# Bytes of a field beside its name and value: a colon, a space and the end of the line.
 FIELD_BYTES = 4
 # Names of at most this length are decoded once for all requests.
 _KNOWN_NAME_BYTES = 64

@@ -9,10 +9,10 @@ from hub.transports.stream import StreamConnection
 from hub.transports.turns import Lane
 from hub.wire.sse import retry
 
-# How long a plain EventSource waits after a cut without a goodbye. The browser default is
-# about 3 s; a second is felt less and a node that restarts spreads its goodbyes anyway.
+# The wait of a plain EventSource after a cut without a goodbye. The browser default is about 3 s; a
+# second is felt less, and a node that restarts spreads its goodbyes anyway.
 FIRST_FIELD = retry(1000)
-"""What every stream begins with: a field of its first block."""
+"""The first field of the first block of every stream."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -20,14 +20,14 @@ _HEADERS = (
     (b"Content-Type", b"text/event-stream; charset=utf-8"),
     # no-transform: a compressing proxy would hold events back until its block is full.
     (b"Cache-Control", b"no-cache, no-store, no-transform"),
-    # nginx and what imitates it buffer a response unless told so.
+    # nginx and others like it buffer a response unless this field is there.
     (b"X-Accel-Buffering", b"no"),
     (b"X-Content-Type-Options", b"nosniff"),
 )
 
 
 def response_headers(origin: str | None) -> Headers:
-    """Of the stream's response. `origin` was checked; a page of it may read the stream."""
+    """Return the fields of the response, which a page of `origin`, checked before, may read."""
     if origin is None:
         return list(_HEADERS)
     allowed = (b"Access-Control-Allow-Origin", origin.encode("latin-1"))
@@ -35,9 +35,9 @@ def response_headers(origin: str | None) -> Headers:
 
 
 def response_head(origin: str | None) -> bytes:
-    """The whole head of the response, and the stream's first field."""
+    """Return the whole head of the response, and the stream's first field."""
     now = int(time.time())
-    return _head_of_nobody(now) if origin is None else _head(origin, now)
+    return _head_without_origin(now) if origin is None else _head(origin, now)
 
 
 def _head(origin: str | None, second: int) -> bytes:
@@ -49,13 +49,13 @@ def _head(origin: str | None, second: int) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _head_of_nobody(second: int) -> bytes:
-    """What all streams of one second begin with that no page of another origin asks for."""
+def _head_without_origin(second: int) -> bytes:
+    """Return the head of all streams of one second that no page of another origin reads."""
     return _head(None, second)
 
 
 class SseConnection(StreamConnection):
-    """All that the peer sends after its request is ignored."""
+    """The stream of a session; bytes of the peer behind its request are ignored."""
 
     __slots__ = ("_lane",)
 

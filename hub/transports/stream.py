@@ -109,7 +109,7 @@ class StreamConnection(asyncio.Protocol):
         """Write where the kernel must not be written to: at the end, paused, corked, behind TLS."""
         corked = self._corked
         if corked is not None and not self._paused and len(corked) + len(data) <= _MAX_CORKED_BYTES:
-            # Where the transport closes meanwhile, the write finds that out.
+            # A transport that closes meanwhile fails the write.
             corked += data
             return len(data)
         if self._lost or self._transport.is_closing():
@@ -258,7 +258,7 @@ class StreamConnection(asyncio.Protocol):
     def _tell_lost(self) -> None:
         session, self.session = self.session, None
         if session is not None:
-            # Neither refers to the other any more than it must: nothing is left to a collector.
+            # Session and connection no longer refer to each other: nothing is left to a collector.
             session.lost(1006, "connection lost")
 
     def _on_writable(self) -> None:

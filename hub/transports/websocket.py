@@ -1,8 +1,8 @@
 """A WebSocket session's connection: frames out as the session gives them, commands in.
 
-What comes is worked off in pieces that are bounded in time, frames and bytes; the rest waits
-for the next turn of the loop (`hub.transports.turns`), in order, while the peer is not read
-from. The replies of a piece leave in one write.
+Incoming bytes are worked off in pieces that are bounded in time, frames and bytes. The rest waits
+for the next turn of the loop (`hub.transports.turns`), in order, while the peer is not read from.
+The replies of a piece leave in one write.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ _ENVELOPE_BYTES = 4096
 # (RFC 6455 section 5.2: two bytes of head, four of key).
 _PONG_HEAD = b"\x8a\x88"
 _PONG_BYTES = 14
-# What may wait here before the peer is not read from; a read beyond it is at most 256 KiB.
+# Bytes that may wait here before the peer is not read from; a read above that is at most 256 KiB.
 _MAX_UNREAD_BYTES = 64 * 1024
-# Of what comes after the hub's close frame, as much is searched for the peer's: a message of the
-# largest size may stand before it.
+# Bytes after the hub's close frame that are searched for the peer's: a message of the largest size
+# may stand before it.
 _MAX_SEARCHED_BYTES = 512 * 1024
-# As much is thrown away unseen, so that the end of the connection does not overtake the frame
-# that says why (RFC 9112 section 9.6 has the same trouble). Who sends more is not read from.
-# Guess: what is on its way when the refusal is.
+# Bytes that are thrown away, so that the end of the connection does not overtake the close frame
+# (RFC 9112 section 9.6 has the same trouble). A peer that sends more is not read from. Guess: as
+# much as is on its way with the close frame.
 _MAX_IGNORED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketOptions:
-    """What all WebSocket connections of a node share."""
+    """State shared by all WebSocket connections of one node."""
 
     registry: SessionRegistry
     heartbeats: Heartbeats
@@ -49,16 +49,16 @@ class WebSocketOptions:
     turns: Turns
     max_message_bytes: int
     message_timeout_seconds: float
-    """What a peer has for a message from its first byte to its last."""
+    """The time for a message from its first byte to its last."""
     token_timeout_seconds: float = 10
-    """What a peer has for a token that it sends by a command, where one is needed."""
+    """The time for a token that comes by a command, where one is needed."""
 
     @property
     def max_frame_bytes(self) -> int:
         return self.max_message_bytes * _READ_TIMES_LIMIT + _ENVELOPE_BYTES
 
     def command(self, session: Session, message: bytes) -> None:
-        """Have a message carried out, or tell its peer what is wrong with it."""
+        """Carry a message out, or reply with its error."""
         try:
             message.decode()
         except UnicodeDecodeError:
@@ -67,7 +67,7 @@ class WebSocketOptions:
             return
         over = self.registry.commands.over_limit(session, len(message))
         if over is not None:
-            # Whose reply it is, and nothing more: what is refused is to cost little.
+            # Only the id for the reply is read: a refusal is to cost little.
             over.command_id = native_commands.read_id(message)
             self.registry.commands.refuse(session, over)
             return
@@ -80,28 +80,28 @@ class WebSocketOptions:
 
 
 class _Reading:
-    """What a connection has while something of its peer's is unfinished or waits."""
+    """State of a connection while bytes of its peer are unfinished or wait."""
 
     __slots__ = ("deadline", "ended", "held", "inbound", "message", "paused", "queued")
 
     def __init__(self, inbound: Inbound) -> None:
         self.inbound = inbound
         self.deadline: Deadline | None = None
-        """When the unfinished message has to be whole."""
+        """The deadline of the unfinished message."""
         self.message = 0
-        """Which message that is for."""
+        """The number of the message that the deadline is for."""
         self.held = False
         """Whether the session takes no more now."""
         self.paused = False
         """Whether the transport does not read."""
         self.queued = False
-        """Whether its turn is to come."""
+        """Whether it has a turn of the loop to come."""
         self.ended = False
-        """Whether the peer ended its side behind what is unread."""
+        """Whether the peer ended its side behind the unread bytes."""
 
 
 class WebSocketConnection(StreamConnection):
-    """Made with the answer to the handshake."""
+    """The connection of a WebSocket session, from the answer to its handshake on."""
 
     __slots__ = ("_after_close_bytes", "_closing", "_deaf", "_deflate", "_options", "_reading")
 
@@ -123,7 +123,7 @@ class WebSocketConnection(StreamConnection):
         self._reading: _Reading | None = None
         self._closing = False
         self._after_close_bytes = 0
-        """What came since the close frame of either side."""
+        """Bytes since the close frame of either side."""
         self._deaf = False
 
     # -- out -------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class WebSocketConnection(StreamConnection):
             and self.session is not None
             and not self._closing
         ):
-            # All that an idle peer ever sends: no parser for it.
+            # An idle peer sends nothing else: no parser for it.
             self._options.heartbeats.pong(self.session)
             return
         reading = self._begin_reading()
@@ -188,14 +188,14 @@ class WebSocketConnection(StreamConnection):
         self._pace(reading)
 
     def _take_turn(self) -> None:
-        """Its turn has come: work off a piece of what waits."""
+        """Work off a piece of the waiting bytes: their turn has come."""
         if (reading := self._reading) is not None:
             reading.queued = False
             if not reading.held:
                 self._work_off(reading, self._options.turns.clock())
 
     def _work_off(self, reading: _Reading, began: float) -> None:
-        """Read a piece, and say what is to be done with the rest."""
+        """Read a piece, and wait for a turn for the rest."""
         if (session := self.session) is None:
             return
         self.cork()
@@ -254,8 +254,8 @@ class WebSocketConnection(StreamConnection):
         """The peer closes, or answers a close."""
         if not self._closing:
             self._write(echo_frame(closed.payload))
-        # Not lost yet: a peer that closes and does not read would keep the transport,
-        # which waits to write what it holds, for ever.
+        # Not lost yet: a peer that closes and does not read would keep the transport for ever,
+        # which waits to write the bytes that it holds.
         session.left(closed.code, closed.reason or "closed by the peer")
         self._stop_reading()
         self.uncork()
@@ -264,7 +264,7 @@ class WebSocketConnection(StreamConnection):
     # -- how much ----------------------------------------------------------------------------
 
     def _rest(self, reading: _Reading, *, more: bool) -> None:
-        """After a piece: wait for a turn, for the peer, or have nothing to do."""
+        """Wait behind a piece: for a turn, for the peer, or for nothing."""
         if more:
             self._wait(reading)
             return
@@ -281,7 +281,7 @@ class WebSocketConnection(StreamConnection):
         self._pace(reading)
 
     def _pace(self, reading: _Reading) -> None:
-        """Read from the peer, or not, as there is room for more."""
+        """Read from the peer while there is room for more."""
         waits = reading.held or reading.queued
         pause = reading.held or (waits and reading.inbound.unread_bytes > _MAX_UNREAD_BYTES)
         if pause != reading.paused:
@@ -297,7 +297,7 @@ class WebSocketConnection(StreamConnection):
         return reading is not None and (reading.held or reading.queued or reading.paused)
 
     def pause_reading(self) -> None:
-        """The session takes no more: not even what was read already."""
+        """Pause: the session takes no more, not even bytes that were read already."""
         if not self._deaf:
             reading = self._begin_reading()
             reading.held = True
@@ -329,7 +329,7 @@ class WebSocketConnection(StreamConnection):
             return
         reading.deadline = None
         if reading.held or reading.queued:
-            # It may be whole: nobody has looked. The time begins anew.
+            # The message may be whole and unread. Its time begins anew.
             self._watch(reading)
             return
         seconds = self._options.message_timeout_seconds
@@ -341,7 +341,7 @@ class WebSocketConnection(StreamConnection):
     # -- the end -----------------------------------------------------------------------------
 
     def _stop_listening(self) -> None:
-        """Say no more and ignore what still comes, until the peer ends or the close times out.
+        """Send no more and ignore bytes that come, until the peer ends or the close times out.
 
         To end the connection at once would answer what the peer is still sending with a
         reset, and that may cost it the close frame that says why.
@@ -359,7 +359,7 @@ class WebSocketConnection(StreamConnection):
         self._deaf = True
 
     def _takes_more(self, size: int) -> bool:
-        """Whether what comes after a close frame is still looked at."""
+        """Return whether bytes after a close frame are still read."""
         before = self._after_close_bytes
         self._after_close_bytes += size
         if not self._deaf and self._after_close_bytes > _MAX_SEARCHED_BYTES:
@@ -382,7 +382,7 @@ class WebSocketConnection(StreamConnection):
 
     def eof_received(self) -> bool | None:
         if (reading := self._reading) is not None and (reading.held or reading.queued):
-            # What came before the end is carried out first.
+            # Commands before the end are carried out first.
             reading.ended = True
             return True
         return super().eof_received()
