@@ -116,7 +116,9 @@ export function chart(title, series, format) {
       const highest = Math.max(0, ...values.flat().map((value) => value ?? 0));
       const top = ceiling(highest);
       lines.forEach((line, index) => line.setAttribute("d", pathOf(values[index], top)));
-      [top, top / 2, 0].forEach((value, index) => (scale[index].textContent = value ? format(value) : "0"));
+      // Half of one connection is none, and would be told as one.
+      const half = format(top / 2) === format(top) ? "" : format(top / 2);
+      [format(top), half, "0"].forEach((text, index) => (scale[index].textContent = text));
       write();
       const said = series.map(({ name }, index) => `${name} ${figures[index].value.textContent}`);
       const most = `highest in the last two minutes ${format(highest)}`;

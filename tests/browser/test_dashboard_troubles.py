@@ -14,6 +14,7 @@ from playwright.async_api import Locator, Page, expect
 
 from tests.browser.dashboard import faults, go, row, sign_in, width_of
 from tests.browser.watched_hub import PUBLISH_KEY, SLOW, WatchedHub, watched_hub
+from tests.support.hub_process import HubProcess
 from tests.support.redis_server import is_installed
 from tests.support.waiting import eventually
 
@@ -82,6 +83,15 @@ async def test_charts_begin_with_what_the_hub_remembers(hub: WatchedHub, page: P
     ]
     assert scale[-1] == "0"
     assert float(scale[0]) == 2 * float(scale[1])
+
+
+async def test_an_axis_says_no_number_twice(page: Page) -> None:
+    """One connection: its half would be told as 1 as well."""
+    with HubProcess() as hub:
+        await page.goto(f"{hub.url}/dashboard")
+        chart = page.locator(".chart", has_text="Connections")
+        labels = chart.locator(".scale small")
+        await expect(labels).to_have_text(["1", "", "0"])
 
 
 async def test_losses_are_red_and_buttons_are_not(hub: WatchedHub, page: Page) -> None:
