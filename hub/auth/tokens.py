@@ -24,6 +24,7 @@ contains a token or any part of its signature.
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ MAX_TOKEN_BYTES = 4096
 # that one, so that no message and no timer has to carry numbers of 300 digits.
 LAST_SECOND = 253_402_300_799.0
 MAX_SUBJECT_LENGTH = 255
+# What comes of a login page, of JSON, or of a line, in place of the token in it.
+_FOREIGN = re.compile(r"[\s<{\[\"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,8 @@ def _check_shape(token: str) -> None:
         raise _malformed(f"token is {len(token):,} bytes, limit is {MAX_TOKEN_BYTES:,}")
     if not token.isascii():
         raise _malformed("token is malformed")
+    if (foreign := _FOREIGN.search(token)) is not None:
+        raise _malformed(f"token is malformed: no JSON Web Token holds {foreign[0]!r}")
 
 
 def _claims(payload: bytes) -> Mapping[str, Any]:

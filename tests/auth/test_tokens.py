@@ -174,6 +174,24 @@ def test_what_is_no_token_is_refused(token: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        ("Bearer {}", "' '"),
+        ("{}\n", r"'\n'"),
+        ("<!doctype html><p>{}", "'<'"),
+        ('{{"token": "{}"}}', "'{'"),
+        ("[object Object]", "'['"),
+        ('"{}"', "'\"'"),
+    ],
+    ids=["prefix", "line", "page", "json", "object", "quotes"],
+)
+def test_what_stands_around_a_token_is_named(given: str, held: str) -> None:
+    """A login page, or JSON, in place of the token that an application meant to pass on."""
+    token = given.format(sign({"sub": "ada"}))
+    assert refusal(token) == f"token is malformed: no JSON Web Token holds {held}"
+
+
+@pytest.mark.parametrize(
     "claims",
     [
         b"not json",

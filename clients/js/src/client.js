@@ -4,7 +4,7 @@ import { openChannel } from "./channel.js";
 import { commands } from "./commands.js";
 import { connection as openConnection } from "./connection.js";
 import { call, complain, HubError } from "./errors.js";
-import { NO_PAGE, OTHERWISE, WRITE } from "./limits.js";
+import { CURES, NO_PAGE, OTHERWISE, WRITE } from "./limits.js";
 import { check, PATTERN_OPTIONS, SUBSCRIBE_OPTIONS, termsOf } from "./options.js";
 import { openPattern } from "./pattern.js";
 import { openSubscription } from "./subscription.js";
@@ -265,7 +265,7 @@ export function openClient(base, options, show) {
         const error = (closed = new HubError("closed", false, state.reason));
         link = null;
         all().forEach((wanted) => pause(wanted, state.code ? error : undefined));
-        const cure = state.code === 4401 && !options.token ? "; give it one: new Hub(url, { token })" : "";
+        const cure = state.code === 4401 ? `; ${CURES[typeof options.token]}` : "";
         if (state.code) complain(`${base} refuses this client (${state.code})`, `${state.reason || "refused"}${cure}`);
         pending.refuse(error);
       }

@@ -56,3 +56,9 @@ export const NO_PAGE = "http://no-page.invalid";
 export const WRITE = "write https://host, or /path in a page";
 /** Why messages of one channel cannot come in two ways, and the cure. */
 export const OTHERWISE = "with another filter, state or everyMs here: ask for the same, or use another new Hub(url)";
+/** The cure where the hub wants a token or another one, by what the application gave. @type {Record<string, string>} */
+export const CURES = {
+  undefined: "give it one: new Hub(url, { token })",
+  string: "a function would be asked for the next one",
+  function: "see what its token function gives",
+};

@@ -48,3 +48,5 @@ export declare const NO_PAGE = "http://no-page.invalid";
 export declare const WRITE = "write https://host, or /path in a page";
 /** Why messages of one channel cannot come in two ways, and the cure. */
 export declare const OTHERWISE = "with another filter, state or everyMs here: ask for the same, or use another new Hub(url)";
+/** The cure where the hub wants a token or another one, by what the application gave. @type {Record<string, string>} */
+export declare const CURES: Record<string, string>;

@@ -43,6 +43,19 @@ test("a connection that the hub refuses for good is said once, whatever listens"
   assert.deepEqual(said, ["broadcast hub: http://hub.test/base/ refuses this client (4401): a token is required; give it one: new Hub(url, { token })"]);
 });
 
+test("a token that the hub refuses is said with the cure, by what the application gave", async () => {
+  for (const [token, cure] of [["t", "a function would be asked for the next one"], [async () => {}, "see what its token function gives"]]) {
+    const said = console_();
+    const wire = fakeWire("refuses");
+    Object.assign(wire, { status: 401, problem: { code: "unauthorized", detail: "no", retryable: false } });
+    const { hub } = connect(wire, { token });
+    hub.subscribe("a", () => {});
+    await settle();
+    assert.equal(hub.state, "closed");
+    assert.deepEqual(said, [`broadcast hub: http://hub.test/base/ refuses this client (4401): no; ${cure}`]);
+  }
+});
+
 test("a token function that fails is said each time, or the page would stay empty in silence", async () => {
   const said = console_();
   const wire = fakeWire();
