@@ -41,6 +41,8 @@ def test_it_does_what_a_dictionary_does(steps: list[tuple[str, str]]) -> None:
             assert ours.get(each, 0) == theirs.get(each, 0)
     with pytest.raises(KeyError):
         ours["unknown"]
+    with pytest.raises(KeyError):
+        ours.pop("unknown")
 
 
 def test_for_one_it_takes_a_third_of_a_dictionary() -> None:

@@ -322,7 +322,7 @@ class OpenChannels(Mapping[str, Channel]):
         return channel
 
     def close_if_empty(self, channel: Channel) -> None:
-        unused = not len(channel) and not self._joining[channel.name]
+        unused = not channel.groups() and not self._joining.get(channel.name)
         if unused and self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
             self._broker.unsubscribe(channel.name)
