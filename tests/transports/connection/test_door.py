@@ -166,6 +166,22 @@ async def test_a_handshake_for_elsewhere_is_refused_before_anything_is_made(
     assert rig.counters.http_errors.total() == 1
 
 
+async def test_the_door_reads_the_fields_of_each_handshake_only_while_some_are_refused(
+    rig: Rig,
+) -> None:
+    """Others leave them to the parser: nearly all handshakes are of allowed pages."""
+    refused, _, _ = MISDIRECTED["another page"]
+    allowed = get("/ws", "Origin: http://localhost\r\n" + UPGRADE)
+    door = rig.context.door
+    assert door.refusal(PEER, None, allowed) is None
+    looked_at = [door.refusal(PEER, None, refused) is not None for _ in range(40)]
+    first = looked_at.index(True)
+    assert 0 < first <= 16
+    assert all(looked_at[first:])
+    assert door.refusal(PEER, None, allowed) is None
+    assert door.refusal(PEER, None, refused) is not None
+
+
 @pytest.mark.parametrize("name", MISDIRECTED)
 async def test_such_an_answer_is_the_one_that_a_head_in_pieces_gets(files: Path, name: str) -> None:
     request, _, refusal = MISDIRECTED[name]
