@@ -201,7 +201,8 @@ class CommandHandler:
         identity = session.identity
         if not hooks.asks_publish(identity):
             return command
-        identity.check_publish(command.channel)
+        # The application is asked about nothing that the hub itself refuses.
+        self._check_publish(identity, command)
         command = await judged(hooks, _asker(session, identity), command)
         _check_goes_on(session, identity)
         return command
@@ -220,12 +221,10 @@ class CommandHandler:
 
         Raises `ForbiddenError` without a grant, and `BadRequestError` where no rows are kept.
         """
-        identity, channel = session.identity, command.channel
-        identity.check_publish(channel)
-        if command.marks & REMOVES:
-            self._reading.check_keyed(channel)
+        identity = session.identity
+        self._check_publish(identity, command)
         return PublishRequest(
-            channel,
+            command.channel,
             command.data,
             identity.publisher,
             command.key,
@@ -237,6 +236,11 @@ class CommandHandler:
             command.marks,
             command.keep_ms,
         )
+
+    def _check_publish(self, identity: Identity, command: commands.Publish) -> None:
+        identity.check_publish(command.channel)
+        if command.marks & REMOVES:
+            self._reading.check_keyed(command.channel)
 
     # -- the others ------------------------------------------------------------------------
 

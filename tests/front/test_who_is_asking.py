@@ -192,6 +192,27 @@ async def test_who_speaks_no_tls_where_it_is_spoken_is_counted_and_seen(
 
 
 @needs_openssl
+@pytest.mark.parametrize("header", [b"", LINE], ids=["plain", "headed"])
+async def test_a_handshake_that_never_ends_is_counted_and_seen(
+    certificates: Certificates, header: bytes
+) -> None:
+    """Also one of which the first bytes have come."""
+    made = certificates
+    async with running(
+        tls_cert=str(made.certificate),
+        tls_key=str(made.key),
+        proxy_protocol=bool(header),
+        handshake_timeout_seconds=1,
+    ) as hub:
+        assert await ask(hub, header + b"\x16\x03\x01\x02\x00\x01") == b""
+        await eventually(lambda: bool(hub.node.refusals.table.refusals()))
+        assert hub.node.counters.refusals["tls_handshake"] == 1
+        (row,) = hub.node.refusals.table.refusals()
+        assert (row.reason, row.address) == ("tls_handshake", CLIENT if header else "127.0.0.1")
+        assert row.detail == "no whole TLS handshake within 1 seconds"
+
+
+@needs_openssl
 async def test_a_renewed_certificate_is_read_and_a_broken_one_is_not(
     certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

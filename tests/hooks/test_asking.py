@@ -158,6 +158,24 @@ async def test_who_comes_in_and_what_it_may_is_the_applications_word(
             assert answer.status_code == 403
 
 
+async def test_a_removal_where_no_rows_are_kept_is_refused_before_the_application_is_asked(
+    app: Application, channel: str
+) -> None:
+    """By a command, a request and a batch alike: it is the hub that refuses it."""
+    keyed = {"Authorization": f"Bearer {token('ann')}"}
+    async with Hub(settings(app, "publish", token_keys=SIGNING)) as hub:
+        async with WebSocketPeer(hub.url, Query(channel), keyed) as peer:
+            reply = await peer.command(op="publish", channel=channel, key="k", remove=True)
+            assert reply["error"]["code"] == "bad_request"
+        async with http_client(base_url=hub.url, headers=keyed) as http:
+            answer = await http.delete(f"/api/channels/{channel}/state/k")
+            assert answer.status_code == 400
+            item = {"channel": channel, "key": "k", "remove": True}
+            answer = await http.post("/api/publish", json=[item])
+            assert answer.json()[0]["code"] == "bad_request"
+        assert app.questions("publish") == []
+
+
 async def test_a_yes_without_a_name_lets_nobody_in_where_credentials_are_needed(
     app: Application, channel: str
 ) -> None:

@@ -17,7 +17,13 @@ from collections.abc import Callable
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counts
 from hub.core.limits import Limiter, party
-from hub.errors import BadRequestError, HubError, RateLimitedError, UnavailableError
+from hub.errors import (
+    BadRequestError,
+    HubError,
+    RateLimitedError,
+    RequestTimeoutError,
+    UnavailableError,
+)
 from hub.transports.connection import proxy_protocol
 
 # No descriptor or memory for another connection: wait for some to end.
@@ -153,7 +159,11 @@ class ProxiedListener:
             self._refused(client, error, refusal)
             accepted.close()
             return
-        except (OSError, TimeoutError):
+        except TimeoutError:
+            self._refused(client, self._late("PROXY protocol header"), "proxy_header")
+            accepted.close()
+            return
+        except OSError:
             accepted.close()
             return
         except BaseException:
@@ -178,9 +188,15 @@ class ProxiedListener:
             reason = str(getattr(error, "reason", None) or "no reason").lower().replace("_", " ")
             why = BadRequestError(f"the TLS handshake failed: {reason}")
             self._refused(client, why, "tls_handshake")
+        except (ConnectionAbortedError, TimeoutError):
+            # What asyncio and uvloop raise where the handshake takes too long.
+            self._refused(client, self._late("TLS handshake"), "tls_handshake")
         except OSError:
-            # The peer has gone, or took too long: it has broken no rule.
+            # The peer has gone: it has broken no rule.
             pass
+
+    def _late(self, what: str) -> RequestTimeoutError:
+        return RequestTimeoutError(f"no whole {what} within {self._timeout_seconds:g} seconds")
 
 
 async def _read_header(accepted: socket.socket) -> str | None:

@@ -226,20 +226,22 @@ async def test_a_connection_without_a_header_is_closed_and_noted(rig: Rig) -> No
     assert rig.refused == [(PROXY, "bad_request", "proxy_header")]
 
 
-async def test_a_peer_that_leaves_or_is_late_with_its_header_is_closed_and_not_noted(
+async def test_of_those_without_a_whole_header_who_is_late_is_noted_and_who_leaves_is_not(
     rig: Rig,
 ) -> None:
-    """A health check of a load balancer connects and says nothing."""
+    """A health check of a load balancer connects, says nothing and goes."""
     rig.listen()
     left = await rig.connect(data=HEADER[:9])
     await rig.end(left)
     assert left.closed
+    assert rig.refused == []
     rig.task.cancel()
     await asyncio.gather(rig.task, return_exceptions=True)
     rig.listen(timeout_seconds=0)
     late = await rig.connect(data=b"")
     assert late.closed
-    assert (rig.made, rig.refused, rig.listener.waiting) == ([], [], 0)
+    assert rig.refused == [(PROXY, "request_timeout", "proxy_header")]
+    assert (rig.made, rig.listener.waiting) == ([], 0)
 
 
 async def test_so_many_headers_may_be_awaited_and_no_more(rig: Rig) -> None:
@@ -290,10 +292,10 @@ async def test_tls_begins_behind_the_header(rig: Rig) -> None:
     [
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong"), [("bad_request", "tls_handshake")]),
         (ConnectionResetError(), []),
-        (TimeoutError(), []),
+        (ConnectionAbortedError("too long"), [("request_timeout", "tls_handshake")]),
     ],
 )
-async def test_only_what_is_no_tls_is_noted(
+async def test_a_handshake_that_fails_or_is_late_is_noted_and_one_that_is_left_is_not(
     rig: Rig, fails: Exception, refused: list[tuple[str, str]]
 ) -> None:
     rig.listen(headed=False, tls=NOTING_TLS)
