@@ -113,7 +113,7 @@ REFUSED_FOR = Label(
         "not_operator": "operating with what holds and is no operator's",
         "malformed": "an Authorization or cookie that cannot be read",
         "proxy_header": "no PROXY protocol header in time where a connection has to begin with one",
-        "tls_handshake": "a TLS handshake that failed or was late, or none where the hub speaks TLS",
+        "tls_handshake": "a TLS handshake that failed or was late, none where the hub speaks TLS",
         "no_tokens": "a token where the hub takes none",
         "token_malformed": "no JSON Web Token, or claims that are not as they should be",
         "token_algorithm": "signed with an algorithm that is not allowed here",
