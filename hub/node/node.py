@@ -55,6 +55,7 @@ from hub.transports.connection.sockets import Sockets
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.poll import PollTransport, WaitingPolls
 from hub.transports.poll_link import is_between_polls
+from hub.transports.poll_sessions import PollSessions
 from hub.wire.poll import PollDialect, SessionPollDialect
 
 
@@ -145,12 +146,14 @@ class Node:
             self.registry.watch = self._watching
             self.core.membership.watch = self._watching.used
         polling = PollTransport(
-            registry=self.registry,
-            dialect=PollDialect(),
-            session_dialect=SessionPollDialect(),
-            deadlines=self.deadlines,
-            clock=self.clock,
-            outbox_budget=self.outbox_budget,
+            PollSessions(
+                registry=self.registry,
+                dialect=PollDialect(),
+                session_dialect=SessionPollDialect(),
+                deadlines=self.deadlines,
+                clock=self.clock,
+                outbox_budget=self.outbox_budget,
+            )
         )
         self.proxies = TrustedProxies(settings.trusted_proxies)
         self.sockets = Sockets(

@@ -14,10 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hub.core.commands import PollRequest
-from hub.core.ports import Dialect, Monotonic
-from hub.core.registry import SessionRegistry
-from hub.core.session.outbox import OutboxBudget
-from hub.core.time.deadlines import Deadlines
 from hub.errors import UnavailableError
 from hub.transports.poll_sessions import Polling, PollSessions
 
@@ -36,25 +32,8 @@ _TURNS_ON_SECONDS = 0.5
 class PollTransport:
     """Answers `GET /poll`."""
 
-    def __init__(
-        self,
-        *,
-        registry: SessionRegistry,
-        dialect: Dialect,
-        session_dialect: Dialect,
-        deadlines: Deadlines,
-        clock: Monotonic,
-        outbox_budget: OutboxBudget,
-    ) -> None:
-        """See `PollSessions`."""
-        self._sessions = PollSessions(
-            registry=registry,
-            dialect=dialect,
-            session_dialect=session_dialect,
-            deadlines=deadlines,
-            clock=clock,
-            outbox_budget=outbox_budget,
-        )
+    def __init__(self, sessions: PollSessions) -> None:
+        self._sessions = sessions
 
     async def poll(self, request: PollRequest) -> bytes:
         """Wait for the first push, `wait_seconds` at most; return the answer's JSON.

@@ -360,7 +360,7 @@ def _through_pattern(session: Session, name: str) -> bool:
 def _subscribe(
     request: PollRequest, name: str, since: Position | None, *, judged: bool
 ) -> Subscribe:
-    """`judged` is whether the application was asked about the channel, where it is asked at all."""
+    """Return a subscription; `judged` where the application was asked, or need not be."""
     wanted = None if request.filter is None else read_filter(request.filter.encode())
     return Subscribe(
         None,

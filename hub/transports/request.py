@@ -125,7 +125,7 @@ class Request:
 
 
 def has_body(request: Request) -> bool:
-    """Whether the head announces a body (RFC 9112 section 6)."""
+    """Return whether the head announces a body (RFC 9112 section 6)."""
     length = request.headers.get("content-length", "")
     return "transfer-encoding" in request.headers or length.strip("0") != ""
 

@@ -1,17 +1,17 @@
 """Shares the event loop among connections that have more to do than one turn may take.
 
-A read is worked off as it comes while that is little. What is over a connection's piece, or
-comes while others wait or much was read already, is queued here, and the queue gets a bounded
-time in each turn of the loop. So broadcasts, heartbeats and other connections go on
-meanwhile, whatever is sent and by how many.
+A small read is worked off as it comes. Bytes above a connection's piece, and reads that come while
+others wait or after much was read, are queued here, and the queue gets a bounded time in each turn
+of the loop. So broadcasts, heartbeats and other connections go on meanwhile, however much is sent,
+and by however many peers.
 
-Addresses take turns in a queue, and the connections of each in theirs. So somebody with one
+Addresses take turns in a queue, and the connections of each in theirs. So a peer with one
 connection waits for one piece of each address that is busy. Example: beside an address with 200
 busy connections it waits for one of them, and not for 200.
 
-There are two queues. What open connections send stands in one. Connections that begin or end stand
-in the other: when a proxy or a network fails, all do so at once. 10,000 that come back take 3 s of
-the loop; a publication beside them waits for some ms.
+There are two queues. Reads of open connections stand in one. Connections that begin or end stand in
+the other: when a proxy or a network fails, all do so at once. 10,000 that come back take 3 s of the
+loop; a publication beside them waits for some ms.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from collections.abc import Callable
 from hub.core.limits import party
 from hub.core.ports import Monotonic
 
-# Of one connection before the next has its turn: some ten publications.
+# The time of one connection before the next has its turn: some ten publications.
 PIECE_SECONDS = 0.00015
 PIECE_FRAMES = 256
 # Payload after inflating: one message of the largest size that a default hub reads.
 PIECE_BYTES = 256 * 1024
-# Of all connections in one turn of the loop, which is entered again for some 10 us. A publication
-# takes three turns to who is subscribed, so this is what it waits for beside a flood.
+# The time of all connections in one turn of the loop, which is entered again for some 10 us. A
+# publication takes three turns to its subscribers, and waits for these beside a flood.
 TURN_SECONDS = 0.0003
-# What a request takes that a task answers, until it waits: that of a poll. Measured.
+# The time of a request that a task answers, until it waits: that of a poll. Measured.
 TASK_SECONDS = 0.0002
-# What is read as it comes may take this share of the time; the rest waits for its turn.
+# Reads that are worked off as they come may take this share of the time; others wait for a turn.
 _SHARE = 0.5
 
 
@@ -41,32 +41,32 @@ class Lane:
     def __init__(self, clock: Monotonic) -> None:
         self.clock = clock
         self._queues: dict[str, deque[Callable[[], None]]] = {}
-        """What waits of each address that has something to do; the first has the next turn."""
+        """Callbacks that wait, by address; the first address has the next turn."""
         self._waiting = 0
         self._scheduled = False
         self._until = 0.0
-        """When the turn that runs now is over."""
+        """The end of the turn that runs now."""
         self._spent_seconds = 0.0
-        """What was done as it came; goes down with time."""
+        """The time of work that was done as it came; goes down with time."""
         self._at_seconds = clock()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return the number of callbacks that wait."""
         return self._waiting
 
     def may_begin(self, now_seconds: float) -> bool:
-        """Whether work may be done as it comes: nobody waits, and little was done."""
+        """Return whether work may be done as it comes: none waits, and little was done."""
         passed = now_seconds - self._at_seconds
         self._at_seconds = now_seconds
         self._spent_seconds = max(0.0, self._spent_seconds - passed * _SHARE)
         return not self._waiting and self._spent_seconds < TURN_SECONDS
 
     def spent(self, seconds: float) -> None:
-        """What came was worked off for so long."""
+        """Count time for which work was done as it came."""
         self._spent_seconds += seconds
 
     def wait(self, turn: Callable[[], None], address: str = "") -> None:
-        """Have `turn` called, behind those of `address` that wait already; it does one piece."""
+        """Have `turn` called, which does one piece, behind the callbacks of `address` that wait."""
         one = party(address)
         if (queue := self._queues.get(one)) is None:
             queue = self._queues[one] = deque()
@@ -99,7 +99,7 @@ class Lane:
         self._scheduled = False
         self._until = self.clock() + TURN_SECONDS
         try:
-            # As many as wait now: who waits again comes after the loop's other work.
+            # As many as wait now: a callback that waits again comes after the loop's other work.
             for _ in range(self._waiting):
                 self._next()()
                 if self.clock() >= self._until:
@@ -109,7 +109,7 @@ class Lane:
                 self._schedule()
 
     def _next(self) -> Callable[[], None]:
-        """The next of the address whose turn it is, which then is behind all others."""
+        """Return the next callback of the first address, which then is behind all others."""
         one = next(iter(self._queues))
         queue = self._queues.pop(one)
         turn = queue.popleft()
@@ -120,7 +120,7 @@ class Lane:
 
 
 class Turns(Lane):
-    """One per node: the queue of what open connections send."""
+    """The queue of reads of open connections; one per node."""
 
     def __init__(self, clock: Monotonic) -> None:
         super().__init__(clock)
@@ -131,7 +131,7 @@ class Turns(Lane):
         """Whether something was read in this turn of the loop."""
 
     def has_read_enough(self) -> bool:
-        """Whether this turn of the loop has read for its time, so that what comes is to wait.
+        """Return whether this turn of the loop has read for its time, so that other reads wait.
 
         For reads that take little each: it asks the clock once.
         """
@@ -146,11 +146,11 @@ class Turns(Lane):
         return False
 
     def charge(self, seconds: float) -> None:
-        """What was begun in this turn of the loop takes so long, and goes on in a task."""
+        """Count the time of work that this turn of the loop has begun and a task goes on with."""
         self._read_until -= seconds
         self._until -= seconds
 
     def end_reads(self) -> None:
-        """The next turn of the loop begins."""
+        """Begin the next turn of the loop."""
         self._reads = False
         self._read_until = 0.0

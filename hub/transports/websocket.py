@@ -251,7 +251,7 @@ class WebSocketConnection(StreamConnection):
                 self._end(session, event)
 
     def _end(self, session: Session, closed: Closed) -> None:
-        """The peer closes, or answers a close."""
+        """End the connection: the peer closes, or answers a close."""
         if not self._closing:
             self._write(echo_frame(closed.payload))
         # Not lost yet: a peer that closes and does not read would keep the transport for ever,

@@ -15,6 +15,7 @@ from hub.core.identity import Identity
 from hub.core.publication import Position
 from hub.errors import ForbiddenError, NotFoundError, UnavailableError
 from hub.transports.poll import PollTransport
+from hub.transports.poll_sessions import PollSessions
 from hub.wire.poll import PollDialect, SessionPollDialect
 from tests.core.node_truth import NAMESPACES
 from tests.core.small_node import Shape, SmallNode
@@ -32,12 +33,14 @@ class Hub:
             Shape(NAMESPACES, latent=latent, max_connections=max_connections, **more)
         )
         self.polls = PollTransport(
-            registry=self.node.registry,
-            dialect=PollDialect(),
-            session_dialect=SessionPollDialect(),
-            deadlines=self.node.deadlines,
-            clock=self.node.clock,
-            outbox_budget=self.node.outbox_budget,
+            PollSessions(
+                registry=self.node.registry,
+                dialect=PollDialect(),
+                session_dialect=SessionPollDialect(),
+                deadlines=self.node.deadlines,
+                clock=self.node.clock,
+                outbox_budget=self.node.outbox_budget,
+            )
         )
 
     async def turn(self, times: int = 50) -> None:

@@ -1,5 +1,5 @@
 """A TCP connection from accept to close: bytes in, requests to the routes, answers out.
 
-What a request means stands in `hub.transports.http`, what a stream sends in the modules of the
+The meaning of requests stands in `hub.transports.http`, the frames of streams in the modules of the
 streams. Nothing here knows a path of the API or a broker.
 """

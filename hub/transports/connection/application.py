@@ -190,7 +190,7 @@ class ApplicationCall(Call):
         return {"type": "http.request", "body": body, "more_body": more}
 
     def _is_alone(self) -> bool:
-        """Whether the peer sends nothing more, though it may still read."""
+        """Return whether the peer sends nothing more, though it may still read."""
         return self._gone or self._peer_done
 
     async def _until_gone(self) -> None:
@@ -221,10 +221,10 @@ class ApplicationCall(Call):
                 raise PeerGoneError("the peer has gone")
 
     def _begin(self, head: Message, length: int | None) -> bytes:
-        """The head of the answer; `length` is known where its first part is its only one.
+        """Return the head of the answer; `length` is known where its first part is its only one.
 
-        How the body is framed and whether the connection goes on are the connection's matter
-        (RFC 9112 sections 6 and 9), whatever the application says of them.
+        The connection decides on the framing of the body and on its own end (RFC 9112 sections 6
+        and 9), whatever fields the application sends.
         """
         status, request = int(head["status"]), self.request
         self.expects = False

@@ -55,7 +55,7 @@ class ReceiveBuffer:
         """Whether the transport does not read."""
 
     def may_parse(self) -> bool:
-        """Whether the reader may be fed now."""
+        """Return whether the reader may be fed now."""
         requests = self._requests
         if self.awaits_turn or self._outgoing.blocked or requests.queue or requests.closing:
             return False

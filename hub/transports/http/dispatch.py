@@ -363,7 +363,7 @@ class Dispatcher:
 
 
 def _expects(request: Request) -> bool:
-    """Whether the peer waits for `100 Continue` (RFC 9110 section 10.1.1)."""
+    """Return whether the peer waits for `100 Continue` (RFC 9110 section 10.1.1)."""
     expected = request.headers["expect"]
     if request.version == "1.0":
         return False

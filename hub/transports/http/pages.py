@@ -123,7 +123,7 @@ def file_of(body: bytes, content_type: str) -> File:
 
 
 def takes_gzip(accepted: str) -> bool:
-    """Whether an `Accept-Encoding` field names gzip and does not refuse it (RFC 9110 12.5.3)."""
+    """Return whether `Accept-Encoding` names gzip and does not refuse it (RFC 9110 12.5.3)."""
     for part in accepted.lower().split(","):
         coding, *parameters = [piece.strip() for piece in part.split(";")]
         if coding in {"gzip", "x-gzip"}:
@@ -132,7 +132,7 @@ def takes_gzip(accepted: str) -> bool:
 
 
 def _is_named(etag: str, field: str) -> bool:
-    """Whether an `If-None-Match` field names this tag, compared as weak ones (RFC 9110 13.1.2)."""
+    """Return whether `If-None-Match` names this tag, compared as weak ones (RFC 9110 13.1.2)."""
     if field.strip(" \t") == "*":
         return True
     return _TAGS.fullmatch(field) is not None and etag in re.findall(_TAG, field)
