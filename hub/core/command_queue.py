@@ -124,7 +124,7 @@ class CommandQueue:
                 await self._carry_out(session, command, respond)
         finally:
             session.inbox = None
-            # Also for a closing session: its peer's close frame must not wait unread.
+            # A closing session reads on too: its peer's close frame must not wait unread.
             if inbox.full:
                 session.read_on()
 

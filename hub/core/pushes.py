@@ -35,7 +35,7 @@ class Welcome:
 
 @value(frozen=True, slots=True)
 class Subscribed:
-    """A subscription of the URL, or of `/command`, begins."""
+    """A subscription begins that no reply in the stream announces."""
 
     channel: str
     position: Position

@@ -98,7 +98,7 @@ class SessionRegistry:
         """Sessions that sent a goodbye and whose connections are not gone yet."""
         self.draining = False
         self.watch: SessionWatch | None = None
-        """Called with sessions that were let in, where webhooks are set."""
+        """Called when sessions open and close; None without webhooks."""
 
     @property
     def counters(self) -> Counters:

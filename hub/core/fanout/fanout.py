@@ -192,7 +192,7 @@ class Fanout:
         try:
             self._send_slices()
         finally:
-            # Also when a fault ends this tick: the other channels continue in the next one.
+            # A fault may have ended this tick. The other channels continue in the next one.
             if self._sending or self._waiting:
                 self._schedule()
         if self._unmarked:
@@ -205,7 +205,7 @@ class Fanout:
             try:
                 spent += self._write_some(channel)
             finally:
-                # Also after a fault: items that came meanwhile must not wait for ever.
+                # A fault may have ended this. Items that came meanwhile must not wait for ever.
                 if channel.has_more:
                     sending.append(channel)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from hub.core.pushes import Change, Join, Leave, Member, PresenceReset, Update
 from hub.core.session.encoded import Item
 
-# Of joins and leaves in one batch, about 200 frames. A guess: asking for the members costs a peer
-# about as much.
+# Bytes of joins and leaves in one batch, about 200 frames. A guess: asking for the members costs a
+# peer about as much.
 MAX_BYTES = 32 * 1024
-# Of such a frame without its strings.
+# Bytes of such a frame without its strings.
 _FRAME_BYTES = 60
 
 

@@ -31,10 +31,10 @@ MAX_CHANGES = 4
 WINDOW_SECONDS = 1.0
 
 MAX_PAGE_MEMBERS = 1000
-# Of all strings in one answer.
+# Bytes of all strings in one answer.
 MAX_PAGE_BYTES = 256 * KIB
 
-# Of a member's data, as JSON.
+# Bytes of a member's data, as JSON.
 MAX_DATA_BYTES = 4 * KIB
 
 # A member's id is the subject of its token, which may have so many characters, or its connection's

@@ -31,7 +31,7 @@ PAGE_ROWS = 500
 # Rows are sent anew where history no longer reaches back to them, at most so often before a gap
 # announces the loss. A busy channel without history would never come to an end. A guess.
 MAX_STATE_TRIES = 3
-# Of pages that peers have taken in part: 256 slow readers at a time.
+# Bytes of pages that peers have taken in part: 256 slow readers at a time.
 MAX_KEPT_BYTES = 32 * MIB
 # Where no more may be kept, the rest of a page is read again. The kernel takes at least so much.
 SMALL_PAGE_BYTES = 16 * KIB

@@ -15,7 +15,7 @@ from hub.core.session.ring import Entry, Kind
 
 Item = Publication | Change | PresenceReset | Gap
 """An item in a channel's order."""
-# To look a member of an enumeration up costs 0.06 us each time.
+# Looking up a member of an enumeration costs 0.06 us each time.
 _PUBLICATION = Kind.PUBLICATION
 _RAW = _LAST_PUBLISHED = Kind.RAW
 

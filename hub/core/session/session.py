@@ -363,7 +363,7 @@ class Session:
             if taken != len(goodbye):
                 self.link.finish(goodbye[taken:])
         finally:
-            # Also where the goodbye fails: the session must end, and only once.
+            # Even where the goodbye fails, the session must end, and only once.
             self._end(code, reason)
         self.link.close(code, reason)
 
