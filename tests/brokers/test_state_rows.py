@@ -71,3 +71,22 @@ def test_rows_that_are_gone_make_room_though_somebody_reads_them() -> None:
     assert other.log.rows_held() == (1, other.row_bytes)
     assert table.row_bytes == 0
     assert budget.bytes <= budget.max_bytes
+
+
+def test_rows_that_expire_at_once_go_in_slices_and_are_read_no_more() -> None:
+    """A call of `trim` lets go of 5,000 at most; a reader gets none that is too old."""
+    budget = budget_of(100 * MIB)
+    options = ChannelOptions(history_size=0, keyed=True, state_max_keys=20_000, state_ttl_seconds=9)
+    log = ChannelLog("table", "e", options, 0.0, budget)
+    for number in range(12_000):
+        log.append(Publication("table", number + 1, b"1", 0, key=f"k{number}"), 1.0)
+    log.append(Publication("table", 12_001, b"1", 0, key="new"), 5.0)
+    assert log.rows is not None
+    left = [len(log.rows)]
+    while left[-1] > 1:
+        page = log.rows.page(log.head, "", 100, upto=None, max_bytes=MIB, now_seconds=11.0)
+        assert [row.key for row in page.rows] == ["new"]
+        log.trim(11.0)
+        left.append(len(log.rows))
+    assert left == [12_001, 7001, 2001, 1]
+    assert budget.row_count == 1
