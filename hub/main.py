@@ -169,7 +169,7 @@ async def _demo(hub: Hub, log: FilteringBoundLogger) -> None:
     """Publish the data of the demo page."""
     async with asyncio.TaskGroup() as group:
         group.create_task(run_demo(hub.publish, log=log))
-        group.create_task(run_processes(hub, log=log))
+        group.create_task(run_processes(hub, node=hub.settings.node, log=log))
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:

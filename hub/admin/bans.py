@@ -87,7 +87,7 @@ class ListStandings(AdminRequest[list[Standing]], frozen=True, tag="standings"):
 
 
 class Kept(Protocol):
-    """Where the words are kept that no broker keeps on disk; `hub.node.bans_file` has the shape."""
+    """Where the words are kept that no broker keeps on disk; `hub.node.access` has the shape."""
 
     def read(self) -> list[Standing]:
         """All of them."""

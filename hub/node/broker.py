@@ -197,8 +197,8 @@ def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
 
 def _redis(settings: Settings, shared: Shared, tag: str, downstream: Downstream) -> Brokerage:
     from hub.brokers.redis.broker import RedisBroker  # noqa: PLC0415 - see above
-    from hub.brokers.redis.nodes.bus import Proof, RedisNodeBus  # noqa: PLC0415
-    from hub.brokers.redis.nodes.presence import RedisRoster  # noqa: PLC0415
+    from hub.brokers.redis.bus import Proof, RedisNodeBus  # noqa: PLC0415
+    from hub.brokers.redis.leases import RedisRoster  # noqa: PLC0415
     from hub.brokers.redis.options import RedisOptions  # noqa: PLC0415
 
     log = shared.log.bind(subsystem=BROKER)

@@ -6,7 +6,9 @@ taken in a thread, because a system call may block (a dead network mount holds `
 Processes are a table that stays current: each process is a row of the keyed channel
 `demo:processes`. The rows that the hub has are compared with a reading, and the difference is
 published: a row that is new or has changed, and the removal of one that is no longer among the
-busiest. So rows of an earlier run go as well, where the hub keeps them in a file or in Redis.
+busiest. So rows of an earlier run go as well, where the hub keeps them in a file or in Redis. Keys
+begin with the node's name, because nodes on one Redis share the table: each removes its own rows
+alone, and the rows of a node that is gone expire.
 
 Only facts that every user of the machine may see are read: number, name, CPU and memory. Command
 lines and environments hold secrets, so neither is read. A program may write its arguments into its
@@ -67,7 +69,7 @@ class Trouble:
             self._failing = True
 
     def over(self) -> None:
-        """Something was published."""
+        """Note that a publication succeeded."""
         if self._failing:
             self._log.info("demo_recovered", of=self._of)
         self._failing = False
@@ -110,7 +112,7 @@ def take_reading() -> Reading:
 
 
 def messages(before: Reading, now: Reading, seconds: float) -> Mapping[str, object]:
-    """What to publish on each channel, from two readings `seconds` (above 0) apart."""
+    """Return the data for each channel, from two readings `seconds` (above 0) apart."""
 
     def rate(counter: str) -> int:
         # A counter starts again when a device is unplugged or wraps: never a negative rate.
@@ -169,14 +171,16 @@ async def run_demo(
 CHANNEL = "demo:processes"
 TABLE_SECONDS = 1.0
 ROWS = 12
-"""As many as a screen shows beside the rest of the page."""
-# What the kernel keeps of a name on Linux (TASK_COMM_LEN). psutil completes a longer one from the
-# command line.
+"""Of one node: as many as a screen shows beside the rest of the page."""
+# Linux keeps so much of a name (TASK_COMM_LEN). psutil completes a longer one from the command
+# line.
 _NAME_CHARACTERS = 15
+# After so long the rows of a node that was killed go. A guess.
+_ROW_SECONDS = 60.0
 # A pause is at least so many times as long as the reading before it took. Of 100 processes that is
 # 12 ms (measured), most of it with the interpreter's lock; with thousands readings come less often.
 _REST = 20
-# More than there are, unless somebody else publishes there.
+# More rows than the nodes of a demo have.
 _MOST_ROWS = 1000
 # Memory is shown in such steps, so that the row of a process that rests does not change.
 _MEMORY_STEP_BYTES = 100_000
@@ -194,7 +198,7 @@ class Process:
 
 
 class Table(Protocol):
-    """What is used of `hub.app.Hub`."""
+    """The calls of `hub.app.Hub` that are used here."""
 
     async def publish(
         self, channel: str, data: object, *, key: str | None = None, remove: bool = False
@@ -204,17 +208,21 @@ class Table(Protocol):
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """With a keyed namespace `demo`, whatever else is said of it."""
+    """Return `settings` with a keyed namespace `demo`, whatever else they say of it.
+
+    Rows expire where the settings do not say when. A row whose process rests is published again.
+    """
     changes = settings.namespace_changes
-    said = changes.get("demo", NamespaceChanges.model_validate({}))
-    keyed = said.model_copy(update={"keyed": True})
+    given = changes.get("demo", NamespaceChanges.model_validate({}))
+    life = _ROW_SECONDS if given.state_ttl_seconds is None else given.state_ttl_seconds
+    keyed = given.model_copy(update={"keyed": True, "state_ttl_seconds": life})
     return settings.model_copy(update={"namespace_changes": {**changes, "demo": keyed}})
 
 
 def take_processes() -> list[Process]:
     """Ask the operating system for all of them. May block; raises `OSError` or `psutil.Error`.
 
-    What this user may not see of one is 0.
+    A figure that this user may not see is 0.
     """
     wanted = ["pid", "name", "cpu_percent", "memory_info"]
     return [
@@ -229,7 +237,7 @@ def take_processes() -> list[Process]:
 
 
 def shown_name(name: str) -> str:
-    """The first word of a name: some programs write what they do behind it.
+    """Return the first word of a name: some programs write their work behind it.
 
     Example: PostgreSQL calls the process of a connection `postgres: ada shop 10.0.0.7`.
     """
@@ -237,8 +245,8 @@ def shown_name(name: str) -> str:
     return words[0].rstrip(":") if words else "?"
 
 
-def rows_of(processes: Iterable[Process], most: int = ROWS) -> Mapping[str, bytes]:
-    """The busiest by CPU, then by memory, as rows by key.
+def rows_of(processes: Iterable[Process], *, node: str, most: int = ROWS) -> Mapping[str, bytes]:
+    """Return the busiest by CPU, then by memory, as rows by key: `node:pid`.
 
     Figures are rounded, so that the row of a process that rests does not change.
     """
@@ -247,8 +255,9 @@ def rows_of(processes: Iterable[Process], most: int = ROWS) -> Mapping[str, byte
     ]
     busiest = sorted(rounded, key=lambda row: (-row[0], -row[1], row[2].pid))[:most]
     return {
-        str(each.pid): orjson.dumps(
+        f"{_own(node)}{each.pid}": orjson.dumps(
             {
+                "node": node,
                 "pid": each.pid,
                 "name": each.name,
                 "cpu_percent": cpu,
@@ -259,6 +268,11 @@ def rows_of(processes: Iterable[Process], most: int = ROWS) -> Mapping[str, byte
     }
 
 
+def _own(node: str) -> str:
+    """Return the beginning of the keys of a node's rows; no node's name holds a colon."""
+    return f"{node}:"
+
+
 def _rounded(memory_bytes: int) -> int:
     return round(memory_bytes / _MEMORY_STEP_BYTES) * _MEMORY_STEP_BYTES
 
@@ -266,32 +280,33 @@ def _rounded(memory_bytes: int) -> int:
 async def run_processes(
     hub: Table,
     *,
+    node: str,
     log: Log,
     interval_seconds: float = TABLE_SECONDS,
     read: Callable[[], Sequence[Process]] = take_processes,
 ) -> None:
-    """Keep the table every `interval_seconds`, or less often, until cancelled."""
+    """Keep the rows of `node` every `interval_seconds`, or less often, until cancelled."""
     trouble = Trouble(log, of="processes")
     took = 0.0
     while True:
         with trouble.survived():
             reading = asyncio.to_thread(_measured, read)
             found, took = await asyncio.wait_for(reading, READ_TIMEOUT_SECONDS)
-            await _publish_changes(hub, rows_of(found))
+            await _publish_changes(hub, rows_of(found, node=node), _own(node))
             trouble.over()
         await asyncio.sleep(max(interval_seconds, _REST * took))
 
 
 def _measured(read: Callable[[], Sequence[Process]]) -> tuple[Sequence[Process], float]:
-    """A reading, and how many seconds of CPU it took; waiting for a busy machine is not counted."""
+    """Return a reading, and the seconds of CPU it took, without waits for a busy machine."""
     began = time.thread_time()
     return read(), time.thread_time() - began
 
 
-async def _publish_changes(hub: Table, rows: Mapping[str, bytes]) -> None:
-    held = {
-        row.key: row.data for row in (await hub.state(CHANNEL, limit=_MOST_ROWS)).rows if row.key
-    }
+async def _publish_changes(hub: Table, rows: Mapping[str, bytes], own: str) -> None:
+    """Make `rows` the rows with keys that begin with `own`."""
+    page = await hub.state(CHANNEL, after=own, limit=_MOST_ROWS)
+    held = {row.key: row.data for row in page.rows if row.key and row.key.startswith(own)}
     for key in held.keys() - rows.keys():
         await hub.publish(CHANNEL, None, key=key, remove=True)
     for key, data in rows.items():

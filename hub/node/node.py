@@ -12,13 +12,12 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.bans import AccessLog
-from hub.admin.channels import Channels
+from hub.admin.channels import Channels, Patterns
 from hub.admin.cluster import Cluster
 from hub.admin.connections import Connections, Subjects
 from hub.admin.debugging import Debugging
 from hub.admin.drain import Drainer, Draining
 from hub.admin.explain import Evidence, Explaining
-from hub.admin.patterns import Patterns
 from hub.admin.refused import Refused
 from hub.admin.requests import Handlers
 from hub.admin.scraping import scraping
@@ -35,15 +34,13 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.time.deadlines import AwakeClock
 from hub.errors import HubError, UnauthorizedError
-from hub.node.access import policy_of, provider_of
+from hub.node.access import bans_file, policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
-from hub.node.bans_file import bans_file
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared, make_tracing
 from hub.node.file_watch import KeyWatch, TokenKeyWatch, key_files, watched_file
 from hub.node.hooks import held_elsewhere, held_handlers, hooks_of, watched, watching_of
-from hub.node.outage import Outage
-from hub.node.stats import Reporter, publish_stats, say_farewell
+from hub.node.stats import Outage, Reporter, publish_stats, say_farewell
 from hub.node.supervisor.roles import Worker
 from hub.observe.background import QUIET_SECONDS
 from hub.observe.log_levels import BROKER, HTTP

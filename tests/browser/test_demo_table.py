@@ -70,7 +70,7 @@ async def test_a_new_visitor_gets_the_rows_and_then_the_changes(
     await expect(told).not_to_contain_text(", then 0 changes")
     await expect(page.locator("#processes-rows tr")).to_have_count(ROWS)
     # What stands in the table is what the hub keeps, whoever asks.
-    kept = {row["key"] for row in rows}
+    kept = {str(row["data"]["pid"]) for row in rows}
     shown = set(await page.locator("#processes-rows td:nth-child(2)").all_inner_texts())
     assert len(kept & shown) > ROWS // 2
 

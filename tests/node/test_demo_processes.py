@@ -76,10 +76,13 @@ async def run_until(
     enough: Callable[[], bool],
     read: Callable[[], Sequence[Process]],
     log: FakeLog | None = None,
+    node: str = "n1",
 ) -> None:
     """Keep the table without pauses until `enough()`."""
     log = log or FakeLog()
-    task = asyncio.create_task(run_processes(table, log=log, interval_seconds=0, read=read))
+    task = asyncio.create_task(
+        run_processes(table, node=node, log=log, interval_seconds=0, read=read)
+    )
     async with asyncio.timeout(10):
         while not enough() and not task.done():
             await asyncio.sleep(0)
@@ -89,23 +92,24 @@ async def run_until(
         await task
 
 
-def test_the_busiest_are_rows_by_their_number() -> None:
+def test_the_busiest_are_rows_by_node_and_number() -> None:
     """By CPU first, and by memory among those that rest."""
-    rows = rows_of([SHELL, POSTGRES], most=1)
-    assert orjson.loads(rows["7"]) == {
+    rows = rows_of([SHELL, POSTGRES], node="n1", most=1)
+    assert orjson.loads(rows["n1:7"]) == {
+        "node": "n1",
         "pid": 7,
         "name": "postgres",
         "cpu_percent": 3.0,
         "memory_bytes": 50_000_000,
     }
-    assert list(rows_of([SHELL, POSTGRES])) == ["7", "8"]
-    assert len(rows_of([Process(n, "x", 0.0, n) for n in range(100)])) == ROWS
+    assert list(rows_of([SHELL, POSTGRES], node="n1")) == ["n1:7", "n1:8"]
+    assert len(rows_of([Process(n, "x", 0.0, n) for n in range(100)], node="n1")) == ROWS
 
 
 def test_what_changes_by_less_than_is_shown_is_the_same_row() -> None:
     """So that a process that rests is published once."""
     nearly = Process(pid=7, name="postgres", cpu_percent=3.04, memory_bytes=50_020_000)
-    assert rows_of([POSTGRES]) == rows_of([nearly])
+    assert rows_of([POSTGRES], node="n1") == rows_of([nearly], node="n1")
 
 
 def test_a_name_is_one_word_and_never_the_rest_of_a_command_line() -> None:
@@ -120,7 +124,7 @@ def test_no_command_line_or_environment_is_published() -> None:
     """Only what every user of this machine may see."""
     found = {each.pid: each for each in take_processes()}
     assert found[os.getpid()].memory_bytes > 0
-    said = b"".join(rows_of(found.values(), most=len(found)).values()).decode()
+    said = b"".join(rows_of(found.values(), node="n1", most=len(found)).values()).decode()
     arguments = [word for word in psutil.Process().cmdline()[1:] if len(word) > 3]
     assert not [word for word in arguments if word in said]
 
@@ -131,23 +135,39 @@ async def test_rows_appear_change_and_are_removed_as_processes_end() -> None:
     busier = Process(pid=7, name="postgres", cpu_percent=9.0, memory_bytes=50_000_000)
     readings = one_by_one([POSTGRES, SHELL], [busier, SHELL], [busier])
     await run_until(table, lambda: len(table.published) >= 4, readings)
-    assert table.published == [("7", False), ("8", False), ("7", False), ("8", True)]
-    assert table.shown() == {"7": "postgres"}
+    assert table.published == [
+        ("n1:7", False),
+        ("n1:8", False),
+        ("n1:7", False),
+        ("n1:8", True),
+    ]
+    assert table.shown() == {"n1:7": "postgres"}
 
 
 async def test_rows_of_an_earlier_run_are_removed() -> None:
     """A hub that was killed left them in its file, or in Redis."""
     table = FakeTable()
-    table.rows["4711"] = b"{}"
-    await run_until(table, lambda: "7" in table.rows, lambda: [POSTGRES])
-    assert table.shown() == {"7": "postgres"}
+    table.rows["n1:4711"] = b"{}"
+    await run_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
+    assert table.shown() == {"n1:7": "postgres"}
+
+
+async def test_two_nodes_on_one_broker_keep_their_rows_side_by_side() -> None:
+    """Also of processes with the same number, and of a node whose name begins like the other's."""
+    table = FakeTable()
+    other = Process(pid=7, name="redis", cpu_percent=1.0, memory_bytes=8_000_000)
+    await run_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
+    await run_until(table, lambda: "n1-b:7" in table.rows, lambda: [other], node="n1-b")
+    await run_until(table, lambda: "n1:8" in table.rows, lambda: [POSTGRES, SHELL])
+    assert table.shown() == {"n1:7": "postgres", "n1:8": "bash", "n1-b:7": "redis"}
+    assert not [key for key, removed in table.published if removed]
 
 
 async def test_a_publication_that_fails_is_made_up_for_and_said_once() -> None:
     """The next reading is compared with what the hub really has."""
     table, log = FakeTable(refuse=lambda number: number <= 3), FakeLog()
     await run_until(table, lambda: log.events[-1:] == ["demo_recovered"], lambda: [POSTGRES], log)
-    assert table.shown() == {"7": "postgres"}
+    assert table.shown() == {"n1:7": "postgres"}
     assert log.events == ["demo_failing", "demo_recovered"]
 
 
@@ -157,4 +177,7 @@ def test_the_demos_namespace_is_keyed_whatever_else_is_said_of_it() -> None:
     changed = demo_settings(Settings(namespaces={"demo": {"history_size": 5}, "chat": {}}))
     assert changed.namespaces().options(CHANNEL).keyed
     assert changed.namespaces().options(CHANNEL).history_size == 5
+    assert changed.namespaces().options(CHANNEL).state_ttl_seconds == 60
+    told = Settings(namespaces={"demo": {"state_ttl_seconds": 5}})
+    assert demo_settings(told).namespaces().options(CHANNEL).state_ttl_seconds == 5
     assert not changed.namespaces().options("chat:1").keyed

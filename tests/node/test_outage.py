@@ -5,7 +5,7 @@ from structlog.testing import CapturingLogger
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.counters import Counters
-from hub.node.outage import HOLD_SECONDS, SETTLED_SECONDS, Outage
+from hub.node.stats import HOLD_SECONDS, SETTLED_SECONDS, Outage
 
 WALL_SECONDS = 1_800_000_000.0
 DEAD = ("redis://127.0.0.1:6379 (Connection refused)",)

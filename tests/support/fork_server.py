@@ -282,8 +282,8 @@ def _import_what_they_need() -> None:
     import rich.table  # noqa: F401
 
     import hub.brokers.redis.broker
-    import hub.brokers.redis.nodes.bus
-    import hub.brokers.redis.nodes.presence
+    import hub.brokers.redis.bus
+    import hub.brokers.redis.leases
     import hub.cli
     import hub.main
     import hub_client  # noqa: F401

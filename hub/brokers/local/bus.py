@@ -68,7 +68,7 @@ class WorkerRoster:
         self._link.send((frames.PRESENT, channel, members), frames.bytes_of(here))
 
 
-# As over Redis (`hub.brokers.redis.nodes.bus`).
+# As over Redis (`hub.brokers.redis.bus`).
 ANSWER_SECONDS = 2.0
 MAX_PENDING = 1000
 MAX_LASTING = 5000

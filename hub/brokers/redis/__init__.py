@@ -3,9 +3,9 @@
 Here belongs what knows Redis; nothing of redis-py, and none of its errors, leaves this folder.
 Sessions and what peers see do not belong here. The rooms, each knowing only those below it:
 
-- `broker`: the port that the core sees; `topology` and `nodes` beside each other:
+- `broker`: the port that the core sees; `topology` and `bus` beside each other:
 - `topology`: which server a channel lives on, and how that changes.
-- `nodes`: what nodes say about themselves under a lease.
+- `bus`: questions of nodes to each other; `leases`: nodes and members that live.
 - `shard`: one server put together of `channels` and `link`.
 - `channels`: what a channel is in Redis, and how far this node has come in it.
 - `link`: connections, calls, pub/sub and functions of one server; `lua` holds the functions.

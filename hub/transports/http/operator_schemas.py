@@ -1,6 +1,6 @@
 """The OpenAPI document's bodies that operators send and get: lists, answers, bans, debugging."""
 
-from hub.admin.patterns import PatternRecord
+from hub.admin.channels import PatternRecord
 from hub.core.forensics.answers import Answer
 from hub.core.records import SessionRecord
 from hub.core.refused import LimitedRecord, RefusalRecord

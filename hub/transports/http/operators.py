@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import to_builtins
 
+from hub.admin.channels import ListPatterns, list_patterns
 from hub.admin.cluster import by_name
 from hub.admin.connections import (
     CONNECTIONS,
@@ -36,7 +37,6 @@ from hub.admin.drain import MAX_WINDOW_SECONDS, Closing, Drain, Shed, Undrain, r
 from hub.admin.explain import MAX_RANGE, UNKNOWN, Explain, Explained
 from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.listing import Page
-from hub.admin.patterns import ListPatterns, list_patterns
 from hub.admin.refused import ListLimited, ListRefusals, list_newest
 from hub.admin.requests import HERE, AdminRequest, AtConnection, AtNode, Everywhere
 from hub.core.counters import Counters, Histogram

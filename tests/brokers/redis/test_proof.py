@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers.redis.nodes.bus import MAX_APART_SECONDS, Proof
+from hub.brokers.redis.bus import MAX_APART_SECONDS, Proof
 
 
 class Clock:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from hub.brokers.redis import bus as node_bus
+from hub.brokers.redis.bus import Proof, RedisNodeBus
 from hub.brokers.redis.keys import NODES
-from hub.brokers.redis.nodes import bus as node_bus
-from hub.brokers.redis.nodes.bus import Proof, RedisNodeBus
 from hub.errors import OutcomeUnknownError, UnavailableError
 from tests.admin.network import node_record
 from tests.brokers.redis.nodes import TestNode, node

@@ -12,7 +12,7 @@ import structlog
 from redis import Redis
 
 from hub.brokers.redis.keys import Keys
-from hub.brokers.redis.nodes.presence import RedisRoster
+from hub.brokers.redis.leases import RedisRoster
 from hub.brokers.redis.options import RedisOptions
 from hub.core.options import ChannelOptions
 from hub.core.pushes import Change, Join, Leave, Member, PresenceReset, Update

@@ -24,13 +24,13 @@ from hashlib import blake2b, sha256
 import msgspec
 
 from hub.brokers.redis.keys import NODES
+from hub.brokers.redis.leases import LEASE_SECONDS, Registry
 from hub.brokers.redis.link.outcomes import (
     CallError,
     NotSentError,
     RefusedError,
     public_reason,
 )
-from hub.brokers.redis.nodes.registry import LEASE_SECONDS, Registry
 from hub.brokers.redis.shard import Shard
 from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
