@@ -74,7 +74,7 @@ def test_what_one_node_takes_in_the_other_delivers(bench: Bench) -> None:
 @pytest.mark.timeout(300)  # a process or two is started for each way
 def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
     """Arrays cost less than single requests; that much holds on any machine."""
-    result = bench("--intake", "--seconds", "0.5")
+    result = bench("--intake", "--seconds", "0.1")
     assert result.exit_code == 0, result.output
     rows = {row["way"]: row for row in json.loads(result.stdout)}
     assert list(rows) == [way.name for way in WAYS]
@@ -90,7 +90,7 @@ def test_publications_and_connections_over_tls_are_metered_beside_their_floors(
     bench: Bench,
 ) -> None:
     """To encrypt costs something, also the floor."""
-    result = bench("--intake", "--seconds", "0.3", "--way", "TLS")
+    result = bench("--intake", "--seconds", "0.1", "--way", "TLS")
     assert result.exit_code == 0, result.output
     ways = [(row["way"], row["cpu_microseconds"] > 0) for row in json.loads(result.stdout)]
     assert ways == [

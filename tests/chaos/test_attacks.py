@@ -1,8 +1,8 @@
 """Beside each attack a well-behaved subscriber loses nothing and waits hardly longer than without.
 
 Two hubs stand side by side, and one of them is attacked: so at each moment both have as much of the
-machine, and what differs is what the attack does to the hub. The middle of several rounds is
-compared. A busy machine may spoil a try, not every one; work without a bound spoils each.
+machine, and what differs is what the attack does to the hub. Most of several rounds decide. A busy
+machine may spoil a try, not every one; work without a bound spoils each.
 """
 
 import asyncio
@@ -166,11 +166,16 @@ async def one_round(settings: dict[str, str], name: str) -> tuple[float, float]:
 async def test_a_bystander_waits_hardly_longer_and_loses_nothing(
     settings: dict[str, str], name: str
 ) -> None:
-    tries = []
+    times = []
     for _ in range(TRIES):
-        rounds = [await one_round(settings, name) for _ in range(ROUNDS)]
-        calm, trouble = map(statistics.median, zip(*rounds, strict=True))
-        tries.append(trouble / calm)
-        if tries[-1] <= TIMES_CALM:
+        spoiled = held = 0
+        while max(spoiled, held) <= ROUNDS // 2:
+            calm, trouble = await one_round(settings, name)
+            times.append(trouble / calm)
+            if times[-1] <= TIMES_CALM:
+                held += 1
+            else:
+                spoiled += 1
+        if held > spoiled:
             return
-    pytest.fail(f"a bystander waits {min(tries):.1f} times as long: {tries}")
+    pytest.fail(f"a bystander waits {min(times):.1f} times as long: {times}")

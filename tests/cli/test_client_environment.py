@@ -4,13 +4,14 @@ import asyncio
 import os
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import certificates
+from tests.support.fork_server import ran
+from tests.support.forked_process import piped
 from tests.support.hub_process import HubProcess
 
 SECONDS = 40.0
@@ -49,15 +50,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         for name, value in os.environ.items()
         if not name.startswith(("HUB_", "SSL")) and not name.lower().endswith("_proxy")
     }
-    return subprocess.run(
-        [sys.executable, "-m", "hub", *arguments],
-        env=inherited | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    return ran("-m", "hub", *arguments, environment=inherited | environment, seconds=SECONDS)
 
 
 @every_command
@@ -127,17 +120,10 @@ async def test_what_does_not_concern_the_hubs_address_is_not_looked_at(
 
 async def _first_line(hub: HubProcess, environment: dict[str, str]) -> bytes:
     """What a subscriber over WebSocket gets first."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hub", "subscribe", "a", "--last", "1", "--url", hub.url,
-        "--transport", "websocket",
-        env={"PATH": os.environ["PATH"], **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(SECONDS):
-            return await process.stdout.readline()
-    finally:
-        process.kill()
-        await process.wait()
+    asked = ("-m", "hub", "subscribe", "a", "--last", "1", "--url", hub.url)
+    program = (*asked, "--transport", "websocket")
+    async with (
+        piped(program, {"PATH": os.environ["PATH"], **environment}) as process,
+        asyncio.timeout(SECONDS),
+    ):
+        return await process.stdout.readline()

@@ -26,6 +26,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import types
@@ -157,6 +158,20 @@ def _fork_server() -> ForkServer:
     made = ForkServer()
     atexit.register(made.close)
     return made
+
+
+def ran(
+    *program: str, environment: Mapping[str, str], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """What became of `program`, without input; see `ForkServer.start`."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        forked = fork_server().start(program, environment, stdout=out.fileno(), stderr=err.fileno())
+        try:
+            code = forked.wait(seconds)
+        finally:
+            forked.kill()
+        printed, told = (os.pread(each.fileno(), 1 << 24, 0).decode() for each in (out, err))
+    return subprocess.CompletedProcess(forked.args, code, printed, told)
 
 
 # -- the process that forks ------------------------------------------------------------------
