@@ -205,34 +205,34 @@ class Subscribing:
         *,
         reply_in_stream: bool,
     ) -> None:
-        cursor = began.position.offset
-        subscription = _subscription(session, channel, command, cursor, self._limits)
-        self._journal.began(subscription, cursor)
-        self._membership.join(subscription, command)
+        subscription = self._join(session, channel, command, began.position.offset)
         if not began.recovered and command.since is None:
             # The only message with the start: a peer that is cut from now on resumes from here.
             session.tell_positions()
-        answer: Reply | Subscribed
-        if reply_in_stream:
-            answer = Reply(command.id, _ok(command, began))
-        else:
-            answer = Subscribed(
-                channel.name,
-                began.position,
-                began.recovered,
-                began.replayed,
-                began.state,
-                command.given,
-            )
-        session.push_in_order(subscription, answer)
+        session.push_in_order(subscription, _answer(command, began, is_reply=reply_in_stream))
         self._begin(subscription, command, began)
+
+    def _join(
+        self, session: Session, channel: Channel, command: Subscribe, cursor: int
+    ) -> Subscription:
+        """Make the session a member of the channel, after `cursor`."""
+        wanted = command.filter
+        if wanted is not None and command.state:
+            wanted = wanted.for_rows()
+        subscription = Subscription(
+            session, channel, fill=command.fill, cursor=cursor, filter=wanted, state=command.state
+        )
+        if command.every_ms is not None:
+            subscription.throttle = Throttle(command.every_ms / 1000, self._limits)
+        self._journal.began(subscription, cursor)
+        self._membership.join(subscription, command)
+        return subscription
 
     def _enter_live(self, session: Session, channel: Channel, command: Subscribe) -> None:
         """Join a channel at its head, where nothing is missing, so that it is live at once."""
         offset = channel.offset
-        subscription = _subscription(session, channel, command, offset, self._limits)
-        self._journal.began(subscription, offset)
-        self._membership.join(subscription, command)
+        subscription = self._join(session, channel, command, offset)
+        # A second channel may have changed the dialect.
         dialect = session.dialect
         if command.given is None:
             frame = self._subscribed_live(dialect, channel.name, channel.epoch, offset)
@@ -253,13 +253,10 @@ class Subscribing:
         announce: bool,
     ) -> None:
         """Join a channel that a pattern of the session matches; `announce` sends its start."""
-        cursor = began.position.offset
-        subscription = _subscription(session, channel, command, cursor, self._limits)
         if session.patterns is not None:
             session.patterns.channels[channel.name] = None
             session.patterns.ended.pop(channel.name, None)
-        self._journal.began(subscription, cursor)
-        self._membership.join(subscription, command)
+        subscription = self._join(session, channel, command, began.position.offset)
         if announce:
             if not began.recovered and command.since is None:
                 session.tell_positions()
@@ -287,12 +284,7 @@ class Subscribing:
         self._fanout.settle(held)
         owed_through = held.offset if held.live else held.replay_cursor
         at = Start(Position(channel.epoch, owed_through), 0, recovered=True)
-        answer: Reply | Subscribed = Subscribed(
-            channel.name, at.position, at.recovered, 0, given=command.given
-        )
-        if reply_in_stream:
-            answer = Reply(command.id, _ok(command, at))
-        session.push_in_order(held, answer)
+        session.push_in_order(held, _answer(command, at, is_reply=reply_in_stream))
         return _ok(command, at)
 
     def only_through_pattern(self, held: Subscription) -> None:
@@ -372,19 +364,18 @@ def _subscribed_live(
     return dialect.encode(push, epoch)
 
 
-def _subscription(
-    session: Session, channel: Channel, command: Subscribe, cursor: int, limits: SessionLimits
-) -> Subscription:
-    fill, state = command.fill, command.state
-    wanted = command.filter
-    if wanted is not None and command.state:
-        wanted = wanted.for_rows()
-    subscription = Subscription(
-        session, channel, fill=fill, cursor=cursor, filter=wanted, state=state
+def _answer(command: Subscribe, began: Start, *, is_reply: bool) -> Reply | Subscribed:
+    """Return the message with a subscription's start: the reply, or a push in its place."""
+    if is_reply:
+        return Reply(command.id, _ok(command, began))
+    return Subscribed(
+        command.channel,
+        began.position,
+        began.recovered,
+        began.replayed,
+        began.state,
+        command.given,
     )
-    if command.every_ms is not None:
-        subscription.throttle = Throttle(command.every_ms / 1000, limits)
-    return subscription
 
 
 def _ok(command: Subscribe, began: Start) -> dict[str, object]:
