@@ -63,7 +63,7 @@ async def test_it_is_refused_once_everywhere_and_the_connection_ends(
         sent = place.encode() + authorized.encode() + fields + b"\r\n" + body + HIDDEN
         answers = await answers_to(hub, [sent[:60], sent[60:]] if pieces else [sent])
         found[place] = re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)
-    assert found == dict.fromkeys(PLACES, [b"400"])
+    assert found == {place: [b"400"] for place in PLACES}
 
 
 async def answers_to(hub: Hub, pieces: list[bytes]) -> bytes:
