@@ -1,6 +1,6 @@
-"""What numbers publications and keeps them: in memory, or in Redis between nodes.
+"""Brokers number publications and keep them: in memory, in a file, or in Redis between nodes.
 
-Here belong implementations of `hub.core.ports.Broker` and what only they use. Sessions, dialects
-and connections of peers do not: a broker delivers into `hub.core.ports.Downstream` and knows
-nothing of what is behind it.
+Here belong implementations of `hub.core.ports.Broker` and their parts. Sessions, dialects
+and connections of peers do not: a broker delivers into `hub.core.ports.Downstream` and knows not
+what is behind it.
 """

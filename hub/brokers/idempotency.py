@@ -1,7 +1,7 @@
-"""Which publications were made under which idempotency key, for as long as a retry may come.
+"""Idempotency keys: the answer of each publication under one, for as long as a retry may come.
 
 A key is remembered for its time, or until its publisher's share is used: then the publisher's
-oldest goes. Nobody is refused for it, and nobody pushes out the keys of a publisher that has fewer.
+oldest goes. No publisher is refused for it, and none pushes out the keys of one that has fewer.
 A key takes the same memory however long it is.
 """
 
@@ -18,7 +18,7 @@ from hub.errors import ConflictError
 # 5 minutes of 3,300 keyed publications a second; some 250 bytes each.
 MAX_KEYS = 1_000_000
 _DIGEST_BYTES = 16
-# What was published in short, when it is forgotten, offset; the epoch follows.
+# A digest of the content, when it is forgotten, the offset; the epoch follows.
 _MADE = struct.Struct("<qdQ")
 # Publishers looked at in one call of `sweep`. A guess.
 _SWEEP_PUBLISHERS = 100
@@ -35,12 +35,13 @@ class _Keys:
         self.made: dict[bytes, bytes] = {}
         """Answers by the digest of channel and key."""
         self._order: deque[bytes] = deque()
-        """The same digests, the oldest first: all live equally long. A dictionary whose first is
+        """The same digests, the oldest first: all live equally long. A dictionary whose first entry
+        is
         taken out again and again passes over all its holes to find the next."""
         self._again: dict[bytes, int] = {}
-        """How many places a digest has in the order before its true one."""
+        """How many stale places a digest has in the order, before its valid one."""
         self.rank = 0
-        """The binary digits of how many there are."""
+        """How many binary digits the number of keys has."""
 
     def put(self, scope: bytes, made: bytes) -> bool:
         """Remember an answer, now the youngest; return whether there was none of that digest."""
@@ -52,7 +53,7 @@ class _Keys:
         return new
 
     def oldest(self) -> bytes | None:
-        """The digest of the oldest answer; None without any."""
+        """Return the digest of the oldest answer; None without any."""
         order = self._order
         while order:
             scope = order[0]
@@ -64,7 +65,7 @@ class _Keys:
         return None
 
     def drop(self) -> None:
-        """Forget what `oldest` has returned."""
+        """Forget the digest that `oldest` has returned."""
         del self.made[self._order.popleft()]
 
 
@@ -85,7 +86,7 @@ class IdempotencyKeys:
         max_keys: int = MAX_KEYS,
         content: Callable[[PublishRequest], int] | None = None,
     ) -> None:
-        """`content` is what tells two contents apart: in this process, when left out."""
+        """`content` tells two contents apart: within this process, when left out."""
         self._content = content or brief_content
         self._ttl_seconds = ttl_seconds
         self._clock = clock
@@ -97,15 +98,16 @@ class IdempotencyKeys:
         self._count = 0
         self._to_sweep: list[str] = []
         self._asked: tuple[PublishRequest, bytes] | None = None
-        """What was looked for last, and its scope: it is remembered next."""
+        """The request of the last `find`, and its scope: `remember` follows."""
 
     def __len__(self) -> int:
         return self._count
 
     def find(self, request: PublishRequest, *, epoch: str | None = None) -> PublishResult | None:
-        """The first answer when the key was used before, None when it was not.
+        """Return the first answer when the key was used before, else None.
 
-        Where the channel's `epoch` is told, an answer of another one is none: nobody reads that
+        Where the channel's `epoch` is given, an answer of another epoch does not count: no session
+        reads that
         one any more, and a retry whose message reached nobody has to be published. Raises
         `ConflictError` where the key was used with other data.
         """
@@ -144,10 +146,10 @@ class IdempotencyKeys:
     def restore(
         self, publisher: str, scope: bytes, content: int, seconds_left: float, position: Position
     ) -> None:
-        """Know an answer again that a run before has kept elsewhere, the oldest first.
+        """Restore an answer of an earlier run; the oldest come first.
 
         Args:
-            content: what `lasting_content` said.
+            content: the result of `lasting_content`.
         """
         expires = self._clock() + min(seconds_left, self._ttl_seconds)
         self._put(publisher, scope, content, expires, position)
@@ -159,7 +161,7 @@ class IdempotencyKeys:
         if keys is None:
             keys = self._by_publisher[publisher] = _Keys(publisher)
         made = _MADE.pack(content, expires, position.offset) + position.epoch.encode()
-        # One of an epoch that is over is answered anew, and then is among the youngest.
+        # A key of an epoch that is over is answered anew, and then is among the youngest.
         if keys.put(scope, made):
             self._count += 1
         if len(keys.made) >> keys.rank:
@@ -168,7 +170,7 @@ class IdempotencyKeys:
             self._make_room(keys)
 
     def sweep(self) -> None:
-        """Forget what is too old, of some publishers in each call; call it regularly."""
+        """Forget old keys, of some publishers in each call; call it regularly."""
         if not self._to_sweep:
             self._to_sweep = list(self._by_publisher)
         for publisher in self._to_sweep[-_SWEEP_PUBLISHERS:]:
@@ -184,7 +186,7 @@ class IdempotencyKeys:
             self._drop(keys)
 
     def _make_room(self, keys: _Keys) -> None:
-        """Let one key go: of `keys` itself where nobody has more, else of who has most."""
+        """Drop one key: of `keys` itself where no publisher has more, else of the one with most."""
         highest = next(rank for rank in reversed(self._by_rank) if rank)
         most = max(islice(highest, _COMPARED), key=lambda each: len(each.made))
         if len(keys.made) >= len(most.made):
@@ -193,14 +195,14 @@ class IdempotencyKeys:
             self._drop(most)
 
     def _drop(self, keys: _Keys) -> None:
-        """Forget what its `oldest` has returned."""
+        """Forget the digest that its `oldest` has returned."""
         keys.drop()
         self._count -= 1
         if not len(keys.made) >> max(keys.rank - 1, 0):
             self._rank(keys)
 
     def _rank(self, keys: _Keys) -> None:
-        """Put a publisher where it belongs by the number of its keys; without any it goes."""
+        """File a publisher by the number of its keys; without any, forget it."""
         self._by_rank[keys.rank].pop(keys, None)
         keys.rank = len(keys.made).bit_length()
         if keys.made:
@@ -214,7 +216,7 @@ def scope_of(channel: str, key: str) -> bytes:
 
 
 def brief_content(request: PublishRequest) -> int:
-    """64 keyed bits: whoever finds two contents that share them has fooled nobody but himself."""
+    """Return 64 keyed bits: a publisher that makes two contents share them fools only itself."""
     beside = said_beside(request)
     if beside:
         return hash((request.data, request.key, beside))
@@ -222,7 +224,7 @@ def brief_content(request: PublishRequest) -> int:
 
 
 def lasting_content(request: PublishRequest) -> int:
-    """The same in every process: 64 bits of a digest, signed."""
+    """Return 64 bits of a digest, signed, the same in every process."""
     digest = blake2b(request.data, digest_size=8, person=b"" if request.key is None else b"key")
     if request.key is not None:
         digest.update(b"\0" + request.key.encode())
@@ -231,7 +233,7 @@ def lasting_content(request: PublishRequest) -> int:
 
 
 def said_beside(request: PublishRequest) -> bytes:
-    """What a publication says beside its data and key; nothing for one that says no more."""
+    """Return marks, tags and keep time as bytes; empty where the publication has none."""
     if not request.marks and request.tags is None and request.keep_ms is None:
         return b""
     return b"\0%d %a %b" % (request.marks, request.keep_ms, request.tags or b"")

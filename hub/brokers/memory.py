@@ -29,8 +29,8 @@ from hub.errors import HubError, UnavailableError
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s
 # when it is called ten times a second.
 _SWEEP_CHANNELS = 1000
-# How long a channel is shown to operators that was subscribed to and never published in. Whoever
-# comes back later finds the same epoch. A guess.
+# How long operators see a channel that was subscribed to and never published in. A subscriber that
+# returns later finds the same epoch. A guess.
 _UNUSED_SECONDS = 300.0
 
 
@@ -43,10 +43,10 @@ class MemoryBroker:
         max_channels: beyond it a channel without sessions is forgotten, one that holds no history
             before one that does, of each the one unused longest; subscribers that come back to it
             get a `reset`.
-        history_total_bytes: what all histories may take; beyond it the oldest publications go.
-        rows_total_bytes: what all rows of state may take; None where that is a part of history's.
-        epochs: those of a run before, where they go on.
-        on_forgotten: is told a channel whose epoch has ended, and what `Epochs.end` returned.
+        history_total_bytes: bytes of all histories; beyond it the oldest publications go.
+        rows_total_bytes: bytes of all rows of state; None where they share history's.
+        epochs: those of an earlier run, where they go on.
+        on_forgotten: gets a channel whose epoch has ended, and the result of `Epochs.end`.
     """
 
     answers_at_once = True
@@ -80,12 +80,13 @@ class MemoryBroker:
         self._on_forgotten = on_forgotten
         self._logs: dict[str, ChannelLog] = {}
         self._unused: dict[str, ChannelLog] = {}
-        """Of these, what nobody subscribes to, in the order they were used last: where nothing was
-        ever published, so that forgetting loses nothing; ..."""
+        """Channels without subscribers, in the order of their last use: those without a
+        publication,
+        so that forgetting them loses nothing."""
         self._without_history: dict[str, ChannelLog] = {}
-        """... where nothing is held; ..."""
+        """The same, of channels whose publications are all gone."""
         self._with_history: dict[str, ChannelLog] = {}
-        """... and where something is."""
+        """The same, of channels that hold publications or rows."""
         self._to_sweep: list[str] = []
         self._directory = MemoryDirectory(self._logs)
 
@@ -112,7 +113,8 @@ class MemoryBroker:
         return PublishResult(self.take(log, publication, request))
 
     def take(self, log: ChannelLog, publication: Publication, request: PublishRequest) -> Position:
-        """Keep and deliver what is numbered: the next of `log`. Returns its position."""
+        """Keep and deliver the next publication of `log`, which is numbered; return its
+        position."""
         follows_end = log.ends
         if publication.offset == 1:
             self._directory.began(log.name)
@@ -128,14 +130,15 @@ class MemoryBroker:
         else:
             self.place(log)
         if follows_end and publication.offset > 1:
-            # Behind the delivery: who still has to leave for the end goes on with this.
+            # Behind the delivery: a pattern's session that left at the end comes back with this
+            # one.
             self._directory.began(log.name)
         return head
 
     def publish_many_now(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
-        """As `publish_now` for each: those of one channel that follow each other cost one look."""
+        """As `publish_now` for each: consecutive ones of one channel cost one look."""
         outcomes: list[PublishResult | HubError] = []
         begin, count = 0, len(requests)
         while begin < count:
@@ -164,7 +167,7 @@ class MemoryBroker:
     def _publish_run(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
-        """Publish in one channel what has no idempotency keys."""
+        """Publish in one channel; none of them has an idempotency key."""
         try:
             log = self.log(requests[0].channel)
         except HubError as error:
@@ -203,7 +206,7 @@ class MemoryBroker:
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """A page; a channel nobody has used yet is told the epoch that it will have."""
+        """Return a page; for an unused channel an empty one, in the epoch that it will have."""
         if (log := self._logs.get(channel)) is None:
             return HistoryPage(Position(self._epochs.next(channel), 0), 1, ())
         log.used_at_seconds = now = self._clock()
@@ -224,7 +227,7 @@ class MemoryBroker:
         upto: int | None = None,
         max_bytes: int = PAGE_BYTES,
     ) -> StatePage:
-        """A page; of a channel nobody has used yet the epoch that it will have, and no rows."""
+        """Return a page; for an unused channel an empty one, in the epoch that it will have."""
         if (log := self._logs.get(channel)) is None:
             return StatePage(Position(self._epochs.next(channel), 0), (), None)
         log.used_at_seconds = now = self._clock()
@@ -241,16 +244,16 @@ class MemoryBroker:
         return page
 
     async def clear(self, channel: str) -> None:
-        """Rows of a keyed channel stay: they are no history."""
+        """Delete the history; rows of a keyed channel stay."""
         if (log := self._logs.get(channel)) is not None:
             log.let_go(log.offset)
             self.place(log)
 
     def expect(self, channels: Sequence[str]) -> None:
-        """Nothing in `subscribe` waits."""
+        """Do nothing: `subscribe` does not wait."""
 
     def follow(self, appearances: Appearances) -> None:
-        """As `hub.core.ports.Directory`; what appears is told before its first publication."""
+        """Tell of each channel that appears, before its first publication."""
         self._directory.follow(appearances)
 
     def unfollow(self) -> None:
@@ -260,24 +263,24 @@ class MemoryBroker:
         return await self._directory.matching(pattern, most)
 
     async def start(self) -> None:
-        """Nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     async def stop(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is nothing to end."""
 
     def impaired(self) -> Sequence[str]:
-        """Nothing: it takes all that it can number."""
+        """Return nothing: the broker takes all that it can number."""
         return ()
 
     def away(self) -> Sequence[str]:
-        """The broker is this process."""
+        """Return nothing: the broker is this process."""
         return ()
 
     def problems(self) -> Sequence[str]:
         return ()
 
     def record(self) -> BrokerRecord:
-        """There is nothing outside this process."""
+        """Return figures of this process: there is no server outside it."""
         history = self._history
         return BrokerRecord(
             history_bytes=history.bytes,
@@ -287,7 +290,7 @@ class MemoryBroker:
         )
 
     def names(self) -> Sequence[str]:
-        """Of the channels that have a position; those that are forgotten first come first."""
+        """Return the channels that have a position; the next to be forgotten come first."""
         return (
             *self._unused,
             *self._without_history,
@@ -296,23 +299,23 @@ class MemoryBroker:
         )
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
-        """The head of a channel and how many publications are held; None for an unknown one."""
+        """Return a channel's head and how many publications are held; None for an unknown one."""
         if (log := self._logs.get(channel)) is None:
             return None
         log.trim(self._clock())
         return log.head, len(log)
 
     def rows_held(self, channel: str) -> tuple[int, int] | None:
-        """How many rows a keyed channel has, and their bytes."""
+        """Return how many rows a keyed channel has, and their bytes."""
         log = self._logs.get(channel)
         return None if log is None else log.rows_held()
 
     def find(self, channel: str) -> ChannelLog | None:
-        """Of a channel that has a position."""
+        """Return the log of a channel that has a position, else None."""
         return self._logs.get(channel)
 
     def restore(self, head: Position, channel: str, used_at_seconds: float) -> ChannelLog:
-        """Take up a channel where a run before has left it; what it held is elsewhere."""
+        """Go on with a channel of an earlier run; its publications are kept elsewhere."""
         options = self._namespaces.options(channel)
         log = ChannelLog(channel, head.epoch, options, used_at_seconds, self._history)
         log.offset = head.offset
@@ -321,7 +324,7 @@ class MemoryBroker:
         return log
 
     def log(self, channel: str) -> ChannelLog:
-        """Of a channel that is used now; raise `UnavailableError` where there is no room for it."""
+        """Return the log of a channel that is used now; raise `UnavailableError` without room."""
         now = self._clock()
         if (log := self._logs.get(channel)) is None:
             log = self._make(channel, now)
@@ -336,7 +339,7 @@ class MemoryBroker:
         return log
 
     def place(self, log: ChannelLog) -> None:
-        """At the end of the order it belongs to now, if it belongs to one."""
+        """Put `log` at the end of the order it belongs to now, if it belongs to one."""
         name = log.name
         self._unused.pop(name, None)
         self._without_history.pop(name, None)
@@ -370,7 +373,7 @@ class MemoryBroker:
             self._on_forgotten(log, self._epochs.end(log.name))
 
     def sweep(self) -> None:
-        """Forget what is too old, a part of the channels in each call; call it regularly."""
+        """Forget old publications and channels, some channels in each call; call it regularly."""
         self._idempotency.sweep()
         self._history.begin_turn()
         if not self._to_sweep:

@@ -24,7 +24,7 @@ from hub.core.publication import ENDS, Position, Publication
 # The lists' dead heads are cut off when they are this long and the larger part.
 _COMPACT_FROM = 256
 _GONE = Publication("", 0, b"", 0)
-"""In the place of what is held no longer."""
+"""Stands in the place of a publication that is held no longer."""
 # Freeing this many takes 3 ms (measured).
 SLICE_PUBLICATIONS = 5000
 # At the bound, for a publication that comes.
@@ -49,29 +49,29 @@ class ChannelLog:
         now_seconds: float,
         budget: "HistoryBudget",
     ) -> None:
-        """`budget` is what all logs of a broker share."""
+        """All logs of a broker share `budget`."""
         self.name = name
         self.epoch = epoch
         self.options = options
         self.offset = 0
         self.ends = True
-        """Whether the newest publication is the last one, as far as is known: one of a run before,
+        """Whether the newest publication is the last one, as far as is known: one of an old run,
         or of those that came together, may be."""
         self.subscribed = False
         self.pinned = False
-        """Whether something of it is under way, so that it may not be forgotten."""
+        """Whether a commit of it is under way, so that it may not be forgotten."""
         self.stored = False
-        """Whether something of it is held elsewhere than in memory (`hub.brokers.sqlite`)."""
+        """Whether publications of it are held elsewhere too (`hub.brokers.sqlite`)."""
         self.used_at_seconds = now_seconds
         self.superseded = 0
-        """The budget's: how many of its marks stand for publications that are gone already."""
+        """How many of its marks in the budget stand for publications that are gone already."""
         self._budget = budget
         self.keeps = options.keeps_history
         self._kept: list[Publication] = []
         self._at: list[float] = []
         """When each of them was taken, monotonic: a wall clock that jumps ages nothing."""
         self._first = 0
-        """Index in both of the oldest one still held."""
+        """Index in both lists of the oldest publication still held."""
         self._freed = 0
         """Index in both of the oldest one that is not freed. From there up to `_first` they are no
         longer held."""
@@ -117,7 +117,7 @@ class ChannelLog:
         self._budget.rows_changed(self, rows, rows.bytes - before)
 
     def restore_row(self, publication: Publication, at_seconds: float) -> None:
-        """Take up a row that a run before has left; those that changed first come first."""
+        """Restore a row of an earlier run; rows that changed first come first."""
         if self.rows is not None:
             self._put(self.rows, (publication,), at_seconds)
 
@@ -139,11 +139,11 @@ class ChannelLog:
         self._budget.make_room()
 
     def rows_held(self) -> tuple[int, int] | None:
-        """How many rows there are, and their bytes; None where the channel is not keyed."""
+        """Return how many rows there are, and their bytes; None where the channel is not keyed."""
         return None if self.rows is None else (len(self.rows), self.rows.bytes)
 
     def trim(self, now_seconds: float) -> None:
-        """Let go of what is older than `history_ttl_seconds`, and of rows that are too old."""
+        """Drop publications older than `history_ttl_seconds`, and rows that are too old."""
         if (rows := self.rows) is not None:
             before = rows.bytes
             rows.trim(now_seconds)
@@ -157,7 +157,7 @@ class ChannelLog:
             self._budget.on_empty(self)
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Drop all publications and rows."""
         if (rows := self.rows) is not None:
             before = rows.bytes
             rows.clear()
@@ -166,7 +166,7 @@ class ChannelLog:
         self._budget.free_later(self)
 
     def let_go(self, through: int) -> None:
-        """Hold nothing any more up to this offset."""
+        """Drop all publications up to this offset."""
         if (count := min(through + 1 - self.oldest, len(self))) > 0:
             self._first += count
             self._budget.free_later(self)
@@ -213,7 +213,7 @@ class ChannelLog:
     def page(
         self, after: int, limit: int, max_bytes: int = PAGE_BYTES, *, now_seconds: float
     ) -> HistoryPage:
-        """At most `limit` publications with offsets above `after`, oldest first.
+        """Return at most `limit` publications with offsets above `after`, oldest first.
 
         Their data has at most `max_bytes`, or they are one.
         """
@@ -231,7 +231,7 @@ class ChannelLog:
 
 
 def _place_of(publication: Publication) -> Publication:
-    """What stands in the place of one that is not to be kept: offsets are contiguous."""
+    """Return a stand-in for a publication that is not to be kept: offsets are contiguous."""
     return Publication("", publication.offset, b"", publication.time_ms, keep_ms=0)
 
 
@@ -244,18 +244,18 @@ class HistoryBudget:
         on_empty: Callable[[ChannelLog], None],
         rows_max_bytes: int | None = None,
     ) -> None:
-        """`on_empty` is told a log that holds nothing any more, without having been asked.
+        """`on_empty` gets a log that the budget has emptied.
 
         `rows_max_bytes` bounds rows apart from history; None where they share `max_bytes`.
         """
         self.max_bytes = max_bytes
         self._rows_max_bytes = rows_max_bytes
         self._rows_bytes = 0
-        """Of rows that are bounded apart."""
+        """Bytes of rows that are bounded apart."""
         self.row_count = self.row_bytes = 0
-        """Of all rows, wherever they are bounded."""
+        """Number and bytes of all rows, wherever they are bounded."""
         self._row_counts: dict[ChannelLog, int] = {}
-        """How many rows of a channel are counted."""
+        """Number of counted rows by channel."""
         self.on_empty = on_empty
         self.bytes = 0
         self._order: deque[ChannelLog] = deque()
@@ -264,7 +264,7 @@ class HistoryBudget:
         self._superseded = 0
         """How many marks are of publications that are gone."""
         self._with_rows: dict[ChannelLog, StateRows] = {}
-        """Channels that have state, or had some that is still read; the one published in longest
+        """Channels with rows, or with former rows that are still read; the one published in longest
         ago first."""
         self._unfreed: dict[ChannelLog, None] = {}
         """Logs with publications that are not held any more and not freed yet."""
@@ -294,7 +294,7 @@ class HistoryBudget:
             self._drop_oldest()
 
     def exchange(self, log: ChannelLog, dropped: Publication, publication: Publication) -> None:
-        """The oldest of `log` is held no longer, and `publication` is: nearly always it is so."""
+        """Count `publication` in place of the oldest of `log`, as at most times."""
         self.bytes += cost_bytes(publication) - cost_bytes(dropped)
         order = self._order
         if order[0] is log:
@@ -306,17 +306,17 @@ class HistoryBudget:
             self._drop_oldest()
 
     def hold(self, log: ChannelLog, publications: Sequence[Publication]) -> None:
-        """Count what `log` holds from now on; `make_room` has to follow."""
+        """Count publications that `log` holds from now on; `make_room` has to follow."""
         self.bytes += sum(map(cost_bytes, publications))
         self._order += [log] * len(publications)
 
     def make_room(self) -> None:
-        """Let the oldest go where all of it is too much."""
+        """Drop the oldest publications until the rest fits."""
         while self.bytes > self.max_bytes:
             self._drop_oldest()
 
     def give_back_many(self, log: ChannelLog, publications: Sequence[Publication]) -> None:
-        """The oldest publications of `log` are held no longer."""
+        """Count the oldest publications of `log` no longer."""
         self.bytes -= sum(map(cost_bytes, publications))
         left, order = len(publications), self._order
         while left and order[0] is log:
@@ -326,14 +326,14 @@ class HistoryBudget:
             self._supersede(log, left)
 
     def _supersede(self, log: ChannelLog, count: int) -> None:
-        """So many of the marks of `log` stand for publications that are gone."""
+        """Note that so many marks of `log` stand for publications that are gone."""
         log.superseded += count
         self._superseded += count
         if self._superseded > _CLEAR_FROM and self._superseded * 2 > len(self._order):
             self._clear_out()
 
     def rows_changed(self, log: ChannelLog, rows: StateRows, more_bytes: int) -> None:
-        """The state of `log` takes so much more, or less, than before: make room."""
+        """Count so many bytes more, or fewer, for the rows of `log`, and make room."""
         self._with_rows.pop(log, None)
         if rows.bytes:
             self._with_rows[log] = rows
@@ -348,7 +348,7 @@ class HistoryBudget:
             self._rows_bytes += self._drop_row()
 
     def _drop_row(self) -> int:
-        """A row goes that changed long ago, or what rows were for those who read; return how many
+        """Drop a row that changed long ago, or former rows that are still read; return how many
         bytes more that is, below 0."""
         log, rows = next(iter(self._with_rows.items()))
         before = rows.bytes

@@ -16,20 +16,20 @@ from hub.brokers.memory_history import ChannelLog
 from hub.brokers.name_tree import NameTree
 from hub.core.ports import Appearances
 
-# How many generations names share: with so many, what is told of an unused channel stays true for
+# Names share so many generations: the epoch told of an unused channel then stays true for
 # hours where a channel is forgotten every second; they take 2 MB at most.
 _GENERATIONS = 16_384
 
 
 class Epochs:
-    """The epoch that a channel which is not kept has, and keeps when it is used.
+    """The epoch of each channel that is not kept; the channel keeps it when it is used.
 
-    It follows from the name, so that answering for a channel makes nothing. Names share
+    It follows from the name, so that an answer for a channel makes nothing. Names share
     generations; a channel that is forgotten ends its own, so its next epoch is another.
 
     Args:
         secret: 16 bytes; random ones when left out, so that no two runs share an epoch.
-        generations: of those whose epochs go on after a restart.
+        generations: those of an earlier run, whose epochs go on.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Epochs:
         self._generations = dict(generations or {})
 
     def next(self, name: str) -> str:
-        """Never one that `end` was called for: 48 bits of a keyed digest."""
+        """Return the epoch, never one that `end` has ended: 48 bits of a keyed digest."""
         raw = name.encode()
         generation = self._generations.get(crc32(raw) % _GENERATIONS, 0)
         return blake2b(b"%d:%b" % (generation, raw), key=self._secret, digest_size=6).hexdigest()
 
     def end(self, name: str) -> tuple[int, int]:
-        """Offsets of this epoch were given out and are forgotten.
+        """End the epoch: offsets of it were given out and are forgotten.
 
         Returns the generation that begins, by its place.
         """
@@ -79,14 +79,14 @@ class MemoryDirectory:
         self._appearances = None
 
     def began(self, name: str) -> None:
-        """A channel is about to have its first publication."""
+        """Note a channel that is about to have its first publication."""
         if self._names is not None:
             self._names.add(name)
         if self._appearances is not None:
             self._appearances.appeared(name)
 
     def ended(self, name: str) -> None:
-        """The channel is forgotten."""
+        """Note that a channel is forgotten."""
         if self._names is not None:
             self._names.remove(name)
 
@@ -98,7 +98,7 @@ class MemoryDirectory:
         return await names.find(pattern, most)
 
     async def _gather(self) -> NameTree:
-        """All names there are; what begins and ends meanwhile is told."""
+        """Gather all names; `began` and `ended` keep them current meanwhile."""
         if self._names is not None and self._whole:
             return self._names
         names = self._names = NameTree()

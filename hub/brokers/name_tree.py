@@ -18,7 +18,7 @@ class _Branch:
 
     def __init__(self, *, is_name: bool = False) -> None:
         self.branches: dict[str, _Branch | None] = {}
-        """By what comes next; None where a name ends and no other goes on, as most do."""
+        """Branches by next segment; None where a name ends and no other goes on, as most do."""
         self.is_name = is_name
 
 
@@ -44,7 +44,7 @@ class NameTree:
         return found is None or found.is_name
 
     def add(self, name: str) -> bool:
-        """Know this name; returns whether it was not known before."""
+        """Add a name; return whether it is new."""
         branch = self._root
         *before, last = segments(name)
         for part in before:
@@ -63,7 +63,7 @@ class NameTree:
         return True
 
     def remove(self, name: str) -> None:
-        """Know it no more. Harmless for one that is not known."""
+        """Remove a name; harmless for an unknown one."""
         if name not in self:
             return
         self._count -= 1
@@ -85,20 +85,20 @@ class NameTree:
             del above.branches[part]
 
     def matching(self, pattern: str) -> Iterator[str | None]:
-        """The names that a checked pattern matches, also while others are added and removed.
+        """Yield the names that a checked pattern matches, also while others are added and removed.
 
-        Between them None, each time that so many names were looked at that others want a turn.
+        It yields None in between, each time that other work should get a turn.
         """
         walk = _Walk(segments(pattern))
         names = walk.from_(self._root, "", 0)
         if names_reserved(pattern):
             yield from names
         else:
-            # Channels of the hub itself come to those alone who name them.
+            # Channels of the hub itself match only a pattern that names them.
             yield from (name for name in names if name is None or not is_reserved(name))
 
     async def find(self, pattern: str, most: int) -> Sequence[str]:
-        """At most so many of the names that match."""
+        """Return at most so many of the names that match."""
         found: list[str] = []
         for name in self.matching(pattern):
             if name is None:
@@ -111,14 +111,14 @@ class NameTree:
 
 
 class _Walk:
-    """One way through a tree."""
+    """One search through a tree."""
 
     def __init__(self, parts: Sequence[str]) -> None:
         self._parts = parts
         self._looked_at = 0
 
     def from_(self, branch: _Branch, text: str, place: int) -> Iterator[str | None]:
-        """The names below `branch`, which stands for `text`, that the parts from `place` match."""
+        """Yield the names below `branch`, at `text`, that the parts from `place` match."""
         part = self._parts[place]
         separator = part[:1] if place else ""
         star = part.removeprefix(separator)
@@ -161,8 +161,8 @@ class _Walk:
                 yield from self._all(following, text + each)
 
     def _branches(self, branch: _Branch) -> Iterator[tuple[str | None, _Branch | None]]:
-        """Those of this moment that are still there when it is their turn; None for a turn of
-        others."""
+        """Yield the branches of now that are still there at their turn; None for a turn of
+        other work."""
         for each in tuple(branch.branches):
             self._looked_at += 1
             if not self._looked_at % _TURN:

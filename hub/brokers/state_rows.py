@@ -1,13 +1,14 @@
 """The state of one channel in memory: the newest publication of each key.
 
-Rows are read in the order of their keys, so that a reader which names the last key that it has
-goes on behind it, whatever changed meanwhile. They are let go of in the order of their changes,
+Rows are read in the order of their keys, so that a reader that names the last key that it has
+goes on behind it, whatever changed meanwhile. They are dropped in the order of their changes,
 oldest first: by age, and where there are more keys than may be. No I/O, no clock.
 
-Pages hold as of one position. Where somebody is reading, a row that changes is kept as it was for
+Pages hold as of one position. While a reader is between pages, a row that changes is kept as it was
+for
 a moment longer. Example: rows `a` at offset 3 and `b` at 7 are read as of 7, one to a page. After
 the first page `b` becomes 8 and `c` is new at 9. The second page is `b` at 7: 8 and 9 follow the
-position, and whoever reads gets them as messages. A reader that takes too long gets a page without
+position, and the reader gets them as messages. A reader that takes too long gets a page without
 `b`, which is as right once it has those messages.
 """
 
@@ -19,7 +20,7 @@ from hub.core.options import MIB, ChannelOptions
 from hub.core.ports import StatePage
 from hub.core.publication import REMOVES, Position, Publication
 
-# Of a row beside its publication: two places in a dictionary, a tuple, a time, a place in a list.
+# Bytes of a row beside its publication: two dictionary entries, a tuple, a time, a list entry.
 ROW_BYTES = 200
 
 # To sort all keys again is cheaper than to take so many out of their order one by one. A guess.
@@ -30,7 +31,7 @@ SLICE_ROWS = 5000
 # How long former rows are kept after a page was read that is not the last. A guess: far more than
 # a page takes that does not wait for its peer.
 _READING_SECONDS = 5.0
-# What they may take together where the rows themselves take less. A guess.
+# Bytes of former rows where the rows themselves take less. A guess.
 _FORMER_BYTES = MIB
 
 _Row = tuple[Publication, float]
@@ -48,20 +49,21 @@ class StateRows:
         self.max_keys = options.state_max_keys
         self.ttl_seconds = options.state_ttl_seconds
         self._rows: dict[str, _Row] = {}
-        """By key, in the order they were changed last."""
+        """Rows by key, in the order of their last change."""
         self._keys: list[str] | None = None
-        """All keys in order; None until somebody reads."""
+        """All keys in order; None until a page is read."""
         self._former: dict[str, list[tuple[Publication, int]]] = {}
-        """While somebody reads: what rows were before they changed, and where that was."""
+        """Rows before they changed, with the offset of the change, while a reader needs them."""
         self._former_bytes = 0
         self._read_upto = 0
-        """The position as of which somebody reads: what came after it is nobody's former row."""
+        """The newest position as of which pages are read: later rows are not kept as former
+        ones."""
         self._reading_until = 0.0
         self.bytes = 0
         self.dropped = 0
-        """Rows that went for want of room."""
+        """How many rows were dropped for want of room."""
         self.gone: list[tuple[str, int]] | None = None
-        """Keys and offsets of rows that went by themselves, where somebody else keeps them too."""
+        """Keys and offsets of dropped rows, where a file keeps the rows too."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -70,7 +72,7 @@ class StateRows:
         return key in self._rows
 
     def put(self, publication: Publication, now_seconds: float) -> None:
-        """Take what was published: it is its key's row from now on, or takes it away."""
+        """Take a publication: it is the row of its key from now on, or removes that row."""
         if (key := publication.key) is None:
             return
         former = self._rows.pop(key, None)
@@ -91,7 +93,7 @@ class StateRows:
                 self.drop_oldest()
 
     def _keep(self, key: str, row: Publication, changed: int, now_seconds: float) -> None:
-        """Keep a row that changes, for whoever is reading."""
+        """Keep a row that changes, for readers."""
         former = self._former_bytes
         is_much = former > _FORMER_BYTES and former > self.bytes - former
         if now_seconds > self._reading_until or len(self._former) >= self.max_keys or is_much:
@@ -112,14 +114,14 @@ class StateRows:
         self._reading_until = 0.0
 
     def make_room(self) -> None:
-        """Take less: without what rows were before, else without the row changed longest ago."""
+        """Drop the former rows, or, without any, the row changed longest ago."""
         if self._former:
             self._forget_former()
         else:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
-        """Let go of the row that was changed longest ago: there is no room for it."""
+        """Drop the row that was changed longest ago, for want of room."""
         self._let_go(next(iter(self._rows)))
         self.dropped += 1
 
@@ -148,7 +150,7 @@ class StateRows:
         return now_seconds - self.ttl_seconds if self.ttl_seconds else float("-inf")
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Drop all rows."""
         self._rows.clear()
         self._former = {}
         self._keys = None
@@ -175,7 +177,7 @@ class StateRows:
         max_bytes: int,
         now_seconds: float,
     ) -> StatePage:
-        """At most `limit` rows with keys above `after` and offsets up to `upto`.
+        """Return at most `limit` rows with keys above `after` and offsets up to `upto`.
 
         Their data has at most `max_bytes`, or they are one.
         """

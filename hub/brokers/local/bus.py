@@ -33,7 +33,7 @@ class WorkerRoster:
         link.on_up(self._tell_all)
 
     async def start(self) -> None:
-        """What is to be told is told whenever the connection is up."""
+        """Do nothing: members are told whenever the connection is up."""
 
     def change(self, channel: str, change: Change) -> None:
         members = self._here.setdefault(channel, {})
@@ -50,7 +50,7 @@ class WorkerRoster:
             self._tell(channel)
 
     async def members(self, channel: str) -> Sequence[Member]:
-        """In the order they came; raise `UnavailableError` without a broker process."""
+        """Return the members in the order they came; raise `UnavailableError` without an answer."""
         try:
             _, _, found = await self._link.ask(frames.MEMBERS, channel)
         except (NotSentError, NoAnswerError) as error:
@@ -88,9 +88,9 @@ class WorkerBus:
         self._serve_question: Callable[[bytes], Awaitable[bytes]] | None = None
         self._record: Callable[[], NodeRecord] | None = None
         self._under_way = {True: 0, False: 0}
-        """Questions of this worker and to it, by whether they last."""
+        """How many questions are under way, of this worker and to it, by whether they last."""
         self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
-        """What other workers wait for here, by who asks and the question's number."""
+        """Answers being made that last, by the asker's tag and the question's number."""
         self._known: Mapping[str, NodeRecord] = {}
         link.on(frames.ASKED, self._asked)
         link.on(frames.GIVEN_UP, self._given_up)
@@ -103,7 +103,7 @@ class WorkerBus:
         self._spawn(self._stay_known())
 
     async def stop(self) -> None:
-        """The end of the connection says it."""
+        """Do nothing: the end of the connection tells the others."""
 
     async def _stay_known(self) -> None:
         while True:
@@ -156,7 +156,7 @@ class WorkerBus:
         finally:
             self._under_way[lasts] -= 1
             if number is not None and self._link.forget(number):
-                # The other worker would wait on, for a peer that is not there any more.
+                # The other worker would wait on, for a peer that has gone.
                 self._link.send((frames.GIVE_UP, number))
 
     def _enter(self, *, lasts: bool) -> bool:

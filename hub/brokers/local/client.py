@@ -37,7 +37,7 @@ from hub.core.ports import (
 from hub.core.publication import Position, Publication
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
-# For operators, who look at several pages of a list.
+# Operators look at several pages of a list.
 _LISTED_SECONDS = 4.0
 
 
@@ -48,9 +48,9 @@ class ChannelDirectory:
         self._link = link
         self._clock = clock
         self.listed: Mapping[str, tuple[Position, int | None]] = {}
-        """By channel, its head and how much of it is held, as `look` has learned them."""
+        """Heads, and how many publications are held, by channel, as `look` has learned them."""
         self.rows: Mapping[str, tuple[int, int]] = {}
-        """Of keyed ones, how many rows there are and their bytes, as `look` has learned them."""
+        """Rows and their bytes, by keyed channel, as `look` has learned them."""
         self._listed_at = 0.0
         self._appearances: Appearances | None = None
         link.on(frames.APPEARED, self._on_appeared)
@@ -62,7 +62,7 @@ class ChannelDirectory:
             self.listed, self.rows = {}, {}
 
     def follow(self, appearances: Appearances) -> None:
-        """What appears is told beside a first publication, which is in history then."""
+        """Tell of each channel that appears; its first publication is in history by then."""
         if self._appearances is None:
             self._link.send((frames.FOLLOW,))
         self._appearances = appearances
@@ -93,9 +93,9 @@ class ChannelDirectory:
             self._appearances.missed()
 
     async def look(self) -> None:
-        """Learn of all channels, so that `listed` tells of those nobody here follows.
+        """Learn of all channels, so that `listed` has those that no session here follows.
 
-        What was learned is forgotten a few seconds later; there is nothing of it where the broker
+        It is forgotten a few seconds later, and stays empty where the broker
         process does not answer.
         """
         listed: dict[str, tuple[Position, int | None]] = {}
@@ -113,7 +113,7 @@ class ChannelDirectory:
         self.listed, self.rows, self._listed_at = listed, rows, self._clock()
 
 
-# As over Redis: what may be held of a channel while what is before it is read.
+# Bounds of what one channel holds while earlier publications are read, as over Redis.
 _HOLD_MESSAGES = 10_000
 _HOLD_BYTES = MIB
 
@@ -124,11 +124,11 @@ class LocalBroker:
     Args:
         downstream: gets each publication of a subscribed channel once and in order, and every
             range that is lost.
-        hold_total_bytes: what may be held over all channels while something before it is read.
+        hold_total_bytes: bytes that all channels may hold while earlier publications are read.
     """
 
     answers_at_once = True
-    """What is asked leaves in the turn of the loop that asks; a task is needed only to wait."""
+    """A call leaves in the turn of the loop that makes it; a task is needed only to wait."""
     publish_now = None
     publish_many_now = None
 
@@ -162,7 +162,7 @@ class LocalBroker:
         )
 
     async def start(self) -> None:
-        """Begin to connect; returns also when there is no broker process: `problems` says so."""
+        """Begin to connect; without a broker process it returns too, and `problems` says so."""
         self._spawn(self._link.run())
 
     async def stop(self) -> None:
@@ -180,7 +180,7 @@ class LocalBroker:
 
         def done(outcome: PublishResult | HubError) -> None:
             if future.done():
-                return  # Nobody waits any more.
+                return  # The caller waits no more.
             if isinstance(outcome, HubError):
                 future.set_exception(outcome)
             else:
@@ -233,7 +233,7 @@ class LocalBroker:
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """A page; raise `UnavailableError` without a broker process."""
+        """Return a page; raise `UnavailableError` without a broker process."""
 
         async def read() -> HistoryPage:
             try:
@@ -254,7 +254,7 @@ class LocalBroker:
         upto: int | None = None,
         max_bytes: int = PAGE_BYTES,
     ) -> StatePage:
-        """A page of rows; raise `UnavailableError` without a broker process."""
+        """Return a page of rows; raise `UnavailableError` without a broker process."""
 
         async def read() -> StatePage:
             try:
@@ -279,7 +279,7 @@ class LocalBroker:
     # -- hub.core.ports.Directory --------------------------------------------------------------
 
     def follow(self, appearances: Appearances) -> None:
-        """What appears is told beside a first publication, which is in history then."""
+        """Tell of each channel that appears; its first publication is in history by then."""
         self._directory.follow(appearances)
 
     def unfollow(self) -> None:
@@ -290,21 +290,21 @@ class LocalBroker:
         return await self._directory.matching(pattern, most)
 
     def expect(self, channels: Sequence[str]) -> None:
-        """What is asked one after another is answered soon enough."""
+        """Do nothing: calls one after another are answered soon enough."""
 
     async def look(self) -> None:
-        """Learn of all channels, so that `names` and `held` tell of those nobody here follows."""
+        """Learn of all channels, also of those that no session here follows."""
         await self._directory.look()
 
-    # -- what this worker knows --------------------------------------------------------------
+    # -- this worker's knowledge -------------------------------------------------------------
 
     def names(self) -> Sequence[str]:
-        """Of the channels this worker follows, and of those it has just learned of."""
+        """Return the channels this worker follows, and those it has just learned of."""
         return tuple(dict.fromkeys((*self._followed.names(), *self._directory.listed)))
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
-        """How far this worker has come in a channel, and how much of it is held where that was
-        learned; None where it knows nothing of it."""
+        """Return this worker's position in a channel, and how much of it is held where that was
+        learned; None for an unknown channel."""
         tracker, listed = self._followed.tracker(channel), self._directory.listed.get(channel)
         if tracker is None or tracker.state is State.OPENING:
             return listed
@@ -312,14 +312,14 @@ class LocalBroker:
         return position, listed[1] if listed is not None and listed[0] == position else None
 
     def rows_held(self, channel: str) -> tuple[int, int] | None:
-        """How many rows a keyed channel has, and their bytes, where that was learned."""
+        """Return how many rows a keyed channel has, and their bytes, where that was learned."""
         return self._directory.rows.get(channel)
 
     def impaired(self) -> Sequence[str]:
         return ()
 
     def problems(self) -> Sequence[str]:
-        """Why the worker should get no traffic; empty when it should."""
+        """Return why the worker should get no traffic; empty when it should."""
         link = self._link
         if link.refusal:
             return (link.refusal,)

@@ -1,4 +1,4 @@
-"""The channels that a worker follows: how far it has come in each, and what it missed is read.
+"""The channels that a worker follows: its position in each, and reading what it missed.
 
 The connection carries everything once and in order, so nothing is missing while it lasts. After a
 reconnect every channel asks for its head; what is between is read from history, or announced:
@@ -21,7 +21,7 @@ from hub.core.pushes import Gap, GapReason, Member, PresenceReset
 from hub.errors import HubError, UnavailableError
 
 _PAGE_PUBLICATIONS = 1000
-# Read at a time after a reconnect, so that publications find their way between the pages.
+# Channels read at a time after a reconnect, so that publications come between the pages.
 _FILLING_AT_ONCE = 32
 _RETRY_SECONDS = 0.2
 
@@ -29,7 +29,7 @@ _RETRY_SECONDS = 0.2
 async def read_page(
     link: Link, channel: str, after: int, limit: int, max_bytes: int
 ) -> HistoryPage:
-    """Of the broker process; raises what `Link.ask` raises."""
+    """Read a page of the broker process; raise the errors of `Link.ask`."""
     answer = await link.ask(frames.HISTORY, channel, after, limit, max_bytes)
     _, _, epoch, offset, oldest, found = answer
     publications = tuple(Publication(*each) for each in found)
@@ -42,9 +42,9 @@ class _Followed:
 
     tracker: Tracker
     epoch: str = ""
-    """Of what the broker process delivers now; the tracker may still be in the one before."""
+    """The epoch that the broker process delivers now; the tracker may be in the one before."""
     callers: list[tuple[asyncio.Future[None], OnOpen]] = field(default_factory=list)
-    """Those that wait for its head."""
+    """Callers that wait for its head."""
     filling: bool = False
 
     def opened(self) -> None:
@@ -64,7 +64,7 @@ class _Followed:
 
 
 class FollowedChannels:
-    """One per worker; takes what the broker process delivers."""
+    """Takes the messages of the broker process; one per worker."""
 
     def __init__(
         self,
@@ -95,13 +95,13 @@ class FollowedChannels:
         return tuple(self._channels)
 
     def tracker(self, channel: str) -> Tracker | None:
-        """Where this worker stands in a channel; None where it does not follow it."""
+        """Return the tracker of a channel; None where this worker does not follow it."""
         followed = self._channels.get(channel)
         return None if followed is None else followed.tracker
 
     @property
     def filling(self) -> int:
-        """How many read now what they missed."""
+        """Return how many channels read now what they missed."""
         return sum(each.filling for each in self._channels.values())
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
@@ -131,7 +131,7 @@ class FollowedChannels:
             self._ask_head(channel, followed, again=True)
 
     def _on_down(self) -> None:
-        """Nobody waits for a head that was asked of a connection which has ended."""
+        """Fail the callers that wait for a head: its connection has ended."""
         opening = [n for n, each in self._channels.items() if each.tracker.state is State.OPENING]
         for channel in opening:
             self._fail(channel, self._channels[channel], NoAnswerError("the broker process ended"))
@@ -151,7 +151,7 @@ class FollowedChannels:
 
     def _fail(self, channel: str, followed: _Followed, error: HubError) -> None:
         if followed.tracker.state is not State.OPENING:
-            # Without a head nothing would say what is missing.
+            # Without a head a missing publication would show nowhere.
             self._spawn(self._ask_head_again(channel, followed, error))
             return
         self.unsubscribe(channel)
@@ -169,14 +169,14 @@ class FollowedChannels:
             self._ask_head(channel, followed, again=True)
 
     def _go_on(self, channel: str, followed: _Followed, head: Position) -> None:
-        """The broker process delivers what follows `head` from now on."""
+        """Go on with the publications that follow `head`."""
         tracker, followed.epoch = followed.tracker, head.epoch
         if tracker.state is State.OPENING:
             tracker.open(head)
             followed.opened()
             return
         if tracker.epoch == head.epoch and self._namespaces.options(channel).presence:
-            # Joins and leaves have no offsets: what came meanwhile is asked for.
+            # Joins and leaves have no offsets: sessions ask for the members anew.
             self._downstream.announce(channel, PresenceReset(channel))
         tracker.confirm(head)
         self._fill_if_behind(channel, followed)
@@ -203,7 +203,7 @@ class FollowedChannels:
             self._fill_if_behind(channel, followed)
 
     def _on_lost(self, message: frames.Message) -> None:
-        """The broker itself lost a range."""
+        """Take the word of the broker that it lost a range."""
         _, channel, epoch, first, last, reason, unsequenced = message
         followed = self._channels.get(channel)
         if followed is None or followed.tracker.state is State.OPENING:
@@ -218,7 +218,7 @@ class FollowedChannels:
             self._fill_if_behind(channel, followed)
 
     def _on_reset(self, message: frames.Message) -> None:
-        """The broker itself began another epoch."""
+        """Take the word of the broker that it began another epoch."""
         _, channel, epoch, offset = message
         followed = self._channels.get(channel)
         if followed is not None and followed.tracker.state is not State.OPENING:

@@ -1,7 +1,7 @@
-"""What workers and the broker process say to each other, and how it travels.
+"""The protocol between workers and the broker process: messages, and the frames they travel in.
 
 A frame is a length of four bytes and a list of messages in MessagePack: all that one turn of the
-loop has to say to one peer. A message is a list whose first element is its kind. Calls carry a
+loop sends to one peer. A message is a list whose first element is its kind. Calls carry a
 number, which their answer repeats:
 
     worker to broker    [PUBLISH, 7, channel, data, publisher, ...]   as `PublishRequest` has them
@@ -33,12 +33,12 @@ _LAYOUTS: dict[int, str] = {}
 
 
 def _kind(number: int, layout: str) -> int:
-    """A kind of message and what follows it: part of `SHAPE`, so write there what is sent."""
+    """Declare a kind of message; its layout is part of `SHAPE`, so it must list all fields."""
     _LAYOUTS[number] = layout
     return number
 
 
-# A worker says:
+# Sent by a worker:
 HELLO = _kind(1, "shape, tag")
 PUBLISH = _kind(2, "number, the fields of a PublishRequest")
 SUBSCRIBE = _kind(3, "number, channel")
@@ -61,7 +61,7 @@ MATCH = _kind(23, "number, pattern, how many at most")
 NAMES = _kind(16, "number, from which on; 0 begins")
 STATE = _kind(18, "number, channel, after, limit, upto, max_bytes")
 CLEAR = _kind(19, "number, channel")
-# The broker process says:
+# Sent by the broker process:
 WELCOME = _kind(32, "shape")
 PUBLISHED = _kind(33, "number, epoch, offset, whether it is a duplicate")
 REFUSED = _kind(34, "number, code, message")
@@ -94,11 +94,11 @@ NAMES_ARE = _kind(
 ROWS = _kind(49, "number, epoch, offset, next, dropped, lists of the fields of publications")
 
 _HEADER_BYTES = 4
-# A frame that has so much leaves before the turn of the loop ends: decoding it takes 0.1 ms.
+# A frame of this size leaves before the turn of the loop ends: decoding it takes 0.1 ms.
 _FULL_BYTES = 256 * KIB
-# What one end lets wait for the other. Guess, not measured: a second of all that one worker takes.
+# Bytes that may wait for the other end: a second of one worker's load. Guess, not measured.
 MAX_WAITING_BYTES = 64 * MIB
-# What a message takes beside the bytes that it carries. A guess that is rather too high.
+# Bytes of a message beside its data. A guess that is rather too high.
 MESSAGE_BYTES = 200
 
 
@@ -114,17 +114,17 @@ def _shape() -> str:
 
 
 SHAPE = _shape()
-"""What both ends agree on: the layout of each message, and the fields of what travels."""
+"""A digest of all layouts and fields, the same at both ends."""
 request_fields: Callable[[PublishRequest], tuple[Any, ...]] = attrgetter(*_names(PublishRequest))
 publication_fields: Callable[[Publication], tuple[Any, ...]] = attrgetter(*_names(Publication))
 member_fields: Callable[[Member], tuple[Any, ...]] = attrgetter(*_names(Member))
 CHANGES: Mapping[str, type[Change]] = {"Join": Join, "Leave": Leave, "Update": Update}
-"""Of an `ANNOUNCE`, by what it is called."""
+"""Classes of changes by their name in an `ANNOUNCE`."""
 CHANGE_NAMES = {kind: name for name, kind in CHANGES.items()}
 
 
 def bytes_of(members: Iterable[Member]) -> int:
-    """About what they take on the way."""
+    """Return about how many bytes the members take in a message."""
     return sum(60 + len(member.data or b"") for member in members)
 
 
@@ -154,11 +154,11 @@ class Frames(asyncio.Protocol):
         self._batch_bytes = 0
         self._received = bytearray()
         self._needed = 0
-        """How much has to be received before there is a whole frame, as far as is known."""
+        """Bytes that make the next frame whole, as far as is known."""
 
     @property
     def waiting_bytes(self) -> int:
-        """What the peer has not taken yet, without what the kernel holds."""
+        """Return the bytes that the peer has not taken yet, without those in the kernel."""
         transport = self._transport
         unsent = 0 if transport is None else transport.get_write_buffer_size()
         return self._batch_bytes + unsent
@@ -168,9 +168,9 @@ class Frames(asyncio.Protocol):
         return self._transport is not None
 
     def send(self, message: Message, size_bytes: int = 0) -> None:
-        """Say it with the rest of this turn of the loop; nothing where the connection has ended.
+        """Send it with the rest of this turn of the loop; do nothing on an ended connection.
 
-        `size_bytes` is what the message carries: data, or a question.
+        `size_bytes` is the size of its data, or of its question.
         """
         if self._transport is None:
             return
@@ -187,7 +187,7 @@ class Frames(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """End the connection when all has been said."""
+        """End the connection when all messages are sent."""
         self._flush()
         if self._transport is not None:
             self._transport.close()

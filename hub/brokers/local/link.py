@@ -1,8 +1,8 @@
 """A worker's connection to the broker process: kept up, with a deadline for every call.
 
-What is not sent is known, what is sent is not: a call that is refused here has done nothing, one
-that was sent and got no answer may have been carried out. Calls are bounded in number and bytes;
-what comes above is refused at once. Nothing is sent again.
+A call that is refused here has done nothing; one that was sent and got no answer may have been
+carried out. Calls are bounded in number and bytes; a call above them is refused at once. No call is
+sent again.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from hub.core.options import MIB
 from hub.core.ports import Monotonic
 from hub.errors import HubError
 
-# A call takes 0.2 ms; longer than a machine that is busy lets one wait. Guess, not measured.
+# A call takes 0.2 ms; a busy machine makes it wait less than this. Guess, not measured.
 CALL_SECONDS = 5.0
 # A broker process that says nothing for so long stands still: the worker is not ready, and makes
 # its connection anew. As of the canary over Redis.
@@ -83,9 +83,9 @@ class Link:
         self._frames: Frames | None = None
         self._lost = asyncio.Event()
         self._calls: dict[int, _Call] = {}
-        """In the order they were made."""
+        """Calls in the order they were made."""
         self._lasting: dict[int, _Call] = {}
-        """Those whose deadline is the caller's."""
+        """Calls with a deadline of their caller's."""
         self._call_bytes = 0
         self._number = 0
         self._handlers: dict[int, Callable[[Message], None]] = {frames.WELCOME: self._welcomed}
@@ -101,14 +101,14 @@ class Link:
         self.round_trip_seconds = 0.0
         self.history_bytes = self.history_limit_bytes = 0
         self.state_rows = self.state_row_bytes = 0
-        """Of the broker process, as it said last; and ..."""
+        """Figures of the broker process, as it told them last."""
         self.troubles: tuple[str, ...] = ()
-        """... what keeps its broker from working, such as a full disk."""
+        """Why its broker does not work, such as a full disk; empty where it does."""
 
-    # -- what is put around it ---------------------------------------------------------------
+    # -- handlers ----------------------------------------------------------------------------
 
     def on(self, kind: int, handler: Callable[[Message], None]) -> None:
-        """Have `handler` get what the broker process says of its own accord."""
+        """Have `handler` get messages of this kind, which answer no call."""
         self._handlers[kind] = handler
 
     def on_up(self, callback: Callable[[], None]) -> None:
@@ -179,7 +179,7 @@ class Link:
             callback()
 
     def stop(self) -> None:
-        """Close the connection when all has been said."""
+        """Close the connection when all messages are sent."""
         self._stopping = True
         if self._frames is not None:
             self._frames.close()
@@ -191,7 +191,7 @@ class Link:
             self._frames.abort()
 
     def sweep(self) -> None:
-        """Fail what has waited too long; call it ten times a second or more often."""
+        """Fail calls that have waited too long; to be called ten times a second or more often."""
         now, made = self._clock(), self._frames
         while self._calls:
             number = next(iter(self._calls))
@@ -221,17 +221,17 @@ class Link:
 
     @property
     def unheard_seconds(self) -> float:
-        """Since the broker process said anything; pings make it say something."""
+        """Return the seconds since the last message of the broker process; it answers pings."""
         return self._clock() - self.heard_at
 
     @property
     def pending(self) -> int:
         return len(self._calls)
 
-    # -- saying and asking -------------------------------------------------------------------
+    # -- messages and calls ------------------------------------------------------------------
 
     def send(self, message: Message, size_bytes: int = 0) -> None:
-        """Say what has no answer; nothing while the connection is down."""
+        """Send a message without an answer; do nothing while the connection is down."""
         if self.is_up and self._frames is not None:
             self._frames.send(message, size_bytes)
 
@@ -242,7 +242,7 @@ class Link:
         size_bytes: int = 0,
         lasts: bool = False,
     ) -> int:
-        """Ask, and have `answered` called once, in the order of what is received.
+        """Make a call, and have `answered` called once, in the order of received messages.
 
         Raises `NotSentError`. A kind stands first in `message`; the number is put behind it, and
         is what this returns. With `lasts` the caller has a deadline and bounds of its own.
@@ -265,19 +265,19 @@ class Link:
         return self._number
 
     def forget(self, number: int) -> bool:
-        """Wait for the answer no more; whether it was still to come."""
+        """Wait for the answer no more; return whether it was still to come."""
         call = self._lasting.pop(number, None)
         self._call_bytes -= 0 if call is None else call.size_bytes
         return call is not None
 
     async def ask(self, *message: Any, size_bytes: int = 0) -> Message:
-        """The answer; raises `NotSentError`, `NoAnswerError` or what the broker process refused
-        with."""
+        """Return the answer; raise `NotSentError`, `NoAnswerError` or the error of the broker
+        process."""
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         def answered(answer: Message | HubError) -> None:
             if future.done():
-                return  # Nobody waits any more.
+                return  # The caller waits no more.
             if isinstance(answer, HubError):
                 future.set_exception(answer)
             else:

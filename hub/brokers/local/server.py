@@ -1,7 +1,7 @@
 """The broker process' side: serves one broker to the workers of a machine.
 
-The broker that it is given numbers, keeps and answers; here stands what is asked of it, and by
-which worker. What a worker does not take is bounded: one that lets too much wait is cut off, and
+The broker that it is given numbers, keeps and answers; this module has the calls to it, and
+the workers that make them. A worker's waiting messages are bounded: at the bound it is cut off, and
 reads what it missed from history when it is back.
 """
 
@@ -28,15 +28,15 @@ from hub.core.publication import Position
 from hub.core.pushes import Member
 from hub.errors import HubError
 
-# How long a worker's word holds after its connection has ended. A worker that lives is back within
+# How long the members of a worker stay after its connection has ended. A live one is back within
 # a second; guess, not measured.
 LEASE_SECONDS = 5.0
-# Channels told of in one message: some 60 bytes each.
+# Channels in one message: some 60 bytes each.
 NAMES_AT_ONCE = 1000
 
 
 class Served(DirectoryBroker, Protocol):
-    """What is served."""
+    """The broker that is served."""
 
     def sweep(self) -> None: ...
 
@@ -55,8 +55,8 @@ class BrokerServer:
     """One per broker process; `protocol` is what its listener makes for each connection.
 
     Args:
-        make: makes the broker, which hands down to this.
-        spawn: runs what waits; it handles its own errors.
+        make: makes the broker, whose `Downstream` is this server's.
+        spawn: runs coroutines that wait; they handle their own errors.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class BrokerServer:
             clock=clock, lease_seconds=lease_seconds, on_gone=self._members.gone
         )
         self._followers: dict[Worker, None] = {}
-        """Those that are told of channels that appear."""
+        """Workers that get the names of channels that appear."""
         self.publications = 0
-        """Taken since the start."""
+        """How many were taken since the start."""
         self._handlers: dict[int, Callable[[Worker, Message], None]] = {
             frames.PUBLISH: self._publish,
             frames.PUBLISH_MANY: self._publish_many,
@@ -108,11 +108,11 @@ class BrokerServer:
 
     @property
     def connections(self) -> int:
-        """How many workers are connected."""
+        """Return how many workers are connected."""
         return len(self._workers)
 
     def protocol(self) -> Frames:
-        """For one connection that was accepted."""
+        """Return the protocol of one accepted connection."""
         made = Frames(
             on_messages=lambda messages: self._on_messages(worker, messages),
             on_lost=lambda: self._on_lost(worker),
@@ -157,7 +157,7 @@ class BrokerServer:
             self._log.info("worker_gone", tag=worker.tag)
 
     def _run(self, worker: Worker, number: int, work: Coroutine[Any, Any, Message]) -> None:
-        """Answer with what `work` returns, at once where it does not wait."""
+        """Answer with the result of `work`, at once where it does not wait."""
         answering = self._answer_with(worker, number, work)
         run(answering, at_once=self.broker.answers_at_once, spawn=self._spawn)
 
@@ -175,7 +175,7 @@ class BrokerServer:
         size = sum(len(each[2]) for each in answer[-1]) if pages else 0
         worker.frames.send(answer, size)
 
-    # -- what workers ask of the broker ------------------------------------------------------
+    # -- calls of the broker -----------------------------------------------------------------
 
     def _publish(self, worker: Worker, message: Message) -> None:
         number, request = message[1], PublishRequest(*message[2:])
@@ -204,7 +204,7 @@ class BrokerServer:
             worker.frames.send((frames.PUBLISHED_MANY, number, outcomes), 60 * len(outcomes))
 
     async def _publish_each(self, number: int, requests: Sequence[PublishRequest]) -> Message:
-        """Together where the broker takes several as cheaply as one."""
+        """Publish together where the broker takes several as cheaply as one."""
         outcomes: list[PublishResult | HubError] = []
         if (publish_many := self.broker.publish_many) is not None:
             outcomes += await publish_many(requests)
@@ -273,7 +273,7 @@ class BrokerServer:
         more = following if following < len(worker.names) else 0
         worker.frames.send((frames.NAMES_ARE, number, told, more), 60 * len(told))
 
-    # -- which channels there are ------------------------------------------------------------
+    # -- names of channels -------------------------------------------------------------------
 
     def _follow(self, worker: Worker, _message: Message) -> None:
         self._followers[worker] = None
@@ -299,7 +299,7 @@ class BrokerServer:
         if self._followers.pop(worker, 0) is None and not self._followers:
             self.broker.unfollow()
 
-    # -- who is present ----------------------------------------------------------------------
+    # -- presence ----------------------------------------------------------------------------
 
     def _change(self, worker: Worker, message: Message) -> None:
         _, name, joins, *who = message

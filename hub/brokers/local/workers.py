@@ -29,7 +29,7 @@ class Worker:
     """Empty until it has said hello."""
     channels: set[str] = field(default_factory=set)
     names: Sequence[str] = ()
-    """As it asked for them last."""
+    """The names of its last list, page by page."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class WorkerNodes:
     """One per broker process.
 
     Args:
-        on_gone: told of the tag of a worker that has had no connection for `lease_seconds`.
+        on_gone: gets the tag of a worker that has had no connection for `lease_seconds`.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class WorkerNodes:
         self._on_gone = on_gone
         self._nodes: dict[str, _Node] = {}
         self._asked: dict[tuple[str, int], str] = {}
-        """By the asker's tag and its question's number: who is to answer."""
+        """The tag of the worker that is to answer, by the asker's tag and its question's number."""
 
     def came(self, worker: Worker) -> None:
-        """A connection has said whose it is; an older one of the same worker ends."""
+        """Note a connection that has said hello, and end an older one of the same worker."""
         known = self._nodes.get(worker.tag)
         if known is not None and known.worker is not None:
             known.worker.frames.abort()
         self._nodes[worker.tag] = _Node(worker)
 
     def left(self, worker: Worker) -> bool:
-        """A connection has ended; False where the worker is here by another, or never was."""
+        """Note the end of a connection; return False where the worker has another, or none."""
         node = self._nodes.get(worker.tag)
         if node is None or node.worker is not worker:
             return False
@@ -79,7 +79,7 @@ class WorkerNodes:
         return True
 
     def tick(self) -> None:
-        """Housekeeping."""
+        """Forget workers that have been gone for the lease."""
         ended = self._clock() - self._lease_seconds
         for tag, node in tuple(self._nodes.items()):
             if node.worker is None and node.left_at <= ended:
@@ -132,7 +132,7 @@ Announce = Callable[[str, Change], None]
 class _Present:
     member: Member
     tags: set[str] = field(default_factory=set)
-    """Of the workers where it is."""
+    """Tags of the workers that have the member."""
 
 
 class MemberTable:
@@ -141,14 +141,14 @@ class MemberTable:
     def __init__(self, announce: Announce) -> None:
         self._announce = announce
         self._channels: dict[str, dict[str, _Present]] = {}
-        """By channel and member, in the order they came."""
+        """By channel and member id, in the order they came."""
         self._said: dict[str, set[str]] = {}
-        """By tag: the channels where it has members."""
+        """Channels with members of a worker, by its tag."""
         self._to_say: dict[str, set[str]] = {}
-        """By tag of a worker that came back: the channels that it has not named again."""
+        """Channels that a worker which came back has not named again, by its tag."""
 
     def members(self, channel: str) -> Iterable[Member]:
-        """In the order they came."""
+        """Return the members in the order they came."""
         return [present.member for present in self._channels.get(channel, {}).values()]
 
     def change(self, tag: str, channel: str, member: Member, *, joins: bool) -> None:
@@ -159,7 +159,7 @@ class MemberTable:
             self._forget_if_empty(tag, channel)
 
     def present(self, tag: str, channel: str, members: Sequence[Member]) -> None:
-        """These are at the worker, and no others."""
+        """Have exactly these members at the worker."""
         self._to_say.get(tag, set()).discard(channel)
         for member in members:
             self._enter(tag, channel, member)
@@ -169,7 +169,7 @@ class MemberTable:
         self._forget_if_empty(tag, channel)
 
     def came_back(self, tag: str) -> None:
-        """The worker will say what it has, and then `told_all`."""
+        """Expect the members of the worker anew; `told_all` ends that."""
         self._to_say[tag] = set(self._said.get(tag, ()))
 
     def told_all(self, tag: str) -> None:
@@ -177,7 +177,7 @@ class MemberTable:
             self.present(tag, channel, ())
 
     def gone(self, tag: str) -> None:
-        """The worker will not come back."""
+        """Withdraw the members of a worker that will not come back."""
         self._to_say.pop(tag, None)
         for channel in tuple(self._said.get(tag, ())):
             self.present(tag, channel, ())
@@ -216,10 +216,10 @@ class MemberTable:
 
 @dataclass(slots=True)
 class _Channel:
-    """Followed by some worker, or about to be."""
+    """A channel that some worker follows, or is about to follow."""
 
     head: Position | None = None
-    """None until the broker has said it."""
+    """None until the broker has answered."""
     workers: dict[Worker, None] = field(default_factory=dict)
     waiting: list[tuple[Worker, int]] = field(default_factory=list)
 
@@ -228,7 +228,7 @@ class HeardChannels:
     """One per broker process; `broker` is set before the first worker connects.
 
     Args:
-        spawn: runs what waits; it handles its own errors.
+        spawn: runs coroutines that wait; they handle their own errors.
     """
 
     def __init__(self, *, spawn: Spawn) -> None:
@@ -283,7 +283,7 @@ class HeardChannels:
         for worker in channel.workers:
             worker.frames.send(message)
 
-    # -- what workers say ---------------------------------------------------------------------
+    # -- calls of workers ---------------------------------------------------------------------
 
     def subscribe(self, worker: Worker, message: Message) -> None:
         _, number, name = message
@@ -340,14 +340,14 @@ class HeardChannels:
             self.broker.unsubscribe(name)
 
     def lost_worker(self, worker: Worker) -> None:
-        """A connection has ended: it follows nothing any more."""
+        """Leave all channels of a connection that has ended."""
         for name in worker.channels:
             self._leave(worker, name)
         worker.channels.clear()
 
 
 def run(work: Coroutine[Any, Any, None], *, at_once: bool, spawn: Spawn) -> None:
-    """Carry it out, in this call where the broker answers `at_once` and nothing is waited for."""
+    """Run `work`, in this call where the broker answers `at_once` and nothing has to wait."""
     if not at_once:
         spawn(work)
     elif isinstance(rest := begin(work), Rest):
