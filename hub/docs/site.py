@@ -26,6 +26,9 @@ _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE)
 # GitHub's rule for the anchor of a heading, so that one link works here and there.
 _NOT_IN_ANCHOR = re.compile(r"[^\w\- ]")
 _SITE = "Broadcast hub"
+# Where a line may end within code that stands in a sentence: a path and a long name fit into a
+# narrow column, and no word of them is cut.
+_LINE_MAY_END = re.compile(r"(::|[/_=?&,|])")
 # What may be wider than the page scrolls by itself, also by keyboard.
 _WRAPPED = {
     "<table>": '<div class="table" role="region" aria-label="Table" tabindex="0"><table>',
@@ -77,6 +80,7 @@ class Site:
         self._texts = {path.stem: path.read_text() for path in sorted(directory.glob("*.md"))}
         self._template = Template((directory / TEMPLATE).read_text())
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+        self._markdown.add_render_rule("code_inline", _code_inline)
         self.groups = dict(_contents(self._texts[INDEX]))
         self.order = [Entry(INDEX, "Contents"), *(e for each in self.groups.values() for e in each)]
 
@@ -233,6 +237,18 @@ def _anchor(text: str, taken: set[str]) -> str:
         anchor = f"{bare}-{count}"
     taken.add(anchor)
     return anchor
+
+
+def _code_inline(
+    _renderer: object, tokens: Sequence[Token], index: int, _options: object, _env: object
+) -> str:
+    """Render code that stands in a sentence."""
+    parts = _LINE_MAY_END.split(tokens[index].content)
+    marked = "".join(
+        html.escape(part, quote=False) + ("<wbr>" if number % 2 else "")
+        for number, part in enumerate(parts)
+    )
+    return f"<code>{marked.removesuffix('<wbr>')}</code>"
 
 
 def _label_cells(tokens: Sequence[Token]) -> None:

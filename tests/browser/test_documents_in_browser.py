@@ -89,3 +89,30 @@ async def test_no_page_is_wider_than_a_phone_or_keeps_anybody_out(
             assert await faults(page) == [], name
             await page.set_viewport_size({"width": 1280, "height": 900})
             assert await faults(page) == [], name
+
+
+# Of the words of code in a table those that stand on two lines. A word ends at a space, a hyphen,
+# or where the page lets a line end.
+BROKEN_WORDS = """() => [...document.querySelectorAll("td code")].flatMap((code) => {
+  const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+  const broken = [];
+  while (texts.nextNode()) {
+    for (const { 0: word, index } of texts.currentNode.data.matchAll(/[^\\s-]+/g)) {
+      const range = document.createRange();
+      range.setStart(texts.currentNode, index);
+      range.setEnd(texts.currentNode, index + word.length);
+      if (range.getClientRects().length > 1) broken.push(word);
+    }
+  }
+  return broken;
+})"""
+
+
+async def test_no_path_in_a_table_breaks_within_a_word(hub: HubProcess, page: Page) -> None:
+    """A reader copies a file's name, and types a setting: a line ends behind a slash or a mark."""
+    await page.set_viewport_size({"width": 1280, "height": 900})
+    broken = {}
+    for name in ("threats", "comparison", "figures", "endpoints", "settings", "inside"):
+        await page.goto(f"{hub.url}/docs/{name}")
+        broken[name] = await page.evaluate(BROKEN_WORDS)
+    assert {name: words for name, words in broken.items() if words} == {}
