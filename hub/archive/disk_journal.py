@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hub.archive.store import CLOSED, EVENT, OPENED, SENT, Row, Store
+from hub.archive.store import CLOSED, EVENT, OPENED, SENT, NoteRow, Store
 from hub.archive.writer import Writer
 from hub.core.forensics.noted import ClosedSession, Event, Notes, What
 from hub.core.forensics.timeline import Timeline
@@ -66,7 +66,7 @@ class DiskJournal:
         self._pending: deque[tuple[str, Event] | ClosedSession] = deque()
         self._touched: dict[Timeline, float] = {}
         """Timelines with marks that are not handed over, each with since when; oldest first."""
-        self._rows: list[Row] = []
+        self._rows: list[NoteRow] = []
         self._flush_at = float("-inf")
         self._alive_at = float("-inf")
         self._registry: SessionRegistry | None = None
@@ -171,12 +171,12 @@ class DiskJournal:
         """Return whether the note grows no more. An ended connection has no later events."""
         return not isinstance(item, tuple) or now - item[1].at_seconds >= _GROWS_SECONDS
 
-    def _row_of(self, item: tuple[str, Event] | ClosedSession) -> Row:
+    def _row_of(self, item: tuple[str, Event] | ClosedSession) -> NoteRow:
         if isinstance(item, ClosedSession):
             return self._closed_row(item)
         connection, event = item
         times = self._ms(event.at_seconds), self._ms(event.until_seconds)
-        return Row(
+        return NoteRow(
             EVENT,
             times[1],
             connection=connection,
@@ -188,11 +188,11 @@ class DiskJournal:
         )
 
     @staticmethod
-    def _closed_row(gone: ClosedSession) -> Row:
+    def _closed_row(gone: ClosedSession) -> NoteRow:
         body = (_plain(gone.record), int(gone.code), gone.reason)
         return _row_of_record(CLOSED, gone.closed_ms, gone.record, body)
 
-    def _sent_row(self, timeline: Timeline) -> Iterator[Row]:
+    def _sent_row(self, timeline: Timeline) -> Iterator[NoteRow]:
         base = max(timeline.kept_offset, timeline.began_offset)
         marks = list(_thinned(timeline.marks(base)))
         if not marks:
@@ -201,7 +201,7 @@ class DiskJournal:
         last = timeline.kept_offset = marks[-1][2]
         losses = [loss for loss in timeline.losses if base < loss[1] and loss[0] <= last]
         times = [(self._ms(since), self._ms(at), offset) for since, at, offset in marks]
-        yield Row(
+        yield NoteRow(
             SENT,
             times[-1][1],
             channel=channel,
@@ -291,13 +291,13 @@ class DiskJournal:
                 await asyncio.sleep(0)
         self._flush()
 
-    def _visit(self, store: Store, row: Row) -> ClosedSession:
+    def _visit(self, store: Store, row: NoteRow) -> ClosedSession:
         """Read an ended connection. Runs in the thread, and uses no state of the loop."""
         record, code, reason = _decode(row.body)
         notes = self._notes(store, row.connection or "", row.first, row.at_ms)
         return self._gone(record, row.at_ms, code, reason, notes)
 
-    def _cut(self, store: Store, row: Row, until_ms: int) -> ClosedSession:
+    def _cut(self, store: Store, row: NoteRow, until_ms: int) -> ClosedSession:
         """Read a connection whose process was killed. Its subscriptions were never noted."""
         (record,) = _decode(row.body)
         notes = self._notes(store, row.connection or "", row.first, until_ms)
@@ -326,13 +326,13 @@ class DiskJournal:
         forgotten = float("-inf") if forgotten_ms is None else self._seconds(forgotten_ms)
         return Notes([self._event(row) for row in rows], forgotten)
 
-    def _event(self, row: Row) -> Event:
+    def _event(self, row: NoteRow) -> Event:
         what, at_ms, until_ms, detail, by = _decode(row.body)
         at, until = self._seconds(at_ms), self._seconds(until_ms)
         channel, epoch = row.channel or "", row.epoch or ""
         return Event(What(what), channel, epoch, row.first, row.last, at, until, detail, by)
 
-    def _timeline(self, name: tuple[str, str], rows: Sequence[Row]) -> Timeline | None:
+    def _timeline(self, name: tuple[str, str], rows: Sequence[NoteRow]) -> Timeline | None:
         if not rows:
             return None
         found = Timeline(name, rows[0].first - 1)
@@ -356,8 +356,8 @@ def _plain(record: SessionRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in _FIELDS}
 
 
-def _row_of_record(kind: str, at_ms: int, record: SessionRecord, body: object) -> Row:
-    return Row(
+def _row_of_record(kind: str, at_ms: int, record: SessionRecord, body: object) -> NoteRow:
+    return NoteRow(
         kind,
         at_ms,
         connection=record.connection,

@@ -59,7 +59,7 @@ CREATE INDEX IF NOT EXISTS by_crash ON notes (at_ms) WHERE kind = 'crash';
 _CRASH_AFTER = "SELECT min(at_ms) FROM notes WHERE kind = 'crash' AND at_ms >= ?"
 
 
-class Row(NamedTuple):
+class NoteRow(NamedTuple):
     """One note. Fields that its kind does not have are None or 0."""
 
     kind: str
@@ -76,8 +76,8 @@ class Row(NamedTuple):
     body: bytes = b""
 
 
-_COLUMNS = ", ".join(Row._fields)
-_MARKS = ", ".join("?" for _ in Row._fields)
+_COLUMNS = ", ".join(NoteRow._fields)
+_MARKS = ", ".join("?" for _ in NoteRow._fields)
 # Made only of the names above. Values are never part of a query's text.
 _INSERT = f"INSERT INTO notes ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
 
@@ -130,7 +130,7 @@ class Store:
             if self._one("SELECT value FROM meta WHERE name = 'running'"):
                 # The previous process did not close the file. It wrote until `alive_ms`.
                 alive_ms = self._one("SELECT value FROM meta WHERE name = 'alive_ms'")
-                self._connection.execute(_INSERT, Row(CRASH, alive_ms))
+                self._connection.execute(_INSERT, NoteRow(CRASH, alive_ms))
             self._set("running", 1)
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class Store:
 
     # -- writing -----------------------------------------------------------------------------
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[NoteRow]) -> None:
         """Write all rows or none. The oldest notes go where there is no room."""
         with self._transaction():
             self._connection.executemany(_INSERT, rows)
@@ -201,7 +201,7 @@ class Store:
 
     # -- reading -----------------------------------------------------------------------------
 
-    def closed_of(self, subject: str, *, from_ms: int, to_ms: int, limit: int) -> list[Row]:
+    def closed_of(self, subject: str, *, from_ms: int, to_ms: int, limit: int) -> list[NoteRow]:
         """Return the subject's connections that were open in that time, newest last."""
         return self._rows(
             "subject = ? AND kind = 'closed' AND at_ms >= ? AND first <= ? ORDER BY id DESC",
@@ -209,11 +209,11 @@ class Store:
             limit,
         )[::-1]
 
-    def closed(self, connection: str) -> Row | None:
+    def closed(self, connection: str) -> NoteRow | None:
         found = self._rows("connection = ? AND kind = 'closed' ORDER BY id DESC", (connection,), 1)
         return found[0] if found else None
 
-    def left_open(self, subject: str, *, to_ms: int, limit: int) -> list[tuple[Row, int]]:
+    def left_open(self, subject: str, *, to_ms: int, limit: int) -> list[tuple[NoteRow, int]]:
         """Return the subject's connections whose process crashed, newest last.
 
         Each has the time until which its process lived.
@@ -228,19 +228,21 @@ class Store:
         ends = [(row, self._one(_CRASH_AFTER, row.first)) for row in rows]
         return [(row, end) for row, end in ends if end]
 
-    def cut(self, connection: str) -> tuple[Row, int] | None:
+    def cut(self, connection: str) -> tuple[NoteRow, int] | None:
         """Return a connection whose process crashed, and the time until which that lived."""
         found = self._rows("connection = ? AND kind = 'opened' ORDER BY id DESC", (connection,), 1)
         end = self._one(_CRASH_AFTER, found[0].first) if found else 0
         return (found[0], end) if end else None
 
-    def events(self, connection: str, limit: int) -> list[Row]:
+    def events(self, connection: str, limit: int) -> list[NoteRow]:
         """Return the newest events of a connection, in order."""
         return self._rows(
             "connection = ? AND kind = 'event' ORDER BY id DESC", (connection,), limit
         )[::-1]
 
-    def sent(self, channel: str, epoch: str, *, from_ms: int, to_ms: int, limit: int) -> list[Row]:
+    def sent(
+        self, channel: str, epoch: str, *, from_ms: int, to_ms: int, limit: int
+    ) -> list[NoteRow]:
         """Return the `sent` rows of a channel in that time, in order; `at_ms` is a row's end."""
         found = self._rows(
             "channel = ? AND epoch = ? AND kind = 'sent' AND at_ms >= ? ORDER BY last",
@@ -251,7 +253,7 @@ class Store:
         ends = [place for place, row in enumerate(found) if row.at_ms > to_ms]
         return found[: ends[0] + 1] if ends else found
 
-    def sent_around(self, channel: str, epoch: str, offset: int, limit: int) -> list[Row]:
+    def sent_around(self, channel: str, epoch: str, offset: int, limit: int) -> list[NoteRow]:
         return self._rows(
             "channel = ? AND epoch = ? AND kind = 'sent' AND last >= ? ORDER BY last",
             (channel, epoch, offset),
@@ -271,9 +273,9 @@ class Store:
         until = max(ends)
         return until if until >= from_ms and until else None
 
-    def _rows(self, where: str, values: tuple[object, ...], limit: int) -> list[Row]:
+    def _rows(self, where: str, values: tuple[object, ...], limit: int) -> list[NoteRow]:
         query = f"SELECT {_COLUMNS} FROM notes WHERE {where} LIMIT ?"  # noqa: S608 - `where` is of this file
-        return [Row(*row) for row in self._connection.execute(query, (*values, limit))]
+        return [NoteRow(*row) for row in self._connection.execute(query, (*values, limit))]
 
 
 def _file_of(path: Path) -> Path:

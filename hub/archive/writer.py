@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.archive.store import HOLE, Row, Store
+from hub.archive.store import HOLE, NoteRow, Store
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Writer:
         self._log = log
         self._on_lost = on_lost
         self._open_store = open_store
-        self._queue: SimpleQueue[list[Row] | _Asked | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[NoteRow] | _Asked | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event = asyncio.Event()
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class Writer:
         # A daemon: a disk that hangs must not hold up the end of the process.
         threading.Thread(target=self._run, name="journal", daemon=True).start()
 
-    def put(self, rows: Sequence[Row]) -> None:
+    def put(self, rows: Sequence[NoteRow]) -> None:
         """Queue rows for writing, in their order; lose those for which there is no room."""
         with self._lock:
             room = max(0, MAX_WAITING_ROWS - self._waiting)
@@ -95,7 +95,7 @@ class Writer:
     def lose(self, from_ms: int, to_ms: int, rows: int) -> None:
         """Record that notes of that time are missing."""
         self._on_lost(rows)
-        self._queue.put([Row(HOLE, to_ms, first=from_ms, last=to_ms)])
+        self._queue.put([NoteRow(HOLE, to_ms, first=from_ms, last=to_ms)])
         with self._lock:
             self._waiting += 1
 
@@ -148,7 +148,7 @@ class Writer:
             self._close()
             self._call_in_loop(self._ended.set)
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: list[NoteRow]) -> None:
         with self._lock:
             self._waiting -= len(rows)
         if time.monotonic() < self._retry_at:
@@ -158,7 +158,7 @@ class Writer:
             store = self._opened()
             hole = self._hole
             if hole is not None:
-                rows = [Row(HOLE, hole[1], first=hole[0], last=hole[1]), *rows]
+                rows = [NoteRow(HOLE, hole[1], first=hole[0], last=hole[1]), *rows]
             store.write(rows)
             size = store.bytes
         except Exception as error:  # noqa: BLE001 - the thread goes on after any error
@@ -169,7 +169,7 @@ class Writer:
             self._hole = None
             self._call_in_loop(self._report, None, 0, size)
 
-    def _missed(self, rows: list[Row], error: str | None) -> None:
+    def _missed(self, rows: list[NoteRow], error: str | None) -> None:
         ends = [row.at_ms for row in rows] + [int(time.time() * 1000)]
         begins = [row.at_ms for row in rows] + ([] if self._hole is None else [self._hole[0]])
         if begins:

@@ -148,7 +148,7 @@ class Meter:
 
 
 @value(frozen=True, slots=True)
-class Held:
+class LimitRefusal:
     """A refusal by a limit."""
 
     limit: str
@@ -174,7 +174,7 @@ class Limiter:
         limits: PeerLimits,
         clock: Monotonic,
         counters: Counters,
-        on_held: Callable[[Held], None] = lambda _: None,
+        on_held: Callable[[LimitRefusal], None] = lambda _: None,
     ) -> None:
         self._on_held = on_held
         self._limits = limits
@@ -220,7 +220,9 @@ class Limiter:
         limit = self._limits.subject_connections
         if limit and connections >= limit:
             why = f"this subject has {connections:,} connections, limit is {limit:,}"
-            raise self._refusal(Held("subject_connections", "subject", subject, address, why), 1)
+            raise self._refusal(
+                LimitRefusal("subject_connections", "subject", subject, address, why), 1
+            )
 
     def check_publish(
         self, publisher: str, count: int = 1, *, connection: str = "", address: str = ""
@@ -235,7 +237,7 @@ class Limiter:
             by = "connection" if publisher == connection else _PUBLISHERS.get(kind, "address")
             name = name if by == "subject" else publisher
             why = "this publisher sends too many publications"
-            raise self._refusal(Held("publishes", by, name, address, why), wait)
+            raise self._refusal(LimitRefusal("publishes", by, name, address, why), wait)
 
     def new_meter(self) -> Meter:
         return Meter(self._limits, self._clock())
@@ -253,30 +255,30 @@ class Limiter:
         limit, wait = over
         what = "commands" if limit == "commands" else "bytes"
         why = f"this connection sends too many {what}"
-        error = self._refusal(Held(limit, "connection", connection, address, why), wait)
+        error = self._refusal(LimitRefusal(limit, "connection", connection, address, why), wait)
         return error, meter.refused(now)
 
-    def _refusal(self, held: Held, wait_seconds: float) -> RateLimitedError:
-        self._count(held)
+    def _refusal(self, refusal: LimitRefusal, wait_seconds: float) -> RateLimitedError:
+        self._count(refusal)
         seconds = max(1, math.ceil(wait_seconds))
-        return RateLimitedError(held.why, retry_after_seconds=seconds)
+        return RateLimitedError(refusal.why, retry_after_seconds=seconds)
 
-    def _count(self, held: Held) -> None:
-        self._counters.rate_limited[held.limit] += 1
-        self._on_held(held)
+    def _count(self, refusal: LimitRefusal) -> None:
+        self._counters.rate_limited[refusal.limit] += 1
+        self._on_held(refusal)
 
 
 # The kind of a publisher's name by its prefix.
 _PUBLISHERS = {"sub": "subject", "key": "key"}
 
 
-def _of_handshakes(address: str) -> Held:
+def _of_handshakes(address: str) -> LimitRefusal:
     why = "this address begins too many sessions"
-    return Held("handshakes", "address", party(address), address, why)
+    return LimitRefusal("handshakes", "address", party(address), address, why)
 
 
-def _of_address(address: str, why: str) -> Held:
-    return Held("address_connections", "address", party(address), address, why)
+def _of_address(address: str, why: str) -> LimitRefusal:
+    return LimitRefusal("address_connections", "address", party(address), address, why)
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.core.limits import Held
+from hub.core.limits import LimitRefusal
 from hub.core.refused import MAX_ADDRESS_CHARACTERS, MAX_HOST_CHARACTERS, RefusedTable
 from hub.errors import (
     ForbiddenError,
@@ -96,7 +96,7 @@ class Refusals:
         )
         self._say(code, address, reason, origin, {"origin": origin, "host": host})
 
-    def held(self, held: Held) -> None:
+    def held(self, held: LimitRefusal) -> None:
         """Say that a limit holds somebody back."""
         self.table.limited(held.limit, by=held.by, name=held.name, address=held.address)
         # A field `key` would be masked.

@@ -60,7 +60,7 @@ class ToMany(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PublishBody:
     """The items of a body of `POST /api/publish`, in their order."""
 
     items: tuple[Item | BadRequestError, ...]
@@ -79,7 +79,7 @@ _TO_MANY = msgspec.json.Decoder(ToMany)
 _ITEMS = msgspec.json.Decoder(list[Item])
 
 
-def split_items(raw: bytes, *, max_items: int) -> Batch:
+def split_items(raw: bytes, *, max_items: int) -> PublishBody:
     """Split the body into its items without decoding their data.
 
     Raises:
@@ -94,7 +94,7 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         items = ()
     if 0 < len(items) <= max_items:
-        return Batch(tuple(items), is_array=True)
+        return PublishBody(tuple(items), is_array=True)
     # One item cannot be read, or they are too many, so each is read separately.
     parts = _split(raw, max_items)
     if not parts:
@@ -103,14 +103,14 @@ def split_items(raw: bytes, *, max_items: int) -> Batch:
         raise TooLargeError(f"batch has {len(parts):,} items, limit is {max_items:,}")
     # All items together may have about as many tokens as one document.
     tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
-    return Batch(tuple(_read_item(part, tokens) for part in parts), is_array=True)
+    return PublishBody(tuple(_read_item(part, tokens) for part in parts), is_array=True)
 
 
-def _one_item(raw: bytes) -> Batch:
+def _one_item(raw: bytes) -> PublishBody:
     """Read a body that is one object, for one channel or for several."""
     item = _read_item(raw)
     if isinstance(item, Item) or b'"channels"' not in raw:
-        return Batch((item,), is_array=False)
+        return PublishBody((item,), is_array=False)
     try:
         many = _TO_MANY.decode(raw)
     except msgspec.ValidationError as error:
@@ -118,9 +118,9 @@ def _one_item(raw: bytes) -> Batch:
             raise BadRequestError(
                 "channel and channels are given, allowed is one of them"
             ) from None
-        return Batch((BadRequestError(f"not a publication: {error}"),), is_array=False)
+        return PublishBody((BadRequestError(f"not a publication: {error}"),), is_array=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Batch((item,), is_array=False)
+        return PublishBody((item,), is_array=False)
     channels = many.channels
     if not channels:
         raise BadRequestError("channels is an empty array, expected at least one")
@@ -128,7 +128,7 @@ def _one_item(raw: bytes) -> Batch:
         raise TooLargeError(f"{len(channels):,} channels, limit is {MAX_CHANNELS}")
     if len(set(channels)) < len(channels):
         raise BadRequestError("channels names a channel twice")
-    return Batch((many.item(),), is_array=False, channels=channels)
+    return PublishBody((many.item(),), is_array=False, channels=channels)
 
 
 def _check_count(raw: bytes, max_items: int) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hub.archive.store import CLOSED, EVENT, FILE_NAME, HOLE, MIN_BYTES, SENT, Row, Store
+from hub.archive.store import CLOSED, EVENT, FILE_NAME, HOLE, MIN_BYTES, SENT, NoteRow, Store
 
 
-def event(number: int, *, connection: str = "c", body: bytes = b"x") -> Row:
-    return Row(EVENT, number, connection, channel="a", epoch="e", first=number, last=number,
+def event(number: int, *, connection: str = "c", body: bytes = b"x") -> NoteRow:
+    return NoteRow(EVENT, number, connection, channel="a", epoch="e", first=number, last=number,
                body=body)  # fmt: skip
 
 
@@ -18,8 +18,10 @@ def test_what_was_written_is_read_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite3"
     store = Store(path, MIN_BYTES)
     store.write([event(1), event(2), event(3, connection="d")])
-    store.write([Row(CLOSED, 50, "c", "ada", first=10), Row(CLOSED, 90, "d", "ada", first=60)])
-    store.write([Row(SENT, 20 * n, channel="a", epoch="e", first=10 * n + 1, last=10 * n + 10)
+    store.write(
+        [NoteRow(CLOSED, 50, "c", "ada", first=10), NoteRow(CLOSED, 90, "d", "ada", first=60)]
+    )
+    store.write([NoteRow(SENT, 20 * n, channel="a", epoch="e", first=10 * n + 1, last=10 * n + 10)
                  for n in range(5)])  # fmt: skip
     store.close()
     store = Store(path, MIN_BYTES)
@@ -58,7 +60,7 @@ def test_the_file_keeps_to_its_bound_and_says_what_it_forgot(tmp_path: Path) -> 
 
 def test_a_hole_makes_forgotten_what_it_overlaps(tmp_path: Path) -> None:
     store = Store(tmp_path / "notes.sqlite3", MIN_BYTES)
-    store.write([Row(HOLE, 30, first=20, last=30)])
+    store.write([NoteRow(HOLE, 30, first=20, last=30)])
     assert [store.forgotten_ms(*times) for times in ((0, 19), (0, 25), (25, 99), (31, 99))] == [
         None, 30, 30, None,
     ]  # fmt: skip

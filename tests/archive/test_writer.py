@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import CapturingLogger
 
 from hub.archive import writer as writer_module
-from hub.archive.store import EVENT, MIN_BYTES, Row, Store
+from hub.archive.store import EVENT, MIN_BYTES, NoteRow, Store
 from hub.archive.writer import MAX_WAITING_ROWS, Writer
 from tests.support.waiting import eventually
 
@@ -49,8 +49,10 @@ class Rig:
         return [call.args[0] for call in self.log.calls]
 
 
-def rows(begin: int, count: int) -> list[Row]:
-    return [Row(EVENT, n, "c", channel="a", first=n, last=n) for n in range(begin, begin + count)]
+def rows(begin: int, count: int) -> list[NoteRow]:
+    return [
+        NoteRow(EVENT, n, "c", channel="a", first=n, last=n) for n in range(begin, begin + count)
+    ]
 
 
 async def test_a_full_disk_is_one_line_and_a_number_and_never_an_outage(

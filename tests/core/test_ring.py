@@ -8,24 +8,24 @@ from hypothesis import strategies as st
 
 from hub.core.options import Overflow
 from hub.core.pushes import GapReason
-from hub.core.session.ring import COMPACT_HOLES, Entry, Hole, Kind, Ring
+from hub.core.session.ring import COMPACT_HOLES, Entry, EntryKind, Hole, Ring
 
 
 def publication(offset: int, key: str | None = None, at: float = 0.0) -> Entry:
-    return Entry(Kind.PUBLICATION, offset, b"p%d" % offset, at, key, offset)
+    return Entry(EntryKind.PUBLICATION, offset, b"p%d" % offset, at, key, offset)
 
 
 def reply(text: bytes = b"reply") -> Entry:
-    return Entry(Kind.KEEP, 0, text, 0.0)
+    return Entry(EntryKind.KEEP, 0, text, 0.0)
 
 
 def silent(offset: int) -> Entry:
     """One that its own publisher asked not to get back."""
-    return Entry(Kind.KEEP, offset, b"", 0.0, first=offset)
+    return Entry(EntryKind.KEEP, offset, b"", 0.0, first=offset)
 
 
-PRESENCE = Entry(Kind.PRESENCE, 0, b"join", 0.0)
-RAW = Entry(Kind.RAW, 0, b"raw", 0.0)
+PRESENCE = Entry(EntryKind.PRESENCE, 0, b"join", 0.0)
+RAW = Entry(EntryKind.RAW, 0, b"raw", 0.0)
 
 
 def announce(hole: Hole) -> bytes:
@@ -111,7 +111,7 @@ def test_a_silent_publication_is_no_hole() -> None:
 
 def test_a_gap_owed_stands_for_its_whole_range() -> None:
     """What the broker lost is not announced a second time as conflated."""
-    lost = Entry(Kind.KEEP, 4, b"lost 2-4", 0.0, first=2)
+    lost = Entry(EntryKind.KEEP, 4, b"lost 2-4", 0.0, first=2)
     assert take(ring_of([publication(1), lost, publication(5)])) == [b"p1", b"lost 2-4", b"p5"]
 
 
@@ -194,7 +194,7 @@ def test_every_offset_arrives_or_is_announced_once_in_order(
     for step in steps:
         if step == "drop":
             entry = ring.drop_oldest()
-            if entry is not None and entry.kind is Kind.PUBLICATION:
+            if entry is not None and entry.kind is EntryKind.PUBLICATION:
                 dropped.append(entry.offset)
         elif step == "take":
             out += [frame for frame, _ in islice(ring.take(note, lambda: b"reset"), 2)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import ReturnLogger
 
-from hub.core.limits import Held
+from hub.core.limits import LimitRefusal
 from hub.core.refused import RefusedTable
 from hub.errors import HubError
 from hub.observe.refusals import LINES, LINES_PER_ADDRESS, WINDOW_SECONDS, Refusals
@@ -79,7 +79,7 @@ def test_whom_a_limit_holds_back_is_one_line_with_its_name() -> None:
     """So is each refusal; of a flood some, as of any other kind."""
     rig = Rig()
     for _ in range(LINES_PER_ADDRESS + 5):
-        rig.refusals.held(Held("publishes", "subject", "ann", "10.0.0.1", "too many"))
+        rig.refusals.held(LimitRefusal("publishes", "subject", "ann", "10.0.0.1", "too many"))
     assert rig.lines[0] == {
         "event": "refused",
         "level": "info",

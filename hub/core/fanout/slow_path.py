@@ -14,7 +14,7 @@ from hub.core.ports import Monotonic
 from hub.core.publication import Position
 from hub.core.pushes import PresenceReset
 from hub.core.session.encoded import Encoded
-from hub.core.session.ring import Entry, Kind
+from hub.core.session.ring import Entry, EntryKind
 from hub.core.session.subscription import Subscription
 from hub.core.session.withheld import Throttle
 from hub.core.time.deadlines import Deadlines
@@ -72,7 +72,7 @@ class SlowPath:
         """
         held: list[Entry] = []
         for entry in entries:
-            if entry.kind <= Kind.RAW or not entry.frame:
+            if entry.kind <= EntryKind.RAW or not entry.frame:
                 held.append(entry)
                 continue
             cursor = self._take(throttle, held, cursor)
@@ -175,7 +175,7 @@ class SlowPath:
         if session.writable:
             session.write(frame)
         else:
-            reset = Entry(Kind.KEEP, 0, frame, self._clock(), resumes=before)
+            reset = Entry(EntryKind.KEEP, 0, frame, self._clock(), resumes=before)
             session.owe(subscription, [*replies, reset], channel.offset)
         if presence_lost:
             session.push_in_order(subscription, PresenceReset(channel.name))

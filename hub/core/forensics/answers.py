@@ -126,7 +126,7 @@ class Times(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AnswerRow:
     """One row of the table."""
 
     facts: frozenset[Fact | What]
@@ -136,8 +136,10 @@ class Row:
     times: Times
 
 
-def _row(*facts: Fact | What, answer: Answer, detail: str = "", times: Times = Times.NONE) -> Row:
-    return Row(frozenset(facts), answer, detail, times)
+def _row(
+    *facts: Fact | What, answer: Answer, detail: str = "", times: Times = Times.NONE
+) -> AnswerRow:
+    return AnswerRow(frozenset(facts), answer, detail, times)
 
 
 _FORGOTTEN = "out of reach: what was noted then is forgotten"

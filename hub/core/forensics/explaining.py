@@ -7,14 +7,14 @@ effects.
 
 from collections.abc import Mapping
 
-from hub.core.forensics.answers import OWED, RESERVATIONS, TABLE, Answer, Fact, Row, Times
+from hub.core.forensics.answers import OWED, RESERVATIONS, TABLE, Answer, AnswerRow, Fact, Times
 from hub.core.forensics.noted import TERMS, ClosedSession, Event, Notes, What, written_of
 from hub.core.forensics.question import (
     NOTHING_HELD,
     Explanation,
     HistoryHeld,
-    OpenPlace,
     OpenSession,
+    OpenSubscription,
     Question,
     Remembers,
 )
@@ -106,7 +106,7 @@ class Explainer:
             details += [text.format_map(words) for fact, text in RESERVATIONS if fact in facts]
         return Explanation(row.answer, "; ".join(filter(None, details)), at, until, self._by(row))
 
-    def _by(self, row: Row) -> int | None:
+    def _by(self, row: AnswerRow) -> int | None:
         """Return the offset that replaced a conflated publication; None where unknown."""
         if row.answer is not Answer.CONFLATED or self._note is None:
             return None
@@ -308,7 +308,7 @@ class Explainer:
             return Fact.NEVER_CAME
         return Fact.NOBODY_HERE if self._sending is None else Fact.SENT
 
-    def _subscription(self) -> OpenPlace | None:
+    def _subscription(self) -> OpenSubscription | None:
         if self._session is None:
             return None
         found = self._session.subscriptions.get(self._question.channel)

@@ -36,7 +36,7 @@ REACH_SECONDS = 600.0
 _SWEEP = 1000
 
 
-class Noted(Protocol):
+class NotedSession(Protocol):
     """A session as the journal sees it."""
 
     notes: Notes | None
@@ -45,7 +45,7 @@ class Noted(Protocol):
     def id(self) -> str: ...
 
 
-class PlaceChannel(Protocol):
+class NotedChannel(Protocol):
     """A channel as the journal sees it."""
 
     @property
@@ -60,14 +60,14 @@ class PlaceChannel(Protocol):
     def read_ahead(self, through: int, now_seconds: float) -> None: ...
 
 
-class Place(Protocol):
+class NotedSubscription(Protocol):
     """A subscription as the journal sees it."""
 
     @property
-    def session(self) -> Noted: ...
+    def session(self) -> NotedSession: ...
 
     @property
-    def channel(self) -> PlaceChannel: ...
+    def channel(self) -> NotedChannel: ...
 
     @property
     def began_offset(self) -> int: ...
@@ -177,51 +177,60 @@ class Journal:
 
     # -- noting ------------------------------------------------------------------------------
 
-    def dropped(self, subscription: Place, offset: int, epoch: str, policy: str) -> None:
+    def dropped(
+        self, subscription: NotedSubscription, offset: int, epoch: str, policy: str
+    ) -> None:
         """Note that the outbox dropped one publication."""
         self._note(subscription, What.DROPPED, offset, offset, epoch=epoch, detail=policy)
 
-    def conflated(self, subscription: Place, offset: int, by: int, epoch: str) -> None:
+    def conflated(self, subscription: NotedSubscription, offset: int, by: int, epoch: str) -> None:
         """Note that the newer publication `by` replaced a waiting one."""
         self._note(subscription, What.CONFLATED, offset, offset, epoch=epoch, by=by)
 
-    def late(self, subscription: Place, first: int, last: int, epoch: str) -> None:
+    def late(self, subscription: NotedSubscription, first: int, last: int, epoch: str) -> None:
         """Note that a range was written from the outbox."""
         self._note(subscription, What.LATE, first, last, epoch=epoch)
 
-    def replayed(self, subscription: Place, first: int, last: int) -> None:
+    def replayed(self, subscription: NotedSubscription, first: int, last: int) -> None:
         """Note that a range was written from history."""
         if first <= last:
             self._note(subscription, What.REPLAYED, first, last)
             if last > subscription.channel.offset:
                 subscription.channel.read_ahead(last, self._clock())
 
-    def unsent(self, subscription: Place, first: int, last: int, epoch: str) -> None:
+    def unsent(self, subscription: NotedSubscription, first: int, last: int, epoch: str) -> None:
         """Note that a range was still owed when the connection ended."""
         self._note(subscription, What.UNSENT, first, last, epoch=epoch)
 
-    def own(self, subscription: Place, offset: int) -> None:
+    def own(self, subscription: NotedSubscription, offset: int) -> None:
         """Note that one of the session's own publications was withheld, as it had asked."""
         self._note(subscription, What.OWN, offset, offset)
 
-    def missing(self, subscription: Place, gap: Gap) -> None:
+    def missing(self, subscription: NotedSubscription, gap: Gap) -> None:
         """Note that history did not have a range."""
         expired = gap.reason is GapReason.EXPIRED
         what = What.EXPIRED if expired else What.INVALID
         self._note(subscription, what, gap.first, gap.last)
 
-    def began(self, subscription: Place, offset: int) -> None:
+    def began(self, subscription: NotedSubscription, offset: int) -> None:
         """Note that the subscription is owed everything after `offset` from now on."""
         subscription.begin(offset, self._clock())
 
     def thinned(
-        self, subscription: Place, first: int, last: int, every_ms: int, written: Sequence[int]
+        self,
+        subscription: NotedSubscription,
+        first: int,
+        last: int,
+        every_ms: int,
+        written: Sequence[int],
     ) -> None:
         """Note that of a range only the offsets `written`, the newest of each key, were written."""
         detail = thinned_detail(every_ms, written)
         self._note(subscription, What.THINNED, first, last, detail=detail, by=last)
 
-    def rows_sent(self, subscription: Place, first: int, last: int, position: int) -> None:
+    def rows_sent(
+        self, subscription: NotedSubscription, first: int, last: int, position: int
+    ) -> None:
         """Note that rows as of `position` stand for a range."""
         if first <= last:
             self._note(subscription, What.ROWS, first, last, by=position)
@@ -231,7 +240,7 @@ class Journal:
         if self._max_bytes:
             self.bytes += self._timeline(channel, epoch, offset - 1).brief_one(offset, keep_ms)
 
-    def left(self, subscription: Place, last: int, how: str) -> None:
+    def left(self, subscription: NotedSubscription, last: int, how: str) -> None:
         """Note that a subscription, or one epoch of it, ended after `last`."""
         channel, first = subscription.channel, subscription.began_offset + 1
         since, now = subscription.began_at_seconds, self._clock()
@@ -241,7 +250,7 @@ class Journal:
         held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how, live)
         self._add(subscription.session, held)
 
-    def passed_over(self, subscription: Place, last: int) -> None:
+    def passed_over(self, subscription: NotedSubscription, last: int) -> None:
         """Note that a subscription goes on in a new epoch that had already come up to `last`.
 
         A subscription with state is left out: rows stand for the range, and it begins after them.
@@ -249,14 +258,14 @@ class Journal:
         if last and all(what is not What.KEYED for what, _ in subscription.terms):
             self._note(subscription, What.RESET, 1, last)
 
-    def refused(self, session: Noted, channel: str, code: str) -> None:
+    def refused(self, session: NotedSession, channel: str, code: str) -> None:
         """Note that the session may not subscribe to the channel."""
         now = self._clock()
         self._add(session, Event(What.REFUSED, channel, "", 0, 0, now, now, code))
 
     def _note(
         self,
-        subscription: Place,
+        subscription: NotedSubscription,
         what: What,
         first: int,
         last: int,
@@ -270,7 +279,7 @@ class Journal:
         event = Event(what, channel.name, epoch, first, last, now, now, detail, by)
         self._add(subscription.session, event)
 
-    def _add(self, session: Noted, event: Event) -> None:
+    def _add(self, session: NotedSession, event: Event) -> None:
         if not self._max_bytes:
             return
         if (notes := session.notes) is None:
@@ -323,7 +332,7 @@ class Journal:
             self.bytes += TIMELINE_BYTES + len(channel)
         return timeline
 
-    def ended(self, session: Noted, record: SessionRecord, code: int, why: str) -> None:
+    def ended(self, session: NotedSession, record: SessionRecord, code: int, why: str) -> None:
         """Note that a session has ended. `record` is its last state."""
         if not self._max_bytes:
             return

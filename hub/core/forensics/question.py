@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hub.core.forensics.answers import Answer
-from hub.core.forensics.journal import Noted, Place
+from hub.core.forensics.journal import NotedSession, NotedSubscription
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Filter, Position, Publication
 
@@ -44,7 +44,7 @@ class Explanation:
     """The offset that replaced a `conflated` publication."""
 
 
-class OpenPlace(Place, Protocol):
+class OpenSubscription(NotedSubscription, Protocol):
     """A subscription as it stands now."""
 
     @property
@@ -65,11 +65,11 @@ class OpenPatterns(Protocol):
     def covers(self, channel: str) -> bool: ...
 
 
-class OpenSession(Noted, Protocol):
+class OpenSession(NotedSession, Protocol):
     """A session as it stands now."""
 
     @property
-    def subscriptions(self) -> Mapping[str, OpenPlace]: ...
+    def subscriptions(self) -> Mapping[str, OpenSubscription]: ...
 
     @property
     def patterns(self) -> OpenPatterns | None: ...

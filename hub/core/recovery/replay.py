@@ -18,9 +18,9 @@ from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset, State
 from hub.core.recovery.pages import SharedPages, entry_for, has_expired, items_of
 from hub.core.session.encoded import Encoded, Item
-from hub.core.session.ring import Entry, Kind
+from hub.core.session.ring import Entry, EntryKind
 from hub.core.session.session import Session
-from hub.core.session.subscription import Kept, KeptBudget, StateNeed, Subscription
+from hub.core.session.subscription import KeptPage, KeptPageBudget, StateNeed, Subscription
 
 # Guess, not measured: large enough that a page costs more than its request. Its bytes are
 # `PAGE_BYTES`.
@@ -54,7 +54,7 @@ class Replay:
         self.broker = broker
         self._counters = counters
         self._journal = journal
-        self._kept = KeptBudget(max_kept_bytes)
+        self._kept = KeptPageBudget(max_kept_bytes)
         self._pages = SharedPages()
         self.on_caught_up: Callable[[Subscription], None] = lambda _: None
         """Called with a subscription that has read all of history, and is live."""
@@ -72,11 +72,11 @@ class Replay:
             channel, after, PAGE_PUBLICATIONS, max_bytes=self._page_bytes()
         )
 
-    def keep(self, position: Position, page: HistoryPage) -> Kept | None:
+    def keep(self, position: Position, page: HistoryPage) -> KeptPage | None:
         """Keep `page`, which follows `position`; return None where the kept pages are too many."""
         if self._kept.bytes >= self._kept.max_bytes:
             return None
-        return Kept(page, position, self._kept)
+        return KeptPage(page, position, self._kept)
 
     def _page_bytes(self) -> int:
         return SMALL_PAGE_BYTES if self._kept.bytes >= self._kept.max_bytes else PAGE_BYTES
@@ -150,7 +150,7 @@ class Replay:
             rows = tuple([row for row in rows if wanted.matches(row.tags)])
         push = State(channel.name, position, rows, more, page.dropped)
         frame = session.dialect.encode(push, channel.epoch)
-        session.deliver(Encoded([Entry(Kind.KEEP, position.offset, frame, 0.0)]))
+        session.deliver(Encoded([Entry(EntryKind.KEEP, position.offset, frame, 0.0)]))
         if page.next is not None:
             state.after = page.next
             return

@@ -11,13 +11,13 @@ from itertools import accumulate
 from hub.core.ports import Dialect
 from hub.core.publication import REMOVES, Filter, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
-from hub.core.session.ring import Entry, Kind
+from hub.core.session.ring import Entry, EntryKind
 
 Item = Publication | Change | PresenceReset | Gap
 """An item in a channel's order."""
 # Looking up a member of an enumeration costs 0.06 us each time.
-_PUBLICATION = Kind.PUBLICATION
-_RAW = _LAST_PUBLISHED = Kind.RAW
+_PUBLICATION = EntryKind.PUBLICATION
+_RAW = _LAST_PUBLISHED = EntryKind.RAW
 
 
 def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
@@ -29,10 +29,10 @@ def entry(item: Item, dialect: Dialect, epoch: str, at_seconds: float) -> Entry:
         return Entry(kind, item.offset, frame, at_seconds, item.key, item.offset, unkept=unkept)
     if isinstance(item, Gap) and item.unsequenced:
         # It stands for publications without an offset, and may be dropped as they may.
-        return Entry(Kind.RAW, 0, frame, at_seconds)
+        return Entry(EntryKind.RAW, 0, frame, at_seconds)
     if isinstance(item, Gap):
-        return Entry(Kind.KEEP, item.last, frame, at_seconds, first=item.first)
-    return Entry(Kind.PRESENCE, 0, frame, at_seconds)
+        return Entry(EntryKind.KEEP, item.last, frame, at_seconds, first=item.first)
+    return Entry(EntryKind.PRESENCE, 0, frame, at_seconds)
 
 
 def skipped(offset: int, at_seconds: float, unkept: Publication | None = None) -> Entry:
@@ -40,7 +40,7 @@ def skipped(offset: int, at_seconds: float, unkept: Publication | None = None) -
 
     The peer has a filter, or it published the publication itself and asked not to get it back.
     """
-    return Entry(Kind.KEEP, offset, b"", at_seconds, first=offset, unkept=unkept)
+    return Entry(EntryKind.KEEP, offset, b"", at_seconds, first=offset, unkept=unkept)
 
 
 def as_wanted(item: Item, wanted: Filter | None) -> Item | None:
@@ -89,4 +89,4 @@ class Encoded:
 
     def unsequenced(self) -> "Encoded":
         """Return only the publications without an offset, which no history will bring."""
-        return Encoded([entry for entry in self.entries if entry.kind is Kind.RAW])
+        return Encoded([entry for entry in self.entries if entry.kind is EntryKind.RAW])

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from hub.core.counters import Counters
-from hub.core.forensics.journal import Journal, Place, PlaceChannel
+from hub.core.forensics.journal import Journal, NotedChannel, NotedSubscription
 from hub.core.options import ChannelOptions, Overflow, SessionLimits
 from hub.core.ports import Dialect
 from hub.core.pushes import Gap, PresenceReset
-from hub.core.session.ring import Entry, Hole, Kind, Ring, Taken
+from hub.core.session.ring import Entry, EntryKind, Hole, Ring, Taken
 
 # One chunk goes to the transport at a time. The rest that the kernel does not take of it can no
 # longer be dropped. As large as what the kernel keeps unsent (TCP_NOTSENT_LOWAT).
@@ -26,14 +26,14 @@ CHUNK_BYTES = 16 * 1024
 ABORT_FROM_BYTES = 128 * 1024
 
 
-class OwedChannel(PlaceChannel, Protocol):
+class OwedChannel(NotedChannel, Protocol):
     """A channel as an outbox sees it."""
 
     @property
     def options(self) -> ChannelOptions: ...
 
 
-class Owed(Place, Protocol):
+class Owed(NotedSubscription, Protocol):
     """A subscription as an outbox sees it."""
 
     ring: Ring | None
@@ -245,7 +245,7 @@ class Outbox:
                 self._counters.dropped[Overflow.LATEST_PER_KEY] += 1
                 self._journal.conflated(subscription, replaced.offset, entry.offset, ring.epoch)
             self._grow(ring.bytes - before)
-            if entry.kind is Kind.KEEP and not self._within_control_limit():
+            if entry.kind is EntryKind.KEEP and not self._within_control_limit():
                 return f"replies waiting are over {self._limits.control_max_bytes:,} bytes"
             while (owner := self._over_limit(subscription, now_seconds)) is not None:
                 if (reason := self._give_way(owner)) is not None:
@@ -284,7 +284,7 @@ class Outbox:
         self._grow(ring.bytes - before)
         if entry is None:
             return f"outbox is over {self._limits.outbox_max_bytes:,} bytes with nothing to drop"
-        if entry.kind is Kind.PRESENCE:
+        if entry.kind is EntryKind.PRESENCE:
             self._counters.presence_dropped += 1
         else:
             owner.dropped += 1

@@ -20,7 +20,7 @@ from hub.core.pushes import GapReason
 COMPACT_HOLES = 64
 
 
-class Kind(IntEnum):
+class EntryKind(IntEnum):
     """The kind of an entry, which decides whether it may be dropped."""
 
     PUBLICATION = 0
@@ -36,7 +36,7 @@ class Kind(IntEnum):
 class Entry:
     """One owed frame, which all sessions share."""
 
-    kind: Kind
+    kind: EntryKind
     offset: int
     """The offset to which the frame moves the position; 0 where it does not move it."""
     frame: bytes
@@ -120,7 +120,7 @@ class Ring:
         """Monotonic time of the oldest entry that may be dropped; None without one."""
         self._skip_conflated()
         for entry in self._entries:
-            if entry.kind is not Kind.KEEP and entry.offset not in self._conflated:
+            if entry.kind is not EntryKind.KEEP and entry.offset not in self._conflated:
                 return entry.at_seconds
         return None
 
@@ -134,7 +134,7 @@ class Ring:
             self._by_key[entry.key] = entry
         self._entries.append(entry)
         self.bytes += len(entry.frame)
-        if entry.kind is Kind.KEEP:
+        if entry.kind is EntryKind.KEEP:
             self._keeps += 1
             self.kept_bytes += len(entry.frame)
         if entry.resumes is not None:
@@ -169,13 +169,13 @@ class Ring:
         """Drop and return the oldest entry that may be dropped; None without one."""
         while self._skip_conflated():
             entry = self._pop()
-            if entry.kind is Kind.KEEP:
+            if entry.kind is EntryKind.KEEP:
                 self._kept.append((self._slow_through, entry))
                 continue
             self.bytes -= len(entry.frame)
-            if entry.kind is Kind.PUBLICATION:
+            if entry.kind is EntryKind.PUBLICATION:
                 self._slow_through = entry.offset
-            elif entry.kind is Kind.RAW:
+            elif entry.kind is EntryKind.RAW:
                 self._unsequenced += 1
             else:
                 self.presence_lost = True
@@ -191,7 +191,7 @@ class Ring:
 
     def _pop(self) -> Entry:
         entry = self._entries.popleft()
-        self._keeps -= entry.kind is Kind.KEEP
+        self._keeps -= entry.kind is EntryKind.KEEP
         if entry.key is not None and self._by_key.get(entry.key) is entry:
             del self._by_key[entry.key]
         return entry
@@ -202,7 +202,7 @@ class Ring:
         A reset that another one follows is still sent; it moves no position then.
         """
         entries = [entry for _, entry in self._kept] + list(self._entries)
-        kept = [entry for entry in entries if entry.kind is Kind.KEEP]
+        kept = [entry for entry in entries if entry.kind is EntryKind.KEEP]
         return [replace(entry, offset=0) for entry in kept if not entry.offset or entry.resumes]
 
     def take(self, announce: Announce, presence_reset: Callable[[], bytes]) -> Iterator[Taken]:
@@ -228,12 +228,12 @@ class Ring:
 
     def _taken(self, entry: Entry) -> Taken:
         self.bytes -= len(entry.frame)
-        if entry.kind is Kind.KEEP:
+        if entry.kind is EntryKind.KEEP:
             self.kept_bytes -= len(entry.frame)
         if entry.resumes is not None:
             self.untold.remove(entry)
         self.cursor = max(self.cursor, entry.offset)
-        return entry.frame, entry.kind <= Kind.RAW
+        return entry.frame, entry.kind <= EntryKind.RAW
 
     def _announce_to(self, through: int, announce: Announce) -> Iterator[Taken]:
         """Announce the offsets that are missing between the cursor and `through`, by reason."""

@@ -18,8 +18,8 @@ from hub.core.session.encoded import Encoded
 from hub.core.session.link import SLICE_BYTES, Link, SessionContext, send_in_slices
 from hub.core.session.outbox import Outbox
 from hub.core.session.places import NO_PLACES, ByChannel, Places, SessionPatterns
-from hub.core.session.ring import Entry, Kind
-from hub.core.session.subscription import Kept, Subscription
+from hub.core.session.ring import Entry, EntryKind
+from hub.core.session.subscription import KeptPage, Subscription
 from hub.errors import HubError, SlowError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Session:
             if not self.writable:
                 self._context.outbox_budget.relieve()
         else:
-            entry = Entry(Kind.KEEP, offset, frame, self._context.clock(), resumes=resumes)
+            entry = Entry(EntryKind.KEEP, offset, frame, self._context.clock(), resumes=resumes)
             self.owe(subscription, [entry], subscription.position.offset)
 
     def write(self, data: bytes) -> None:
@@ -209,7 +209,7 @@ class Session:
             index, rest = encoded.split(taken)
             self._hand_over(rest)
             whole = index + 1
-            publications = sum(entry.kind <= Kind.RAW for entry in encoded.entries[:whole])
+            publications = sum(entry.kind <= EntryKind.RAW for entry in encoded.entries[:whole])
         self.sent_apart += publications
         self._context.counters.deliveries += publications
         return whole
@@ -241,7 +241,7 @@ class Session:
         return self.dialect.encode_positions(places) if places else b""
 
     def read_history(
-        self, subscription: Subscription, cursor: int, kept: Kept | None = None
+        self, subscription: Subscription, cursor: int, kept: KeptPage | None = None
     ) -> None:
         """Send the subscription history after `cursor`, then let it go live.
 
@@ -273,7 +273,7 @@ class Session:
 
     def owe(self, subscription: Subscription, entries: Sequence[Entry], cursor: int) -> None:
         """Owe frames of one channel. `cursor` is the last offset handed over."""
-        if subscription.refills and any(entry.kind is Kind.PUBLICATION for entry in entries):
+        if subscription.refills and any(entry.kind is EntryKind.PUBLICATION for entry in entries):
             self.read_history(subscription, cursor)
             self.hold(subscription, entries)
             entries = [entry for entry in entries if not entry.offset]

@@ -28,19 +28,19 @@ NOWHERE = Position("none", 0)
 
 
 @dataclass(slots=True)
-class KeptBudget:
+class KeptPageBudget:
     """The bytes of all kept pages, and their bound."""
 
     max_bytes: int
     bytes: int = 0
 
 
-class Kept:
+class KeptPage:
     """The rest of a page of history for a subscription at `position` (`Subscription.kept`)."""
 
     __slots__ = ("_budget", "_size", "page", "position")
 
-    def __init__(self, page: HistoryPage, position: Position, budget: KeptBudget) -> None:
+    def __init__(self, page: HistoryPage, position: Position, budget: KeptPageBudget) -> None:
         self.page = page
         self.position = position
         self._budget = budget
@@ -142,7 +142,7 @@ class Subscription:
         self.began_offset = 0
         self.live_offset = NOT_LIVE
         """Offset at which it first went live since then. Everything before came from history."""
-        self.kept: Kept | None = None
+        self.kept: KeptPage | None = None
         """The part of a page of history that its peer has not taken yet."""
         self.unkept: Unkept | None = None
         """Publications with `"history":false` that came while it reads history; None for none."""
@@ -267,7 +267,7 @@ class Subscription:
         """Return the last offset up to `last` that came from history."""
         return last if self.live_offset == NOT_LIVE else self.live_offset
 
-    def keep(self, kept: Kept | None) -> None:
+    def keep(self, kept: KeptPage | None) -> None:
         """Keep the rest of a page of history, in place of the one before."""
         if self.kept is not None:
             self.kept.let_go()

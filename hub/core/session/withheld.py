@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from hub.core.options import SessionLimits
 from hub.core.publication import Publication
 from hub.core.session.outbox import Debtor, OutboxBudget
-from hub.core.session.ring import Entry, Kind
+from hub.core.session.ring import Entry, EntryKind
 
 
 class Throttle:
@@ -101,7 +101,7 @@ class Throttle:
             else:
                 entries.append(entry)
         if last > cursor:
-            entries.append(Entry(Kind.KEEP, last, b"", 0.0, first=cursor + 1))
+            entries.append(Entry(EntryKind.KEEP, last, b"", 0.0, first=cursor + 1))
         self.forget()
         return entries, before
 
@@ -164,7 +164,9 @@ class Unkept:
             if entry.unkept is not None:
                 publication = entry.unkept if entry.frame else None
                 self._add(HeldRange(entry.first, entry.offset, publication), limits)
-            elif thinned and entry.first and (entry.kind is Kind.PUBLICATION or not entry.frame):
+            elif (
+                thinned and entry.first and (entry.kind is EntryKind.PUBLICATION or not entry.frame)
+            ):
                 # History brings the entry itself. Only the publications it replaced are missing.
                 last = entry.offset - 1 if entry.frame else entry.offset
                 if last >= entry.first:

@@ -26,7 +26,7 @@ from hub.transports.http.schemas import KEY, Json, array, content, ref
 from hub.transports.request import Request, text_header
 from hub.wire.codes import http_status
 from hub.wire.filters import encode_tags
-from hub.wire.items import Batch, Item, split_items
+from hub.wire.items import Item, PublishBody, split_items
 from hub.wire.payload import check_key, check_payload, data_of, keep_of, marks_of
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
@@ -187,7 +187,7 @@ class Batches:
         return judged
 
     def _to_many(
-        self, identity: Identity, batch: Batch, trace: str | None
+        self, identity: Identity, batch: PublishBody, trace: str | None
     ) -> list[PublishRequest | HubError]:
         """Return the request or the error for each of several channels with one payload.
 
@@ -340,7 +340,7 @@ async def _judged_each(
     return outcomes
 
 
-def _with_headers(batch: Batch, request: Request) -> Batch:
+def _with_headers(batch: PublishBody, request: Request) -> PublishBody:
     """Return the batch with the header field of its one publication: the idempotency key.
 
     Raises `BadRequestError` for a field that counts only where the body is the data, or beside an
