@@ -174,15 +174,15 @@ class Openings:
         """
         if self._hooks is not None:
             return self._admit(head, max_channels, token, later_seconds, address)
-        asked = (head.query, max_channels)
+        key = (head.query, max_channels)
         plain = token is None and is_memorable(head.query) and _PROVES.isdisjoint(head.headers)
-        if plain and (known := self._strangers.get(asked)) is not None:
+        if plain and (known := self._strangers.get(key)) is not None:
             return known
         admitted = self._admit(head, max_channels, token, later_seconds)
         if plain and not admitted.identity.awaits_token:
             if len(self._strangers) >= _MAX_STRANGERS:
                 self._strangers.clear()
-            self._strangers[asked] = admitted
+            self._strangers[key] = admitted
         return admitted
 
     def _admit(

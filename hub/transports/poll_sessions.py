@@ -106,8 +106,8 @@ class Polling:
         known = self.answered if self.has(request) else self.before
         places: dict[str, Position] = {}
         for name, start in starts.items():
-            asked = known_place(start)
-            if (place := request.since.get(name) or known.get(name) or asked) is not None:
+            wanted = known_place(start)
+            if (place := request.since.get(name) or known.get(name) or wanted) is not None:
                 places[name] = place
         return places
 
@@ -267,10 +267,12 @@ class PollSessions:
             raise TooManySubscriptionsError(
                 f"a session may hold {session.dialect.max_channels} subscriptions"
             )
-        asked = [_subscribe(request, name, request.since.get(name), judged=False) for name in more]
-        for command in asked:
+        commands = [
+            _subscribe(request, name, request.since.get(name), judged=False) for name in more
+        ]
+        for command in commands:
             session.places.expect(command)
-        for command in asked:
+        for command in commands:
             self._registry.commands.submit(session, command)
         for pattern in patterns:
             polling.ever.add(pattern)
@@ -289,7 +291,7 @@ class PollSessions:
         self._registry.check_subject(identity.subject, request.address)
         # A channel that fills every answer must not be the first every time.
         first = self._choose(len(channels)) if channels else 0
-        asked = [*channels[first:], *channels[:first]]
+        in_turn = [*channels[first:], *channels[:first]]
         link = PollLink(
             address=request.address, user_agent=request.user_agent, budget=self._outbox_budget
         )
@@ -298,13 +300,13 @@ class PollSessions:
             self._session_dialect if request.session else self._dialect,
             identity,
             subscriptions=[
-                *asked,
+                *in_turn,
                 *(_pattern(request, pattern, since) for pattern in patterns),
             ],
             named=request.named,
         )
         session.places.on_progress = link.progressed
-        names = {each.channel for each in asked}
+        names = {each.channel for each in in_turn}
         places = {name: at for name, at in since.items() if name in names or patterns}
         polling = self._polling[session.id] = Polling(session, link, request, places, places)
         polling.given = request.given

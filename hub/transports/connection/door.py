@@ -119,10 +119,10 @@ class Door:
         if fields is None or "expect" in fields:
             return None
         origin, host = fields.get("origin"), fields.get("host")
-        told: str | None = None
+        readable_by: str | None = None
         try:
             self._policy.check_host(host)
-            told = origin  # a refused page may read why
+            readable_by = origin  # a refused page may read why
             self._policy.check_origin(origin, host, fields.get("sec-fetch-site"))
         except HubError as error:
             request = Request(fields)
@@ -130,7 +130,7 @@ class Door:
             self._counters.http_errors[error.code] += 1
             self._on_refused(error, request, address)
             self._looks_at_each = _AFTER_REFUSED
-            return self._fixed(error, told)
+            return self._fixed(error, readable_by)
         return None
 
     def _over_limit(

@@ -105,10 +105,10 @@ def again(known: KnownHead, data: bytes, at: int) -> Found | None:
         second = middle + len(parts[1])
         ends = data.find(b"\r", second, second + _MAX_HEAD_BYTES)
         if known.key_first:
-            digits, said = data[second:ends], data[begins:middle]
+            digits, text = data[second:ends], data[begins:middle]
         else:
-            digits, said = data[begins:middle], data[second:ends]
-        if len(digits) > _MAX_LENGTH_DIGITS or (key := _key(said)) is None:
+            digits, text = data[begins:middle], data[second:ends]
+        if len(digits) > _MAX_LENGTH_DIGITS or (key := _key(text)) is None:
             return None
     if ends < 0 or not data.startswith(parts[-1], ends) or not digits.isdigit():
         return None
@@ -116,9 +116,9 @@ def again(known: KnownHead, data: bytes, at: int) -> Found | None:
     return None if ends - at > _MAX_HEAD_BYTES else (ends - at, int(digits), key)
 
 
-def _key(said: bytes) -> str | None:
+def _key(data: bytes) -> str | None:
     """Return an idempotency key; None where its bytes may be read in several ways."""
-    key = str(said, "latin-1")
+    key = str(data, "latin-1")
     return key if key.isascii() and key.isprintable() and " " not in key and key else None
 
 

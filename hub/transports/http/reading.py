@@ -149,8 +149,8 @@ class Reading:
         if from_ms is None and not reverse:
             page = await self._node.history(name, since, given["limit"])
             return json_answer(_history_fields(name, since, page))
-        asked = LookBack(given["limit"], from_ms, since, reverse)
-        found = await self._node.look_back(name, asked)
+        look_back = LookBack(given["limit"], from_ms, since, reverse)
+        found = await self._node.look_back(name, look_back)
         following = None if found.next is None else str(found.next)
         fields = _history_fields(name, since, found.page)
         return json_answer({**fields, "complete": found.complete, "next": following})

@@ -158,7 +158,7 @@ class Sessions:
         query: SubscriptionQuery = request.given["query"]
         headers = request.headers
         admission: Admission | None = request.given.get("admission")
-        asked = PollRequest(
+        poll_request = PollRequest(
             channels=query.channels,
             patterns=query.patterns,
             since=query.resume_from(headers.get("last-event-id")),
@@ -178,7 +178,7 @@ class Sessions:
             given=None if admission is None else admission.given,
             of_channels={} if admission is None else admission.of_channels,
         )
-        return Answer(await self._poll(asked))
+        return Answer(await self._poll(poll_request))
 
 
 def _not_a_handshake(_request: Request) -> Answer:

@@ -87,13 +87,13 @@ class Subjects:
         query = CONNECTIONS.read({"sort": "connection", **given}, subject=name)
         page = await list_connections(self._admin, query)
         ban = await self._admin.call(GetStanding(Kind.BAN, name))
-        told = CONNECTIONS.told(query, page)
-        return json_answer({"sub": name, "ban": None if ban is None else _told(ban), **told})
+        fields = CONNECTIONS.told(query, page)
+        return json_answer({"sub": name, "ban": None if ban is None else _shown(ban), **fields})
 
     async def disconnect(self, request: Request) -> Answer:
         """Close all connections with 4403, after which clients do not come back by themselves."""
-        asked = DisconnectSubject(_subject(request), CloseCode.FORBIDDEN, _CLOSED)
-        await everywhere(self._admin, asked)
+        wanted = DisconnectSubject(_subject(request), CloseCode.FORBIDDEN, _CLOSED)
+        await everywhere(self._admin, wanted)
         return Answer(status=204)
 
     async def unsubscribe(self, request: Request) -> Answer:
@@ -104,9 +104,9 @@ class Subjects:
 
     async def ban(self, request: Request) -> Answer:
         """Refuse the subject's tokens until the ban ends; another ban takes its place."""
-        asked = _read(request.body, _Ban)
+        wanted = _read(request.body, _Ban)
         return await self._say(
-            Say(Kind.BAN, _subject(request), _seconds(asked.seconds), _reason(asked.reason))
+            Say(Kind.BAN, _subject(request), _seconds(wanted.seconds), _reason(wanted.reason))
         )
 
     async def unban(self, request: Request) -> Answer:
@@ -116,22 +116,22 @@ class Subjects:
     async def bans(self, request: Request) -> Answer:
         """Answer with the bans and revocations in force; those that end last come first."""
         found = await self._admin.call(ListStandings(request.given["limit"]))
-        return json_answer({"bans": [_told(each) for each in found]})
+        return json_answer({"bans": [_shown(each) for each in found]})
 
     async def revoke(self, request: Request) -> Answer:
         """Revoke one token by its `jti`, or the tokens of `sub` that were made before a time."""
-        asked = _read(request.body, _Revocation)
-        seconds = _seconds(asked.seconds)
-        if asked.jti is not None and asked.sub is None and asked.issued_before is None:
-            return await self._say(Say(Kind.TOKEN, _named(asked.jti, "jti"), seconds))
-        if asked.jti is None and asked.sub is not None and asked.issued_before is not None:
-            before = _before(asked.issued_before)
-            name = _named(asked.sub, "sub")
+        wanted = _read(request.body, _Revocation)
+        seconds = _seconds(wanted.seconds)
+        if wanted.jti is not None and wanted.sub is None and wanted.issued_before is None:
+            return await self._say(Say(Kind.TOKEN, _named(wanted.jti, "jti"), seconds))
+        if wanted.jti is None and wanted.sub is not None and wanted.issued_before is not None:
+            before = _before(wanted.issued_before)
+            name = _named(wanted.sub, "sub")
             return await self._say(Say(Kind.SUBJECT, name, seconds, before=before))
         raise BadRequestError("give either jti, or sub and issued_before")
 
-    async def _say(self, asked: Say) -> Answer:
-        return json_answer(_told(await self._admin.call(asked)))
+    async def _say(self, wanted: Say) -> Answer:
+        return json_answer(_shown(await self._admin.call(wanted)))
 
 
 def _subject(request: Request) -> str:
@@ -172,15 +172,15 @@ def _reason(text: str) -> str:
     return reason
 
 
-def _told(said: Standing) -> dict[str, object]:
-    told: dict[str, object] = {
-        "kind": said.kind,
-        "jti" if said.kind is Kind.TOKEN else "sub": said.name,
-        "at_ms": said.at_ms,
-        "until_ms": said.until_ms,
+def _shown(standing: Standing) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "kind": standing.kind,
+        "jti" if standing.kind is Kind.TOKEN else "sub": standing.name,
+        "at_ms": standing.at_ms,
+        "until_ms": standing.until_ms,
     }
-    if said.kind is Kind.BAN:
-        told["reason"] = said.reason
-    if said.kind is Kind.SUBJECT:
-        told["issued_before"] = said.before
-    return told
+    if standing.kind is Kind.BAN:
+        fields["reason"] = standing.reason
+    if standing.kind is Kind.SUBJECT:
+        fields["issued_before"] = standing.before
+    return fields
