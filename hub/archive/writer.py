@@ -1,8 +1,8 @@
 """The thread that owns the store: it writes the event loop's rows, and answers its questions.
 
 The loop never waits for the thread. Rows that cannot be written (a full disk, a file of another
-program) are counted and leave a hole in the notes, so that a missing note is not taken for an event
-that did not happen. One log line reports the first failure, and one the recovery.
+program) are counted, and leave a hole in the notes: a missing note must not look like an event that
+did not happen. One log line reports the first failure, and one the recovery.
 """
 
 import asyncio

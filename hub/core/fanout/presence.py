@@ -6,8 +6,8 @@ session in the channel. A subject that loses its last connection may reconnect f
 anonymous connection cannot come back, and an unsubscribe is intended: both leave at once.
 
 Each change is written to all subscribers of the channel. A member that comes and goes all the time
-would cause many writes at no cost of its own, so the roster gets at most `MAX_CHANGES` of one
-member at once within `WINDOW_SECONDS`, and then its state at the end of that time.
+would cause many writes at no cost of its own. So within `WINDOW_SECONDS` the roster gets at most
+`MAX_CHANGES` changes of one member at once, and the member's state at the end of that time.
 
 A member may have data, which its connections set. The data set last by any of them counts, until
 the member leaves.
