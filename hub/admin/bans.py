@@ -1,18 +1,18 @@
-"""Bans and revocations, on every node: said once, kept by the broker, heard by all within moments.
+"""Bans and revocations on every node: set once, kept by the broker, known to all within moments.
 
 The broker keeps them in a channel of the hub's own, `hub:access`, like any other publications with
 history: so they survive nodes, and whatever else the broker survives. Each node listens to the
-channel, reads its history when it starts, and has all of it in a table
-(`hub.auth.bans.Standings`) that it asks at every door. What order words come in does not
-matter there, so reading and listening need no seam.
+channel, reads its history when it starts, and has all of it in a table (`hub.auth.bans.Standings`)
+that it asks at every door. The order of words does not matter there, so reading and listening may
+overlap.
 
-History loses what is old, too much, or in a Redis that was emptied. So nodes look every ten seconds
-or so at what history holds, and say again what is in force and is not in it, or will soon not be.
-The ten seconds are another number at each node, so that mostly one of them does. What the memory
-broker has is gone when the hub ends: where a file is to keep the words (`HUB_BANS_PATH`), each is
-in it before its operator is answered, and nodes begin with what the file has.
+History loses old words, words above its bound, and all words in a Redis that was emptied. So nodes
+look every ten seconds or so at history, and publish words in force again that it lacks, or will
+soon lack. The interval differs between nodes, so that mostly one of them does. The words of the
+memory broker are gone when the hub ends: where a file keeps the words (`HUB_BANS_PATH`), each is in
+it before its operator is answered, and nodes begin with those of the file.
 
-Until the history was read nobody knows who is banned: tokens wait for it, and are refused as ones
+Until the history was read the bans are not known: tokens wait for it, and are refused as ones
 to try again where it takes long. A node with the memory broker alone keeps its table and needs no
 channel; it ends with the process, as everything there does.
 """
@@ -41,7 +41,7 @@ WAIT_SECONDS = 5.0
 _LOOK_SECONDS = 10.0
 _RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 5.0
-# Said again in one look: the rest has its turn in the next ones.
+# Words published again in one look: the rest has its turn in the next ones.
 _RENEWED = 200
 _PAGE = 1000
 # Beyond this many publications behind the newest, one will soon fall out of history.
@@ -53,9 +53,9 @@ _READER = msgspec.json.Decoder(Standing)
 
 
 class Say(AdminRequest[Standing], frozen=True, tag="say"):
-    """Have a word about a subject or token hold on every node; the answer is the word.
+    """Has a word about a subject or token hold on every node; the answer is the word.
 
-    Raises `ConflictError` where the hub keeps as many as it may, and what the broker raises.
+    Raises `ConflictError` where the hub keeps as many as it may, and the broker's errors.
     """
 
     kind: Kind
@@ -67,30 +67,30 @@ class Say(AdminRequest[Standing], frozen=True, tag="say"):
 
 
 class Lift(AdminRequest[None], frozen=True, tag="lift"):
-    """Take such a word back; raises `NotFoundError` where none is in force."""
+    """Takes such a word back; raises `NotFoundError` where none is in force."""
 
     kind: Kind
     name: str
 
 
 class GetStanding(AdminRequest[Standing | None], frozen=True, tag="standing"):
-    """The word that is in force about a name."""
+    """Asks for the word in force about a name."""
 
     kind: Kind
     name: str
 
 
 class ListStandings(AdminRequest[list[Standing]], frozen=True, tag="standings"):
-    """All that are in force, those that end last first."""
+    """Asks for all words in force, those that end last first."""
 
     limit: int
 
 
 class Kept(Protocol):
-    """Where the words are kept that no broker keeps on disk; `hub.node.access` has the shape."""
+    """Keeps words on disk where no broker does; `hub.node.access.BansFile` has the format."""
 
     def read(self) -> list[Standing]:
-        """All of them."""
+        """Return all words."""
         ...
 
     async def write(self, words: Iterable[Standing]) -> None:
@@ -102,8 +102,8 @@ class AccessLog:
     """One per node; owned by the event loop.
 
     Args:
-        kept: has them on disk where the broker has not; None leaves them to the broker.
-        broker: keeps the words; None where this node's table is all there is.
+        kept: keeps the words on disk where the broker does not; None leaves them to the broker.
+        broker: keeps the words; None where this node alone needs them.
         now_ms: milliseconds since 1970 UTC.
     """
 
@@ -128,7 +128,7 @@ class AccessLog:
         self._waiters = Waiters()
         self._epoch = ""
         self._places: dict[tuple[str, str], tuple[str, int, int]] = {}
-        """Where the broker has each word: epoch, offset, and when that was published."""
+        """The broker's epoch, offset and time of each word."""
         self._reload = asyncio.Event()
 
     def handlers(self) -> Handlers:
@@ -139,7 +139,7 @@ class AccessLog:
             ListStandings: self._list,
         }
 
-    # -- asked at every door -------------------------------------------------------------------
+    # -- at every door -------------------------------------------------------------------------
 
     def check(self, identity: Identity) -> None:
         """Raise `HubError` where a token that holds is revoked, or its subject banned.
@@ -151,7 +151,7 @@ class AccessLog:
             raise UndecidedError(message, lambda: self._waiters.wait(WAIT_SECONDS))
         self.standings.check(identity, self._now_ms())
 
-    # -- what operators ask --------------------------------------------------------------------
+    # -- requests of operators -----------------------------------------------------------------
 
     async def _say(self, asked: Say) -> Standing:
         now = self._now_ms()
@@ -192,7 +192,7 @@ class AccessLog:
         return sorted(found, key=lambda each: -each.until_ms)[: asked.limit]
 
     async def _publish(self, said: Standing) -> None:
-        """Have the broker keep it, and all nodes hear it; here it holds when this returns."""
+        """Have the broker keep the word and send it to all nodes; here it holds on return."""
         if self._broker is not None:
             request = PublishRequest(ACCESS_CHANNEL, msgspec.json.encode(said), _PUBLISHER)
             result = await self._broker.publish(request)
@@ -203,21 +203,21 @@ class AccessLog:
         if self._kept is not None:
             await self._kept.write(self.standings)
 
-    # -- what the broker brings ----------------------------------------------------------------
+    # -- publications of the broker ------------------------------------------------------------
 
     def deliver(self, publication: Publication) -> None:
-        """A word, as soon as it is said anywhere."""
+        """Take a word that any node has published."""
         self._read(publication, self._epoch)
 
     def read_again(self) -> None:
-        """Something of the channel was lost, or it began anew."""
+        """Read the history again: a word was lost, or the channel began anew."""
         self._reload.set()
 
     def _read(self, publication: Publication, epoch: str) -> None:
         try:
             said = _READER.decode(publication.data)
         except (msgspec.DecodeError, RecursionError):
-            # Of a later version, or of somebody who writes into Redis.
+            # A word of a later version, or of another program that writes into Redis.
             self._log.warning("access_word_not_read", offset=publication.offset)
             return
         known = self.standings.find(*_key(said))
@@ -234,7 +234,7 @@ class AccessLog:
             self._close(said)
 
     def _close(self, said: Standing) -> None:
-        """End the sessions that it concerns: at once, also one that polls and waits for no answer.
+        """End the sessions that the word concerns, also one that polls and waits for no answer.
 
         The next poll of that one gets 404, a poll that begins a new session the refusal itself.
         """
@@ -282,14 +282,14 @@ class AccessLog:
                 await self._reload.wait()
         except TimeoutError:
             return
-        # What this node says again, others would too, in the same moment.
+        # Another node would publish the same words again in the same moment.
         await asyncio.sleep(random.uniform(0.0, 1.0))
 
     def _opened(self, head: Position) -> None:
         self._epoch = head.epoch
 
     async def _load(self, broker: Broker) -> None:
-        """Read all that history holds."""
+        """Read all of history."""
         after = 0
         while True:
             page = await broker.history(ACCESS_CHANNEL, after, _PAGE)
@@ -301,7 +301,7 @@ class AccessLog:
             after = page.last
 
     async def _renew(self, broker: Broker) -> None:
-        """Say again what history has lost, or is about to lose."""
+        """Publish words again that history has lost, or is about to lose."""
         now = self._now_ms()
         self._forget(now)
         if not self.standings:
@@ -331,5 +331,5 @@ def _key(said: Standing) -> tuple[Kind, str]:
 
 
 def _later(now_ms: int, known: Standing | None) -> int:
-    """A time after that of the word before it, whatever the clock of its node said."""
+    """Return a time after that of the word before it, whatever the clock of its node."""
     return now_ms if known is None else max(now_ms, known.at_ms + 1)

@@ -21,15 +21,15 @@ from hub.core.ports import Monotonic
 from hub.core.records import ChannelRecord, LiveChannel, Origin, channel_record, columns, joined
 from hub.errors import BadRequestError, HubError
 
-# Of one node's part: names are 200 characters at most, so this is a quarter of the MiB that
+# Rows of one node's part: names are 200 characters at most, so this is a quarter of the MiB that
 # an answer between nodes may have.
 MAX_ROWS = 1000
 # A rate over less would jump, one over more would not be of now. Guesses, not measured.
 LEAST_SECONDS = 2.0
 MOST_SECONDS = 60.0
-# Looked at between two turns of the loop. Measured: some 4 us each, so 2 ms.
+# Channels looked at between two turns of the loop. Measured: some 4 us each, so 2 ms.
 _SLICE_CHANNELS = 500
-# Asked of the broker at a time, some 28 us each.
+# Counts asked of the broker at a time, some 28 us each.
 _SLICE_HELD = 100
 _RATE = "publications_per_second"
 
@@ -40,7 +40,7 @@ CHANNELS: Listing[ChannelRecord] = Listing(
     columns=columns(ChannelRecord),
     filters={
         "prefix": lambda record, prefix: record.channel.startswith(prefix),
-        # Which the hub keeps for itself is shown to those who ask for it by name.
+        # Channels that the hub keeps for itself are shown to a query that names the filter.
         "reserved": lambda record, shown: bool(shown) or not is_reserved(record.channel),
     },
     keys_last=False,
@@ -48,7 +48,7 @@ CHANNELS: Listing[ChannelRecord] = Listing(
 
 
 class ListChannels(AdminRequest[Part[ChannelRecord]], frozen=True, tag="channels"):
-    """This node's part of a page: the first `count`, of `names` alone where some are given."""
+    """Asks for this node's part of a page: the first `count`, of `names` alone where given."""
 
     query: Query
     count: int
@@ -56,7 +56,7 @@ class ListChannels(AdminRequest[Part[ChannelRecord]], frozen=True, tag="channels
 
 
 class GetChannel(AdminRequest[ChannelRecord | None], frozen=True, tag="channel"):
-    """One channel as this node knows it; None where it does not."""
+    """Asks for one channel as this node knows it; None for an unknown one."""
 
     channel: str
 
@@ -65,17 +65,17 @@ class Known(Protocol):
     """The channels of this node."""
 
     async def look(self) -> None:
-        """Learn of what `names` tells next, where that is known elsewhere."""
+        """Learn of the channels for `names`, where another process knows them."""
         ...
 
     def names(self) -> Sequence[str]: ...
 
     def one(self, name: str) -> LiveChannel | None:
-        """None for one that is known no more, or not yet."""
+        """Return the channel; None for one that is known no more, or not yet."""
         ...
 
     async def count_held(self, record: ChannelRecord) -> int | None:
-        """How many publications the broker holds; None where it does not say."""
+        """Return how many publications the broker holds; None where it does not answer."""
         ...
 
 
@@ -88,7 +88,7 @@ class Channels:
         self._rates = ChannelRates(origin.clock)
         self._looking = asyncio.Lock()
         self._serving = asyncio.Lock()
-        """Of its own, so that operators do not wait for everybody else."""
+        """A lock of its own, so that operators do not wait for other callers."""
 
     def handlers(self) -> Handlers:
         return {ListChannels: self.part, GetChannel: self._told}
@@ -97,26 +97,26 @@ class Channels:
         return self.one(asked.channel)
 
     def one(self, name: str) -> ChannelRecord | None:
-        """One channel as this node knows it."""
+        """Return one channel as this node knows it."""
         found = self._known.one(name)
         return None if found is None else channel_record(found, self.origin)
 
     async def here(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
-        """Those of this node whose names are wanted."""
+        """Return the channels of this node whose names are wanted."""
         async with self._serving:
             return [record async for some in self._slices(wanted) for record in some]
 
     async def _slices(
         self, wanted: Callable[[str], bool] = lambda _: True
     ) -> AsyncIterator[list[ChannelRecord]]:
-        """All that are wanted, with a turn of the loop for others between the lists."""
+        """Yield all that are wanted, with a turn of the loop for other work between the lists."""
         await self._known.look()
         for some in slices(self._known.names(), _SLICE_CHANNELS):
             yield [record for name in some if wanted(name) and (record := self.one(name))]
             await asyncio.sleep(0)
 
     async def part(self, asked: ListChannels) -> Part[ChannelRecord]:
-        """One after another: many who ask must not multiply what the loop does at a time."""
+        """Return this node's part, one call after another: callers must not multiply the work."""
         names = asked.names
         async with self._looking:
             selection = Selection(CHANNELS, asked.query, self.origin, count=asked.count)
@@ -131,20 +131,21 @@ class Channels:
     # -- over all nodes ----------------------------------------------------------------------
 
     async def added_up(self, admin: Admin, record: ChannelRecord) -> ChannelRecord:
-        """One channel of this node with the subscribers of all."""
+        """Return one channel of this node with the subscribers of all nodes."""
         answers = await admin.call(GetChannel(record.channel), Everywhere())
         found = [each for each in answers.by_tag.values() if each is not None]
         return reduce(joined, found) if found else record
 
     async def everywhere(self, admin: Admin, query: Query) -> Page[ChannelRecord]:
-        """A page over all nodes, and how much of each is held where only the broker knows.
+        """Return a page over all nodes, with the history of each channel where only the broker
+        knows it.
 
-        Every node says as many rows as the page and those before it need, and then of the
-        channels that others named. What is on no node among the first is not found: a channel
+        Every node sends as many rows as the page and those before it need, and then those of the
+        channels that others named. A channel that no node has among its first is not found: one
         with some subscribers on each of many nodes may be missing from the end of a page that
-        is sorted by them.
+        is sorted by subscribers.
 
-        Pages sorted by what is held follow each other by the most that it can be.
+        Pages sorted by history follow each other by the most publications that it can have.
 
         Raises `BadRequestError` for a page beyond `MAX_ROWS` rows that is not sorted by name.
         """
@@ -178,7 +179,7 @@ class Channels:
 async def _rest(
     admin: Admin, query: Query, parts: Mapping[str, Part[ChannelRecord]]
 ) -> list[Part[ChannelRecord]]:
-    """Of nodes that did not say all: what they know of the channels that others named."""
+    """Return the rows of channels that other nodes named, of nodes that did not send all."""
     named = {row.record.channel for part in parts.values() for row in part.rows}
     missing = {
         tag: names
@@ -201,14 +202,14 @@ async def _rest(
 def _added_up(
     query: Query, answers: Answers[Part[ChannelRecord]], rest: Sequence[Part[ChannelRecord]]
 ) -> Answers[Part[ChannelRecord]]:
-    """One part with one row per channel: all its subscribers, the newest position that was seen."""
+    """Return one part with a row per channel: all its subscribers, the newest position seen."""
     parts = [*answers.by_tag.values(), *rest]
     found: dict[str, ChannelRecord] = {}
     for record in (row.record for part in parts for row in part.rows):
         known = found.get(record.channel)
         found[record.channel] = record if known is None else joined(known, record)
     rows = tuple(_row(query, record) for record in found.values())
-    # Where nodes know more than they may say at once, at least so many.
+    # At least so many, where nodes have more rows than one part may have.
     total = max([len(rows), *(part.total for part in answers.by_tag.values())])
     return replace(answers, by_tag={"": Part(rows, total, more=False)})
 
@@ -219,13 +220,13 @@ def _row(query: Query, record: ChannelRecord) -> Row[ChannelRecord]:
 
 
 _NOWHERE = Origin("", lambda: 0.0, 0.0)
-"""Where a row comes from that is several nodes' together."""
+"""The origin of a row that is the sum of several nodes' rows."""
 
 
 class ChannelRates:
-    """How much comes in each channel: its offset now and when somebody last asked.
+    """Rates of publications: each channel's offset now, and at the look before.
 
-    Costs nothing while nobody asks. Nothing is said of a channel that was not seen before.
+    They cost nothing while no list is made. A channel that was not seen before has no rate.
     """
 
     def __init__(self, clock: Monotonic) -> None:
@@ -234,15 +235,15 @@ class ChannelRates:
         self._latest: tuple[float, dict[str, int]] = (clock(), {})
 
     def begin(self) -> dict[str, int]:
-        """Where to note the offsets of all channels by name, for whoever asks next."""
+        """Return a mapping for the offsets of all channels by name, for the next look."""
         now = self._clock()
         if now - self._latest[0] < LEAST_SECONDS:
-            return {}  # Noted by nobody: it was done a moment ago.
+            return {}  # Dropped: a look was a moment ago.
         self._before, self._latest = self._latest, (now, {})
         return self._latest[1]
 
     def rated(self, records: Sequence[ChannelRecord]) -> list[ChannelRecord]:
-        """These with what came since the time before."""
+        """Return these with their rates since the look before."""
         return list(map(self.rated_one, records))
 
     def rated_one(self, record: ChannelRecord) -> ChannelRecord:
@@ -257,7 +258,7 @@ class ChannelRates:
         return replace(record, publications_per_second=rate)
 
 
-# Of one node, those with most sessions: 200 characters each at most, so 200 KB.
+# Patterns of one node, those with most sessions: 200 characters each at most, so 200 KB.
 _MOST = 1000
 
 
@@ -265,36 +266,36 @@ _MOST = 1000
 class PatternRecord:
     pattern: str
     sessions: int
-    """That subscribe to it."""
+    """How many sessions subscribe to it."""
 
 
 class PatternPart(msgspec.Struct, frozen=True):
-    """What one node has, those with most sessions first."""
+    """Patterns of one node, those with most sessions first."""
 
     rows: tuple[PatternRecord, ...]
     total: int
-    """How many patterns it has, of which these may be a part."""
+    """How many patterns the node has; the rows may be a part."""
 
 
 class ListPatterns(AdminRequest[PatternPart], frozen=True, tag="patterns"):
-    """This node's part."""
+    """Asks for this node's patterns."""
 
 
 class PatternList(msgspec.Struct, frozen=True):
-    """Over all nodes, those with most sessions first."""
+    """Patterns of all nodes, those with most sessions first."""
 
     patterns: Sequence[PatternRecord]
     total: int
-    """How many there are; at least so many, where one node has more than it says at once."""
+    """How many there are; at least so many, where one node has more than a part may have."""
     complete: bool
     unanswered: tuple[str, ...]
 
 
 class Patterns:
-    """Carries it out at this node.
+    """Carries `ListPatterns` out; one per node.
 
     Args:
-        counts: the patterns of this node's sessions, and how many subscribe to each.
+        counts: returns the patterns of this node's sessions, and how many subscribe to each.
     """
 
     def __init__(self, counts: Callable[[], Sequence[tuple[str, int]]]) -> None:
@@ -309,7 +310,7 @@ class Patterns:
 
 
 async def list_patterns(admin: Admin, limit: int) -> PatternList:
-    """The first `limit` of all nodes together."""
+    """Return the first `limit` of all nodes together."""
     answers = await admin.call(ListPatterns(), Everywhere())
     parts = list(answers.by_tag.values())
     summed: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Requests brought to where they belong: here, to a connection's node, to one node, or to all.
 
-A connection's id begins with its node's tag, so it is known whom to ask without any table. What
-this node holds it is asked without a word to the others, which may be what is wrong. How bytes
-reach another node is the broker's business (`NodeBus`).
+A connection's id begins with its node's tag, so no table is needed to find its node. A request
+about a connection of this node needs no other node, which may be the one that fails. The way of
+bytes to another node is the broker's (`NodeBus`).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from hub.errors import (
 )
 
 Serve = Callable[[bytes], Awaitable[bytes]]
-"""Answers what another node asks."""
+"""Answers the request of another node, both as bytes."""
 
 
 class NodeBus(Protocol):
@@ -46,31 +46,32 @@ class NodeBus(Protocol):
     """Whether there can be no other node: then every connection is this one's."""
 
     async def start(self, serve: Serve, record: Callable[[], NodeRecord]) -> None:
-        """Be known to the others from now on, as `record` says."""
+        """Make this node known to the others, with the record that `record` returns."""
         ...
 
     async def stop(self) -> None: ...
 
     async def others(self) -> Mapping[str, NodeRecord]:
-        """The other nodes that live, by tag; raise `UnavailableError` where that is not known."""
+        """Return the other nodes that live, by tag; raise `UnavailableError`."""
         ...
 
     def known_others(self) -> Mapping[str, NodeRecord]:
-        """Those of the last time that it was known; their records say when that was."""
+        """Return the other nodes of the last `others` that succeeded; records have its time."""
         ...
 
     async def ask(
         self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
     ) -> bytes | None:
-        """What the node answers; None where it lives no more.
+        """Return the answer of the node; None where it lives no more.
 
         Args:
             wait_seconds: how long the node may wait before it begins to answer.
-            lasts: it is bounded beside others that last, and ends there when it is cancelled here.
+            lasts: whether it counts among the questions that last, and ends there when cancelled
+            here.
 
         Raises:
             UnavailableError: the node has not seen the question.
-            OutcomeUnknownError: it may have done what was asked.
+            OutcomeUnknownError: it may have carried the request out.
         """
         ...
 
@@ -81,10 +82,10 @@ class NoOtherNodes:
     alone = True
 
     async def start(self, serve: Serve, record: Callable[[], NodeRecord]) -> None:
-        """Nobody is to be told."""
+        """Do nothing: there is no other node."""
 
     async def stop(self) -> None:
-        """Nobody is to be told."""
+        """Do nothing: there is no other node."""
 
     async def others(self) -> Mapping[str, NodeRecord]:
         return {}
@@ -104,7 +105,7 @@ class NoOtherNodes:
 
 
 class _Reply(msgspec.Struct, frozen=True):
-    """What comes back: an answer, or the error that the node refused with."""
+    """An answer between nodes, or the error of the refusal."""
 
     answer: msgspec.Raw = msgspec.Raw(b"\xc0")
     error: str = ""
@@ -115,9 +116,9 @@ class Cluster:
     """One per node: `hub.admin.requests.Admin`.
 
     Args:
-        tag: what this node's connections begin with, and no other's.
-        handlers: carry out requests at this node.
-        record: this node, as the others know it.
+        tag: begins the ids of this node's connections, and of no other's.
+        handlers: carry requests out at this node.
+        record: returns this node's record for the others.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Cluster:
         self._answers = {each: msgspec.msgpack.Decoder(each.answer_type()) for each in handlers}
 
     async def start(self) -> None:
-        """Be known to the other nodes from now on, and answer them."""
+        """Make this node known to the others, and answer them."""
         await self._bus.start(self._serve, self._record)
 
     async def stop(self) -> None:
@@ -153,7 +154,7 @@ class Cluster:
         return {self._tag: self._record(), **self._bus.known_others()}
 
     def holds(self, connection: str) -> bool:
-        """Whether this node has the connection, or would have it."""
+        """Return whether the connection's id is one of this node."""
         return self._tag_of(connection) == self._tag
 
     def _tag_of(self, connection: str) -> str:
@@ -192,7 +193,7 @@ class Cluster:
         try:
             nodes = await self.nodes()
         except UnavailableError:
-            # What this node is asked about itself needs no other.
+            # A request about this node needs no other.
             nodes = {self._tag: self._record()}
             if nodes[self._tag].node != name:
                 raise
@@ -257,7 +258,7 @@ class Cluster:
     # -- answering ---------------------------------------------------------------------------
 
     async def _serve(self, raw: bytes) -> bytes:
-        """What another node is answered: a request it has read, or why not."""
+        """Return the reply to another node: the answer, or why there is none."""
         try:
             request = self._requests.decode(raw)
         except (ValueError, RecursionError):
@@ -273,7 +274,7 @@ class Cluster:
 
 
 def by_name(nodes: Mapping[str, NodeRecord]) -> Sequence[NodeRecord]:
-    """In the order in which they are shown."""
+    """Return the records in the order in which they are shown."""
     return sorted(nodes.values(), key=lambda record: (record.node, record.started_ms))
 
 

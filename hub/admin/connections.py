@@ -22,7 +22,7 @@ from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import NotFoundError, UnavailableError
 
-# Looked at before other work gets its turn: 1 ms; 50,000 take 30 ms in all (measured).
+# Sessions looked at before other work gets its turn: 1 ms; 50,000 take 30 ms in all (measured).
 _SLICE_SESSIONS = 1000
 
 
@@ -57,21 +57,21 @@ CLOSED: Listing[ClosedSession] = Listing(
 
 
 class ListConnections(ListRequest[SessionRecord], frozen=True, tag="connections"):
-    """This node's part of a page."""
+    """Asks for this node's part of a page."""
 
 
 class ListClosed(ListRequest[dict[str, Any]], frozen=True, tag="closed"):
-    """The same of the connections that have ended."""
+    """Asks for this node's part of a page of ended connections."""
 
 
 class GetConnection(AdminRequest[SessionRecord], frozen=True, tag="connection"):
-    """Its state now; raises `NotFoundError` where it is not open."""
+    """Asks for its state now; raises `NotFoundError` where it is not open."""
 
     connection: str
 
 
 class Disconnect(AdminRequest[None], frozen=True, tag="disconnect"):
-    """Close it with that code, which the peer sees; raises `NotFoundError` like the others."""
+    """Closes it with that code, which the peer sees; raises `NotFoundError` like the others."""
 
     connection: str
     code: int
@@ -79,21 +79,21 @@ class Disconnect(AdminRequest[None], frozen=True, tag="disconnect"):
 
 
 class Unsubscribe(AdminRequest[None], frozen=True, tag="unsubscribe"):
-    """Take it out of a channel; the session is told by a push `unsubscribed`."""
+    """Takes it out of a channel; the session gets a push `unsubscribed`."""
 
     connection: str
     channel: str
 
 
 class Connections:
-    """Carries these out at this node; one per node, owned by the event loop."""
+    """Carries the requests about connections out; one per node, owned by the event loop."""
 
     def __init__(self, registry: SessionRegistry, membership: Membership, journal: Journal) -> None:
         self._registry = registry
         self._journal = journal
         self._membership = membership
         self._listing = asyncio.Lock()
-        """Lists come one after another: many who ask must not multiply what the loop does."""
+        """Held while a list is made: many callers must not multiply the work of the loop."""
 
     def handlers(self) -> Handlers:
         return {
@@ -155,21 +155,21 @@ def _ended(gone: ClosedSession) -> dict[str, Any]:
 
 
 async def list_connections(admin: Admin, query: Query, node: str | None = None) -> Page[Any]:
-    """A page of the connections of all nodes, or of those of one name."""
+    """Return a page of the connections of all nodes, or of those of one name."""
     return merge(query, await admin.call(ListConnections(query), Everywhere(node)))
 
 
 async def list_closed(
     admin: Admin, *, limit: int, subject: str | None = None
 ) -> Page[dict[str, Any]]:
-    """The connections that ended last on all nodes, newest first; the page says who is missing."""
+    """Return the connections that ended last on all nodes, newest first."""
     where = {} if subject is None else {"subject": subject}
     query = Query(sort="closed_ms", descending=True, limit=limit, where=where)
     return merge(query, await admin.call(ListClosed(query), Everywhere()))
 
 
 class DisconnectSubject(AdminRequest[int], frozen=True, tag="disconnect_subject"):
-    """Close this node's connections of a subject; the answer is how many."""
+    """Closes this node's connections of a subject; the answer is how many."""
 
     subject: str
     code: int
@@ -177,14 +177,14 @@ class DisconnectSubject(AdminRequest[int], frozen=True, tag="disconnect_subject"
 
 
 class UnsubscribeSubject(AdminRequest[int], frozen=True, tag="unsubscribe_subject"):
-    """Take them out of a channel; each is told by a push `unsubscribed`."""
+    """Takes them out of a channel; each gets a push `unsubscribed`."""
 
     subject: str
     channel: str
 
 
 class Subjects:
-    """Carries these out at this node."""
+    """Carries the requests about a subject's connections out; one per node."""
 
     def __init__(self, registry: SessionRegistry, membership: Membership) -> None:
         self._registry = registry
@@ -206,15 +206,15 @@ class Subjects:
         return len(found)
 
     def _of(self, subject: str) -> list[Session]:
-        # 6 ms where a node holds 100,000; nobody does this often.
+        # 6 ms where a node holds 100,000; operators do this seldom.
         sessions = self._registry.sessions.values()
         return [session for session in sessions if session.identity.subject == subject]
 
 
 async def everywhere(admin: Admin, asked: AdminRequest[int]) -> int:
-    """Have it done at all nodes; how many connections it concerned.
+    """Carry the request out at all nodes; return how many connections it concerned.
 
-    Raises `UnavailableError` where a node did not answer: what it holds may be as it was.
+    Raises `UnavailableError` where a node did not answer: its connections may be as they were.
     """
     answers: Answers[int] = await admin.call(asked, Everywhere())
     if not answers.complete:

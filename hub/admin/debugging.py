@@ -1,6 +1,6 @@
 """Looking into a live process: log levels, stalls, tasks and memory, by an operator's request.
 
-What is looked at, and how, stands in `hub.observe`.
+The looking itself is done in `hub.observe`.
 """
 
 from dataclasses import asdict
@@ -22,35 +22,35 @@ Looked = dict[str, Any]
 
 
 class GetTasks(AdminRequest[Looked], frozen=True, tag="tasks"):
-    """What the event loop's tasks wait for."""
+    """Asks where the event loop's tasks wait."""
 
 
 class GetStalls(AdminRequest[Looked], frozen=True, tag="stalls"):
-    """When the event loop was held up lately, and by what."""
+    """Asks for the last stalls of the event loop, with their stacks."""
 
 
 class GetMemory(AdminRequest[Looked], frozen=True, tag="memory"):
-    """What the last look at memory found."""
+    """Asks for the result of the last look at memory."""
 
 
 class TraceMemory(AdminRequest[Looked], frozen=True, tag="trace_memory"):
-    """Begin to look at memory; the result is what `GetMemory` tells afterwards."""
+    """Begins a look at memory; `GetMemory` has the result afterwards."""
 
     seconds: float | None = None
 
 
 class GetLogLevels(AdminRequest[Looked], frozen=True, tag="log_levels"):
-    """Which messages each subsystem logs."""
+    """Asks for the log level of each subsystem."""
 
 
 class SetLogLevels(AdminRequest[Looked], frozen=True, tag="set_log_levels"):
-    """Change it: subsystem to level; see `LogLevels.change`."""
+    """Changes levels by subsystem; see `LogLevels.change`."""
 
     levels: dict[str, str | None]
 
 
 class Debugging:
-    """Carries these out at this node; one per node."""
+    """Carries these requests out; one per node."""
 
     def __init__(self, *, lag: LoopLag, log: FilteringBoundLogger, spawn: Spawn) -> None:
         self._lag = lag
@@ -73,7 +73,7 @@ class Debugging:
     async def _set_log_levels(self, asked: SetLogLevels) -> Looked:
         levels = self._levels()
         levels.change(asked.levels)
-        # Who reads the log should know why it changed.
+        # A reader of the log should know why it changed.
         self._log.warning("log_levels_changed", **levels.shown())
         return {"levels": dict(levels.shown())}
 
@@ -83,7 +83,7 @@ class Debugging:
         return levels
 
     async def _stalls(self, _asked: GetStalls) -> Looked:
-        """Newest first."""
+        """Return the stalls, newest first."""
         return {
             "stalls": [asdict(stall) for stall in reversed(self._lag.recent)],
             "total": self._lag.stalls,

@@ -22,10 +22,10 @@ from hub.errors import BadRequestError, ConflictError, HubError
 from hub.wire.codes import CloseCode
 
 _STEP_SECONDS = 0.05
-# Closed between two turns of the loop, where none of them waits: 13 us each, measured without
-# the socket. Also where a window is so short that the closes are behind it.
+# Sessions closed between two turns of the loop, where none of them waits: 13 us each, measured
+# without the socket. Also where a window is so short that the closes are behind it.
 _AT_ONCE = 100
-# Less would bring everybody back before a fast restart is through.
+# Less would bring all sessions back before a fast restart is through.
 _LEAST_RETURN_SECONDS = 1.0
 # Closes are spread evenly already. Where another node takes a session at once, a long wait on
 # top would only pile the returns up: the two together peak at 1.1 times their mean, and at
@@ -35,18 +35,18 @@ _RETURN_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """How far a drain or a rebalance is."""
+    """The progress of a drain or a rebalance."""
 
     reason: str
     """`draining` or `rebalance`, as the goodbye says."""
     sessions: int
-    """How many it closes in all."""
+    """How many sessions it closes in all."""
     closed: int
     window_seconds: float
 
     @property
     def left(self) -> int:
-        """How many are still to be closed."""
+        """Return how many are still to be closed."""
         return self.sessions - self.closed
 
 
@@ -54,8 +54,8 @@ class Drainer:
     """One per node; owned by the event loop.
 
     Args:
-        is_alone: whether there is no other node that a session could go to.
-        is_away: whether a session's peer is not there to be told, as between two polls; a drain
+        is_alone: returns whether there is no other node that a session could go to.
+        is_away: returns whether a session's peer cannot be told now, as between two polls; a drain
             does not wait for it.
     """
 
@@ -69,18 +69,18 @@ class Drainer:
         self._is_alone = is_alone
         self._is_away = is_away
         self.progress: DrainProgress | None = None
-        """Of what goes on now; None when nothing does."""
+        """Progress of the present drain or rebalance; None without one."""
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def stop(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
-        """`drain` because the process ends: it takes the place of what an operator began."""
+        """`drain` because the process ends: it replaces a drain that an operator began."""
         await self.undo()
         self._stopping = True
         await self.drain(ready_delay_seconds=ready_delay_seconds, window_seconds=window_seconds)
 
     async def stop_at_once(self, *, return_seconds: float) -> None:
-        """`stop` where connections end anyway: all are told now, and spread by their return."""
+        """`stop` where connections end anyway: tell all now, and spread them by their return."""
         self._stopping = self._registry.draining = True
         if self._task is not None:
             self._task.cancel()
@@ -103,13 +103,13 @@ class Drainer:
             if not there:
                 window_seconds = 0
             await self._close(there or sessions, "draining", window_seconds)
-            # Who had passed the door before it closed, and opened since.
+            # Sessions that were being opened when the drain began.
             window_seconds = 0
         while self._registry.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
             await asyncio.sleep(_STEP_SECONDS)
 
     def begin_drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
-        """Begin `drain` on an operator's word; the node stays up, not ready, until `undo`.
+        """Begin `drain` for an operator; the node stays up, not ready, until `undo`.
 
         Raises `ConflictError` while it drains or rebalances already.
         """
@@ -120,7 +120,7 @@ class Drainer:
         )
 
     def begin_shedding(self, count: int, *, window_seconds: float) -> None:
-        """Ask `count` sessions, chosen at random, to connect again: perhaps elsewhere.
+        """Ask `count` sessions, chosen at random, to connect again, perhaps elsewhere.
 
         Raises `ConflictError` while the node drains or rebalances already.
         """
@@ -130,7 +130,7 @@ class Drainer:
         self._task = asyncio.create_task(self._close(chosen, "rebalance", window_seconds))
 
     async def undo(self) -> None:
-        """End what an operator began; the node takes sessions again.
+        """End an operator's drain; the node takes sessions again.
 
         Raises `ConflictError` once the process ends.
         """
@@ -176,7 +176,7 @@ def abort_all(registry: SessionRegistry) -> None:
 def _close_one(
     registry: SessionRegistry, session: Session, reason: str, return_ms: int | None
 ) -> None:
-    """Close it; a fault in one session must keep neither the others nor the process."""
+    """Close one session; a fault of it must not keep the others."""
     try:
         session.close(CloseCode.SERVICE_RESTART, reason, return_ms)
     except Exception as error:  # noqa: BLE001 - told, and the others go on
@@ -185,44 +185,44 @@ def _close_one(
 
 
 MAX_WINDOW_SECONDS = 3600.0
-# A rebalance leaves alone what is this little above the average: it would never be quite even.
+# A rebalance leaves a node alone that is so little above the average: they are never quite even.
 TOLERANCE = 1.05
 
 
 class Closing(msgspec.Struct, frozen=True):
-    """What has begun. What is not set is left out."""
+    """The drain or rebalance that has begun. Fields that are not set are left out."""
 
     closing: int | UnsetType = UNSET
     """How many sessions will be closed ..."""
     window_seconds: float | UnsetType = UNSET
     """... and over how long."""
     connections: int | UnsetType = UNSET
-    """How many there are now."""
+    """How many sessions there are now."""
 
 
 class Drain(AdminRequest[Closing], frozen=True, tag="drain"):
-    """Close all sessions and take no more until `Undrain`; the process stays."""
+    """Closes all sessions and takes no more until `Undrain`; the process stays."""
 
     window_seconds: float | None = None
-    """Over which the closes are spread; None for the node's own setting."""
+    """The time that the closes are spread over; None for the node's own setting."""
 
 
 class Undrain(AdminRequest[Closing], frozen=True, tag="undrain"):
-    """Take sessions again."""
+    """Takes sessions again."""
 
 
 class Shed(AdminRequest[Closing], frozen=True, tag="shed"):
-    """Ask `count` sessions to connect again, perhaps elsewhere."""
+    """Asks `count` sessions to connect again, perhaps elsewhere."""
 
     count: int
     window_seconds: float | None = None
 
 
 class Draining:
-    """Carries these out at this node; one per node.
+    """Carries the requests about drains out; one per node.
 
     Args:
-        drain_seconds, ready_delay_seconds: what holds where the operator does not say.
+        drain_seconds, ready_delay_seconds: hold where the operator gives no time.
     """
 
     def __init__(
@@ -271,9 +271,9 @@ class Draining:
 
 
 async def rebalance(admin: Admin, window_seconds: float | None) -> Sequence[Mapping[str, object]]:
-    """Have nodes with more than their share ask what is too much to connect again.
+    """Have nodes with more than their share ask the excess of sessions to connect again.
 
-    A row for each node: how many it has, and how many it closes; None where it does not answer.
+    Returns a row for each node: how many it has, and how many it closes; None without an answer.
     """
     nodes = await admin.nodes()
     staying = {tag: record for tag, record in nodes.items() if not record.draining}
@@ -295,7 +295,7 @@ async def rebalance(admin: Admin, window_seconds: float | None) -> Sequence[Mapp
 
 
 def excess(nodes: Mapping[str, NodeRecord]) -> Mapping[str, int]:
-    """By tag, how many connections are more than an even share and the tolerance."""
+    """Return by tag how many connections are above an even share and the tolerance."""
     total = sum(record.connections for record in nodes.values())
     share = math.ceil(total / len(nodes)) if nodes else 0
     return {

@@ -1,4 +1,4 @@
-"""Why a connection did not get a publication.
+"""The reason why a connection did not get a publication, found by one node.
 
 The answer is found by `hub.core.forensics.explaining`.
 """
@@ -31,7 +31,7 @@ _HISTORY_BYTES = MIB
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of all publications from `first` to `last`."""
+    """The answer for all publications from `first` to `last`."""
 
     first: int
     last: int
@@ -40,34 +40,34 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it. What is not set is left out."""
+    """The answer for one publication. Fields that are not set are left out."""
 
     answer: str
     detail: str
     """One sentence for a human."""
     epoch: str | UnsetType = UNSET
     head: int | UnsetType = UNSET
-    """The channel's newest offset; of an epoch that is over it is not known."""
+    """The channel's newest offset; not known for an epoch that is over."""
     from_ms: int | UnsetType | None = UNSET
-    """When, at the earliest, in milliseconds since 1970 UTC ..."""
+    """The earliest time, in milliseconds since 1970 UTC."""
     to_ms: int | UnsetType | None = UNSET
-    """... and at the latest."""
+    """The latest time, in milliseconds since 1970 UTC."""
     by: int | UnsetType | None = UNSET
-    """Of `conflated`: the offset that replaced it."""
+    """The offset that replaced it, where the answer is `conflated`."""
     stretches: tuple[Fate, ...] | UnsetType = UNSET
-    """Where several were asked about: what became of each."""
+    """Answers for all of a range, where the request names one."""
 
 
 class Explain(AdminRequest[Explained], frozen=True, tag="explain"):
-    """What became of one publication on its way to one connection."""
+    """Asks what became of one publication on its way to one connection."""
 
     connection: str
     channel: str
     offset: Annotated[int, Meta(ge=1)]
     epoch: str | None = None
-    """Of the offset; None for the channel's own of now."""
+    """The epoch of the offset; None for the channel's present one."""
     last: int | None = None
-    """Tell as well what became of all from the offset to this one, `MAX_RANGE` at most."""
+    """The last offset of a range to explain as well, of `MAX_RANGE` at most."""
 
 
 UNKNOWN = Explained(
@@ -76,27 +76,27 @@ UNKNOWN = Explained(
 )
 
 
-# What was noted is forgotten here, or of an epoch before the present one.
+# Answers that notes on disk may improve: notes are forgotten here, or of an earlier epoch.
 _PERHAPS_KEPT = frozenset({Answer.UNKNOWN, Answer.NOT_PUBLISHED})
 
 
-# Explained before other work gets its turn: each takes some 50 us, more with many notes.
+# Offsets explained before other work gets its turn: each takes some 50 us, more with many notes.
 _AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a node knows of what became of publications."""
+    """The sources of a node for what became of publications."""
 
     registry: SessionRegistry
     journal: Journal
     channels: OpenChannels
     broker: Broker
     recall: Recall | None = None
-    """What was kept longer than the journal keeps it; None where nothing is."""
+    """Notes that are kept longer than the journal keeps them; None without any."""
 
     async def held(self, channel: str, epoch: str, first: int, last: int) -> HistoryHeld:
-        """What history holds of that stretch, the first `MAX_RANGE` of it; nothing where the
+        """Return what history holds of that stretch, the first `MAX_RANGE` of it; nothing where the
         channel is in another epoch, or the broker is away."""
         limit = min(last - first + 1, MAX_RANGE)
         try:
@@ -108,13 +108,13 @@ class Evidence:
         return HistoryHeld({each.offset: each for each in page.publications}, read_filter)
 
     def seen(self, channel: str) -> Position | None:
-        """The head of a channel as it came here; None where no session here is in it."""
+        """Return the head of a channel as it came here; None where no session here is in it."""
         here = self.channels.get(channel)
         return None if here is None else here.head
 
 
 class Explaining:
-    """Carries these out at this node; one per node."""
+    """Carries `Explain` out; one per node."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -148,7 +148,7 @@ class Explaining:
         return msgspec.structs.replace(told, stretches=await self._fates(case, offset, end))
 
     def _case(self, connection: str, question: Question) -> Case:
-        """As far as memory knows."""
+        """Return the case with the notes in memory."""
         session = self._registry.sessions.get(connection)
         closed = None if session is not None else self._journal.closed.get(connection)
         held = session or closed
@@ -164,7 +164,7 @@ class Explaining:
     async def look_at_history(self, case: Case, first: int, last: int) -> None:
         """Give the case what history holds, where its answers depend on that."""
         if case.looks_at_history:
-            # What took the place of the last one may be behind it.
+            # The publication that replaced the last one may be behind it.
             case.history = await self._evidence.held(
                 case.channel, case.epoch, first, last + MAX_RANGE
             )
@@ -188,7 +188,7 @@ class Explaining:
     async def _recalled(
         self, recall: Recall, asked: Explain, question: Question
     ) -> tuple[Explanation, str] | None:
-        """What can be said with what was kept, and of which epoch; None where nothing was."""
+        """Return the answer from notes on disk, and its epoch; None without such notes."""
         session, closed = self._registry.sessions.get(asked.connection), None
         if session is not None:
             notes = await recall.notes(session.id, session.opened_at_seconds)
@@ -211,7 +211,8 @@ class Explaining:
         return case.explain(question.offset), question.epoch
 
     async def _newest(self, channel: str, offset: int) -> Position:
-        """The channel's head; where the broker is away, the one seen here, if it came so far."""
+        """Return the channel's head; while the broker is away the one seen here, if it came so
+        far."""
         try:
             return (await self._evidence.broker.history(channel, offset - 1, 1)).head
         except HubError:
@@ -237,7 +238,7 @@ class Explaining:
 
 
 def _epoch_of(notes: Notes, question: Question) -> str | None:
-    """The newest epoch in which a subscription that has ended was owed the offset."""
+    """Return the newest epoch in which a subscription that has ended was owed the offset."""
     held = (
         event.epoch
         for event in reversed(notes.events)

@@ -1,9 +1,10 @@
-"""What a subject got and missed, over all its connections on all nodes, on one line of time.
+"""Publications that a subject got and missed, over all connections on all nodes, on one line of
+time.
 
-Each node tells what it remembers of the subject's connections: which there were (`Visit`), what
-they were subscribed to (`Held`), and what became of publications on their way to them, stretch by
+Each node sends what it remembers of the subject's connections (`Visit`), their
+subscriptions (`Held`), and what became of publications on the way to them, stretch by
 stretch (`Moment`). The node that was asked puts these parts on one line (`explain_subject`), and
-says what no connection was there for.
+adds the publications for which no connection was there.
 
 Example: ada's first connection got orders 1 to 10 and broke, her second began after 12. The line
 says: opened, subscribed, 1 to 10 written, closed, 11 to 12 absent, opened, subscribed.
@@ -23,8 +24,8 @@ from hub.core.forensics.answers import Answer
 from hub.core.publication import Position
 
 MAX_MOMENTS = 1000
-"""Of one node, the newest; some 250 bytes each."""
-# From what says most to what says least. `unknown` stands above what only tells of an absence.
+"""Moments of one node's part, the newest; some 250 bytes each."""
+# From the answer that tells most to the one that tells least. `unknown` stands above mere absence.
 _WEIGHT = {
     answer: place
     for place, answer in enumerate(
@@ -48,7 +49,7 @@ _WEIGHT = {
 }
 ABSENT = "absent"
 _NODES_GONE = "what a node noted that has stopped since is not known"
-# Of what happened in the same millisecond.
+# The order of moments in the same millisecond.
 _ORDER = {"opened": 0, "subscribed": 1, "left": 3, "closed": 4, ABSENT: 5}
 
 
@@ -66,9 +67,9 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     code: int | None = None
     reason: str = ""
     complete: bool = True
-    """Whether nothing that was noted of it is forgotten."""
+    """Whether all notes of it are kept."""
     explained: Explained | UnsetType = UNSET
-    """What became of the publication that is asked for."""
+    """The answer for the publication in question."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,21 +101,21 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubjectPart(msgspec.Struct, frozen=True, kw_only=True):
-    """What one node remembers."""
+    """The part that one node remembers."""
 
     visits: tuple[Visit, ...] = ()
     moments: tuple[Moment, ...] = ()
     held: tuple[Held, ...] = ()
     heads: dict[str, Position] = {}
-    """The newest of each channel that was asked for or held, where the broker says so."""
+    """Heads of the channels in question, where the broker answers."""
     more: bool = False
-    """Whether it remembers more than this."""
+    """Whether the node remembers more than this."""
 
 
 class ExplainSubject(AdminRequest[SubjectPart], frozen=True, kw_only=True, tag="explain_subject"):
-    """What the subject's connections at a node got and missed.
+    """Asks a node what the subject's connections there got and missed.
 
-    Of one channel or of all, in a stretch of time or always; and what became of one publication.
+    It names one channel or none for all, a stretch of time or none, and maybe one publication.
     """
 
     subject: str
@@ -125,7 +126,7 @@ class ExplainSubject(AdminRequest[SubjectPart], frozen=True, kw_only=True, tag="
     to_ms: int | None = None
 
     def fitting(self, answer: SubjectPart) -> SubjectPart:
-        """The newest: what happened last is what somebody asks about first."""
+        """Return the newest moments: operators ask about those first."""
         moments = sorted(answer.moments, key=_at)[-MAX_MOMENTS:]
         cut = len(moments) < len(answer.moments)
         return msgspec.structs.replace(answer, moments=tuple(moments), more=answer.more or cut)
@@ -135,16 +136,16 @@ class ExplainSubject(AdminRequest[SubjectPart], frozen=True, kw_only=True, tag="
 
 
 class SubjectExplained(msgspec.Struct, frozen=True, kw_only=True):
-    """What all nodes together remember."""
+    """The answer of all nodes together."""
 
     connections: tuple[Visit, ...]
-    """By when they opened."""
+    """Connections in the order in which they opened."""
     events: tuple[Moment, ...]
     """The line of time, oldest first."""
     explained: Explained | UnsetType = UNSET
-    """What became of the publication that is asked for, by the connection that says most."""
+    """The answer for the publication in question, of the connection that tells most."""
     connection: str | UnsetType | None = UNSET
-    """That connection; None where none was there for it."""
+    """That connection; None where no connection was there for the publication."""
     more: bool
     """Whether the nodes remember more than this."""
     complete: bool
@@ -153,7 +154,7 @@ class SubjectExplained(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def explain_subject(admin: Admin, asked: ExplainSubject) -> SubjectExplained:
-    """What the subject got and missed, as far as the nodes that answer remember."""
+    """Return what the subject got and missed, as far as the nodes that answer remember."""
     answers = await admin.call(asked, Everywhere())
     parts = list(answers.by_tag.values())
     visits = _once(chain.from_iterable(part.visits for part in parts))
@@ -163,7 +164,7 @@ async def explain_subject(admin: Admin, asked: ExplainSubject) -> SubjectExplain
         for channel, head in part.heads.items():
             heads[channel] = max(heads.get(channel, head), head, key=lambda each: each.offset)
     more = any(part.more for part in parts)
-    # A connection that was not looked at, that is at a node that is silent, or of which a part is
+    # A connection that was not looked at, that is at a silent node, or of which notes are
     # forgotten, may have been there.
     whole = answers.complete and not more and all(each.complete for each in visits)
     by_name = {each.connection: each for each in visits}
@@ -182,13 +183,13 @@ async def explain_subject(admin: Admin, asked: ExplainSubject) -> SubjectExplain
 
 
 def _once(visits: Iterable[Visit]) -> list[Visit]:
-    """Each connection once: two processes may have read the same file."""
+    """Return each connection once: two processes may have read the same file."""
     by_name = {each.connection: each for each in visits}
     return sorted(by_name.values(), key=lambda each: each.opened_ms)
 
 
 def _at(moment: Moment) -> tuple[float, int]:
-    """When; what is still to come stands last. A connection opens first and closes last."""
+    """Return the sort key of a moment; one without a time is last. `closed` follows the others."""
     at = moment.at_ms if moment.at_ms is not None else moment.to_ms
     return float("inf") if at is None else at, _ORDER.get(moment.what, 2)
 
@@ -199,7 +200,7 @@ def _absences(
     visits: dict[str, Visit],
     asked: ExplainSubject,
 ) -> Iterator[Moment]:
-    """What came while no connection of the subject was subscribed, channel by channel."""
+    """Yield the stretches without a subscribed connection of the subject, channel by channel."""
     by_place: dict[tuple[str, str], list[Held]] = defaultdict(list)
     for each in held:
         by_place[each.channel, each.epoch].append(each)
@@ -226,7 +227,7 @@ def _absences(
 def _holes(
     places: Sequence[Held], newest: int | None
 ) -> Iterator[tuple[Held, int, int, Held | None]]:
-    """The last subscription before, the offsets, and the first subscription after."""
+    """Yield the last subscription before, the offsets, and the first subscription after."""
     ordered = sorted(places, key=lambda each: (each.first, each.from_ms))
     before = ordered[0]
     for each in ordered[1:]:
@@ -268,7 +269,7 @@ def _verdict(
     *,
     all_seen: bool,
 ) -> tuple[Explained | UnsetType, str | UnsetType | None]:
-    """Of the connections' answers the one that says most."""
+    """Return the connections' answer that tells most, and the connection."""
     if asked.offset is None:
         return UNSET, UNSET
     told = [(each.explained, each.connection) for each in visits if each.explained is not UNSET]
@@ -295,6 +296,6 @@ def _verdict(
             )
             return found, None
     if best.answer in weak:
-        # Such as the node that she was at before a deploy, where nothing of it is on disk.
+        # For example the node before a deploy, where no notes are on disk.
         best = msgspec.structs.replace(best, detail=f"{best.detail}; {_NODES_GONE}")
     return best, connection

@@ -1,8 +1,8 @@
-"""Lists over all nodes: what is asked, what one node says, and the page that comes of it.
+"""Lists over all nodes: the query, one node's part, and the page merged from the parts.
 
-Every node filters, sorts and cuts what it has; the node that was asked merges a page from their
+Every node filters, sorts and cuts its rows; the node that was asked merges a page from their
 parts. So no node ever handles more than a page of another's. One kind of list differs from another
-by its columns and filters alone (`Listing`). What the rows are, and where they come from, stands in
+by its columns and filters alone (`Listing`). The rows and their sources stand in
 `hub.admin.connections` and `hub.admin.channels`.
 """
 
@@ -27,18 +27,18 @@ Item = TypeVar("Item")
 Record = TypeVar("Record")
 
 Key = tuple[Value, str]
-"""What a row is sorted by: the value of its column, then its name, so that no two tie."""
+"""The sort key of a row: the value of its column, then its name, so that no two tie."""
 
-# Of one node's part of a list. Redis cuts a subscriber that is 8 MB behind for 60 s
+# Bound of one node's part of a list. Redis cuts a subscriber that is 8 MB behind for 60 s
 # (client-output-buffer-limit pubsub), and a page asks every node at once.
 MAX_PART_BYTES = MIB
 _MAX_SKIP = 2**31
-# As Python writes numbers.
+# Numbers as Python writes them.
 _WRITTEN = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[+-][0-9]{1,3})?")
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows of a list, in which order."""
+    """The rows of a list that are wanted, and their order."""
 
     sort: str
     """One of the list's columns."""
@@ -47,18 +47,18 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     after: Key | None = None
     """The key of the last row of the page before."""
     skip: int = 0
-    """How many rows come on the pages before, where their keys change from page to page."""
+    """How many rows the pages before have, where keys change from page to page."""
     where: dict[str, str] = {}
-    """The list's filters by name; what each says. What is left out lets everything through."""
+    """Values by the name of the list's filter. A filter that is left out lets every row through."""
 
     def is_beyond(self, key: Key) -> bool:
-        """Whether a row with `key` comes after the page before."""
+        """Return whether a row with `key` comes after the page before."""
         if self.after is None:
             return True
         return key < self.after if self.descending else key > self.after
 
     def top(self, count: int, rows: Iterable[tuple[Key, Item]]) -> list[tuple[Key, Item]]:
-        """The first `count` in this order."""
+        """Return the first `count` in this order."""
         first = nlargest if self.descending else nsmallest
         return first(count, rows, key=lambda row: row[0])
 
@@ -69,16 +69,16 @@ class Row(msgspec.Struct, Generic[Record], frozen=True):
 
 
 class Part(msgspec.Struct, Generic[Record], frozen=True):
-    """What one node has of the page, in its order."""
+    """One node's rows of the page, in its order."""
 
     rows: tuple[Row[Record], ...]
     total: int
-    """How many match at this node, on all pages."""
+    """How many rows match at this node, on all pages."""
     more: bool
     """Whether it has rows beyond these."""
 
     def fitting(self, max_bytes: int | None = None) -> "Part[Record]":
-        """As many rows as may travel at once, one at least; the rest comes with later pages."""
+        """Return as many rows as may travel at once, one at least; later pages have the rest."""
         limit = MAX_PART_BYTES if max_bytes is None else max_bytes
         sizes = accumulate(len(msgspec.msgpack.encode(row)) for row in self.rows)
         rows = self.rows[: max(1, sum(size <= limit for size in sizes))]
@@ -88,13 +88,13 @@ class Part(msgspec.Struct, Generic[Record], frozen=True):
 
 
 class ListRequest(AdminRequest[Part[Record]], Generic[Record], frozen=True):
-    """A node's part of a list of such records."""
+    """Asks a node for its part of a list of such records."""
 
     query: Query
 
     @classmethod
     def answer_type(cls) -> Any:
-        """Of a class that names its records, a part with these."""
+        """Return the type of a part with the records of this class."""
         return Part[super().answer_type()]  # type: ignore[misc]  # known when it runs
 
     def fitting(self, answer: Part[Record]) -> Part[Record]:
@@ -105,12 +105,12 @@ class ListRequest(AdminRequest[Part[Record]], Generic[Record], frozen=True):
 class Page(Generic[Record]):
     rows: tuple[Row[Record], ...]
     total: int
-    """How many match, on all nodes that answered."""
+    """How many rows match, on all nodes that answered."""
     more: bool
     unanswered: tuple[str, ...] = ()
-    """Names of the nodes that did not answer in time: what they have is not in it."""
+    """Names of the nodes that did not answer in time: the page lacks their rows."""
     complete: bool = True
-    """Whether every node's rows are in it."""
+    """Whether the page has the rows of every node."""
 
     @property
     def records(self) -> Sequence[Record]:
@@ -122,20 +122,20 @@ class Listing(Generic[Item]):
     """One kind of list."""
 
     name: str
-    """Its name in what operators are answered, such as `connections`."""
+    """Its name in answers to operators, such as `connections`."""
     named_by: str
-    """The column that names a row. A question that names no other order gets rows in this one."""
+    """The column that names a row, which is also the default order."""
     name_of: Callable[[Item], str]
     columns: Mapping[str, Column]
     filters: Mapping[str, Callable[[Item, str], bool]] = field(default_factory=dict)
-    """By name: whether an item is let through by what the query says."""
+    """By name: whether an item passes the query's value."""
     keys_last: bool = True
     """Whether a row's key is the same on the next page. Where rows are added up over nodes and
     change meanwhile it is not, and pages in other orders than that of names are counted off."""
 
     @property
     def sorts(self) -> Mapping[str, Callable[[Any, Origin], Value]]:
-        """What the list can be sorted by."""
+        """Return the columns that the list can be sorted by."""
         return {
             column.name or name: column.sort
             for name, column in self.columns.items()
@@ -144,19 +144,19 @@ class Listing(Generic[Item]):
 
     @property
     def orders(self) -> Sequence[str]:
-        """What may be asked for: each column upwards and downwards."""
+        """Return the orders of a query: each column upwards and downwards."""
         return [f"{sign}{name}" for name in self.sorts for sign in ("", "-")]
 
     def sort_of(self, query: Query) -> Callable[[Any, Origin], Value]:
-        """Raise `BadRequestError` for an order that this node does not know: another may."""
+        """Return the column's sort; raise `BadRequestError` for one unknown at this node."""
         if (found := self.sorts.get(query.sort)) is None:
             raise BadRequestError("this node does not know the order that is asked for")
         return found
 
-    # -- what callers write, and are told --------------------------------------------------------
+    # -- requests and answers as text --------------------------------------------------------------
 
     def read(self, given: Mapping[str, Any], **where: str | None) -> Query:
-        """The query of a request's `limit`, `sort` and `after`.
+        """Return the query of a request's `limit`, `sort` and `after`.
 
         Raises `BadRequestError` for an `after` that is no `next` of a page in that order.
         """
@@ -172,7 +172,7 @@ class Listing(Generic[Item]):
         )
 
     def told(self, query: Query, page: Page[Any]) -> dict[str, object]:
-        """The page as JSON knows values; `next` is the `after` of the one that follows."""
+        """Return the page in JSON's types; `next` is the `after` of the one that follows."""
         return {
             self.name: [plain(record) for record in page.records],
             "total": page.total,
@@ -204,7 +204,7 @@ class Listing(Generic[Item]):
 
 
 def _finite(value: str) -> float:
-    """A number as `told` wrote it."""
+    """Return a number as `told` wrote it."""
     if _WRITTEN.fullmatch(value) is None or not math.isfinite(found := float(value)):
         raise BadRequestError("after is not the `next` of a page that is sorted so")
     return found
@@ -213,7 +213,7 @@ def _finite(value: str) -> float:
 class Selection(Generic[Item]):
     """The first rows of one node's items, growing slice by slice.
 
-    A selection looks at live things, not at records of them: of 50,000 only those of the page are
+    A selection looks at live objects, not at records of them: of 50,000 only those of the page are
     worth one.
 
     Args:
@@ -230,12 +230,12 @@ class Selection(Generic[Item]):
         self._filters = [(filters[name], v) for name, v in query.where.items() if name in filters]
         self.best: list[tuple[Key, Item]] = []
         self.total = 0
-        """How many match, on all pages."""
+        """How many items match, on all pages."""
         self._beyond = 0
-        """Of them, those that come after the page before."""
+        """How many of them come after the page before."""
 
     def look_at(self, items: Iterable[Item]) -> None:
-        """Take these into account; all that the node has have to come once."""
+        """Take these into account; every item of the node has to come once."""
         matching = [item for item in items if all(test(item, v) for test, v in self._filters)]
         self.total += len(matching)
         sort, name_of, origin = self._sort, self._name_of, self._origin
@@ -245,7 +245,7 @@ class Selection(Generic[Item]):
         self.best = self._query.top(self._count, self.best + found)
 
     def part(self, record: Callable[[Item], Record]) -> Part[Record]:
-        """What was looked at, as this node says it."""
+        """Return this node's part, with a record of each of the best items."""
         rows = tuple(Row(key, record(item)) for key, item in self.best)
         return Part(rows, self.total, self._beyond > len(rows))
 
@@ -253,7 +253,7 @@ class Selection(Generic[Item]):
 async def look_at_slices(
     selection: Selection[Item], items: Sequence[Item], *, at_once: int
 ) -> None:
-    """Have the selection look at all of them, with a turn of the loop for others in between."""
+    """Have the selection look at all of them, with turns for other work in between."""
     for some in slices(items, at_once):
         selection.look_at(some)
         await asyncio.sleep(0)
@@ -264,11 +264,11 @@ def slices(items: Sequence[Item], at_once: int) -> Iterator[Sequence[Item]]:
 
 
 def merge(query: Query, answers: Answers[Part[Record]]) -> Page[Record]:
-    """The page that the nodes' parts make together.
+    """Return the page that the nodes' parts make together.
 
-    Where a node has more than it said, nothing beyond its last row is taken from the others: what
-    it left out would be skipped. Such as: sorted by name, one node says a, b and has more, another
-    says c. The page ends with b, because the first node may have another one before c.
+    Where a node has more rows than its part, no row beyond its last is taken from the others: the
+    rows it left out would be skipped. Example: sorted by name, one node has a, b and more, another
+    has c. The page ends with b, because the first node may have another one before c.
     """
     parts = list(answers.by_tag.values())
     rows = sorted(

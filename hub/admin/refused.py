@@ -1,4 +1,4 @@
-"""Refusals, and peers that limits held back, at all nodes: what operators ask of them."""
+"""Lists of refusals, and of peers that limits held back, at all nodes."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -40,15 +40,15 @@ LIMITED: Listing[LimitedRecord] = Listing(
 
 
 class ListRefusals(ListRequest[RefusalRecord], frozen=True, tag="refusals"):
-    """This node's part, the newest first."""
+    """Asks for this node's refusals, the newest first."""
 
 
 class ListLimited(ListRequest[LimitedRecord], frozen=True, tag="limited"):
-    """The same of whom limits held back."""
+    """Asks for the peers that limits held back at this node, the newest first."""
 
 
 class Refused:
-    """Carries these out at this node."""
+    """Carries both requests out; one per node."""
 
     def __init__(self, table: RefusedTable, origin: Origin) -> None:
         self._table = table
@@ -72,7 +72,7 @@ class Refused:
 async def list_newest(
     admin: Admin, kind: Callable[[Query], ListRequest[Row]], *, limit: int, **where: str | None
 ) -> Page[Row]:
-    """The newest rows of one of these lists on all nodes; the page says who is missing."""
+    """Return the newest rows of one of these lists on all nodes."""
     given = {name: value for name, value in where.items() if value is not None}
     query = Query(sort="last_ms", descending=True, limit=limit, where=given)
     return merge(query, await admin.call(kind(query), Everywhere()))

@@ -1,8 +1,8 @@
-"""What may be asked of a node, as frozen structs: each says its answer's type and who may ask.
+"""Requests to a node, as frozen structs: each has its answer's type and the rights it needs.
 
 A request is a class here or in the modules beside this one, which also carry it out at this node
 (`Handler`). `hub.admin.cluster` brings it to where it belongs. Its `tag` is its name between nodes.
-How a request came, and how bytes reach another node, is not known here.
+The way of a request to the hub, and of bytes to another node, is not known here.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,15 +19,15 @@ A = TypeVar("A")
 
 
 class Rights(Enum):
-    """Who may ask. The node that is asked first checks it."""
+    """Rights that a request needs. The node that is asked first checks them."""
 
     OPERATOR = auto()
     SESSION = auto()
-    """Each caller that has the secret of the session's welcome, which the request carries."""
+    """The secret of the session's welcome, which the request carries."""
 
 
 class AdminRequest(msgspec.Struct, Generic[A], frozen=True):
-    """A question about a node, or something to be done there; `A` is what the answer is."""
+    """A question to a node, or an order; `A` is the type of its answer."""
 
     rights: ClassVar[Rights] = Rights.OPERATOR
     lasts: ClassVar[bool] = False
@@ -36,28 +36,28 @@ class AdminRequest(msgspec.Struct, Generic[A], frozen=True):
 
     @classmethod
     def tag(cls) -> str:
-        """Its name between nodes."""
+        """Return its name between nodes."""
         return str(cls.__struct_config__.tag)
 
     @classmethod
     def answer_type(cls) -> Any:
-        """What `A` is."""
+        """Return the type `A`."""
         return get_args(cls.__dict__["__orig_bases__"][0])[0]
 
     def wait_seconds(self) -> float:
-        """How long the node may wait before it begins to answer."""
+        """Return how long the node may wait before it begins to answer."""
         return 0.0
 
     def to_travel(self) -> "AdminRequest[A]":
-        """The request as it goes to another node."""
+        """Return the request as it goes to another node."""
         return self
 
     def fitting(self, answer: A) -> A:
-        """As much of the answer as may travel at once."""
+        """Return as much of the answer as may travel at once."""
         return answer
 
     def without_answer(self, why: str) -> HubError:
-        """What the asker is told where the node may have done it and has not answered."""
+        """Return the error for the caller where the node may have done it and has not answered."""
         return UnavailableError(f"the node cannot be asked: {why}")
 
 
@@ -66,12 +66,12 @@ Handler = Callable[[Any], Awaitable[Any]]
 Handlers = Mapping[type[AdminRequest[Any]], Handler]
 
 
-# -- where a request is carried out ----------------------------------------------------------------
+# -- the node that carries a request out -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """At this node, whatever holds between it and the others."""
+    """At this node, also where the others cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class AtNode:
 
 @dataclass(frozen=True, slots=True)
 class AtTag:
-    """At the node whose connections begin so."""
+    """At the node whose connections' ids begin with the tag."""
 
     tag: str
 
@@ -108,17 +108,17 @@ HERE = Here()
 
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[A]):
-    """What all nodes said, by tag; of one that has just ended nothing."""
+    """The answers of all nodes by tag, without a node that has just ended."""
 
     by_tag: Mapping[str, A]
     unanswered: tuple[str, ...] = ()
     """Names of the nodes that did not answer in time, sorted."""
     unknown: HubError | None = None
-    """Why it could not be asked which nodes there are: this one alone has answered."""
+    """Why the other nodes are not known: this one alone has answered."""
 
     @property
     def complete(self) -> bool:
-        """Whether every node has answered."""
+        """Return whether every node has answered."""
         return self.unknown is None and not self.unanswered
 
 
@@ -132,18 +132,18 @@ class Admin(Protocol):
     async def call(self, request: AdminRequest[A], at: Everywhere) -> Answers[A]: ...
 
     async def call(self, request: AdminRequest[A], at: One | Everywhere = HERE) -> A | Answers[A]:
-        """The answer of one node, or those of all.
+        """Return the answer of one node, or those of all.
 
-        Raises only `HubError`: what the node refused with, `NotFoundError` where it lives no more,
-        `UnavailableError` where it does not answer or the others are not known now. What all nodes
-        are asked raises nothing: `Answers` says whose is missing.
+        Raises only `HubError`: the node's refusal, `NotFoundError` where it lives no more,
+        `UnavailableError` where it does not answer or the others are not known now. A request to
+        all nodes raises nothing: `Answers` names those that are missing.
         """
         ...
 
     async def nodes(self) -> Mapping[str, NodeRecord]:
-        """The nodes that live by tag, this one among them; raise `UnavailableError`."""
+        """Return the nodes that live by tag, with this one; raise `UnavailableError`."""
         ...
 
     def last_known(self) -> Mapping[str, NodeRecord]:
-        """This node as it is now, the others as they were when they were known last."""
+        """Return this node as it is now, the others as they were when they were known last."""
         ...

@@ -1,7 +1,7 @@
-"""One page of metrics for all workers of a machine, at whichever of them Prometheus is let in.
+"""One page of metrics for all workers of a machine, at any of them.
 
-Every worker renders its own; what a page holds is `hub.observe.metrics`' business. Workers of
-other machines are scraped there.
+Every worker renders its own page (`hub.observe.metrics`). Workers of other machines are scraped
+there.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ Page = tuple[bytes, str]
 
 
 class Scrape(AdminRequest[bytes], frozen=True, tag="scrape"):
-    """A worker's metrics, for a scraper that accepts these types."""
+    """Asks for a worker's metrics, for a scraper that accepts these types."""
 
     accept: str
 
@@ -26,8 +26,8 @@ class Scraping:
     """One per worker.
 
     Args:
-        render: makes the page of this worker alone.
-        record: this worker, as the others know it.
+        render: returns the page of this worker alone.
+        record: returns this worker's record.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Scraping:
         self._record = record
 
     async def everywhere(self, accept: str) -> Page:
-        """This worker's page and those of its siblings; of one that does not answer, nothing."""
+        """Return this worker's page with those of its siblings that answer."""
         body, content_type = self._render(accept)
         try:
             nodes = await self._admin.nodes()
@@ -59,7 +59,7 @@ class Scraping:
 
 
 def scraping(render: Callable[[str], Page]) -> Handlers:
-    """Carries this out at this worker."""
+    """Return the handler of `Scrape` at this worker."""
 
     async def scrape(asked: Scrape) -> bytes:
         return render(asked.accept)[0]
@@ -68,7 +68,7 @@ def scraping(render: Callable[[str], Page]) -> Handlers:
 
 
 def _is_sibling(record: NodeRecord, own: NodeRecord) -> bool:
-    """Whether it is another worker of the same supervisor, which their names show."""
+    """Return whether it is another worker of the same supervisor, by the names of both."""
     if not record.worker or (record.node, record.started_ms) == (own.node, own.started_ms):
         return False
     base = own.node.removesuffix(f"-{own.worker}")

@@ -1,4 +1,4 @@
-"""What a peer asks of its own session, whichever node holds it: commands and polls.
+"""Commands and polls of a peer for its own session, carried out at the node that holds it.
 
 `POST /command` is a command for a session whose own stream only goes the other way.
 """
@@ -16,15 +16,15 @@ from hub.core.registry import SessionRegistry
 from hub.errors import HubError, OutcomeUnknownError, RateLimitedError, UnavailableError
 from hub.wire import native_commands, native_pushes
 
-# Of the answer to a poll at another node: Redis cuts a subscriber that is 32 MB behind at once
-# (client-output-buffer-limit pubsub), which is 500 of these.
+# Bound of the answer to a poll at another node: Redis cuts a subscriber that is 32 MB behind at
+# once (client-output-buffer-limit pubsub), which is 500 of these.
 MAX_POLL_BYTES = 64 * KIB
-# A command asks the broker at most; its own time-outs are shorter.
+# A command calls the broker at most; the broker's time-outs are shorter.
 _TIMEOUT_SECONDS = 30.0
 
 
 class SendCommand(AdminRequest[bytes], frozen=True, tag="command"):
-    """Carry out a command for a session; the answer is the encoded reply.
+    """Carries a command out for a session; the answer is the encoded reply.
 
     Raises `NotFoundError` for a connection that is not open, `UnauthorizedError` for a wrong
     secret, `OutcomeUnknownError` for a publish whose reply did not come.
@@ -36,7 +36,7 @@ class SendCommand(AdminRequest[bytes], frozen=True, tag="command"):
     raw: bytes
 
     def without_answer(self, why: str) -> HubError:
-        """A publish must not look as if it had not been made."""
+        """Return `OutcomeUnknownError` for a publish, which may have been made."""
         try:
             command = native_commands.decode(self.raw, max_message_bytes=len(self.raw))
         except HubError:
@@ -47,8 +47,7 @@ class SendCommand(AdminRequest[bytes], frozen=True, tag="command"):
 
 
 class CheckSecret(AdminRequest[None], frozen=True, tag="check"):
-    """Raises as `SendCommand` does: nothing of a command travels before its sender has proved who
-    it is."""
+    """Checks a secret before a command travels; raises as `SendCommand` does."""
 
     rights: ClassVar[Rights] = Rights.SESSION
     connection: str
@@ -56,7 +55,7 @@ class CheckSecret(AdminRequest[None], frozen=True, tag="check"):
 
 
 class Poll(AdminRequest[bytes], frozen=True, tag="poll"):
-    """Answer a poll that goes on with a session, which stays where it is.
+    """Answers a poll of a session, which stays at its node.
 
     Raises `NotFoundError` and `UnauthorizedError` like a command, `BadRequestError` for a session
     that does not poll.
@@ -75,7 +74,7 @@ class Poll(AdminRequest[bytes], frozen=True, tag="poll"):
 
 
 class Sessions:
-    """Carries these out for the sessions of this node; one per node.
+    """Carries the requests of sessions out; one per node.
 
     Args:
         poll: answers a poll of a session of this node.
@@ -100,10 +99,10 @@ class Sessions:
         }
 
     async def command(self, asked: SendCommand) -> bytes:
-        """Carry out one command behind those the session sent before; return its reply.
+        """Carry one command out behind those the session sent before; return its reply.
 
         A ping is answered in the session's own stream as well: a proxy that holds the stream
-        back until its buffer is full is found out by nothing else in time.
+        back until its buffer is full shows in no other way in time.
         """
         session = self._registry.find(asked.connection, asked.secret)
         over = self._registry.commands.over_limit(session, len(asked.raw))

@@ -47,7 +47,7 @@ class Known:
     closed: ClosedSession | None = None
 
     def was_owed(self, asked: ExplainSubject) -> bool:
-        """Whether a subscription of its covers the offset that is asked for."""
+        """Return whether one of its subscriptions covers the offset in question."""
         offset = asked.offset or 0
         place = (
             None if self.session is None else self.session.subscriptions.get(asked.channel or "")
@@ -61,12 +61,12 @@ class Known:
         )
 
     def channels(self) -> list[str]:
-        """Those that it has to do with, or had."""
+        """Return the channels that it is or was subscribed to."""
         held = [] if self.session is None else list(self.session.subscriptions)
         return list(dict.fromkeys([*(e.channel for e in self.notes.events), *held]))
 
     def epochs(self, channel: str) -> list[str]:
-        """Those of the channel that it was in, oldest first."""
+        """Return the epochs of the channel that it was in, oldest first."""
         found = [e.epoch for e in self.notes.events if e.channel == channel and e.epoch]
         place = None if self.session is None else self.session.subscriptions.get(channel)
         now = [] if place is None else [place.channel.epoch]
@@ -74,13 +74,13 @@ class Known:
 
 
 class SubjectConnections:
-    """Finds them; one per node."""
+    """Finds the connections of a subject; one per node."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
     async def of(self, subject: str, window: Window) -> list[Known]:
-        """Those of the subject that were there within `window`, by when they opened."""
+        """Return the subject's connections within `window`, in the order in which they opened."""
         registry = self._evidence.registry
         origin = registry.origin
         found: dict[str, Known] = {}
@@ -112,7 +112,7 @@ class SubjectConnections:
         for some in slices(list(self._evidence.journal.closed.values()), _SLICE):
             for gone in some:
                 mine = gone.record.subject == subject
-                # What was read has all its notes; of what has just ended, memory has.
+                # A connection that was read has all notes; memory has those of one just ended.
                 if mine and (gone.notes.complete or gone.record.connection not in ended):
                     ended[gone.record.connection] = gone
             await asyncio.sleep(0)
@@ -135,14 +135,14 @@ def seconds_of(at_ms: int, origin: Origin) -> float:
 
 
 class SubjectExplaining:
-    """Carries it out at this node; one per node."""
+    """Carries `ExplainSubject` out; one per node."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._origin = evidence.registry.origin
         self._connections = SubjectConnections(evidence)
         self._asking = asyncio.Lock()
-        """Questions come one after another: many who ask must not multiply what the loop does."""
+        """Held while a question is answered, so that callers do not multiply the loop's work."""
 
     def handlers(self) -> Handlers:
         return {ExplainSubject: self.explain}
@@ -156,7 +156,7 @@ class SubjectExplaining:
         known = await self._connections.of(asked.subject, window)
         more = len(known) > MAX_VISITS
         if more and asked.offset is not None:
-            # Stable: among those that were owed it, and among the others, the newest stay last.
+            # A stable sort: of those that were owed it, and of the others, the newest stay last.
             known.sort(key=lambda each: each.was_owed(asked))
         telling = _Telling(asked, window, self._evidence)
         for each in known[-MAX_VISITS:]:
@@ -166,7 +166,7 @@ class SubjectExplaining:
         return telling.part(more=more)
 
     async def _head(self, channel: str) -> Position | None:
-        """Of now; where the broker is away, the one seen here."""
+        """Return the present head; while the broker is away the one seen here."""
         try:
             return (await self._evidence.broker.history(channel, 0, 1)).head
         except HubError:
@@ -242,11 +242,11 @@ class _Telling:
         for hold in case.holds():
             self._tell_hold(connection, case, hold)
         if case.looks_at_history and (reach := case.reach(self._window)) is not None:
-            # The newest of it, where it is longer than what is read.
+            # The newest part, where the stretch is longer than one read.
             first = max(reach[0], reach[1] - MAX_RANGE + 1)
             case.history = await self._evidence.held(case.channel, case.epoch, first, reach[1])
         for place, stretch in enumerate(joined(case.stretches(self._window))):
-            # What no subscription was there for is told once, for all connections together.
+            # A stretch without a subscription is told once, for all connections together.
             if stretch.began.answer is not Answer.NOT_SUBSCRIBED:
                 self._moments.append(self._stretch(connection, case, stretch))
             if place % _AT_ONCE == _AT_ONCE - 1:
@@ -307,7 +307,7 @@ class _Telling:
     async def _explained(
         self, known: Known, channel: str, head: Position | None, offset: int
     ) -> Explained:
-        """In the epoch that is asked for, else in the newest in which it was owed that offset."""
+        """Explain in the asked epoch, else in the newest in which it was owed the offset."""
         newest = None if head is None else head.epoch
         epochs = reversed(known.epochs(channel))
         owed = (each for each in epochs if self._was_owed(known, channel, each, offset))
@@ -373,7 +373,7 @@ class _Telling:
     async def _sending(
         self, known: Known, channel: str, epoch: str, offset: int | None
     ) -> Timeline | None:
-        """What was kept of the channel's timeline, for an offset or for the connection's life."""
+        """Return the kept timeline of the channel, for an offset or for the connection's life."""
         if (recall := self._evidence.recall) is None:
             return None
         if offset is not None:

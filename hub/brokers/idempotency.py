@@ -107,9 +107,8 @@ class IdempotencyKeys:
         """Return the first answer when the key was used before, else None.
 
         Where the channel's `epoch` is given, an answer of another epoch does not count: no session
-        reads that
-        one any more, and a retry whose message reached nobody has to be published. Raises
-        `ConflictError` where the key was used with other data.
+        reads that one any more, and a retry whose message reached nobody has to be published.
+        Raises `ConflictError` where the key was used with other data.
         """
         if request.idempotency_key is None:
             return None

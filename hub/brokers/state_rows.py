@@ -5,10 +5,9 @@ goes on behind it, whatever changed meanwhile. They are dropped in the order of 
 oldest first: by age, and where there are more keys than may be. No I/O, no clock.
 
 Pages hold as of one position. While a reader is between pages, a row that changes is kept as it was
-for
-a moment longer. Example: rows `a` at offset 3 and `b` at 7 are read as of 7, one to a page. After
-the first page `b` becomes 8 and `c` is new at 9. The second page is `b` at 7: 8 and 9 follow the
-position, and the reader gets them as messages. A reader that takes too long gets a page without
+for a moment longer. Example: rows `a` at offset 3 and `b` at 7 are read as of 7, one to a page.
+After the first page `b` becomes 8 and `c` is new at 9. The second page is `b` at 7: 8 and 9 follow
+the position, and the reader gets them as messages. A reader that takes too long gets a page without
 `b`, which is as right once it has those messages.
 """
 

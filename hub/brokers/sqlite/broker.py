@@ -1,10 +1,9 @@
 """The durable broker: an acknowledged publication is on the disk, and survives a restart.
 
 The memory broker in front holds heads, idempotency keys, bounds, and the newest of history. It
-knows
-only committed publications. Behind it one thread writes: all publications that came while it wrote
-go into the next commit together, and are numbered, delivered and acknowledged once that is through
-fsync. Other threads read pages that memory does not hold any more.
+knows only committed publications. Behind it one thread writes: all publications that came while it
+wrote go into the next commit together, and are numbered, delivered and acknowledged once that is
+through fsync. Other threads read pages that memory does not hold any more.
 
 When the file does not take a commit, none of its publications is published, and their publishers
 get `not_published`; until the file takes a commit again, publications are refused at once, and
