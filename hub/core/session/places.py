@@ -100,7 +100,7 @@ class ByChannel(MutableMapping[str, Value]):
     @overload
     def pop(self, key: str, default: Default, /) -> Value | Default: ...
     def pop(self, key: str, *default: Default) -> Value | Default:
-        """As `dict.pop`; that of a mapping takes 1 us for a channel that is not there."""
+        """Pop a channel as `dict.pop` does. `MutableMapping.pop` takes 1 us for an absent one."""
         if (many := self._many) is not None:
             return many.pop(key, *default)
         if (value := self._value) is not None and self._channel == key:
