@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tests.support.stream import Push, View, place
 from tests.support.waiting import eventually
 
 # Only a failing test waits so long: a blocked transport costs a probe, a better one is
@@ -31,19 +32,19 @@ class Seen:
         Args:
             start: the position that was subscribed from.
         """
-        found = []
-        epoch, offset = _split(start)
+        view = View("the application")
+        view.feed({"op": "subscribed", "position": start})
         for entry in self.log:
-            if entry.get("reason") == "reset":
-                epoch, offset = _split(entry["position"])
-            elif "reason" in entry:
-                offset = entry["to"]
-            else:
-                at = _split(entry["position"])
-                if at != (epoch, offset + 1):
-                    found.append(f"{at} after {(epoch, offset)}")
-                epoch, offset = at
-        return found
+            view.feed(_push(entry))
+        return view.faults
+
+
+def _push(entry: dict[str, Any]) -> Push:
+    """As the hub says it."""
+    epoch, offset = place(entry["position"])
+    if "reason" in entry:
+        return {"op": "gap", "epoch": epoch, **entry}
+    return {"op": "message", "offset": offset, **entry}
 
 
 class Witness(Protocol):
@@ -71,8 +72,3 @@ async def catches_up(witness: Witness, number: int) -> None:
     except AssertionError as error:
         seen = await witness.seen()
         raise AssertionError(f"{error}: {seen.data[-3:]}, gaps {seen.gaps}") from None
-
-
-def _split(position: str) -> tuple[str, int]:
-    epoch, _, offset = position.rpartition(":")
-    return epoch, int(offset)

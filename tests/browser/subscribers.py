@@ -58,7 +58,9 @@ async def _read(client: HubClient, channel: str, since: str, recorded: Recorded)
 def _entry(item: Message | Gap) -> dict[str, Any]:
     if isinstance(item, Message):
         return {"data": item.data, "position": str(item.position)}
-    return {"reason": item.reason, "to": item.last, "position": str(item.position)}
+    return {
+        "reason": item.reason, "from": item.first, "to": item.last, "position": str(item.position),
+    }  # fmt: skip
 
 
 class Printed:

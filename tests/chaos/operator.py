@@ -12,6 +12,7 @@ import psutil
 
 from tests.chaos.subscriber import Push, Subscriber
 from tests.support.hub_process import HubProcess
+from tests.support.stream import View
 from tests.support.waiting import eventually
 
 _TIMEOUT_SECONDS = 20.0
@@ -104,17 +105,13 @@ def check_complete(subscriber: Subscriber, channel: str, head: int) -> list[Push
 
     Returns the gaps.
     """
-    at = 0
-    gaps: list[Push] = []
+    view = View(channel)
+    view.feed({"op": "subscribed", "position": ":0"})
     for push in subscriber.of("message", "gap", channel=channel):
+        view.feed({**push, "epoch": ""})
         if push["op"] == "message":
-            assert push["offset"] == at + 1, f"{push['offset']} follows {at} in {channel}"
             assert push["data"]["channel"] == channel, "a message of another channel"
             assert push["data"]["n"] == push["offset"] - 1, "an offset with other data"
-            at += 1
-        else:
-            assert at + 1 == push["from"] <= push["to"], f"gap {push} follows {at}"
-            at = push["to"]
-            gaps.append(push)
-    assert at == head, f"{channel} ends at {at}, its head is {head}"
-    return gaps
+    view.check()
+    assert view.position == ("", head), f"{channel} ends at {view.position}, its head is {head}"
+    return subscriber.of("gap", channel=channel)

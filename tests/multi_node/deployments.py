@@ -16,11 +16,11 @@ from typing import Protocol
 
 from hub.brokers.redis.topology import slots
 from tests.multi_node import story as ordinary
-from tests.multi_node.checker import Place, View
 from tests.multi_node.story import Lane, Step, Story, publish_many, steps
 from tests.support.redis_cluster import SLOTS, RedisCluster
 from tests.support.redis_sentinel import SentinelSet
 from tests.support.redis_server import RedisServer
+from tests.support.stream import Place, View
 from tests.support.waiting import eventually
 
 STEPS = steps(8)

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 import httpx2 as httpx
 
-from tests.multi_node.checker import Place
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Place
 from tests.support.waiting import eventually
 
 TRY_SECONDS = 10.0

@@ -11,9 +11,9 @@ import httpx2 as httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from tests.multi_node.checker import Place, Push, View
 from tests.multi_node.socket_reader import TRY_SECONDS, SocketReader
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Place, Push, View
 from tests.support.waiting import eventually
 
 # Hubs are reached without TLS. Else each client reads the certificates that the system trusts: at

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from tests.multi_node.checker import Push, View
 from tests.multi_node.readers import EventStream, Polls
 from tests.multi_node.socket_reader import TRY_SECONDS, SocketReader
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Push, View
 
 
 class _Views(dict[str, View]):

@@ -11,10 +11,10 @@ import httpx2 as httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from tests.multi_node.checker import Push
 from tests.multi_node.socket_reader import TRY_SECONDS, SocketReader
 from tests.multi_node.watcher import token
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Push
 
 # Before a refused question is asked again.
 AGAIN_SECONDS = 0.2

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import httpx2 as httpx
 
-from tests.multi_node.checker import Push, View, place
 from tests.multi_node.fleet import NO_TLS, Seat
 from tests.multi_node.socket_reader import TRY_SECONDS
 from tests.support.event_stream import blocks
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Push, View, place
 from tests.support.waiting import eventually
 
 # More than the 25 s between two heartbeats.

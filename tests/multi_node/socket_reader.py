@@ -8,8 +8,8 @@ import json
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tests.multi_node.checker import Push
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Push
 from tests.support.waiting import eventually
 
 TRY_SECONDS = 10.0

@@ -20,7 +20,7 @@ from typing import TypeVar
 import httpx2 as httpx
 
 from tests.brokers.redis.proxy import Proxy
-from tests.multi_node.checker import Place, Truth, faults
+from tests.multi_node.checker import Truth, faults
 from tests.multi_node.fleet import NO_TLS, Seat, hubs, is_ready, kept, publish_one
 from tests.multi_node.followers import Follower, PollFollower, StreamFollower
 from tests.multi_node.readers import Chair, EventStream, Polls, Reader, stream
@@ -28,6 +28,7 @@ from tests.multi_node.tables import TableSeat, TableView, key_of, removes, rows_
 from tests.multi_node.tables import faults as table_faults
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
+from tests.support.stream import Place
 from tests.support.waiting import eventually
 
 NAMESPACES = (

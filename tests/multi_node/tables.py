@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import httpx2 as httpx
 
-from tests.multi_node.checker import Place, Push, View, place
 from tests.multi_node.fleet import NO_TLS, Seat
 from tests.multi_node.socket_reader import TRY_SECONDS
 from tests.support.hub_process import HubProcess
+from tests.support.stream import Place, Push, View, place
 
 Rows = Mapping[str, object]
 KEYS = 40

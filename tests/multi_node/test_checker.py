@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.multi_node.checker import Push, Truth, View, faults
+from tests.multi_node.checker import Truth, faults
+from tests.support.stream import Push, View
 
 SAID = {("e", number): f"data {number}" for number in range(1, 6)}
 CALM = Truth(SAID, SAID, ("e", 5), may_lose=False, epochs=1)
@@ -60,6 +61,7 @@ def test_a_whole_stream_has_no_fault() -> None:
         ([subscribed(), reset("f", 0), message(1)], "ended at ('f', 1)"),
         ([subscribed(), reset("f", 0), reset("e", 0)], "back in epoch e"),
         ([subscribed(), gap(2, 3)], "after ('e', 0)"),
+        ([subscribed(), message(1) | {"position": "f:1"}], "in epoch e"),
     ],
 )
 def test_a_fault_is_named(pushes: list[Push], fault: str) -> None:

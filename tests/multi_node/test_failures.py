@@ -9,10 +9,11 @@ import httpx2 as httpx
 import pytest
 
 from tests.brokers.redis.proxy import proxy
-from tests.multi_node.checker import Place, Truth, View, faults
+from tests.multi_node.checker import Truth, faults
 from tests.multi_node.fleet import Seat, hubs, is_ready, kept, publish, seats, status
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
+from tests.support.stream import Place, View
 from tests.support.waiting import eventually
 
 # The hub promises 10 s; the rest is for a busy machine.

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import structlog
@@ -21,6 +21,7 @@ from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset
+from tests.support.stream import Push, View
 from tests.support.waiting import eventually
 
 # As production, ten times as fast, so that a test sees several rounds.
@@ -39,36 +40,43 @@ FAST = RedisOptions(
 Item = Publication | Gap | Position
 
 
+def _push(item: Item) -> Push:
+    """As peers are told of it."""
+    match item:
+        case Publication():
+            return {"op": "message", "offset": item.offset, "data": item.data}
+        case Gap():
+            told = {"epoch": item.epoch, "from": item.first, "to": item.last}
+            return {"op": "gap", "reason": item.reason, **told}
+        case Position():
+            return {"op": "gap", "reason": "reset", "position": str(item)}
+
+
 @dataclass
 class Stream:
     """What one node got of one channel, checked as it comes."""
 
-    head: Position | None = None
     items: list[Item] = field(default_factory=list)
     seen: dict[Position, bytes] = field(default_factory=dict)
     """Data of everything delivered."""
+    _view: View = field(default_factory=lambda: View("node"))
+
+    @property
+    def head(self) -> Position | None:
+        """Where it is; None until it was opened."""
+        return None if self._view.position is None else Position(*self._view.position)
 
     def open(self, head: Position) -> None:
         assert self.head is None, "opened twice"
-        self.head = head
+        self._view.feed({"op": "subscribed", "position": str(head)})
 
     def add(self, item: Item) -> None:
-        assert self.head is not None, f"{item} came before the head"
-        match item:
-            case Publication():
-                assert item.offset == self.head.offset + 1, f"{item} after {self.head}"
-                self.head = replace(self.head, offset=item.offset)
-            case Gap():
-                assert item.epoch == self.head.epoch, f"{item} after {self.head}"
-                assert item.first == self.head.offset + 1, f"{item} after {self.head}"
-                assert item.last >= item.first
-                self.head = replace(self.head, offset=item.last)
-            case Position():
-                assert item.epoch != self.head.epoch, f"reset to {item} in its own epoch"
-                self.head = item
+        self._view.feed(_push(item))
+        self._view.check()
         self.items.append(item)
         if isinstance(item, Publication):
-            self.seen[Position(self.head.epoch, item.offset)] = item.data
+            assert self.head is not None
+            self.seen[self.head] = item.data
 
     @property
     def data(self) -> list[bytes]:
