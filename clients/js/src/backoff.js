@@ -7,7 +7,7 @@
 
 import { BASE_MS, CEILINGS, MAX_TIMER } from "./limits.js";
 
-/** Milliseconds by a clock that nobody sets; whether it counts a sleep is the machine's choice. */
+/** Milliseconds by a clock that is never set; whether it counts a sleep is the machine's choice. */
 export const now = () => performance.now();
 
 /**

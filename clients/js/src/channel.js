@@ -1,12 +1,12 @@
 /**
- * One channel as this client sees it: how far it is, and who listens.
+ * One channel as this client sees it: its position, and the subscriptions that share it.
  *
- * Offsets order publications within an epoch; what is not newer than the last one seen is a
- * repeat and is dropped. So two connections may bring the same channel while the client moves
- * from one to the other: what comes first counts. Holes without a gap are normal (a publication
- * with `echo: false` does not come back), so only the hub's `gap` is reported. What the newer of
- * two connections lacks is no gap while the other one may still bring it: it waits, and what
- * comes behind it waits as well.
+ * Offsets order publications within an epoch; a publication that is not newer than the last one
+ * seen is a repeat and is dropped. So two connections may bring the same channel while the client
+ * moves from one to the other: the first copy counts. Holes without a gap are normal (a publication
+ * with `echo: false` does not come back), so only the hub's `gap` is reported. A publication that
+ * the newer of two connections lacks is no gap while the other one may still bring it: the gap
+ * waits, and all that comes behind it waits as well.
  */
 
 import { MAX_QUEUE } from "./limits.js";
@@ -15,7 +15,7 @@ import { MAX_QUEUE } from "./limits.js";
 /** @typedef {import("./commands.js").Json} Json */
 /** @typedef {ReturnType<typeof openChannel>} Channel */
 
-// What another connection may have: it asked earlier, or is at another node (PROTOCOL.md, gaps).
+// Gaps of this connection that another one may fill: it asked earlier, or is at another node (PROTOCOL.md, gaps).
 const LACKING = /^(expired|broker)$/;
 
 // `began` is told by this client: the connection was asked for another subscription.
@@ -30,8 +30,8 @@ export const offsetOf = (position) => Number(position.slice(position.lastIndexOf
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
- *   everyMs?: number, every_ms?: number, state?: boolean }} first what is asked of the hub, for all
- *   of its subscriptions
+ *   everyMs?: number, every_ms?: number, state?: boolean }} first the options that the hub is asked
+ *   with, for all of its subscriptions
  * @param {Set<Member>} [members]
  * @param {string} [key] by which connections know that they bring it
  */
@@ -71,7 +71,7 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
     op === "gap" && LACKING.test(reason) && to > offset && epochs.get(key) === epoch;
 
   /**
-   * Tell what waits and lacks nothing any more.
+   * Tell all that waits and lacks nothing any more.
    * @param {boolean} [whole] all of it: the other connection is over
    */
   const release = (whole) => {
@@ -82,7 +82,7 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
   };
 
   /**
-   * Tell the members what is new; a copy of them, because a callback may unsubscribe.
+   * Tell the members of a push that is new; a copy of them, because a callback may unsubscribe.
    * @param {Json} push
    * @param {Map<string, string>} epochs
    * @param {boolean} isFirst
@@ -107,7 +107,7 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
       const at = item.position;
       const epochThen = epochOf(at);
       if (!state) {
-        // What another subscription asked for stands in place of messages.
+        // Rows that another subscription asked for stand in place of messages.
         const to = offsetOf(at);
         const gap = { op: "gap", channel, epoch: epochThen };
         if (item.more || !epoch) return;
@@ -133,7 +133,7 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
       head = 0;
     } else if (last) {
       if (theirs !== epoch || last <= offset) return;
-      // What is replayed follows this gap.
+      // The replay follows this gap.
       if (short && item.from === start + 1) head = Math.max(head, last + short);
       if (item.to) item.from = Math.max(item.from, offset + 1);
       offset = last;
@@ -166,7 +166,7 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
     members,
     first,
     asked: false, // of the hub
-    /** What the member says of itself. */
+    /** The data that the member says of itself. */
     presence: first.presence,
     release,
     position: () => epoch && position(),
@@ -201,7 +201,7 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
       waiting.delete(member);
     },
 
-    /** What to ask the hub for: the present position, or else how the application starts. */
+    /** The command's fields: the present position, or else the start that the application wants. */
     request() {
       asked = epoch;
       table = "";
@@ -211,10 +211,10 @@ export function openChannel(channel, first, members = new Set(), key = channel) 
     /**
      * @param {Json} push
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
-     * @param {boolean} isFirst whether this is the connection for what has no offset
+     * @param {boolean} isFirst whether this is the connection for pushes without an offset
      * @param {boolean} newer whether another one, which was there before, still brings the channel
      * @param {boolean} [shared] whether the connection brings it already, for another subscription:
-     *   what was before that does not come again
+     *   earlier messages do not come again
      */
     push(push, epochs, isFirst, newer, shared) {
       if (newer && (held.length || lacks(push, epochs))) held.push([push, epochs, isFirst]);

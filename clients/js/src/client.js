@@ -1,4 +1,4 @@
-/** Which channels are wanted, and what of them the present connection carries. */
+/** The channels that the application wants, and those that the present connection carries. */
 
 import { openChannel } from "./channel.js";
 import { commands } from "./commands.js";
@@ -18,7 +18,7 @@ import { openSubscription } from "./subscription.js";
 /** @typedef {import("./subscription.js").Member} Member */
 
 /**
- * When a subscription that was refused for now is asked for again. On top of what the hub says,
+ * Milliseconds until a subscription that was refused for now is asked for again. On top of what the hub says,
  * because many clients are told the same second.
  * @param {number} toldSeconds
  */
@@ -51,7 +51,7 @@ export function openClient(base, options, show) {
   };
 
   /**
-   * Resolves with the reply's `ok`; rejects with a `HubError`, or what JSON cannot say.
+   * Resolves with the reply's `ok`; rejects with a `HubError`, or with the error of data that JSON cannot hold.
    * @param {Json} command
    * @returns {Promise<any>}
    */
@@ -68,8 +68,8 @@ export function openClient(base, options, show) {
   const wake = () => queueMicrotask(connection.start);
 
   /**
-   * Subscribe by command. What is refused for now is asked again, at once on a new connection;
-   * what is refused for good ends the subscriptions.
+   * Subscribe by command. A refusal for now is asked again, at once on a new connection; a refusal
+   * for good ends the subscriptions.
    * @param {Wanted} wanted
    */
   const ask = (wanted) => {
@@ -89,7 +89,7 @@ export function openClient(base, options, show) {
     });
   };
 
-  /** What wants presence alone is asked for behind the present task, or before a command. */
+  /** Subscriptions that want presence alone are asked for behind the present task, or before a command. */
   const askBare = () => {
     bare.forEach((wanted) => link && !wanted.asked && homeOf(wanted).get(wanted.name) === wanted && ask(wanted));
     bare.clear();
@@ -110,11 +110,11 @@ export function openClient(base, options, show) {
   /** @param {Wanted} wanted */
   const homeOf = ({ kind }) => /** @type {Map<string, Wanted>} */ (kind === "pattern" ? patterns : channels);
 
-  /** All that is wanted, as it is asked for: who resumes through a pattern is not passed by name. */
+  /** All that is wanted, patterns first: a pattern that resumes a channel is then not passed by its name. */
   const all = () => [...patterns.values(), ...channels.values()];
 
   /**
-   * Who has a place in a channel: one by name, and patterns.
+   * The places in a channel: one by name, and those of patterns.
    * @param {string} name
    */
   const placesIn = (name) => {
@@ -130,10 +130,10 @@ export function openClient(base, options, show) {
    * @param {boolean} [shared]
    */
   const hear = (place, push, from, shared) => {
-    // While two connections bring a channel, one is for what has no offset to compare.
+    // While two connections bring a channel, one is for pushes without an offset to compare.
     const first = from === link || !link?.epochs.get(place.key);
     place.push(push, from.epochs, first, from === link && brings(place), shared);
-    // A table begins anew: what the connection before brings may be in it already.
+    // A table begins anew: messages of the connection before may be in it already.
     if (push.op === "state" && from === link) before.forEach(({ epochs }) => epochs.delete(place.key));
   };
 
@@ -151,7 +151,7 @@ export function openClient(base, options, show) {
     const startsIn = (channel, position) =>
       starts({ op: "began", channel, position, replayed: 0 }, from, wanted.place(channel));
     for (const [channel, position] of Object.entries(told.positions)) startsIn(channel, position);
-    // One that nobody has published to is brought by name alone.
+    // A channel without any publication is brought by name alone.
     for (const { name, key, position } of channels.values()) {
       const at = wanted.matches(name) && !wanted.of(name) && from.epochs.get(key) && position();
       if (at) startsIn(name, at);
@@ -195,7 +195,7 @@ export function openClient(base, options, show) {
   };
 
   /**
-   * The connection is over until `connect`: what listens by callback goes on then.
+   * The connection is over until `connect`: subscriptions by callback go on then.
    * @param {Wanted} wanted
    * @param {HubError} [error]
    */
@@ -216,7 +216,7 @@ export function openClient(base, options, show) {
   };
 
   /**
-   * What comes of it from now on is not heard.
+   * Its pushes are not heard from now on.
    * @param {Wanted} wanted
    */
   const forget = (wanted) => {
@@ -231,7 +231,7 @@ export function openClient(base, options, show) {
       if (link) before.add(link);
       link = next;
       all().forEach(ask);
-      pending.flush(); // after the subscribes: who publishes may wait for its own message
+      pending.flush(); // after the subscribes: a publisher may wait for its own message
     },
 
     down() {

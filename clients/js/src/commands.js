@@ -2,14 +2,14 @@
  * Commands and their replies.
  *
  * At most `MAX_PENDING` are under way: the hub's room for replies is bounded, and so is the time
- * that one of them takes. What the application asks for beyond that waits for its turn, without
+ * that one of them takes. Commands beyond that wait for their turn, without
  * a time limit: publications in their order, everything else before them. Pages of history are
  * asked for one after the other, because each may be 1 MiB long, and the hub closes a session that
- * does not take its replies. What belongs to subscriptions waits for nothing: who subscribes and
- * then publishes ten thousand gets them all.
+ * does not take its replies. Commands of subscriptions wait for nothing: an application that subscribes
+ * and then publishes ten thousand gets them all.
  *
  * A command under way waits for a connection where there is none. A command that was sent when
- * the connection broke is rejected as `disconnected`: nobody knows whether it was carried out.
+ * the connection broke is rejected as `disconnected`: its outcome is unknown.
  */
 
 import { now } from "./backoff.js";
@@ -36,7 +36,7 @@ export function commands(sender) {
   let lastId = 0;
   let reads = false; // a page of history is under way
 
-  /** Begin what waits, as far as there is room. */
+  /** Begin waiting commands, as far as there is room. */
   const go = () => {
     while (pending.size < MAX_PENDING) {
       const at = others.findIndex(({ command }) => !reads || command.op !== PAGE);
@@ -76,7 +76,7 @@ export function commands(sender) {
 
   return {
     /**
-     * Throws what JSON cannot say.
+     * Throws for data that JSON cannot hold.
      * @param {Json} command
      * @param {Settle} settle told in the reply's own turn, before the frame after it
      */
@@ -87,7 +87,7 @@ export function commands(sender) {
       go();
     },
 
-    /** There is a connection: send what waited for it, in order. */
+    /** There is a connection: send the commands that waited for it, in order. */
     flush() {
       waiting.forEach((command) => sender()?.(command));
       waiting.clear();

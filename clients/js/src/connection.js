@@ -30,7 +30,7 @@ import { openWebSocket } from "./websocket.js";
  * @property {(state: State) => void} state
  */
 /**
- * @typedef {object} Link one attempt, from its first byte to its end: what a transport needs,
+ * @typedef {object} Link one attempt, from its first byte to its end: the input of a transport,
  *   whom it tells, and `send` and `close`, which it sets
  * @property {(path: string) => URL} url below the hub's, with the token until the welcome came
  * @property {string} [token]
@@ -39,7 +39,7 @@ import { openWebSocket } from "./websocket.js";
  * @property {boolean} [duplex] a reply stands in the stream, at its place
  * @property {Map<string, string>} epochs channel to epoch, of what it is subscribed to
  * @property {number} at index of its transport
- * @property {{ data: any }} [given] what the application says with the welcome
+ * @property {{ data: any }} [given] the application's answer, with the welcome
  * @property {boolean} [dialled] its transport was asked: before that no failure is the transport's
  * @property {number} heardAt when its last frame came
  * @property {number} silenceMs a longer silence is a lost connection; the welcome says it
@@ -137,7 +137,7 @@ export function connection(base, options, events) {
     links.add(mine);
     if (at === index) settle();
     if (!current) show("connecting");
-    if (trial !== mine) return; // whoever was told has closed
+    if (trial !== mine) return; // a listener has closed the client
     try {
       if (renew) {
         // Not the transport's time: a phone may take longer for it than for all the rest.
@@ -166,7 +166,7 @@ export function connection(base, options, events) {
   };
 
   /**
-   * What an application's function throws at once is one more token that did not come.
+   * An error that an application's function throws at once is one more token that did not come.
    * @param {() => string | Promise<string>} renew
    */
   const ask = async (renew) => renew();
@@ -255,7 +255,7 @@ export function connection(base, options, events) {
       refreshed = false;
     });
     show("connected", mine.given);
-    if (current === mine) events.up(mine); // unless whoever was told has closed
+    if (current === mine) events.up(mine); // unless a listener has closed the client
   };
 
   /** Try the better transports again later, beside the one that works. */
@@ -265,7 +265,7 @@ export function connection(base, options, events) {
   };
 
   /**
-   * An attempt or a connection is over, whoever ended it. Of the transports that were tried the
+   * An attempt or a connection is over, from either side. Of the transports that were tried the
    * next has its turn at once, but one that worked is tried again first: a hub that restarts is
    * more likely than a way that closes.
    * @param {Link} mine
@@ -306,8 +306,8 @@ export function connection(base, options, events) {
 
   /**
    * Lost after 1.5 heartbeats of silence. When the network or the page came back, do not wait for
-   * that to find out. Nor where nobody looked for a while, as in a sleep, which may show in the
-   * wall clock alone: then what came meanwhile is still to be read, so the hub is asked.
+   * that to find out. Nor after a while without a look, as in a sleep, which may show in the wall
+   * clock alone: then pushes of the meantime are still to be read, so the hub is asked.
    * @param {Event} [back]
    */
   const check = (back) => {
@@ -324,7 +324,7 @@ export function connection(base, options, events) {
       mine.send(PING);
       probe(mine);
     } else if (state === "waiting" && !moveAt) {
-      pause.reset(); // what failed without a network says nothing of the hub
+      pause.reset(); // failures without a network say nothing of the hub
       open();
     }
   };

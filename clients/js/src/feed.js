@@ -1,6 +1,6 @@
 /**
- * What the bindings for React and Vue share: the newest messages of a channel and the members who
- * are there, as values that change. It knows no framework.
+ * The part that the bindings for React and Vue share: the newest messages of a channel and its
+ * members, as values that change. It knows no framework.
  */
 
 import { check } from "./options.js";
@@ -20,12 +20,12 @@ import { check } from "./options.js";
  * @property {number} [keep] how many of the newest messages are kept, 1 or more; 1
  * @property {string} [since] begin after this position
  * @property {number} [last] begin with the newest n
- * @property {boolean} [fill] get from history what a slow reader missed
- * @property {Record<string, any>} [filter] only what has such tags
+ * @property {boolean} [fill] get from history the messages that a slow reader missed
+ * @property {Record<string, any>} [filter] only messages with such tags
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often
- * @property {boolean} [joined] what a start or a resume replays comes as one message, where all of it is text
+ * @property {boolean} [joined] the replay of a start or a resume comes as one message, where all of it is text
  * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state, which comes
- *   as a message before what follows that position
+ *   as a message before those behind that position
  * @property {(message: Message<T>) => void} [onMessage] called with each message at once
  * @property {(gap: Gap) => void} [onGap]
  */
@@ -37,7 +37,7 @@ import { check } from "./options.js";
  * @property {T | undefined} data of the newest one
  * @property {Gap | undefined} gap the newest one
  * @property {HubError | undefined} error why the hub refuses the subscription
- * @property {Subscribed | undefined} subscribed what the hub said when it began or resumed
+ * @property {Subscribed | undefined} subscribed the hub's answer when it began or resumed
  */
 /**
  * @template [T=any]
@@ -56,7 +56,7 @@ import { check } from "./options.js";
  * @property {Gap | undefined} gap the newest one
  * @property {HubError | undefined} error why the hub refuses the subscription
  */
-/** @typedef {{ data?: any }} PresenceOptions what this member says of itself, 4 KiB of JSON at most */
+/** @typedef {{ data?: any }} PresenceOptions the data that this member says of itself, 4 KiB of JSON at most */
 /**
  * @typedef {object} PresenceState
  * @property {PresentMember[]} members
@@ -82,13 +82,13 @@ export const NO_ROWS = { rows: [], whole: false, gap: undefined, error: undefine
 /** @type {PresenceState} */
 export const NOBODY = { members: [], error: undefined };
 
-// A page that is not shown gets no frames: what comes meanwhile is one change when it is.
+// A hidden page gets no frames: all messages of that time are one change when it is shown.
 const nextFrame = /** @type {(run: () => void) => void} */ (
   (run) => (globalThis.requestAnimationFrame ?? setTimeout)(run)
 );
 
 /**
- * What comes between two frames of the screen is one change.
+ * All changes between two frames of the screen are one.
  * @param {() => void} change
  */
 function perFrame(change) {
@@ -129,7 +129,7 @@ export function followChannel(hub, channel, asked, change, how = "subscribe") {
     frames.soon();
   };
 
-  // What the options may be depends on which of the two it is.
+  // The type of the options depends on which of the two it is.
   const { unsubscribe } = /** @type {Hub & { subscribePattern: any }} */ (hub)[how](
     channel,
     (/** @type {Message} */ message) => {
@@ -208,7 +208,7 @@ export function followTable(hub, channel, { onMessage, onGap, ...others }, chang
 }
 
 /**
- * Follow who is there: asked for once the hub tells of changes, and again where it lost some.
+ * Follow the members of a channel: asked for once the hub tells of changes, and again where it lost some.
  * @param {Hub} hub
  * @param {string} channel
  * @param {(state: PresenceState) => void} change
@@ -221,7 +221,7 @@ export function followPresence(hub, channel, change, { data, ...others } = {}) {
   let members = new Map();
   let asked = 0;
   let stopped = false;
-  /** @type {((known: Map<string, PresentMember>) => void)[] | undefined} what came while it was asked */
+  /** @type {((known: Map<string, PresentMember>) => void)[] | undefined} changes that came while it was asked */
   let meanwhile;
 
   /** @param {HubError} [error] */

@@ -1,23 +1,23 @@
 /**
- * What is missing of a queue of messages and gaps: which gaps history may fill, what of an item is
+ * Rules about missing messages in a queue: which gaps history may fill, which part of an item is
  * behind an offset, and how two neighbours become one gap where the queue is full.
  */
 
 import { firstOf, joinBehind } from "./joining.js";
 
-// What history may have: the hub fills nothing else either (PROTOCOL.md, pushes).
+// Gaps that history may fill: the hub fills nothing else either (PROTOCOL.md, pushes).
 const FILLABLE = /^(slow|client)$/;
 
 /**
  * Whether a gap is to be asked of history. That tells of no filter.
  * @param {any} gap
- * @param {{ filter?: object, fill?: boolean }} on what the subscription asked for
+ * @param {{ filter?: object, fill?: boolean }} on the options of the subscription
  */
 export const isFillable = ({ ask, from, reason }, { filter, fill }) =>
   !filter && (ask || (fill && from && FILLABLE.test(reason)));
 
 /**
- * What of a message or gap is behind an offset; nothing where all of it is before.
+ * The part of a message or gap that is behind an offset; nothing where all of it is before.
  * @param {any} item
  * @param {number} offset
  */

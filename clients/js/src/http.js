@@ -1,12 +1,12 @@
 /**
- * What server-sent events and long polling share: a session that begins with a GET, commands
+ * The part that server-sent events and long polling share: a session that begins with a GET, commands
  * as POST, and how the hub refuses.
  */
 
 import { COMMAND_MS, LOST } from "./limits.js";
 
 /** @typedef {import("./commands.js").Json} Json */
-/** @typedef {(path: string) => Promise<Response>} Get resolves with what is not a refusal */
+/** @typedef {(path: string) => Promise<Response>} Get resolves with an answer that is no refusal */
 
 /**
  * @param {import("./connection.js").Link} link
@@ -57,7 +57,7 @@ export function openHttp(link, run) {
     if (op === "publish") command = { idempotency_key: `${connection}:${id}`, ...command };
     const body = JSON.stringify(command);
     const signal = AbortSignal.timeout?.(COMMAND_MS);
-    /** @type {Json} a reply, or what went wrong */
+    /** @type {Json} a reply, or an error */
     let answer = { code: "disconnected", retryable: true };
     try {
       const path = `command?connection=${connection}`;
@@ -67,13 +67,13 @@ export function openHttp(link, run) {
       if (told.op || told.code) answer = told;
       if (status === 401 || status === 404) link.closed(LOST, told.detail); // no such session
     } catch {
-      // The outcome is unknown; so it is where somebody else than the hub answered.
+      // The outcome is unknown; so it is where a proxy answered in place of the hub.
     }
     if (id) link.push(answer.op ? answer : { op: "reply", id, error: answer });
   };
 
   // One after the other within a channel: two POSTs at once may overtake each other. Channels wait
-  // for patterns, which come first: who resumes through one is then not passed by name.
+  // for patterns, which come first: a pattern that resumes a channel is then not passed by its name.
   link.send = (command) => {
     const { channel, pattern } = command;
     const line = pattern ?? channel;

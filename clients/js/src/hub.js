@@ -65,7 +65,7 @@ export { HubError, LoggedOutError };
  */
 /**
  * @typedef {object} HistoryOptions
- * @property {string} [since] what follows this position; with `reverse`, what is before it
+ * @property {string} [since] publications behind this position; with `reverse`, those before it
  * @property {number} [limit] 1 to 1,000; 100
  * @property {Date | number | string} [fromTime] nothing older: milliseconds since 1970, or ISO 8601
  * @property {boolean} [reverse] newest first
@@ -74,9 +74,9 @@ export { HubError, LoggedOutError };
 
 export class Hub {
   #client;
-  /** What of `State` the last event said. @type {State["state"]} */
+  /** The state of the last event. @type {State["state"]} */
   state = "waiting";
-  /** What the application that the hub asks gave at the last connect. @type {any} */
+  /** The answer, at the last connect, of the application that the hub asks. @type {any} */
   data;
   /** In use, or being tried. @type {Transport} */
   transport = "websocket";
@@ -96,7 +96,7 @@ export class Hub {
   }
 
   /**
-   * Listen to a channel, by callback or by `for await`; `T` is what `data` is.
+   * Listen to a channel, by callback or by `for await`; `T` is the type of `data`.
    * @template [T=any]
    * @overload
    * @param {string} channel
@@ -158,8 +158,8 @@ export class Hub {
    * @returns {Promise<Published>}
    */
   /**
-   * In several channels: resolves with what became of each, in their order; a `HubError` stands
-   * where it was refused, or nobody knows.
+   * In several channels: resolves with the result of each, in their order; a `HubError` stands
+   * where it was refused, or the outcome is unknown.
    * @overload
    * @param {string[]} channels
    * @param {unknown} data
@@ -232,7 +232,7 @@ export class Hub {
     return this.#client.on(listener);
   }
 
-  /** End the connection, and every loop. What listens by callback goes on after `connect`. */
+  /** End the connection, and every loop. Subscriptions by callback go on after `connect`. */
   close() {
     this.#client.close();
   }
@@ -248,12 +248,12 @@ export class Hub {
 
 /**
  * The hub's URL, http or https, with a slash at its end. Where there is no page, as when a server
- * renders one, a path leads nowhere: what would use it throws.
+ * renders one, a path leads nowhere: a call that would use it throws.
  * @param {string} given
  */
 function locate(given) {
   const url = given || home.url || "/";
-  // What has no scheme is no path either: it is the host that was meant.
+  // A text without a scheme is no path either: the host was meant.
   const isPath = url[0] === "/";
   try {
     const base = new URL(url, isPath ? (globalThis.document?.baseURI ?? NO_PAGE) : undefined);

@@ -1,9 +1,9 @@
 /**
- * What a start or a resume replays, as one message (`joined`).
+ * The replay of a start or a resume, as one message (`joined`).
  *
  * The hub says with the start how many offsets follow from history, so the last one of them is
  * known. Where history does not reach back that far, the gap that comes first moves it. Should it
- * never come, nothing waits for it for long: what was joined is told, and the rest comes singly.
+ * never come, nothing waits for it for long: the joined part is told, and the rest comes singly.
  */
 
 import { epochOf, offsetOf } from "./channel.js";
@@ -36,14 +36,14 @@ const isText = ({ data }) => typeof data === "string";
 export const firstOf = ({ offset, [PARTS]: parts }) => parts?.[0].offset ?? offset;
 
 /**
- * What of a joined message is behind an offset.
+ * The part of a joined message that is behind an offset.
  * @param {Item} item
  * @param {number} offset
  */
 export const joinBehind = (item, offset) => join(item[PARTS].filter((/** @type {Item} */ part) => part.offset > offset));
 
 /**
- * What history answered, joined where all of it is text.
+ * A page of history, joined where all of it is text.
  * @param {Item[]} found
  */
 export const joinPage = (found) => (found[0] && found.every(isText) ? [join(found)] : found);
@@ -59,7 +59,7 @@ export function openJoiner(hand) {
   let count = 0; // how many offsets the hub said would follow
   let last = 0; // of them
 
-  /** Tell what is there. */
+  /** Tell the parts that are there. */
   const cut = () => {
     clearTimeout(timer);
     if (parts[0]) hand(join(parts.splice(0)));
@@ -100,7 +100,7 @@ export function openJoiner(hand) {
       }
       cut();
       if (joins) return;
-      // Of what was asked for this is held no more: as much follows it as the hub said.
+      // History holds these no more: behind the gap follow as many as the hub said.
       if (count && item.reason && item.from === start + 1) last = Math.max(last, item.to + count);
       hand(item);
     },

@@ -12,13 +12,13 @@ export const BETTER_MS = 10000;
 export const STABLE_MS = 10000;
 /** Failures of a transport that worked before the next is tried: seconds. Guess. */
 export const PATIENCE = 3;
-/** What the connection before was sent last arrives in this time. Guess, not measured. */
+/** The last frames of the connection before arrive in this time. Guess, not measured. */
 export const LINGER_MS = 2000;
 /** The clock is looked at this often: after a sleep the next look is late. */
 export const LOOK_MS = 5000;
 /** The longest timer there is: 32 bits with a sign, 24 days. */
 export const MAX_TIMER = 2 ** 31 - 1;
-/** The close code of what ended without one (RFC 6455 section 7.4.1). */
+/** The close code of a connection that ended without one (RFC 6455 section 7.4.1). */
 export const LOST = 1006;
 
 /** A restarted process is found within a second. Guess, not measured. */

@@ -61,11 +61,11 @@ export function openPattern(pattern, first) {
     /** @param {string} channel */
     matches: (channel) => begun && expression.test(channel),
 
-    /** The hub has answered: from now on a resume asks for what is missing. */
+    /** The hub has answered: from now on a resume asks for the missing messages. */
     begin: () => void (begun = true),
 
     /**
-     * A further subscription: it begins with what comes next.
+     * A further subscription: it begins with the next message.
      * @param {Member} member
      * @param {boolean} carried
      */
@@ -78,7 +78,7 @@ export function openPattern(pattern, first) {
     /** @param {Member} member */
     leave: (member) => void members.delete(member),
 
-    /** What to ask the hub for. */
+    /** The command's fields. */
     request() {
       const asked = [...places].map(([name, each]) => [name, each.request().since]);
       return { pattern, ...(begun ? { since: Object.fromEntries(asked) } : { last }), fill, filter };

@@ -1,4 +1,4 @@
-/** What an application publishes, in one channel or in several, and what became of it. */
+/** Publications of an application, in one channel or in several, and their results. */
 
 import { HubError } from "./errors.js";
 import { check, PUBLISH_OPTIONS } from "./options.js";
@@ -9,7 +9,7 @@ import { check, PUBLISH_OPTIONS } from "./options.js";
  * @property {string} [key]
  * @property {boolean} [echo] `false`: not back to here
  * @property {string} [idempotencyKey] with the same key again it is published once
- * @property {Record<string, string|number|boolean>} [tags] what filters look at, at most 16
+ * @property {Record<string, string|number|boolean>} [tags] compared by filters, at most 16
  * @property {boolean} [remove] it takes the row of its key away
  * @property {boolean} [end] it is the last one of its channel
  * @property {number} [ttlSeconds] history holds it no longer than this
@@ -41,7 +41,7 @@ export async function publish(request, channel, data = null, options = {}) {
 }
 
 /**
- * Publish one payload in each of several channels; resolves with what became of each, in their
+ * Publish one payload in each of several channels; resolves with the result of each, in their
  * order: where it stands, or the error. Rejects where nothing was asked for.
  * @param {Request} request
  * @param {string[]} channels

@@ -6,7 +6,7 @@
  *     const { data, error } = useChannel("prices", { last: 1 });
  *
  * A hook subscribes when its component is mounted and unsubscribes when it goes, also twice, as
- * StrictMode does. On a server it returns what there is before the first message.
+ * StrictMode does. On a server it returns the values of before the first message.
  */
 
 "use client"; // a server component that takes a hook is told so by name
@@ -140,8 +140,8 @@ export function useTable(channel, options = {}) {
 }
 
 /**
- * Who is in a channel that keeps presence.
- * @param {string | null | undefined} channel nobody without one
+ * The members of a channel that keeps presence.
+ * @param {string | null | undefined} channel no members without one
  * @param {PresenceOptions} [options]
  * @returns {PresenceState}
  */

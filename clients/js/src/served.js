@@ -1,4 +1,4 @@
-/** What a hub serves as `/client.js`: without an address, the hub is the one that served this. */
+/** The module that a hub serves as `/client.js`: without an address, the hub is the one that served this. */
 
 import { home } from "./home.js";
 

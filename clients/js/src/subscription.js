@@ -1,10 +1,10 @@
 /**
- * What `hub.subscribe` hands out: callbacks, and messages for `for await`.
+ * The subscription that `hub.subscribe` hands out: callbacks, and messages for `for await`.
  *
  * Messages and gaps stand in one queue, so the application hears of a gap exactly where the
  * messages would have been. With `fill` a gap that history may still have is asked for when its
- * turn comes; what arrives meanwhile waits behind it. So is what a later subscription to a channel
- * asked for by `since` or `last` and the stream passed before it came: subscribed with `last: 2` at
+ * turn comes; messages that arrive meanwhile wait behind it. So are those that a later subscription
+ * to a channel wants by `since` or `last`, and that the stream passed before it came: subscribed with `last: 2` at
  * offset 40, it asks history for 39 and 40 and then goes on with 41. The queue has a limit, because
  * one without would grow until the page dies: a loop that is slower than its channel loses the
  * oldest, which become a gap with reason `client`.
@@ -28,7 +28,7 @@ import { publish } from "./publishing.js";
  * @property {string} channel
  * @property {T} data
  * @property {string} epoch
- * @property {string} position `epoch:offset`: what `since` takes
+ * @property {string} position `epoch:offset`, for `since`
  * @property {number} [offset] missing where a publication came by plain Redis PUBLISH
  * @property {string} [key]
  * @property {number} [time] milliseconds since 1970 UTC
@@ -36,7 +36,7 @@ import { publish } from "./publishing.js";
  * @property {Record<string, string|number|boolean>} [tags]
  * @property {boolean} [remove] it takes the row of its key away
  * @property {boolean} [end] it is the last one of its channel
- * @property {boolean} [state] it is what `getState` answered
+ * @property {boolean} [state] it is the answer of `getState`
  * @property {number} [joined] of so many replayed messages it is made: `data` is theirs, one after the other
  */
 /**
@@ -55,7 +55,7 @@ import { publish } from "./publishing.js";
  * @property {string} position
  * @property {boolean} recovered
  * @property {number} replayed
- * @property {any} [data] what the application that the hub asks gives along with its yes
+ * @property {any} [data] the answer of the application that the hub asks
  */
 /**
  * @typedef {object} Presence
@@ -72,32 +72,32 @@ import { publish } from "./publishing.js";
  * @property {OnMessage<any>} [onMessage] where it is not an argument of its own
  * @property {string} [since] resume after this position, `epoch:offset`
  * @property {number} [last] begin with the newest n publications; `since` wins over it
- * @property {boolean} [fill] get from history what a slow reader missed, in order
- * @property {Record<string, any>} [filter] only what has such tags, as `{ league: "nba" }`; the same
- *   for all that get messages of a channel, of which later ones begin with what comes next
+ * @property {boolean} [fill] get from history the messages that a slow reader missed, in order
+ * @property {Record<string, any>} [filter] only messages with such tags, as `{ league: "nba" }`;
+ *   the same for all that get messages of a channel, of which later ones begin with the next message
  * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state as
  *   of a position; asked at the start and whenever messages are missing, told as a message with
- *   `state: true` before what follows that position
+ *   `state: true` before those behind that position
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often; as the
  *   first that gets messages of a channel wants it, and refused to one that wants them more often
- * @property {{ data: any }} [presence] what the member says of itself, 4 KiB of JSON at most: what
- *   the newest subscription to a channel says
+ * @property {{ data: any }} [presence] the data that the member says of itself, 4 KiB of JSON at
+ *   most: that of the newest subscription to a channel
  * @property {AbortSignal} [signal] unsubscribes when aborted
  * @property {(gap: Gap) => void} [onGap]
  * @property {(presence: Presence) => void} [onPresence] goes along with any other subscription to the
  *   channel, where nothing takes messages here
  * @property {boolean} [state] rows of a keyed channel first, and again where history cannot make a
  *   resume whole; the same for all that get messages of a channel
- * @property {boolean} [joined] what a start or a resume replays comes as one message, whose `data` is that
+ * @property {boolean} [joined] the replay of a start or a resume comes as one message, whose `data` is that
  *   of all, one after the other, where all of it is text; without `filter` and `state`
- * @property {(state: Rows<any>) => void} [onState] gets the rows; what follows them are messages
+ * @property {(state: Rows<any>) => void} [onState] gets the rows; messages follow them
  * @property {(subscribed: Subscribed) => void} [onSubscribed] after every (re)connect
  * @property {(error: HubError) => void} [onError]
  */
 /**
- * What `hub.subscribePattern` may ask for; not what belongs to one channel.
+ * The options of `hub.subscribePattern`: without those that belong to one channel.
  * @typedef {Omit<SubscribeOptions, "since" | "presence" | "everyMs" | "getState" | "state" | "onState" | "joined"> & {
- *   since?: Record<string, string> }} PatternOptions `since` is what `positions` of a subscription said;
+ *   since?: Record<string, string> }} PatternOptions `since` takes the `positions` of a subscription;
  *   a channel that it does not name is read from its beginning
  */
 /**
@@ -155,7 +155,7 @@ export function openSubscription({ leave, request, conflict }, channel, on) {
   let filling;
   /** @type {() => void} */
   let wake = () => {};
-  /** @type {boolean | 1 | HubError} whether it is over, and why; 1: what has come is still handed on */
+  /** @type {boolean | 1 | HubError} whether it is over, and why; 1: all that has come is still handed on */
   let ended = false;
   let looping = false;
   /** @type {object | undefined} the application is being asked for its state */
@@ -164,7 +164,7 @@ export function openSubscription({ leave, request, conflict }, channel, on) {
   let begun = false;
   let skipEpoch = ""; // in which a later subscription, or one whose state has it, does not get
   let skip = 0; // this offset, and those before it
-  /** @type {Record<string, string>} by channel, after what was handed on */
+  /** @type {Record<string, string>} by channel, behind the last item that was handed on */
   const places = typeof since === "string" ? { [channel]: since } : { ...since };
 
   /**
@@ -192,7 +192,7 @@ export function openSubscription({ leave, request, conflict }, channel, on) {
   };
 
   /**
-   * Who asked for the newest n misses nothing where there are fewer.
+   * A subscription to the newest n misses nothing where there are fewer.
    * @param {any} gap
    */
   const report = ({ ask, ...gap }) => {
@@ -202,15 +202,16 @@ export function openSubscription({ leave, request, conflict }, channel, on) {
   };
 
   /**
-   * What of a message or gap the application does not have.
+   * The part of a message or gap that the application does not have.
    * @param {any} item
    */
   const fresh = (item) => (item.epoch === skipEpoch ? behind(item, skip) : item);
 
   /**
-   * Ask the application for its state. What comes meanwhile waits, and what the state has already
-   * is dropped; what lies between the two is asked of history, and where that lacks it, the
-   * application once more. What history lacks behind a state as old as the one before is a gap.
+   * Ask the application for its state. Messages of the meantime wait, and those that the state has
+   * already are dropped; those between the two are asked of history, and where that lacks them, the
+   * application once more. Where history lacks them behind a state as old as the one before, they
+   * are a gap.
    * @param {any} gap the stream goes on behind it
    * @param {boolean} [again]
    */
@@ -259,15 +260,15 @@ export function openSubscription({ leave, request, conflict }, channel, on) {
     begun = true;
   };
 
-  /** Hand on what has its turn. */
+  /** Hand on the items that have their turn. */
   const go = () => {
     wake();
     for (let message; onMessage && (!ended || ended === 1) && (message = take()); ) call(onMessage, message);
   };
 
   /**
-   * Ask history for what is missing; what it does not have stays a gap. What follows another
-   * hole, or did not fit into the answer, is asked for when its turn comes.
+   * Ask history for the missing messages; those that it does not have stay a gap. Messages behind
+   * another hole, or beyond the answer's room, are asked for when their turn comes.
    * @param {any} gap
    */
   const fill = async ({ ...gap }) => {

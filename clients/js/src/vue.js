@@ -6,7 +6,7 @@
  *     const { data, error } = useChannel("prices", { last: 1 });
  *
  * A composable subscribes when its component is set up in a page and unsubscribes when its scope
- * ends. On a server it returns what there is before the first message.
+ * ends. On a server it returns the values of before the first message.
  */
 
 import { inject, onScopeDispose, shallowReactive, shallowRef, toRefs, toValue, watch } from "vue";
@@ -66,7 +66,7 @@ export function useHub() {
  * @param {(channel: string) => () => void} follow
  */
 function following(channel, state, empty, follow) {
-  if (!globalThis.document) return; // a server renders: nobody would unsubscribe
+  if (!globalThis.document) return; // a server renders: nothing would unsubscribe
   watch(
     () => toValue(channel),
     (name, _, onCleanup) => {
@@ -129,9 +129,9 @@ export function useTable(channel, options = {}) {
 }
 
 /**
- * Who is in a channel that keeps presence, as refs.
- * @param {ChannelName} channel nobody without one
- * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] what this member says of itself
+ * The members of a channel that keeps presence, as refs.
+ * @param {ChannelName} channel no members without one
+ * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] the data that this member says of itself
  * @returns {import("vue").ToRefs<PresenceState>}
  */
 export function usePresence(channel, { data, ...others } = {}) {

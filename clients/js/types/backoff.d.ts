@@ -4,7 +4,7 @@
  * Full jitter: a random moment between now and a ceiling that doubles with every failure, so
  * that clients which lost the same hub do not come back as one wave.
  */
-/** Milliseconds by a clock that nobody sets; whether it counts a sleep is the machine's choice. */
+/** Milliseconds by a clock that is never set; whether it counts a sleep is the machine's choice. */
 export declare const now: () => number;
 /**
  * `setTimeout` for any number: one above the longest timer, or none at all, would be due at once.

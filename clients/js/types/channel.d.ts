@@ -1,12 +1,12 @@
 /**
- * One channel as this client sees it: how far it is, and who listens.
+ * One channel as this client sees it: its position, and the subscriptions that share it.
  *
- * Offsets order publications within an epoch; what is not newer than the last one seen is a
- * repeat and is dropped. So two connections may bring the same channel while the client moves
- * from one to the other: what comes first counts. Holes without a gap are normal (a publication
- * with `echo: false` does not come back), so only the hub's `gap` is reported. What the newer of
- * two connections lacks is no gap while the other one may still bring it: it waits, and what
- * comes behind it waits as well.
+ * Offsets order publications within an epoch; a publication that is not newer than the last one
+ * seen is a repeat and is dropped. So two connections may bring the same channel while the client
+ * moves from one to the other: the first copy counts. Holes without a gap are normal (a publication
+ * with `echo: false` does not come back), so only the hub's `gap` is reported. A publication that
+ * the newer of two connections lacks is no gap while the other one may still bring it: the gap
+ * waits, and all that comes behind it waits as well.
  */
 export type Member = import("./subscription.js").Member;
 export type Json = import("./commands.js").Json;
@@ -18,8 +18,8 @@ export declare const offsetOf: (position: string) => number;
 /**
  * @param {string} channel
  * @param {{ since?: string, last?: number, fill?: boolean, filter?: object, presence?: object,
- *   everyMs?: number, every_ms?: number, state?: boolean }} first what is asked of the hub, for all
- *   of its subscriptions
+ *   everyMs?: number, every_ms?: number, state?: boolean }} first the options that the hub is asked
+ *   with, for all of its subscriptions
  * @param {Set<Member>} [members]
  * @param {string} [key] by which connections know that they bring it
  */
@@ -48,7 +48,7 @@ export declare function openChannel(channel: string, first: {
         state?: boolean;
     };
     asked: boolean;
-    /** What the member says of itself. */
+    /** The data that the member says of itself. */
     presence: object | undefined;
     release: (whole?: boolean) => void;
     position: () => string;
@@ -66,7 +66,7 @@ export declare function openChannel(channel: string, first: {
     join(member: Member, carried: boolean): undefined;
     /** @param {Member} member */
     leave(member: Member): void;
-    /** What to ask the hub for: the present position, or else how the application starts. */
+    /** The command's fields: the present position, or else the start that the application wants. */
     request(): {
         channel: string;
         since: string | undefined;
@@ -80,10 +80,10 @@ export declare function openChannel(channel: string, first: {
     /**
      * @param {Json} push
      * @param {Map<string, string>} epochs of the channels that the connection is subscribed to
-     * @param {boolean} isFirst whether this is the connection for what has no offset
+     * @param {boolean} isFirst whether this is the connection for pushes without an offset
      * @param {boolean} newer whether another one, which was there before, still brings the channel
      * @param {boolean} [shared] whether the connection brings it already, for another subscription:
-     *   what was before that does not come again
+     *   earlier messages do not come again
      */
     push(push: Json, epochs: Map<string, string>, isFirst: boolean, newer: boolean, shared?: boolean): void;
 };

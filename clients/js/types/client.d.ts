@@ -1,4 +1,4 @@
-/** Which channels are wanted, and what of them the present connection carries. */
+/** The channels that the application wants, and those that the present connection carries. */
 import { openPattern } from "./pattern.js";
 export type Json = import("./commands.js").Json;
 export type Channel = import("./channel.js").Channel;

@@ -48,7 +48,7 @@ export type Link = {
      */
     at: number;
     /**
-     * what the application says with the welcome
+     * the application's answer, with the welcome
      */
     given?: {
         data: any;

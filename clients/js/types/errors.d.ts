@@ -1,4 +1,4 @@
-/** What the hub refused, or what this client gave up on. */
+/** Refusals of the hub, and requests that this client gave up on. */
 export declare class HubError extends Error {
     code: string;
     retryable: boolean;
@@ -19,13 +19,13 @@ export declare class LoggedOutError extends HubError {
     constructor(message?: string);
 }
 /**
- * What nobody listens to is said on the console: a page that stays empty must not be silent too.
+ * Say an error that no callback takes on the console: a page that stays empty must not be silent too.
  * @param {string} what
  * @param {string} [why]
  */
 export declare const complain: (what: string, why?: string) => void;
 /**
- * Run an application's callback. What it throws is reported as an uncaught error and must not
+ * Run an application's callback. Its error is reported as an uncaught one and must not
  * end the stream for everybody else.
  * @template T
  * @param {((value: T) => void) | undefined} callback

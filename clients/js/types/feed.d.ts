@@ -1,6 +1,6 @@
 /**
- * What the bindings for React and Vue share: the newest messages of a channel and the members who
- * are there, as values that change. It knows no framework.
+ * The part that the bindings for React and Vue share: the newest messages of a channel and its
+ * members, as values that change. It knows no framework.
  */
 export type Hub = import("./hub.js").Hub;
 export type HubError = import("./hub.js").HubError;
@@ -22,11 +22,11 @@ export type ChannelOptions<T = any> = {
      */
     last?: number;
     /**
-     * get from history what a slow reader missed
+     * get from history the messages that a slow reader missed
      */
     fill?: boolean;
     /**
-     * only what has such tags
+     * only messages with such tags
      */
     filter?: Record<string, any>;
     /**
@@ -34,12 +34,12 @@ export type ChannelOptions<T = any> = {
      */
     everyMs?: number;
     /**
-     * what a start or a resume replays comes as one message, where all of it is text
+     * the replay of a start or a resume comes as one message, where all of it is text
      */
     joined?: boolean;
     /**
      * resolves with `{ data, position }`, the application's own state, which comes
-     * as a message before what follows that position
+     * as a message before those behind that position
      */
     getState?: () => any;
     /**
@@ -70,7 +70,7 @@ export type ChannelState<T = any> = {
      */
     error: HubError | undefined;
     /**
-     * what the hub said when it began or resumed
+     * the hub's answer when it began or resumed
      */
     subscribed: Subscribed | undefined;
 };
@@ -121,12 +121,12 @@ export type PresenceState = {
  * @property {number} [keep] how many of the newest messages are kept, 1 or more; 1
  * @property {string} [since] begin after this position
  * @property {number} [last] begin with the newest n
- * @property {boolean} [fill] get from history what a slow reader missed
- * @property {Record<string, any>} [filter] only what has such tags
+ * @property {boolean} [fill] get from history the messages that a slow reader missed
+ * @property {Record<string, any>} [filter] only messages with such tags
  * @property {number} [everyMs] the newest of each key, or of the channel, at most that often
- * @property {boolean} [joined] what a start or a resume replays comes as one message, where all of it is text
+ * @property {boolean} [joined] the replay of a start or a resume comes as one message, where all of it is text
  * @property {() => any} [getState] resolves with `{ data, position }`, the application's own state, which comes
- *   as a message before what follows that position
+ *   as a message before those behind that position
  * @property {(message: Message<T>) => void} [onMessage] called with each message at once
  * @property {(gap: Gap) => void} [onGap]
  */
@@ -138,7 +138,7 @@ export type PresenceState = {
  * @property {T | undefined} data of the newest one
  * @property {Gap | undefined} gap the newest one
  * @property {HubError | undefined} error why the hub refuses the subscription
- * @property {Subscribed | undefined} subscribed what the hub said when it began or resumed
+ * @property {Subscribed | undefined} subscribed the hub's answer when it began or resumed
  */
 /**
  * @template [T=any]
@@ -157,7 +157,7 @@ export type PresenceState = {
  * @property {Gap | undefined} gap the newest one
  * @property {HubError | undefined} error why the hub refuses the subscription
  */
-/** @typedef {{ data?: any }} PresenceOptions what this member says of itself, 4 KiB of JSON at most */
+/** @typedef {{ data?: any }} PresenceOptions the data that this member says of itself, 4 KiB of JSON at most */
 /**
  * @typedef {object} PresenceState
  * @property {PresentMember[]} members
@@ -193,7 +193,7 @@ export declare function followChannel(hub: Hub, channel: string, asked: ChannelO
  */
 export declare function followTable(hub: Hub, channel: string, { onMessage, onGap, ...others }: TableOptions, change: (state: TableState) => void): () => void;
 /**
- * Follow who is there: asked for once the hub tells of changes, and again where it lost some.
+ * Follow the members of a channel: asked for once the hub tells of changes, and again where it lost some.
  * @param {Hub} hub
  * @param {string} channel
  * @param {(state: PresenceState) => void} change

@@ -67,7 +67,7 @@ export type History = {
 };
 export type HistoryOptions = {
     /**
-     * what follows this position; with `reverse`, what is before it
+     * publications behind this position; with `reverse`, those before it
      */
     since?: string;
     /**
@@ -137,7 +137,7 @@ export type PresentMember = {
  */
 /**
  * @typedef {object} HistoryOptions
- * @property {string} [since] what follows this position; with `reverse`, what is before it
+ * @property {string} [since] publications behind this position; with `reverse`, those before it
  * @property {number} [limit] 1 to 1,000; 100
  * @property {Date | number | string} [fromTime] nothing older: milliseconds since 1970, or ISO 8601
  * @property {boolean} [reverse] newest first
@@ -145,9 +145,9 @@ export type PresentMember = {
 /** @typedef {{ id: string, connection: string, sub?: string, data?: any }} PresentMember */
 export declare class Hub {
     #private;
-    /** What of `State` the last event said. @type {State["state"]} */
+    /** The state of the last event. @type {State["state"]} */
     state: State["state"];
-    /** What the application that the hub asks gave at the last connect. @type {any} */
+    /** The answer, at the last connect, of the application that the hub asks. @type {any} */
     data: any;
     /** In use, or being tried. @type {Transport} */
     transport: Transport;
@@ -158,7 +158,7 @@ export declare class Hub {
      */
     constructor(url?: string | URL, options?: Options);
     /**
-     * Listen to a channel, by callback or by `for await`; `T` is what `data` is.
+     * Listen to a channel, by callback or by `for await`; `T` is the type of `data`.
      * @template [T=any]
      * @overload
      * @param {string} channel
@@ -180,7 +180,7 @@ export declare class Hub {
      */
     subscribe<T = any>(channel: string, onMessage: OnMessage<T>, options?: SubscribeOptions): Subscription<T>;
     /**
-     * Listen to a channel, by callback or by `for await`; `T` is what `data` is.
+     * Listen to a channel, by callback or by `for await`; `T` is the type of `data`.
      * @template [T=any]
      * @overload
      * @param {string} channel
@@ -258,8 +258,8 @@ export declare class Hub {
      * @returns {Promise<Published>}
      */
     /**
-     * In several channels: resolves with what became of each, in their order; a `HubError` stands
-     * where it was refused, or nobody knows.
+     * In several channels: resolves with the result of each, in their order; a `HubError` stands
+     * where it was refused, or the outcome is unknown.
      * @overload
      * @param {string[]} channels
      * @param {unknown} data
@@ -282,8 +282,8 @@ export declare class Hub {
      * @returns {Promise<Published>}
      */
     /**
-     * In several channels: resolves with what became of each, in their order; a `HubError` stands
-     * where it was refused, or nobody knows.
+     * In several channels: resolves with the result of each, in their order; a `HubError` stands
+     * where it was refused, or the outcome is unknown.
      * @overload
      * @param {string[]} channels
      * @param {unknown} data
@@ -329,7 +329,7 @@ export declare class Hub {
      * @returns {() => void} stops listening
      */
     on(event: "state", listener: (state: State) => void): () => void;
-    /** End the connection, and every loop. What listens by callback goes on after `connect`. */
+    /** End the connection, and every loop. Subscriptions by callback go on after `connect`. */
     close(): void;
     /**
      * Connect again after `close`, or after the hub or the application's token function ended it.

@@ -1,9 +1,9 @@
 /**
- * What a start or a resume replays, as one message (`joined`).
+ * The replay of a start or a resume, as one message (`joined`).
  *
  * The hub says with the start how many offsets follow from history, so the last one of them is
  * known. Where history does not reach back that far, the gap that comes first moves it. Should it
- * never come, nothing waits for it for long: what was joined is told, and the rest comes singly.
+ * never come, nothing waits for it for long: the joined part is told, and the rest comes singly.
  */
 export type Item = any;
 /** @typedef {any} Item a message or a gap */
@@ -15,13 +15,13 @@ declare const PARTS: unique symbol;
  */
 export declare const firstOf: ({ offset, [PARTS]: parts }: Item) => number;
 /**
- * What of a joined message is behind an offset.
+ * The part of a joined message that is behind an offset.
  * @param {Item} item
  * @param {number} offset
  */
 export declare const joinBehind: (item: Item, offset: number) => any;
 /**
- * What history answered, joined where all of it is text.
+ * A page of history, joined where all of it is text.
  * @param {Item[]} found
  */
 export declare const joinPage: (found: Item[]) => any[];

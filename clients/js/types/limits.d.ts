@@ -11,13 +11,13 @@ export declare const BETTER_MS = 10000;
 export declare const STABLE_MS = 10000;
 /** Failures of a transport that worked before the next is tried: seconds. Guess. */
 export declare const PATIENCE = 3;
-/** What the connection before was sent last arrives in this time. Guess, not measured. */
+/** The last frames of the connection before arrive in this time. Guess, not measured. */
 export declare const LINGER_MS = 2000;
 /** The clock is looked at this often: after a sleep the next look is late. */
 export declare const LOOK_MS = 5000;
 /** The longest timer there is: 32 bits with a sign, 24 days. */
 export declare const MAX_TIMER: number;
-/** The close code of what ended without one (RFC 6455 section 7.4.1). */
+/** The close code of a connection that ended without one (RFC 6455 section 7.4.1). */
 export declare const LOST = 1006;
 /** A restarted process is found within a second. Guess, not measured. */
 export declare const BASE_MS = 1000;

@@ -1,5 +1,5 @@
 /**
- * Which transport worked last, also over page loads: who sits behind a proxy that blocks
+ * The transport that worked last, also over page loads: a visitor behind a proxy that blocks
  * WebSocket should not wait for that to show on every page.
  *
  * A page may not be allowed to store anything; then each load finds out anew.

@@ -1,4 +1,4 @@
-/** What an application may choose, by name, and what it is told of its connection. */
+/** The options of an application, by name, and the states of its connection. */
 export type Transport = "websocket" | "sse" | "poll";
 export type Socket = {
     new (url: URL): {
@@ -22,8 +22,7 @@ export type State = {
     reason?: string;
     retryInMs?: number;
     /**
-     * with `connected`: what the application that the hub asks gives along with
-     * its yes
+     * with `connected`: the answer of the application that the hub asks
      */
     data?: any;
 };
@@ -71,7 +70,7 @@ export type Options = {
  *     send: (text: string) => void,
  *     close: () => void,
  *   }
- * }} Socket what is used of a WebSocket
+ * }} Socket the part of a WebSocket that is used
  */
 /**
  * @typedef {object} State
@@ -80,8 +79,7 @@ export type Options = {
  * @property {number} [code] the close code that led to `waiting` or `closed`
  * @property {string} [reason]
  * @property {number} [retryInMs]
- * @property {any} [data] with `connected`: what the application that the hub asks gives along with
- *   its yes
+ * @property {any} [data] with `connected`: the answer of the application that the hub asks
  */
 /**
  * @typedef {object} Options

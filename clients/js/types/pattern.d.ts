@@ -147,17 +147,17 @@ export declare function openPattern(pattern: string, first: {
     } | undefined;
     /** @param {string} channel */
     matches: (channel: string) => boolean;
-    /** The hub has answered: from now on a resume asks for what is missing. */
+    /** The hub has answered: from now on a resume asks for the missing messages. */
     begin: () => undefined;
     /**
-     * A further subscription: it begins with what comes next.
+     * A further subscription: it begins with the next message.
      * @param {Member} member
      * @param {boolean} carried
      */
     join(member: Member, carried: boolean): void;
     /** @param {Member} member */
     leave: (member: Member) => undefined;
-    /** What to ask the hub for. */
+    /** The command's fields. */
     request(): {
         pattern: string;
         since: any;

@@ -1,4 +1,4 @@
-/** What an application publishes, in one channel or in several, and what became of it. */
+/** Publications of an application, in one channel or in several, and their results. */
 import { HubError } from "./errors.js";
 export type Request = (command: Record<string, any>) => Promise<any>;
 export type PublishOptions = {
@@ -12,7 +12,7 @@ export type PublishOptions = {
      */
     idempotencyKey?: string;
     /**
-     * what filters look at, at most 16
+     * compared by filters, at most 16
      */
     tags?: Record<string, string | number | boolean>;
     /**
@@ -51,7 +51,7 @@ export type Published = {
  * @property {string} [key]
  * @property {boolean} [echo] `false`: not back to here
  * @property {string} [idempotencyKey] with the same key again it is published once
- * @property {Record<string, string|number|boolean>} [tags] what filters look at, at most 16
+ * @property {Record<string, string|number|boolean>} [tags] compared by filters, at most 16
  * @property {boolean} [remove] it takes the row of its key away
  * @property {boolean} [end] it is the last one of its channel
  * @property {number} [ttlSeconds] history holds it no longer than this
@@ -75,7 +75,7 @@ export type Published = {
  */
 export declare function publish(request: Request, channel: string, data?: unknown, options?: PublishOptions): Promise<Published>;
 /**
- * Publish one payload in each of several channels; resolves with what became of each, in their
+ * Publish one payload in each of several channels; resolves with the result of each, in their
  * order: where it stands, or the error. Rejects where nothing was asked for.
  * @param {Request} request
  * @param {string[]} channels

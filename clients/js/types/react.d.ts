@@ -6,7 +6,7 @@
  *     const { data, error } = useChannel("prices", { last: 1 });
  *
  * A hook subscribes when its component is mounted and unsubscribes when it goes, also twice, as
- * StrictMode does. On a server it returns what there is before the first message.
+ * StrictMode does. On a server it returns the values of before the first message.
  */
 export type Hub = import("./hub.js").Hub;
 export type PresenceState = import("./feed.js").PresenceState;
@@ -55,8 +55,8 @@ export declare function usePattern<T = any>(pattern: string | null | undefined, 
  */
 export declare function useTable<T = any>(channel: string | null | undefined, options?: TableOptions<T>): TableState<T>;
 /**
- * Who is in a channel that keeps presence.
- * @param {string | null | undefined} channel nobody without one
+ * The members of a channel that keeps presence.
+ * @param {string | null | undefined} channel no members without one
  * @param {PresenceOptions} [options]
  * @returns {PresenceState}
  */

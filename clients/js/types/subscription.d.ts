@@ -1,10 +1,10 @@
 /**
- * What `hub.subscribe` hands out: callbacks, and messages for `for await`.
+ * The subscription that `hub.subscribe` hands out: callbacks, and messages for `for await`.
  *
  * Messages and gaps stand in one queue, so the application hears of a gap exactly where the
  * messages would have been. With `fill` a gap that history may still have is asked for when its
- * turn comes; what arrives meanwhile waits behind it. So is what a later subscription to a channel
- * asked for by `since` or `last` and the stream passed before it came: subscribed with `last: 2` at
+ * turn comes; messages that arrive meanwhile wait behind it. So are those that a later subscription
+ * to a channel wants by `since` or `last`, and that the stream passed before it came: subscribed with `last: 2` at
  * offset 40, it asks history for 39 and 40 and then goes on with 41. The queue has a limit, because
  * one without would grow until the page dies: a loop that is slower than its channel loses the
  * oldest, which become a gap with reason `client`.
@@ -17,7 +17,7 @@ export type Message<T = any> = {
     data: T;
     epoch: string;
     /**
-     * `epoch:offset`: what `since` takes
+     * `epoch:offset`, for `since`
      */
     position: string;
     /**
@@ -43,7 +43,7 @@ export type Message<T = any> = {
      */
     end?: boolean;
     /**
-     * it is what `getState` answered
+     * it is the answer of `getState`
      */
     state?: boolean;
     /**
@@ -78,7 +78,7 @@ export type Subscribed = {
     recovered: boolean;
     replayed: number;
     /**
-     * what the application that the hub asks gives along with its yes
+     * the answer of the application that the hub asks
      */
     data?: any;
 };
@@ -105,18 +105,18 @@ export type SubscribeOptions = {
      */
     last?: number;
     /**
-     * get from history what a slow reader missed, in order
+     * get from history the messages that a slow reader missed, in order
      */
     fill?: boolean;
     /**
-     * only what has such tags, as `{ league: "nba" }`; the same
-     * for all that get messages of a channel, of which later ones begin with what comes next
+     * only messages with such tags, as `{ league: "nba" }`;
+     * the same for all that get messages of a channel, of which later ones begin with the next message
      */
     filter?: Record<string, any>;
     /**
      * resolves with `{ data, position }`, the application's own state as
      * of a position; asked at the start and whenever messages are missing, told as a message with
-     * `state: true` before what follows that position
+     * `state: true` before those behind that position
      */
     getState?: () => any;
     /**
@@ -125,8 +125,8 @@ export type SubscribeOptions = {
      */
     everyMs?: number;
     /**
-     * what the member says of itself, 4 KiB of JSON at most: what
-     * the newest subscription to a channel says
+     * the data that the member says of itself, 4 KiB of JSON at
+     * most: that of the newest subscription to a channel
      */
     presence?: {
         data: any;
@@ -147,12 +147,12 @@ export type SubscribeOptions = {
      */
     state?: boolean;
     /**
-     * what a start or a resume replays comes as one message, whose `data` is that
+     * the replay of a start or a resume comes as one message, whose `data` is that
      * of all, one after the other, where all of it is text; without `filter` and `state`
      */
     joined?: boolean;
     /**
-     * gets the rows; what follows them are messages
+     * gets the rows; messages follow them
      */
     onState?: (state: Rows<any>) => void;
     /**

@@ -6,7 +6,7 @@
  *     const { data, error } = useChannel("prices", { last: 1 });
  *
  * A composable subscribes when its component is set up in a page and unsubscribes when its scope
- * ends. On a server it returns what there is before the first message.
+ * ends. On a server it returns the values of before the first message.
  */
 export type Hub = import("./hub.js").Hub;
 export type PresenceState = import("./feed.js").PresenceState;
@@ -55,9 +55,9 @@ export declare function usePattern<T = any>(pattern: ChannelName, options?: Patt
  */
 export declare function useTable<T = any>(channel: ChannelName, options?: TableOptions<T>): import("vue").ToRefs<TableState<T>>;
 /**
- * Who is in a channel that keeps presence, as refs.
- * @param {ChannelName} channel nobody without one
- * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] what this member says of itself
+ * The members of a channel that keeps presence, as refs.
+ * @param {ChannelName} channel no members without one
+ * @param {{ data?: import("vue").MaybeRefOrGetter<any> }} [options] the data that this member says of itself
  * @returns {import("vue").ToRefs<PresenceState>}
  */
 export declare function usePresence(channel: ChannelName, { data, ...others }?: {
