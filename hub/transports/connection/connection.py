@@ -160,12 +160,9 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._outgoing.blocked = False
         self._context.sockets.release(self)
-        if (answering := self._requests.answering) is not None:
-            if isinstance(answering, ApplicationCall):
-                answering.writable()
-            self.settle()
-        else:
-            self.go_on()
+        if isinstance(answering := self._requests.answering, ApplicationCall):
+            answering.writable()
+        self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._phase.incoming is LOOK:
@@ -234,6 +231,7 @@ class Connection(asyncio.Protocol):
         if self._requests.peer_done:
             # The peer's end would have ended the stream, had the stream been open then.
             self.end(clean=True)
+            self.settle()
             return
         self._outgoing.flush()
         if self._outgoing.blocked:

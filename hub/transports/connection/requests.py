@@ -217,13 +217,8 @@ class Requests:
     def turn_came(self) -> None:
         """Give the request that waited its turn, unless its peer has gone."""
         call = self.answering
-        if call is None or self.lost or self.closing:
-            return
-        self.answering = None
-        if self.peer_done:
-            # The peer's end would have ended the stream, had the stream been open then.
-            self._owner.abort()
-        else:
+        if call is not None and not (self.lost or self.closing):
+            self.answering = None
             self.begin(call)
 
     def _begin_apart(self, call: Call) -> bool:
@@ -340,10 +335,6 @@ class Requests:
         if not self._is_awaited(call):
             return
         stream = None if call.route is None else call.route.stream
-        if stream is not None and call.answer is None and self.peer_done:
-            # The peer's end would have ended the stream, had it been open then.
-            self._owner.abort()
-            return
         if call.complete:
             self.begin(call)
         # A stream that has the connection goes on by itself.

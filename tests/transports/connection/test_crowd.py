@@ -78,7 +78,7 @@ async def test_who_says_no_more_before_its_turn_gets_no_stream(rig: Rig) -> None
     crowd(rig)
     assert rig.connection.eof_received()
     await rig.settle()
-    assert rig.transport.aborted
+    assert rig.transport.ended
     assert not rig.streams.opened
 
 
