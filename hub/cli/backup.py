@@ -16,9 +16,9 @@ def register(app: typer.Typer) -> None:
 
 def backup(
     ctx: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="PATH", help="Where the copy goes.")],
+    target: Annotated[Path, typer.Argument(metavar="PATH", help="The path of the copy.")],
     config_file: ConfigFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Copy the history file of HUB_BROKER=sqlite:///path, whole, while hubs go on writing it.
 

@@ -10,7 +10,7 @@ from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import AsJson, Key, Operator, operate, print_json
 from hub.cli.token import seconds_of
 
-Sub = Annotated[str, typer.Argument(metavar="SUB", help="The subject of its tokens.")]
+Sub = Annotated[str, typer.Argument(metavar="SUB", help="The subject (sub) of the tokens.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +24,9 @@ def register(app: typer.Typer) -> None:
 def ban(
     sub: Sub,
     lasts: Annotated[
-        str, typer.Option("--for", "--seconds", help="How long: 90s, 15m, 1h, 30d.")
+        str, typer.Option("--for", "--seconds", help="The time: 90s, 15m, 1h, 30d.")
     ] = "1h",
-    reason: Annotated[str, typer.Option(help="What it is told.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, which the client gets.")] = "",
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -61,7 +61,7 @@ def unban(sub: Sub, as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = 
 
 
 def bans(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The largest number of rows.")] = 100,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key: Key = None,
@@ -79,8 +79,8 @@ def bans(
 
 
 def revoke(
-    jti: Annotated[str | None, typer.Option(help="The token of this name.")] = None,
-    sub: Annotated[str | None, typer.Option(help="This subject's tokens ...")] = None,
+    jti: Annotated[str | None, typer.Option(help="The id (jti) of one token.")] = None,
+    sub: Annotated[str | None, typer.Option(help="Tokens of this subject ...")] = None,
     issued_before: Annotated[
         float | None,
         typer.Option(help="... that were made before: seconds since 1970 UTC; 0 is none."),

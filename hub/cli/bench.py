@@ -35,7 +35,7 @@ def bench(
         float | None, typer.Option(min=0, help="Publications per second; 0: flat out. [100]")
     ] = None,
     publications: Annotated[
-        int | None, typer.Option(min=1, help="How many to publish; else what --seconds allow.")
+        int | None, typer.Option(min=1, help="Publications; else as many as --seconds allow.")
     ] = None,
     seconds: Annotated[
         float | None,
@@ -44,10 +44,10 @@ def bench(
     payload_bytes: Annotated[int, typer.Option(min=40, max=60_000, help="Size of `data`.")] = 200,
     transport: Annotated[str, typer.Option(help="websocket or sse.")] = "websocket",
     compare: Annotated[
-        str | None, typer.Option(help="websocket or sse: that one too, interleaved.")
+        str | None, typer.Option(help="websocket or sse: measure it too, in turns.")
     ] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also bare loops in C and Python, interleaved.")
+        bool, typer.Option("--baseline", help="Measure bare loops in C and Python too, in turns.")
     ] = False,
     idle: Annotated[
         int | None,
@@ -71,7 +71,7 @@ def bench(
     ] = 1,
     workers: Annotated[
         int | None,
-        typer.Option(min=2, help="Instead: the load on one process, and on so many workers."),
+        typer.Option(min=2, help="Instead: the load on one process, then on this many workers."),
     ] = None,
     intake: Annotated[
         bool,
@@ -81,7 +81,7 @@ def bench(
     ] = False,
     scenario: Annotated[
         str | None,
-        typer.Option(help="Instead: work with what is to be reached; `list` names all."),
+        typer.Option(help="Instead: run a scenario with goals; `list` shows all."),
     ] = None,
     against: Annotated[
         str | None,
@@ -91,14 +91,14 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Where a scenario's bench-NAME.json and .svg are written.")
+        Path, typer.Option(help="Folder for a scenario's bench-NAME.json and .svg.")
     ] = Path(),
-    way: Annotated[str, typer.Option(help="--intake: only ways whose name holds this.")] = "",
+    way: Annotated[str, typer.Option(help="--intake: only rows whose name contains this.")] = "",
     url: Annotated[
-        str | None, typer.Option(help="A hub that runs already, http://host:port.")
+        str | None, typer.Option(help="Measure a running hub, http://host:port.")
     ] = None,
     pid: Annotated[
-        int | None, typer.Option(help="Its process, for CPU and memory, if it is here.")
+        int | None, typer.Option(help="Process of that hub on this machine, for CPU and memory.")
     ] = None,
     token: Annotated[str | None, typer.Option(help="Bearer token for --url.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON on stdout.")] = False,

@@ -16,7 +16,9 @@ from hub.cli.operator import AsJson, Json, Key, Operator, OperatorError, operate
 
 Window = Annotated[
     float | None,
-    typer.Option(min=0, max=3600, help="Seconds to spread it over; else what the node's say."),
+    typer.Option(
+        min=0, max=3600, help="Seconds over which closes are spread; else the node's setting."
+    ),
 ]
 # Beyond the window: the node's readiness delay, and close time-outs of peers that are gone.
 GRACE_SECONDS = 120.0
@@ -41,7 +43,7 @@ def drain(
     node: Annotated[str, typer.Argument(metavar="NODE", help="The node's name, as in hub nodes.")],
     window: Window = None,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Have a drained node take connections again.")
+        bool, typer.Option("--undo", help="End the drain: the node takes connections again.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="End when the node is empty.")] = False,
     as_json: AsJson = False,

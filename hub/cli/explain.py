@@ -39,14 +39,14 @@ def explain(
         ),
     ] = None,
     subject: Annotated[
-        str | None, typer.Option(help="All connections whose token says so, on one line of time.")
+        str | None, typer.Option(help="All connections of this subject, on one time line.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--from", metavar="TIME", help=f"What happened since, such as {_TIMES}."),
+        typer.Option("--from", metavar="TIME", help=f"Events since this time, such as {_TIMES}."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="What happened until then.")
+        str | None, typer.Option("--to", metavar="TIME", help="Events until this time.")
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,

@@ -22,20 +22,20 @@ def register(app: typer.Typer) -> None:
 
 
 def history(
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Whose history.")],
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel.")],
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many messages; all where left out.")
+        int | None, typer.Option(min=1, help="The largest number of messages; default: all.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Only what follows this position; with --reverse what is before it."),
+        typer.Option(help="Only messages after this position; with --reverse, before it."),
     ] = None,
     from_time: Annotated[
-        str | None, typer.Option(help="Nothing older: 2026-11-30T02:00:00Z, or milliseconds.")
+        str | None, typer.Option(help="Only messages since: 2026-11-30T02:00:00Z, or milliseconds.")
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Newest first.")] = False,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Let go of all that was published so far.")
+        bool, typer.Option("--delete", help="Delete the messages that history holds.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --delete: do not ask.")] = False,
     url: Url = DEFAULT_URL,
@@ -87,7 +87,7 @@ def _confirm(channel: str) -> None:
     """Raise `typer.Exit` unless a person at a terminal agrees."""
     if not sys.stdin.isatty():
         raise fail(WRONG_USE, "--delete asks first, and nobody is there to answer: add --yes")
-    if not typer.confirm(f"Let go of the history of {channel}?", err=True):
+    if not typer.confirm(f"Delete the history of {channel}?", err=True):
         raise typer.Exit(1)
 
 
@@ -114,10 +114,12 @@ async def _messages(operator: Operator, asked: Asked) -> AsyncIterator[Json]:
 
 
 def state(
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel that keeps state.")],
+    channel: Annotated[
+        str, typer.Argument(metavar="CHANNEL", help="A channel of a keyed namespace.")
+    ],
     after: Annotated[str | None, typer.Option(help="Only keys that come after this one.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many rows; all where left out.")
+        int | None, typer.Option(min=1, help="The largest number of rows; default: all.")
     ] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,

@@ -29,14 +29,14 @@ def ingest(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file; - reads stdin once.")],
     channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Channel to publish on.")],
     follow: Annotated[
-        bool, typer.Option("--follow", help="Wait for more, through rotations of the file.")
+        bool, typer.Option("--follow", help="Wait for new lines, also after rotations.")
     ] = False,
     rate: Annotated[
-        float, typer.Option(min=0.01, max=100_000, help="At most so many messages a second.")
+        float, typer.Option(min=0.01, max=100_000, help="The largest number of messages a second.")
     ] = 1000.0,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Where its place is kept; else below ~/.local/state/hub."),
+        typer.Option(help="File of the checkpoint; default: below ~/.local/state/hub."),
     ] = None,
     url: Url = DEFAULT_URL,
     key: PublishKey = None,
@@ -50,13 +50,13 @@ def ingest(
         bool, typer.Option("--json", help="Refuse lines that are not JSON.")
     ] = False,
     stop_at_refused: Annotated[
-        bool, typer.Option("--stop", help="End at a line that is refused instead of skipping it.")
+        bool, typer.Option("--stop", help="End at a refused line instead of skipping it.")
     ] = False,
     encoding: Annotated[
-        str, typer.Option(help="Of the text; auto sees UTF-8 and UTF-16 by themselves.")
+        str, typer.Option(help="Encoding of the text; auto detects UTF-8, UTF-16 and UTF-32.")
     ] = "auto",
     retry_seconds: Annotated[
-        float, typer.Option(min=0, max=240, help="How long to go on trying when the hub is away.")
+        float, typer.Option(min=0, max=240, help="Seconds of retries while the hub is away.")
     ] = 240.0,
 ) -> None:
     """Publish each line of a file once: JSON as it is, another line as a JSON string.

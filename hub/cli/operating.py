@@ -26,8 +26,8 @@ from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
-After = Annotated[str | None, typer.Option(help="Go on after a list's mark.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="The largest number of rows.")]
+After = Annotated[str | None, typer.Option(help="Continue after the mark at a list's end.")]
 
 
 def register_lists(app: typer.Typer) -> None:
@@ -89,7 +89,8 @@ def nodes(as_json: AsJson = False, url: Url = DEFAULT_URL, key: Key = None) -> N
 
 def channels(
     prefix: Annotated[
-        str | None, typer.Argument(metavar="PREFIX", help="Only those whose names begin so.")
+        str | None,
+        typer.Argument(metavar="PREFIX", help="Only channels whose names begin with this."),
     ] = None,
     sort: Annotated[
         str | None, typer.Option(help="A field, such as -subscribers: greatest first.")
@@ -111,10 +112,10 @@ def channels(
 
 def connections(
     channel: Annotated[str | None, typer.Option(help="Subscribed to this channel.")] = None,
-    subject: Annotated[str | None, typer.Option(help="Whose token says so.")] = None,
+    subject: Annotated[str | None, typer.Option(help="With this subject.")] = None,
     address: Annotated[str | None, typer.Option(help="From this address.")] = None,
     transport: Annotated[str | None, typer.Option(help="websocket, sse or poll.")] = None,
-    node: Annotated[str | None, typer.Option(help="Of this node.")] = None,
+    node: Annotated[str | None, typer.Option(help="At this node.")] = None,
     sort: Annotated[
         str | None, typer.Option(help="A field, such as dropped; -dropped: greatest first.")
     ] = None,
@@ -144,7 +145,7 @@ def connections(
 
 
 def closed(
-    subject: Annotated[str | None, typer.Option(help="Whose token said so.")] = None,
+    subject: Annotated[str | None, typer.Option(help="With this subject.")] = None,
     limit: Limit = 100,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -183,7 +184,7 @@ def refused(
 
 
 OfSubject = Annotated[
-    str | None, typer.Option(help="All connections whose token says so, on all nodes.")
+    str | None, typer.Option(help="All connections of this subject, on all nodes.")
 ]
 
 

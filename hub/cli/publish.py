@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 def publish(
     channel: Annotated[
         str,
-        typer.Argument(metavar="CHANNEL", help="Where to publish; several with commas: a,b,c."),
+        typer.Argument(metavar="CHANNEL", help="The channel; several with commas: a,b,c."),
     ],
     data: Annotated[
         str | None, typer.Argument(metavar="JSON|-", help="The payload; - sends stdin's lines.")
@@ -47,31 +47,31 @@ def publish(
     key: PublishKey = None,
     message_key: Annotated[
         str | None,
-        typer.Option(help="The message's key: its row, or what it is newer than for slow readers."),
+        typer.Option(help="The message's key: its row; slow readers get the newest of each."),
     ] = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Take the row of --message-key away.")
+        bool, typer.Option("--remove", help="Remove the row of --message-key.")
     ] = False,
     tag: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="What filters look at; true, false and numbers are such."
+            metavar="NAME=VALUE", help="A tag for filters; true, false and numbers keep their type."
         ),
     ] = None,
     ttl: Annotated[
-        str | None, typer.Option(help="How long history holds it at most: 30, 90s, 15m, 1h.")
+        str | None, typer.Option(help="The longest time in history: 30, 90s, 15m, 1h.")
     ] = None,
     no_history: Annotated[
-        bool, typer.Option("--no-history", help="History does not hold it.")
+        bool, typer.Option("--no-history", help="Do not keep the message in history.")
     ] = False,
     end: Annotated[
         bool,
         typer.Option(
-            "--end", help="The last message of its channel; with - null behind the lines."
+            "--end", help="Mark the channel's last message; with - it is null after the lines."
         ),
     ] = False,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="With the same key again within 5 minutes it is one message.")
+        str | None, typer.Option(help="The hub publishes once per key within 5 minutes.")
     ] = None,
     as_text: Annotated[
         bool, typer.Option("--text", help="Send the payload or every line as a JSON string.")
@@ -80,7 +80,7 @@ def publish(
         bool, typer.Option("--json", help="With -: refuse lines that are not JSON.")
     ] = False,
     retry_seconds: Annotated[
-        float, typer.Option(min=0, help="How long to go on trying when the hub is away.")
+        float, typer.Option(min=0, help="Seconds of retries while the hub is away.")
     ] = 30.0,
 ) -> None:
     """Publish JSON, or with - each line of stdin: a line of JSON as it is, another as a string.

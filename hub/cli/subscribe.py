@@ -69,22 +69,20 @@ def subscribe(
     ] = None,
     fill: Annotated[
         bool,
-        typer.Option(
-            "--fill", help="Refill from history what was dropped because it was read too slowly."
-        ),
+        typer.Option("--fill", help="Get messages that were read too slowly again from history."),
     ] = False,
     state: Annotated[
         bool,
-        typer.Option("--state", help="The newest of each key first, of channels that keep it."),
+        typer.Option("--state", help="The rows first, of channels in a keyed namespace."),
     ] = False,
     wanted: Annotated[
         str | None,
-        typer.Option("--filter", help='Only messages with such tags, as \'{"league":"nba"}\'.'),
+        typer.Option("--filter", help='Only messages whose tags match, as \'{"league":"nba"}\'.'),
     ] = None,
     every_ms: Annotated[
         int | None,
         typer.Option(
-            min=1, max=3_600_000, help="The newest of each key, or of the channel, that often."
+            min=1, max=3_600_000, help="At most one batch per interval, the newest of each key."
         ),
     ] = None,
     token: Annotated[

@@ -224,7 +224,7 @@ def tail(
         int | None, typer.Option(min=0, help="Begin with the newest N of each channel.")
     ] = None,
     every: Annotated[
-        float, typer.Option(min=0.2, max=60, help="Seconds between looks at the connection.")
+        float, typer.Option(min=0.2, max=60, help="Seconds between checks of the connection.")
     ] = 1.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Pushes as they come, one JSON line each.")

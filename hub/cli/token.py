@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def token(
     ctx: typer.Context,
     sub: Annotated[
-        str | None, typer.Argument(metavar="SUB", help="The subject: who the token is for.")
+        str | None, typer.Argument(metavar="SUB", help="The subject (sub) of the token.")
     ] = None,
     subscribe: Annotated[
         list[str] | None,
@@ -52,11 +52,11 @@ def token(
         list[str] | None, typer.Option(help="The same, to publish on; may be repeated.")
     ] = None,
     expires: Annotated[
-        str, typer.Option(help="How long it holds: 90s, 15m, 1h, 30d, or never.")
+        str, typer.Option(help="The time of validity: 90s, 15m, 1h, 30d, or never.")
     ] = "1h",
     check: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", help="Judge this token instead; - reads it from stdin."),
+        typer.Option(metavar="TOKEN", help="Check this token instead; - reads it from stdin."),
     ] = None,
     private_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Sign with this private key (PEM).")

@@ -42,7 +42,7 @@ def top(
         float, typer.Option(min=0.2, max=3600, help="Seconds between refreshes.")
     ] = 2.0,
     count: Annotated[
-        int | None, typer.Option(min=1, help="With --json: end after so many lines.")
+        int | None, typer.Option(min=1, help="With --json: end after this many lines.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One snapshot per line, as JSON.")

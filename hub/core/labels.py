@@ -68,7 +68,7 @@ TRANSPORT = Label(
     {
         "websocket": "GET /ws",
         "sse": "GET /sse",
-        "poll": "GET /poll, a session held from one request to the next",
+        "poll": "GET /poll, a session over several requests",
     },
 )
 
@@ -108,16 +108,16 @@ REFUSAL = Label(
 REFUSED_FOR = Label(
     "reason",
     {
-        "no_credentials": "nothing was sent where something is needed",
-        "key": "a key that is not set here",
-        "not_operator": "operating with what holds and is no operator's",
+        "no_credentials": "no credentials where the hub needs some",
+        "key": "an unknown key",
+        "not_operator": "an operator's request with valid credentials of another kind",
         "malformed": "an Authorization or cookie that cannot be read",
         "proxy_header": "no PROXY protocol header in time where a connection has to begin with one",
         "tls_handshake": "a TLS handshake that failed or was late, none where the hub speaks TLS",
-        "no_tokens": "a token where the hub takes none",
-        "token_malformed": "no JSON Web Token, or claims that are not as they should be",
+        "no_tokens": "a token, and the hub has no keys for tokens",
+        "token_malformed": "no JSON Web Token, or one with invalid claims",
         "token_algorithm": "signed with an algorithm that is not allowed here",
-        "token_signature": "a signature that no key made",
+        "token_signature": "a signature that fits no key",
         "token_key": "a kid that the identity provider does not have",
         "token_expired": "its exp has passed",
         "token_early": "its nbf or iat is still to come",
@@ -127,8 +127,8 @@ REFUSED_FOR = Label(
         "token_revoked": "revoked by an operator",
         "banned": "its subject is banned",
         "origin": "a page of an origin that is not allowed",
-        "host": "a host that the hub does not answer for",
-        "node": "a message between nodes that no operator's key proves",
+        "host": "a host that is not one of the hub's",
+        "node": "a request between nodes without a valid proof",
         "application": "the application said no (HUB_HOOK_URL)",
     },
 )
@@ -136,17 +136,17 @@ REFUSED_FOR = Label(
 KEY_RELOAD = Label(
     "outcome",
     {
-        "read": "the keys of the file are those that hold",
-        "failed": "the file cannot be read; the keys before it hold",
+        "read": "the hub uses the new keys",
+        "failed": "the file cannot be read; the hub keeps the old keys",
     },
 )
 
 KEY_FETCH = Label(
     "outcome",
     {
-        "fetched": "a good set",
+        "fetched": "a valid key set",
         "unreachable": "no connection, or one that broke",
-        "timeout": "no whole answer in time",
+        "timeout": "no complete answer in time",
         "refused": "a status other than 200",
         "too_large": "more bytes than a set may have",
         "invalid": "no key set, or none of its keys is usable",
@@ -157,13 +157,13 @@ HOOK = Label(
     "outcome",
     {
         "allowed": "the application said yes",
-        "refused": "it said no",
-        "cached": "its answer was remembered",
-        "timeout": "no whole answer in time",
+        "refused": "the application said no",
+        "cached": "the hub remembered the answer",
+        "timeout": "no complete answer in time",
         "unreachable": "no connection, or one that broke",
         "error": "a status of 500 and above, or 429",
         "busy": "too many questions wait already",
-        "open": "not asked: it did not answer the last ones",
+        "open": "not asked, because it did not answer the last questions",
         "too_large": "an answer with more bytes than one may have",
         "invalid": "an answer that cannot be read",
     },
@@ -172,8 +172,8 @@ HOOK = Label(
 WEBHOOK = Label(
     "outcome",
     {
-        "delivered": "the application took them",
-        "given_up": "it did not, however often they were sent",
+        "delivered": "the application accepted them",
+        "given_up": "the application did not accept them in eight attempts",
         "dropped": "too many waited already",
     },
 )
@@ -197,18 +197,18 @@ OP = Label(
         "unsubscribe": "left a channel",
         "publish": "published",
         "history": "asked for history",
-        "presence": "asked who is there",
-        "presence_update": "said something else of itself",
+        "presence": "asked for the members",
+        "presence_update": "changed its presence data",
         "authenticate": "sent a new token",
-        "ping": "asked for a sign of life",
+        "ping": "asked for a pong",
     },
 )
 
 OUTCOME = Label(
     "outcome",
     {
-        "not_sent": "it never left, because of a lost connection or too many calls",
-        "no_answer": "it left and the connection ended before the answer",
+        "not_sent": "the call was not sent, because of a lost connection or too many calls",
+        "no_answer": "the call was sent, and the connection ended before the answer",
         "refused": "the broker answered with an error",
     },
 )
@@ -228,11 +228,11 @@ CLOSE_CODE = Label(
         "1002": "protocol error",
         "1003": "binary frame",
         "1005": "the peer gave no code",
-        "1006": "lost without a farewell",
+        "1006": "the connection was lost without a close",
         "1007": "invalid UTF-8",
         "1008": "policy violation",
         "1009": "frame too large",
-        "1010": "the peer misses an extension",
+        "1010": "the peer requires an extension",
         "1011": "internal error",
         "1012": "the node restarts or drains",
         "1013": "try again later",

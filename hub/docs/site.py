@@ -27,8 +27,10 @@ _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE)
 _NOT_IN_ANCHOR = re.compile(r"[^\w\- ]")
 _SITE = "Broadcast hub"
 # Where a line may end within code that stands in a sentence: a path and a long name fit into a
-# narrow column, and no word of them is cut.
-_LINE_MAY_END = re.compile(r"(::|[/_=?&,|])")
+# narrow column, and no word of them is cut. The name of a setting stays whole, because it fits.
+_LINE_MAY_END = re.compile(r"([/=?&,|])")
+_LINE_MAY_END_IN_LONG = re.compile(r"(::|[/_=?&,|])")
+_LONG = 34
 # What may be wider than the page scrolls by itself, also by keyboard.
 _WRAPPED = {
     "<table>": '<div class="table" role="region" aria-label="Table" tabindex="0"><table>',
@@ -243,7 +245,9 @@ def _code_inline(
     _renderer: object, tokens: Sequence[Token], index: int, _options: object, _env: object
 ) -> str:
     """Render code that stands in a sentence."""
-    parts = _LINE_MAY_END.split(tokens[index].content)
+    code = tokens[index].content
+    is_long = "/" in code or len(code) > _LONG
+    parts = (_LINE_MAY_END_IN_LONG if is_long else _LINE_MAY_END).split(code)
     marked = "".join(
         html.escape(part, quote=False) + ("<wbr>" if number % 2 else "")
         for number, part in enumerate(parts)

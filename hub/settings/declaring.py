@@ -15,7 +15,7 @@ from hub.core.options import MIB
 
 # The groups, as `--help`, `hub config` and the documents' table show them.
 ADDRESS = "Address"
-ACCESS = "Who may"
+ACCESS = "Access"
 HOOKS = "The application behind the hub"
 CHANNELS = "Channels"
 SESSIONS = "Sessions"
