@@ -10,6 +10,7 @@ begin this way. A broker declares by `answers_at_once` whether its calls can.
 """
 
 from collections.abc import Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from types import coroutine
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,25 @@ class NextTurn:
 
 
 NEXT_TURN = NextTurn()
+
+
+async def in_turns(
+    work: Generator[None, None, T], one_at_a_time: AbstractAsyncContextManager[Any]
+) -> T:
+    """Return the result of `work`; each step but the first waits for another turn of the loop.
+
+    Args:
+        one_at_a_time: held from the second step on.
+    """
+    try:
+        next(work)
+        async with one_at_a_time:
+            while True:
+                await NEXT_TURN
+                next(work)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 class Rest(Generic[T]):

@@ -4,7 +4,7 @@ The data of items are left as they are. An item that cannot be read does not aff
 error takes its place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -71,6 +71,12 @@ class PublishBody:
     """All channels of a single item that is published in several."""
 
 
+# Of a long array, split in one turn of the loop: 0.1 to 0.3 ms.
+SLICE_BYTES = 64 * 1024
+# Places that are tried for the end of a slice. Of nested data most are inside of an item. A guess.
+_MAX_CUTS = 8
+# `{"channel"`: what items of one publisher begin with.
+_MARK_BYTES = 10
 # A publication with all its fields and flat data has 18 tokens.
 _ITEM_TOKENS = 64
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -89,10 +95,7 @@ def split_items(raw: bytes, *, max_items: int) -> PublishBody:
     if not raw.lstrip(JSON_WHITESPACE).startswith(b"["):
         return _one_item(raw)
     _check_count(raw, max_items)
-    try:
-        items: Sequence[Item | BadRequestError] = _ITEMS.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        items = ()
+    items = _read_items(raw)
     if 0 < len(items) <= max_items:
         return PublishBody(tuple(items), is_array=True)
     # One item cannot be read, or they are too many, so each is read separately.
@@ -104,6 +107,58 @@ def split_items(raw: bytes, *, max_items: int) -> PublishBody:
     # All items together may have about as many tokens as one document.
     tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
     return PublishBody(tuple(_read_item(part, tokens) for part in parts), is_array=True)
+
+
+def split_in_slices(raw: bytes, *, max_items: int) -> Generator[None, None, PublishBody]:
+    """Split the body as `split_items` does; yield after each `SLICE_BYTES` of a long array.
+
+    An array of which one item cannot be read, or whose items cannot be told apart by a quick look,
+    is split in one go.
+    """
+    items: list[Item] = []
+    at = raw.find(b"[") + 1
+    if len(raw) > 2 * SLICE_BYTES and raw.lstrip(JSON_WHITESPACE).startswith(b"["):
+        while (found := _take_slice(raw, at)) is not None:
+            taken, at = found
+            items += taken
+            if len(items) > max_items:
+                break
+            if at == len(raw):
+                return PublishBody(tuple(items), is_array=True)
+            yield
+    return split_items(raw, max_items=max_items)
+
+
+def _take_slice(raw: bytes, at: int) -> tuple[list[Item], int] | None:
+    """Return the items of an array from `at` on, and where the next one begins.
+
+    `at` is where an item begins. So what begins there and makes a whole array, once a `]` stands
+    behind it, ends where an item ends. What does not has been cut inside of an item or a text.
+    """
+    if len(raw) - at <= SLICE_BYTES:
+        items = _read_items(b"[%b" % raw[at:])
+        # Behind a comma there has to be an item.
+        return (items, len(raw)) if items else None
+    end, far = at + SLICE_BYTES, at + 4 * SLICE_BYTES
+    # Items that begin alike are found by that, also where their data are full of objects.
+    begins = b"}," + raw[at : at + _MARK_BYTES]
+    if raw.find(begins, end, far) < 0:
+        begins = b"},"
+    for _ in range(_MAX_CUTS):
+        if (end := raw.find(begins, end, far)) < 0:
+            return None
+        if items := _read_items(b"[%b]" % raw[at : end + 1]):
+            return items, end + 2
+        end += 1
+    return None
+
+
+def _read_items(raw: bytes) -> list[Item]:
+    """Return the items of the array; none where one of them, or the array, cannot be read."""
+    try:
+        return _ITEMS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 def _one_item(raw: bytes) -> PublishBody:

@@ -2,18 +2,19 @@
 
 import gc
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.errors import BadRequestError, TooLargeError
-from hub.wire import salvage
-from hub.wire.items import Item, split_items
+from hub.errors import BadRequestError, HubError, TooLargeError
+from hub.wire import items, salvage
+from hub.wire.items import SLICE_BYTES, Item, PublishBody, split_in_slices, split_items
 from hub.wire.payload import (
     TOO_DEEP,
     check_payload,
@@ -234,3 +235,70 @@ def test_a_full_batch_with_very_many_fields_is_read() -> None:
     batch = split_items(b"[" + b",".join([item] * 1000) + b"]", max_items=1000)
     assert all(isinstance(item, Item) for item in batch.items)
     assert len(batch.items) == 1000
+
+
+def in_slices(raw: bytes, *, max_items: int = 10_000) -> tuple[PublishBody, int]:
+    """What the body holds, and in how many slices it was found."""
+    slices, count = split_in_slices(raw, max_items=max_items), 1
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            return cast("PublishBody", end.value), count
+        count += 1
+
+
+def long_array(data: str, *, count: int = 0) -> bytes:
+    item = f'{{"channel":"a","key":"a-key-of-some-length","data":{data}}}'
+    return f"[{','.join([item] * (count or 4 * SLICE_BYTES // len(item)))}]".encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["1", '"}, {"', '"},{"', '{"a":[{"b":1},{"c":"\\"},{"}]}', f'"{"x" * 30_000}"', "[[[[1]]]]"],
+)
+def test_a_long_array_is_read_a_slice_at_a_time(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a slice could be cut by mistake; no slice is much longer than its share."""
+    raw, sizes, read = long_array(data), list[int](), items._read_items
+
+    def noting(piece: bytes) -> list[Item]:
+        sizes.append(len(piece))
+        return read(piece)
+
+    monkeypatch.setattr(items, "_read_items", noting)
+    batch, slices = in_slices(raw)
+    assert batch.is_array
+    assert slices >= 3
+    assert max(sizes) <= SLICE_BYTES + 2 * len(data) + 100
+    monkeypatch.undo()
+    assert batch == split_items(raw, max_items=10_000_000)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        long_array("1")[:-1] + b",]",
+        long_array("1")[:-1],
+        long_array("1") + b"x",
+        long_array("1")[:-1] + b',{"channel":7}]',
+        long_array("1")[:-1] + b',{"channel":"a","data":}]',
+        long_array("1", count=20_000),
+        b" \n" + long_array("1").replace(b"},", b"} ,"),
+        b"[" * 200_000,
+        b"[1," * 100_000,
+        b"{" + b"}," * 100_000,
+    ],
+    ids=[
+        "comma at the end", "no end", "more behind it", "a wrong item", "a broken item",
+        "too many", "other spaces", "depth", "numbers", "no array",
+    ],
+)  # fmt: skip
+def test_what_is_odd_is_told_as_if_it_were_read_in_one_go(raw: bytes) -> None:
+    found = []
+    for read in (lambda: in_slices(raw)[0], lambda: split_items(raw, max_items=10_000)):
+        try:
+            batch = read()
+            found.append([re.sub("Raw object at [^>]*", "", str(item)) for item in batch.items])
+        except HubError as error:
+            found.append([error.code, error.message])
+    assert found[0] == found[1]

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from hub.core.eager import NEXT_TURN
+from hub.core.eager import NEXT_TURN, in_turns
 from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest, PublishResult
@@ -26,7 +26,7 @@ from hub.transports.http.schemas import KEY, Json, array, content, ref
 from hub.transports.request import Request, text_header
 from hub.wire.codes import http_status
 from hub.wire.filters import encode_tags
-from hub.wire.items import Item, PublishBody, split_items
+from hub.wire.items import Item, PublishBody, split_in_slices
 from hub.wire.payload import check_key, check_payload, data_of, keep_of, marks_of
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
@@ -119,7 +119,8 @@ class Batches:
         # One publication is counted before the body is read: to read 4 MiB takes longer than to
         # refuse it, and a body that cannot be read counts as well.
         self._alone.check_rate(request, 1)
-        batch = split_items(request.body, max_items=self._limits.max_batch_items)
+        slices = split_in_slices(request.body, max_items=self._limits.max_batch_items)
+        batch = await in_turns(slices, self._long)
         if not _OF_ONE.isdisjoint(request.headers):
             batch = _with_headers(batch, request)
         trace = request.headers.get("traceparent") if self._traced else None
