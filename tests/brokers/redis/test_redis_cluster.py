@@ -18,6 +18,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 QUICK = replace(FAST, cluster_seconds=0.2)
+# The channels of a master that lives are to notice nothing, also on a busy machine.
+UNHURRIED = replace(QUICK, command_timeout_seconds=3.0)
 # The map is looked at only where a server points elsewhere or is lost.
 ON_DOUBT = replace(FAST, cluster_seconds=1000.0)
 
@@ -78,8 +80,8 @@ async def test_stream_goes_on_at_the_replica_that_took_over(
     channel = channel_of(cluster, 0, f"deep:{channel}")
     quiet = channel_of(cluster, 1, "deep:calm")
     async with (
-        node(cluster.url, options=QUICK, namespaces=KEEPS_ALL) as one,
-        node(cluster.url, options=QUICK, namespaces=KEEPS_ALL) as two,
+        node(cluster.url, options=UNHURRIED, namespaces=KEEPS_ALL) as one,
+        node(cluster.url, options=UNHURRIED, namespaces=KEEPS_ALL) as two,
     ):
         streams = [await one.subscribe(channel), await two.subscribe(channel)]
         other = await two.subscribe(quiet)
@@ -94,8 +96,11 @@ async def test_stream_goes_on_at_the_replica_that_took_over(
             feed.check(stream)
             _is_whole(stream, feed.made)
         await arrives(other, calm_feed)
+        # A machine so busy that two masters of three are silent has them refuse, and is told so.
         assert not other.resets
-        assert other.data == [b"%d" % number for number in range(1, calm_feed.number + 1)]
+        assert not other.gaps
+        calm_feed.check(other)
+        assert set(calm_feed.made.values()) <= set(other.data)
 
 
 def _is_whole(stream: Stream, made: dict[Position, bytes]) -> None:
