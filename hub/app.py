@@ -42,13 +42,13 @@ class Hub:
     """One node in the running event loop. Not to be entered twice.
 
     Args:
-        settings: the defaults when left out; neither environment nor files are read.
+        settings: defaults when left out; neither environment nor files are read.
         app: an ASGI application that answers the paths the hub does not. Its requests find this
             hub in their state: `request.state.hub` in Starlette and FastAPI.
-        listen: whether the hub opens a port of its own; where nothing is said, it does unless
+        listen: whether the hub opens a port of its own; when left out, it does unless
             `asgi` was called before it starts.
-        log: where the node logs; stderr when left out.
-        worker: what a supervisor gives to one of several; see `hub.node.supervisor`.
+        log: takes the node's lines; stderr when left out.
+        worker: the sockets of one of several workers; see `hub.node.supervisor`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Hub:
         self._stop_now = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._hosted = listen is False
-        """Whether the process, and so its signals, are somebody else's server's."""
+        """Whether another server owns the process, and so its signals."""
 
     async def __aenter__(self) -> Self:
         """Start; raise `SettingsError` when the port is taken."""
@@ -134,10 +134,10 @@ class Hub:
         self._stack.push_async_callback(self._drained)
 
     def begin_drain(self, *, at_once: bool = False) -> asyncio.Task[None]:
-        """Say that this node is not ready, then close all sessions over `drain_seconds`.
+        """Make this node not ready, then close all sessions over `drain_seconds`.
 
-        Await what is returned to know that the sessions are gone. Called again, it returns the
-        same task. Leaving the hub waits for it, and begins it where nobody has.
+        Await the returned task to know that the sessions are gone. Called again, it returns the
+        same task. Leaving the hub waits for it, and begins it where it has not begun.
 
         Args:
             at_once: close all of them now, asking them to return over `drain_seconds`. For a
@@ -153,7 +153,7 @@ class Hub:
     async def _drain(self, node: Node, *, at_once: bool) -> None:
         settings, drainer = self.settings, node.drainer
         if self._hosted:
-            # Whoever runs a hub of its own says so itself, with the signal.
+            # A process of the hub's own logs this itself, with the signal.
             self._log.info(
                 "draining",
                 connections=len(node.registry.sessions),
@@ -198,7 +198,7 @@ class Hub:
         """End or skip the draining."""
         self._stop_now.set()
 
-    # -- what the application in this process uses -----------------------------------------
+    # -- for the application in this process -------------------------------------------------
 
     @property
     def node(self) -> Node:
@@ -208,11 +208,11 @@ class Hub:
 
     @property
     def url(self) -> str:
-        """Where the hub answers, such as `http://127.0.0.1:8000`."""
+        """The hub's URL, such as `http://127.0.0.1:8000`."""
         return "" if self._listener is None else self._listener.url
 
     def asgi(self) -> ASGIApp:
-        """This hub as an ASGI application, to be mounted under any server.
+        """Return this hub as an ASGI application, to be mounted under any server.
 
         The hub has to be entered while requests come: in the outer application's lifespan, or
         by the server itself where this is its application. The hub opens no port of its own then,
@@ -295,7 +295,7 @@ class Hub:
 
 
 def _with_state(inner: ASGIApp, hub: Hub) -> ASGIApp:
-    """`inner`, whose requests know the hub they came by."""
+    """Return `inner` with the hub in the state of its requests."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["hub"] = hub

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _TIMEOUT_SECONDS = 2.0
 _DEFAULTS = {"host": "127.0.0.1", "port": "8000", "base_path": "", "tls_cert": ""}
-# Who listens on every address is asked on this machine's own, of either family.
+# A hub that listens on every address is asked on this machine's own, of either family.
 _OF_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "localhost"}
 
 

@@ -35,9 +35,8 @@ class _Keys:
         self.made: dict[bytes, bytes] = {}
         """Answers by the digest of channel and key."""
         self._order: deque[bytes] = deque()
-        """The same digests, the oldest first: all live equally long. A dictionary whose first entry
-        is
-        taken out again and again passes over all its holes to find the next."""
+        """The same digests, the oldest first: all live equally long. A dictionary that loses its
+        first entry again and again passes over all its holes to find the next."""
         self._again: dict[bytes, int] = {}
         """How many stale places a digest has in the order, before its valid one."""
         self.rank = 0

@@ -81,8 +81,7 @@ class MemoryBroker:
         self._logs: dict[str, ChannelLog] = {}
         self._unused: dict[str, ChannelLog] = {}
         """Channels without subscribers, in the order of their last use: those without a
-        publication,
-        so that forgetting them loses nothing."""
+        publication, so that forgetting them loses nothing."""
         self._without_history: dict[str, ChannelLog] = {}
         """The same, of channels whose publications are all gone."""
         self._with_history: dict[str, ChannelLog] = {}

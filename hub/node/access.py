@@ -39,7 +39,7 @@ PEM = "-----BEGIN"
 
 
 def provider_of(settings: Settings, shared: Shared) -> "ProviderKeys | None":
-    """The keys of the identity provider that the settings name; have its `run` run."""
+    """Make the keys of the identity provider that the settings name; the caller runs its `run`."""
     if not settings.token_jwks_url:
         return None
     from hub.auth.fetching import KeySetSource  # noqa: PLC0415 - see `hub.auth.algorithms`
@@ -60,7 +60,7 @@ def policy_of(
     check_token: Callable[[Identity], None] = lambda _: None,
     refusals: Counter[str] | None = None,
 ) -> Policy:
-    """The one object that is asked; raise `SettingsError` where a key or a file cannot be used."""
+    """Make the policy; raise `SettingsError` where a key or a file cannot be used."""
     return Policy(
         publish_keys=publish_keys_of(settings),
         operator_keys=[key.get_secret_value() for key in settings.operator_keys],
@@ -86,7 +86,7 @@ def verifier_of(
     provider: "ProviderKeys | None" = None,
     clock: Callable[[], float] = time.time,
 ) -> TokenVerifier:
-    """What tells whether a token holds, as the settings say."""
+    """Make the verifier of tokens, as the settings say."""
     signatures = Signatures(
         [key.get_secret_value() for key in settings.token_keys],
         public_keys_of(settings.token_public_keys),
@@ -105,7 +105,7 @@ def verifier_of(
 
 
 def public_keys_of(files: tuple[str, ...]) -> "list[PublicKey]":
-    """The keys in PEM files, or in PEM text that stands there in place of a file's name."""
+    """Return the keys in PEM files, or in PEM text that stands in place of a file's name."""
     if not files:
         return []
     from hub.auth.public_keys import read_pem  # noqa: PLC0415 - see `hub.auth.algorithms`
@@ -141,7 +141,7 @@ class BansFile:
         self._writing = asyncio.Lock()
 
     def read(self) -> list[Standing]:
-        """What the file says; nothing where there is none.
+        """Return the words of the file; none where there is no file.
 
         Raises `SettingsError` where it cannot be read: a node that does not know who is banned
         must not let everybody in.
@@ -156,7 +156,7 @@ class BansFile:
             raise SettingsError(f"HUB_BANS_PATH: {self._path} cannot be read: {why}") from None
 
     async def write(self, words: Iterable[Standing]) -> None:
-        """Have the file say these too; raise `UnavailableError` where it does not take them."""
+        """Add these words to the file; raise `UnavailableError` where it does not take them."""
         said = tuple(words)
         async with self._writing:
             try:
@@ -178,7 +178,7 @@ class BansFile:
 
     def _replace(self, text: bytes) -> None:
         beside = self._path.with_name(f"{self._path.name}.new")
-        # Subjects stand in it: nobody else's business.
+        # It holds subjects, so no other user may read it.
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(text)
@@ -190,7 +190,7 @@ class BansFile:
 def bans_file(
     settings: Settings, log: FilteringBoundLogger, *, now_ms: Callable[[], int]
 ) -> BansFile | None:
-    """The file that the settings name, where no broker keeps on disk what it has."""
+    """Return the file that the settings name; None where a broker keeps words on disk."""
     if not settings.bans_path or not settings.broker.startswith("memory:"):
         return None
     return BansFile(Path(settings.bans_path), log, now_ms=now_ms)

@@ -1,7 +1,7 @@
-"""What the HTTP API and the application in this process ask of a node beside operators' requests.
+"""Calls of the HTTP API and of the application in this process to a node.
 
-Implements `hub.transports.http.ports.Node`: each question goes to the part that knows, here
-or at another node.
+Implements `hub.transports.http.ports.Node`: each call goes to the part that can answer, here
+or at another node. Requests of operators are `hub.admin`'s.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -56,7 +56,7 @@ class KnownChannels:
         return self.broker.names()
 
     async def count_held(self, record: ChannelRecord) -> int | None:
-        """How many publications history holds; None where the broker is away."""
+        """Return how many publications history holds; None while the broker is away."""
         try:
             page = await self.broker.history(record.channel, record.position.offset, 1)
         except HubError:
@@ -69,7 +69,7 @@ class KnownChannels:
         return self.live(name, *held)
 
     def live(self, name: str, head: Position, held: int | None) -> LiveChannel:
-        """The channel, of which the broker says this."""
+        """Return the channel with the broker's head and count."""
         here = self.channels.get(name)
         members = () if here is None else here
         watchers = 0 if here is None else self._watchers(name)
@@ -78,7 +78,7 @@ class KnownChannels:
         return LiveChannel(name, head, held, members, options, watchers, rows)
 
     def _watchers(self, name: str) -> int:
-        """How many dashboards are in the channel: each reads the nodes' figures too."""
+        """Return how many dashboards are in the channel: each reads the nodes' figures too."""
         dashboards = self.channels.get(STATS_CHANNEL) or ()
         return sum(name in each.session.subscriptions for each in dashboards)
 
@@ -143,7 +143,7 @@ class NodeApi:
         return await self.presence_commands.members(channel)
 
     def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
-        """At once for a session of this node, else by asking the one that holds it."""
+        """Check at once for a session of this node, else by a request to the node that holds it."""
         work = self.cluster.call(CheckSecret(connection, secret), AtConnection(connection))
         if not self.cluster.holds(connection):
             return _unless_silent(work)
@@ -155,7 +155,7 @@ class NodeApi:
         return await self.cluster.call(asked, AtConnection(connection))
 
     async def poll(self, request: PollRequest) -> bytes:
-        """Begin a session here, or go on with one wherever it is."""
+        """Begin a session here, or go on with one at its node."""
         if request.connection is None:
             return await self.polling.poll(request)
         return await self.waiting_polls.poll(self._go_on, request)
@@ -167,7 +167,7 @@ class NodeApi:
         return await self.lists.here(wanted)
 
     async def channel(self, name: str) -> ChannelRecord | None:
-        """Also one that no session of this node subscribes to, where a broker outside has it."""
+        """Return a channel, also one without a session here that a broker outside has."""
         record = self.lists.one(name)
         if record is not None and self.reporter.worker:
             return await self.lists.added_up(self.cluster, record)
@@ -187,6 +187,6 @@ class NodeApi:
 
 
 async def _unless_silent(check: Coroutine[Any, Any, None]) -> None:
-    """A node that does not answer is no refusal: what the command itself meets there says more."""
+    """Run `check`; a silent node is no refusal: the command itself will meet the fault."""
     with suppress(UnavailableError):
         await check

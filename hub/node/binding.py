@@ -32,9 +32,9 @@ _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUP
 
 
 def bind(host: str, port: int, backlog: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket that does not block; a `SettingsError` says what is in the way.
+    """Return a listening socket that does not block; raise `SettingsError` with the reason.
 
-    One that is `shared` lets others that are share its address.
+    A `shared` one lets other shared sockets have its address.
     """
     try:
         return _listening(host, port, backlog, shared=shared)
@@ -48,7 +48,7 @@ def bind(host: str, port: int, backlog: int, *, shared: bool = False) -> socket.
 
 
 def url_of(host: str, port: int, path: str = "", *, tls: bool = False) -> str:
-    """`http://host:port/path`, with the brackets that an IPv6 address has in one."""
+    """Return `http://host:port/path`, with brackets around an IPv6 address."""
     scheme = "https" if tls else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
@@ -96,7 +96,7 @@ _BACKLOG = 128
 
 
 def listening_sockets(settings: Settings) -> list[socket.socket]:
-    """One per worker; raise `SettingsError` where the port cannot be had."""
+    """Return a listening socket per worker; raise `SettingsError` where the port cannot be had."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise SettingsError("HUB_WORKERS: this system has no SO_REUSEPORT; allowed: 1")
     # A socket that shares the port would be bound beside another program's of the same user, which
@@ -112,8 +112,10 @@ def listening_sockets(settings: Settings) -> list[socket.socket]:
 
 @contextlib.contextmanager
 def broker_socket() -> Iterator[tuple[str, socket.socket]]:
-    """Where the broker process accepts workers: a name that no file has where the system allows it,
-    because a container's file system may be read-only."""
+    """Yield the name and socket where the broker process accepts.
+
+    The name has no file where possible: a container's file system may be read-only.
+    """
     with contextlib.ExitStack() as stack:
         if sys.platform == "linux":
             name = f"@hub-{os.getpid()}-{secrets.token_hex(8)}"
@@ -128,7 +130,7 @@ def broker_socket() -> Iterator[tuple[str, socket.socket]]:
 
 
 def is_of_this_user(peer: socket.socket) -> bool:
-    """Whether the process at the other end runs as this user: a name without a file has no
+    """Return whether the process at the other end runs as this user: a name without a file has no
     permissions."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True

@@ -1,6 +1,6 @@
-"""Which broker a node gets: the one place that names concrete ones.
+"""The broker of a node, made from the settings: the one place that names concrete brokers.
 
-`hub.settings.parsing.check_broker` has judged before what `HUB_BROKER` says.
+`hub.settings.parsing.check_broker` has judged `HUB_BROKER` before.
 
 A node that stands alone does not import the Redis client, which takes a third of its start.
 """
@@ -41,31 +41,31 @@ class NodeBroker(DirectoryBroker, Protocol):
         ...
 
     def impaired(self) -> Sequence[str]:
-        """What does not work at any node; no reason to send anybody elsewhere."""
+        """Return what works at no node, so that no session need go elsewhere."""
         ...
 
     def problems(self) -> Sequence[str]:
-        """Why the node should get no traffic; empty when it should."""
+        """Return why the node should get no traffic; empty when it should."""
         ...
 
     def away(self) -> Sequence[str]:
-        """What of the broker cannot be reached now, each with the reason."""
+        """Return the servers of the broker that cannot be reached now, each with the reason."""
         ...
 
     def record(self) -> BrokerRecord:
-        """What it is like now, for operators."""
+        """Return its figures of now, for operators."""
         ...
 
     def names(self) -> Sequence[str]:
-        """Of the channels this node knows."""
+        """Return the channels this node knows."""
         ...
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
-        """A channel's head and how many publications history holds, where that is known here."""
+        """Return a channel's head and how many publications are held, where known here."""
         ...
 
     def rows_held(self, channel: str) -> tuple[int, int] | None:
-        """How many rows a keyed channel has, and their bytes, where that is known here."""
+        """Return how many rows a keyed channel has, and their bytes, where known here."""
         ...
 
 
@@ -73,7 +73,7 @@ class NodeRoster(Roster, Protocol):
     """A roster as the node runs it."""
 
     def refresh(self, channel: str) -> None:
-        """What this node told of a channel may be forgotten: tell it again."""
+        """Tell the members of a channel again: the broker may have forgotten them."""
         ...
 
     async def start(self) -> None: ...
@@ -81,7 +81,7 @@ class NodeRoster(Roster, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Brokerage:
-    """A broker and what goes by it."""
+    """A broker, and the roster and bus that go with it."""
 
     broker: NodeBroker
     roster: NodeRoster
@@ -89,17 +89,17 @@ class Brokerage:
     bus: NodeBus
     """The way to the nodes that share the broker."""
     look: Callable[[], Awaitable[None]] | None = None
-    """Has the broker learn of channels that this node does not follow, where another process of
+    """Makes the broker learn of channels that this node does not follow, where another process of
     this machine knows them."""
 
 
 def make_tag() -> str:
-    """What one run of a node is known by to the others, and its connections begin with."""
+    """Return a tag: it names one run of a node, and begins the ids of its connections."""
     return secrets.token_hex(TAG_LENGTH // 2)
 
 
 def is_all_here(settings: Settings, worker: Worker | None) -> bool:
-    """Whether what the broker keeps ends with this process, and nobody else sees it."""
+    """Return whether the broker's content ends with this process, and no other sees it."""
     alone = worker is None or worker.connect is None
     return alone and settings.broker.startswith("memory:")
 
@@ -112,9 +112,9 @@ def make_brokerage(
     downstream: Downstream,
     worker: Worker | None = None,
 ) -> Brokerage:
-    """What `HUB_BROKER` names, or the way to the broker process that holds it for all workers.
+    """Make the broker that `HUB_BROKER` names, or the way to the broker process of all workers.
 
-    Raises `SettingsError` where it names nothing that can be used.
+    Raises `SettingsError` where it names none that can be used.
     """
     if worker is not None and worker.connect is not None:
         return _of_process(settings, shared, tag, downstream, worker.connect)

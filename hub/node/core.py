@@ -1,7 +1,7 @@
 """The core of a node put together: all that serves sessions, on whatever broker.
 
-Makes the parts and hands them to each other. What talks to other nodes and to operators is
-put around it by `hub.node`.
+It makes the parts and hands them to each other. The parts that talk to other nodes and to operators
+are put around it by `hub.node`.
 """
 
 import logging
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
 
 VERSION = metadata.version("broadcast-hub")
 
-# Ages differ by themselves, so whoever is too old may come back soon.
+# Ages differ by themselves, so a session that is too old may come back soon.
 _MAX_AGE_RECONNECT_MS = 1000
 
 
 class CoreSettings(Protocol):
-    """What of the settings the core is made by."""
+    """The settings that the core is made from."""
 
     node: str
     slice_sessions: int
@@ -83,14 +83,14 @@ class Awake(Protocol):
 
 
 class Shared:
-    """What all parts of a node share, and what the process lends them.
+    """Parts that all of a node share, and those that the process lends it.
 
     Args:
         wall_clock: seconds since 1970 UTC.
     """
 
     max_backlog_bytes = 32 * MIB
-    """Of payload taken in and not yet written; a broadcast at 1 us a delivery empties it in well
+    """Bytes of payload taken in and not yet written; at 1 us a delivery a broadcast writes them in well
     under a second for 1,000 sessions. Guess, not measured."""
 
     def __init__(
@@ -126,9 +126,9 @@ class NodeCore:
     """One per node.
 
     Args:
-        tag: what this node's connections begin with, and no other's.
+        tag: begins the ids of this node's connections, and of no other's.
         tracing: None where nothing is traced.
-        hooks: None where the application need not be asked.
+        hooks: None where the application is asked nothing.
     """
 
     def __init__(  # noqa: PLR0913 - made once, of all that has a say
@@ -270,7 +270,7 @@ class NodeCore:
             on_gone=lambda session: self.registry.gone(session),
         )
 
-    # -- what sessions call ----------------------------------------------------------------
+    # -- called by sessions ----------------------------------------------------------------
 
     def _on_replay(self, session: Session) -> None:
         replay = self._run_replay(session)
@@ -301,7 +301,7 @@ class NodeCore:
 
     def _on_closed(self, session: Session, code: int, reason: str) -> None:
         self.registry.ended(session, code, reason)
-        # Bound once: a close is too frequent to bind a logger only to hear that nobody listens.
+        # Bound once: a close is too frequent to bind a logger only to find the level off.
         if self._session_log.is_enabled_for(logging.DEBUG):
             session_log(self._shared.log, session).debug("session_closed", code=code, reason=reason)
 

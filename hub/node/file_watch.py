@@ -136,7 +136,7 @@ _KeyT = TypeVar("_KeyT")
 
 
 def watched_file(settings: Settings) -> Path | None:
-    """The file whose publisher keys count, or would if it had some; None where none does."""
+    """Return the config file, where its publishers' keys count; None where they do not."""
     origin = settings.origin_of(_SETTING)
     return settings.config_path if origin in {Origin.FILE, Origin.DEFAULT} else None
 
@@ -146,9 +146,9 @@ class _KeyWatch(FileWatch, Generic[_KeyT]):
 
     Args:
         name: of the setting that they are of, and of the log's lines.
-        read: gives the keys, in a thread; raises `SettingsError` where they cannot be read.
-        take: uses them from now on; what it returns is logged.
-        reloads: counts what was `read` and what `failed`.
+        read: returns the keys, in a thread; raises `SettingsError` where they cannot be read.
+        take: uses them from now on; returns fields for the log.
+        reloads: counts by `read` and `failed`.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class _KeyWatch(FileWatch, Generic[_KeyT]):
 
 
 class KeyWatch(_KeyWatch[HeldKey]):
-    """Of publishers' keys; one per node whose config file may have some."""
+    """Follows publishers' keys; one per node whose config file may have some."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class KeyWatch(_KeyWatch[HeldKey]):
         counters: Counters,
         log: FilteringBoundLogger,
     ) -> None:
-        """`replace` takes the keys from now on; it returns how many sessions that ended."""
+        """`replace` uses the keys from now on; it returns how many sessions that ended."""
 
         def take(keys: list[HeldKey]) -> dict[str, object]:
             ended = replace(keys)
@@ -211,19 +211,19 @@ class KeyWatch(_KeyWatch[HeldKey]):
 
 
 def read_keys(path: Path) -> list[HeldKey]:
-    """The publisher keys in a config file; raise `SettingsError`."""
+    """Return the publishers' keys in a config file; raise `SettingsError`."""
     values = file_layer(path).values
     only = Layer(Origin.FILE, {_SETTING: values.get(_SETTING, ())})
     return [read_publish_key(key.get_secret_value()) for key in Settings(only).publish_keys]
 
 
 def key_files(settings: Settings) -> list[Path]:
-    """The PEM files of `HUB_TOKEN_PUBLIC_KEYS`; what stands there as text is in no file."""
+    """Return the PEM files of `HUB_TOKEN_PUBLIC_KEYS`; keys given as text are in no file."""
     return [Path(each) for each in settings.token_public_keys if not each.startswith(PEM)]
 
 
 class TokenKeyWatch(_KeyWatch["PublicKey"]):
-    """Of the public keys that verify tokens; one per node that has such files.
+    """Follows the public keys that verify tokens; one per node that has such files.
 
     A token whose key was taken out verifies nothing any more; a session that it has opened ends
     with the token, as where a provider takes one out of its set.

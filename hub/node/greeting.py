@@ -1,4 +1,4 @@
-"""What a person who starts a hub in a terminal is told: where it is, and what to try."""
+"""The lines that a hub prints in a terminal: its addresses, and commands to try."""
 
 import contextlib
 import sys

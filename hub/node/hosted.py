@@ -28,7 +28,7 @@ from typing import Protocol
 
 import psutil
 
-# What multiprocessing starts its children with (spawn), but not its own helpers.
+# An argument of multiprocessing's children (spawn), but not of its own helpers.
 _SPAWNED = "--multiprocessing-fork"
 SIBLINGS_WARNING = (
     "several workers each hold a hub of their own, and with HUB_BROKER=memory:// a message reaches "
@@ -46,7 +46,8 @@ class Process:
 def is_second_of_several(
     own_pid: int | None = None, *, children_of_parent: Callable[[], Iterable[Process]] | None = None
 ) -> bool:
-    """Whether exactly one worker like this one was there before: so one of them all says so.
+    """Return whether exactly one worker like this one was there before: one of all logs the
+    warning.
 
     False where that cannot be seen.
     """
@@ -64,7 +65,7 @@ def is_second_of_several(
 
 
 def is_worker() -> bool:
-    """Whether this process is a child of a program that is itself one in Python: multiprocessing's,
+    """Return whether this process is a child of a Python program: multiprocessing's,
     or a fork of a parent with the same command line (gunicorn, uWSGI)."""
     if multiprocessing.parent_process() is not None:
         return True
@@ -91,14 +92,14 @@ def _children_of_parent() -> list[Process]:
 
 
 def should_warn_of_siblings(broker: str) -> bool:
-    """Whether this process is the one that logs `SIBLINGS_WARNING`."""
+    """Return whether this process is the one that logs `SIBLINGS_WARNING`."""
     if broker != "memory://" or sys.platform == "win32":
         return False
     return is_worker() and is_second_of_several()
 
 
 _Handler = Callable[[int, FrameType | None], object]
-# Whose placeholder stands for a handler that was given to the event loop.
+# Modules whose placeholder stands for a handler that was given to the event loop.
 _LOOPS = frozenset({"asyncio", "uvloop", "rloop"})
 
 
@@ -145,7 +146,7 @@ class HostSignals:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Called between two instructions of the main thread: it only leaves word."""
+        """Note the signal for the loop; called between two instructions of the main thread."""
         if self._asked or self._loop.is_closed():
             self._handed_on = True
             if not self._loop.is_closed():

@@ -1,7 +1,7 @@
-"""One node without a listener: its core, and around it what talks to other nodes and operators.
+"""One node without a listener: its core, and around it the parts for other nodes and operators.
 
-Makes the parts and hands them to each other (those of the core: `hub.node.core`); what is
-asked of a node is `hub.node.api`.
+It makes the parts and hands them to each other (those of the core: `hub.node.core`); calls to a
+node are `hub.node.api`.
 """
 
 import time
@@ -215,7 +215,7 @@ class Node:
         )
 
     def _handlers(self, polling: PollTransport, channels: Channels, lag: LoopLag) -> Handlers:
-        """What carries out at this node what is asked of it here or from another one."""
+        """Return the handlers of all requests to this node, from here or from another node."""
         settings, registry, membership = self.settings, self.registry, self.core.membership
         sessions = Sessions(registry, polling.poll, max_message_bytes=settings.max_message_bytes)
         evidence = Evidence(
@@ -275,7 +275,8 @@ class Node:
     # -- while it runs ---------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to connect to the broker; returns also when it is away, `ready` says so then."""
+        """Begin to connect to the broker; while it is away this returns too, and `ready` says
+        so."""
         if self.archive is not None:
             self.archive.start(self.registry)
         if self._provider is not None:
@@ -311,7 +312,7 @@ class Node:
             self._spawn(stats)
 
     def _replace_publish_keys(self, keys: list[HeldKey]) -> int:
-        """Take these from now on; sessions of keys that are gone end. Returns how many."""
+        """Take these keys from now on, and end sessions of other keys; return how many."""
         self.policy.replace_publish_keys(keys)
         gone = [
             session
@@ -339,7 +340,7 @@ class Node:
             await self.archive.stop()
 
     def tick(self) -> None:
-        """What is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
+        """Do what is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
         may_judge = self.awake.tick()
         if self.awake.stall_seconds:
             self.outbox_budget.forgive(self.awake.stall_seconds)
@@ -361,12 +362,12 @@ class Node:
         return await held_elsewhere(self.cluster, moments)
 
     def ready(self) -> Sequence[str]:
-        """Why the node should get no traffic; empty when it should."""
+        """Return why the node should get no traffic; empty when it should."""
         draining = ["draining"] if self.registry.draining else []
         return [*draining, *self.broker.problems()]
 
     async def _is_alone(self) -> bool:
-        """True as well where the others cannot be asked: nobody may count on them then."""
+        """Return whether no other node takes sessions; True as well where they cannot be asked."""
         try:
             nodes = await self.cluster.nodes()
         except HubError:
@@ -377,7 +378,7 @@ class Node:
 
 
 def make_archive(settings: Settings, shared: Shared) -> DiskJournal | None:
-    """Where notes about connections go that are to stay, if anywhere."""
+    """Make the archive of notes about connections; None where the settings name none."""
     if not (settings.journal_path and settings.journal_bytes):
         return None
     counters = shared.counters

@@ -79,14 +79,14 @@ class Acceptor:
 
 
 class _Running:
-    """A task that accepts."""
+    """A listener that accepts in a task."""
 
     def __init__(self, listener: ProxiedListener, task: "asyncio.Task[None]") -> None:
         self._listener = listener
         self._task = task
 
     def close(self) -> None:
-        # Whose handshake is under way is served still: the listener waits for its tasks.
+        # A peer whose handshake is under way is still served: the listener waits for its tasks.
         self._listener.stop()
 
 
@@ -94,7 +94,7 @@ class Listener:
     """Listens from `start` to `stop`.
 
     Args:
-        app: the application that answers what the hub does not.
+        app: the application that answers paths which the hub does not.
         inherited: sockets that listen already; none of them is accepted at before `accept_at`.
     """
 
@@ -110,13 +110,13 @@ class Listener:
         self._sockets = list(inherited)
         self._inherits = bool(inherited)
         self._servers: dict[int, Accepting] = {}
-        """Where it accepts, by the place among the sockets."""
+        """Listeners by the place of their socket."""
         self._acceptor: Acceptor | None = None
         self._watching: asyncio.Task[None] | None = None
         """Looks for a new certificate."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
-        """Where the hub answers, without a slash at its end; set by `start`."""
+        """The hub's URL, without a slash at its end; set by `start`."""
 
     async def start(self) -> None:
         """Bind and listen; raise `SettingsError` where that cannot be done."""
@@ -153,7 +153,7 @@ class Listener:
             self._servers[place] = await acceptor.accept(self._sockets[place].dup())
 
     async def _certificate(self) -> Certificate | None:
-        """That of the hub's own TLS; None without it."""
+        """Return the certificate of the hub's own TLS; None without TLS."""
         settings = self._node.settings
         if not settings.tls_cert:
             return None
@@ -163,12 +163,12 @@ class Listener:
         return certificate
 
     async def stop_accepting(self) -> None:
-        """Accept nowhere any more, and let go of the sockets; connections stay."""
+        """Stop to accept, and close the sockets; connections stay."""
         await self.accept_at(())
         self._close_sockets()
 
     async def stop_asking(self, seconds: float) -> None:
-        """Have HTTP connections end with their next answer; wait until they have, so long at most.
+        """End HTTP connections with their next answer; wait for that, so many seconds at most.
 
         One that is ended between two requests may meet a request that is on its way.
         """
@@ -185,9 +185,9 @@ class Listener:
             bound.close()
 
     async def stop(self) -> None:
-        """Close the listener, and end what is left of HTTP requests.
+        """Close the listener, and end the HTTP requests that are left.
 
-        A connection that has asked for nothing yet, as browsers keep some, is not waited for.
+        A connection without a request yet, as browsers keep some, is not waited for.
         """
         if self._acceptor is None:
             return

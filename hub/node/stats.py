@@ -39,7 +39,7 @@ class Outage:
     """One per node; `tick` is called many times a second.
 
     Args:
-        away: servers that cannot be reached now, each with the reason.
+        away: returns servers that cannot be reached now, each with the reason.
         clock: seconds that only rise.
         wall_clock: seconds since 1970 UTC.
     """
@@ -60,26 +60,26 @@ class Outage:
         self._log = log
         self._looked_at = clock()
         self._troubled_at: float | None = None
-        """When the first was seen to be away; None while all are there."""
+        """When a server was first seen to be away; None while all are there."""
         self._troubled_ms = 0
         self._back_at: float | None = None
-        """When all were back; None once it was told what that cost."""
+        """When all were back; None once the cost of that is logged."""
         self._resets_before = 0
         self.servers: tuple[str, ...] = ()
-        """Those that have been away for a while, each with the reason."""
+        """Servers that have been away for a while, each with the reason."""
         self.since_ms = 0
-        """Since when the first of them is away, since 1970 UTC; 0 where none is."""
+        """Since when the first of them is away, in milliseconds since 1970 UTC; 0 where none is."""
         self.back_ms = 0
-        """When they were back last; 0 where none was ever away."""
+        """When they were back last, in milliseconds since 1970 UTC; 0 where none was ever away."""
 
     @property
     def reset_channels(self) -> int:
-        """How many channels began a new epoch here since they were away last."""
+        """Return how many channels began a new epoch here since servers were away last."""
         ever = self.since_ms or self.back_ms
         return self._counters.broker_resets - self._resets_before if ever else 0
 
     def tick(self) -> None:
-        """Look, where it is time to."""
+        """Look at the servers, where it is time to."""
         now = self._clock()
         if now - self._looked_at < _LOOK_SECONDS:
             return
@@ -119,12 +119,12 @@ _FAREWELL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """One per node; reads live state when asked, and counts nothing that could be many."""
+    """Makes records and gauges from live state; counts no large collection. One per node."""
 
     settings: Settings
     version: str
     worker: int
-    """Its number where it is one of several; 0 where it is not."""
+    """The number of a worker; 0 where there is only one process."""
     started_seconds: float
     """Since 1970 UTC."""
     registry: SessionRegistry
@@ -137,19 +137,19 @@ class Reporter:
     rates: Rates
     clock: Monotonic
     memory_limit_bytes: int
-    """What the machine or the cgroup lets this process use; asked once, it is read from files."""
+    """Bytes that the machine or the cgroup lets this process use; read from files once."""
     problems: Callable[[], Sequence[str]]
     lag_seconds: Callable[[], float]
     drainer: Drainer
     journal: Journal
     journal_disk_bytes: Callable[[], int]
     http_connections: Callable[[], int]
-    """Connections that no stream has taken over."""
+    """Returns the number of connections that no stream has taken over."""
     body_bytes: Callable[[], int]
     bans: Callable[[], int] = lambda: 0
-    """Bans and revocations that are known here."""
+    """Returns the number of bans and revocations that are known here."""
     patterns: Callable[[], int] = lambda: 0
-    """Of all sessions."""
+    """Returns the number of patterns of all sessions."""
 
     def gauges(self) -> Gauges:
         oldest_at = self.outbox_budget.oldest_at()
@@ -229,11 +229,11 @@ async def publish_stats(
     *,
     interval_seconds: float,
 ) -> None:
-    """Publish the record on `STATS_CHANNEL` until cancelled, also while nobody reads: a dashboard
+    """Publish the record on `STATS_CHANNEL` until cancelled, also without a reader: a dashboard
     that is opened begins with the last two minutes.
 
-    Not through the command handler, because these are nobody's publications and would count as
-    such. Where the broker does not take one, the next says it all again.
+    Not through the command handler: these are no application's publications and would count as
+    such. Where the broker does not take one, the next has all of it again.
     """
     while True:
         await asyncio.sleep(interval_seconds)
@@ -246,12 +246,12 @@ async def publish_stats(
 async def say_farewell(
     publish: Callable[[PublishRequest], Awaitable[object]], record: NodeRecord
 ) -> None:
-    """The node's last word: it stops, and was not lost."""
+    """Publish the node's last record: it stops, and was not lost."""
     try:
         async with asyncio.timeout(_FAREWELL_SECONDS):
             await publish(_figures(replace(record, ended_ms=record.at_ms)))
     except (HubError, TimeoutError):
-        # Nobody hears it: the others will find out by its lease.
+        # Unheard: the others will find out by its lease.
         return
 
 

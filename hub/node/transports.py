@@ -1,4 +1,4 @@
-"""What the transports are handed: a node's parts in the shapes they ask for."""
+"""A node's parts, put together in the shapes that the transports take."""
 
 import asyncio
 from functools import lru_cache
@@ -35,7 +35,7 @@ _PAGES = Path(__file__).parents[1] / "pages"
 
 
 def websocket_options(node: Node) -> WebSocketOptions:
-    """What all WebSockets of the node share."""
+    """Return the options that all WebSockets of the node share."""
     return WebSocketOptions(
         registry=node.registry,
         heartbeats=node.core.heartbeats,
@@ -48,7 +48,7 @@ def websocket_options(node: Node) -> WebSocketOptions:
 
 
 def openings(node: Node, websocket_options: WebSocketOptions) -> Openings:
-    """For whatever brings peers to the node."""
+    """Return the openings of sessions, for each transport that brings peers."""
     settings = node.settings
     minimum = settings.compression_min_bytes
     several = SeveralSseDialect()
@@ -95,7 +95,7 @@ def url_rules(node: Node) -> UrlRules:
 
 
 def dispatcher(node: Node, app: ASGIApp | None) -> Dispatcher:
-    """The routes of the node; `app` answers what they do not."""
+    """Return the dispatcher of the node's routes; `app` answers other paths."""
     deps = http_deps(node, app)
     return Dispatcher(make_routes(deps), deps)
 
@@ -107,7 +107,7 @@ def _streams(opened_by: Openings) -> Streams:
 def connection_context(
     node: Node, spawn: Run, *, app: ASGIApp | None, beside: Application | None
 ) -> ConnectionContext:
-    """For the connections of the hub's own listener."""
+    """Return the context of connections of the hub's own listener."""
     settings, websocket = node.settings, websocket_options(node)
     deps = http_deps(node, app)
     table = make_routes(deps)
@@ -145,7 +145,7 @@ def connection_context(
 
 
 def asgi_app(node: Node) -> ASGIApp:
-    """For any other ASGI server."""
+    """Return the ASGI application for any other server."""
     websocket = websocket_options(node)
     opened_by = openings(node, websocket)
     return AsgiSessions(
@@ -159,7 +159,7 @@ def asgi_app(node: Node) -> ASGIApp:
 
 
 def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
-    """For the HTTP routes; `app` answers what the hub does not."""
+    """Return the parts of the HTTP routes; `app` answers other paths."""
     settings, limiter = node.settings, node.core.limiter
     render = node.metrics.render
     scraped = Scraping(node.cluster, render, node.reporter.record).everywhere

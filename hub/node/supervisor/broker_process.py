@@ -1,6 +1,6 @@
 """The broker process of `hub serve --workers N`: the broker of one node, served to all workers.
 
-The process serves no peers and reads no credentials. What it holds in memory ends with it. When it
+The process serves no peers and reads no credentials. Its content in memory ends with it. When it
 is told to end, or its supervisor has died, it ends as soon as no worker is connected.
 
 Where it dies itself, `hub.node.supervisor.supervisor` starts another one. Workers keep their peers
@@ -88,7 +88,7 @@ async def _serve(
         ticks.start()
         spawn(control.stay_alive())
         spawn(_accept(server, listening, log))
-        # As in a node: a full collection need not visit what never goes.
+        # As in a node: a full collection need not visit objects that never go.
         gc.collect()
         gc.freeze()
         control.say(UP)
@@ -125,7 +125,7 @@ async def _until_told(control: Control) -> None:
 
 
 async def _until_alone(server: BrokerServer) -> None:
-    """Workers that still drain have publications to hand on."""
+    """Wait until no worker is connected: workers that still drain have publications to send."""
     loop = asyncio.get_running_loop()
     end = loop.time() + _LAST_SECONDS
     while server.connections and loop.time() < end:  # noqa: ASYNC110 - runs once

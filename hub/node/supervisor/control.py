@@ -35,7 +35,7 @@ ALIVE_SECONDS = 5.0
 
 
 class Control:
-    """One end."""
+    """One end of the conversation."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -46,12 +46,12 @@ class Control:
         return cls(*await asyncio.open_connection(sock=end))
 
     def say(self, *words: str) -> None:
-        """Lost where the other is dead, of which the end of the stream tells."""
+        """Send a line; it is lost where the other is dead, which the end of the stream tells."""
         if not self._writer.is_closing():
             self._writer.write(" ".join(words).encode() + b"\n")
 
     async def refuse(self, error: SettingsError) -> None:
-        """Say why this process ends; the supervisor tells it once for all that say the same."""
+        """Send the reason why this process ends; the supervisor logs it once for all children."""
         for line in error.message.splitlines():
             self.say(WRONG, line)
         with contextlib.suppress(OSError):
@@ -59,7 +59,7 @@ class Control:
         self.close()
 
     async def heard(self) -> AsyncIterator[list[str]]:
-        """What the other says, until it is dead."""
+        """Yield the words of each line of the other, until it is dead."""
         try:
             while line := await self._reader.readline():
                 yield line.decode().split()
@@ -67,7 +67,7 @@ class Control:
             return
 
     async def stay_alive(self) -> None:
-        """Say that this process' event loop runs, until cancelled."""
+        """Tell the other that this process' event loop runs, until cancelled."""
         while True:
             self.say(ALIVE)
             await asyncio.sleep(ALIVE_SECONDS)
@@ -76,7 +76,7 @@ class Control:
         self._writer.close()
 
 
-# Of a child that has ended: its end of the stream is closed then, so nothing is waited for.
+# The stream of a child that has ended is closed, so this is hardly waited for.
 _LAST_WORDS_SECONDS = 1.0
 
 
@@ -84,7 +84,7 @@ class Child:
     """A process from its start to its end.
 
     Args:
-        on_change: called when it has said something, and when it has ended.
+        on_change: called after each message of the child, and at its end.
     """
 
     def __init__(self, role: Role, on_change: Callable[["Child"], None]) -> None:
@@ -102,11 +102,11 @@ class Child:
         self.retires = False
         """Whether it was told to end."""
         self.slots: frozenset[int] = frozenset()
-        """Where it was told to accept."""
+        """Places of the sockets where it was told to accept."""
         self.silent_seconds = 0.0
-        """Since it said anything, as the supervisor counts."""
+        """Seconds since its last message, as the supervisor counts."""
         self.wrong: list[str] = []
-        """What it says of its settings, where it cannot use them."""
+        """Its words about settings that it cannot use."""
         self.exit_code: int | None = None
         self.changed = asyncio.Condition()
 
@@ -116,7 +116,7 @@ class Child:
 
     @property
     def ending(self) -> Mapping[str, object]:
-        """How it ended, for a line of the log."""
+        """Return fields about its end for the log."""
         told = {"exit_code": self.exit_code}
         return told | {"reason": "; ".join(self.wrong)} if self.wrong else told
 
@@ -146,7 +146,8 @@ class Child:
             self._process.kill()
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until it is so, the child has ended, or the time is over; whether it is so."""
+        """Wait until the condition holds, the child ends, or the time is over; return whether it
+        holds."""
         try:
             async with asyncio.timeout(seconds), self.changed:
                 await self.changed.wait_for(lambda: condition() or self.exit_code is not None)
@@ -172,7 +173,7 @@ class Child:
     async def _wait(self, hearing: "asyncio.Task[None]") -> None:
         assert self._process is not None and self._control is not None  # noqa: S101, PT018
         exit_code = await self._process.wait()
-        # What it said last may still be on its way.
+        # Its last message may still be on its way.
         await asyncio.wait([hearing], timeout=_LAST_WORDS_SECONDS)
         self.exit_code = exit_code
         self._control.close()

@@ -30,10 +30,10 @@ class Worker:
     workers that do not take connections now. They stay open in the supervisor, so that what the
     kernel has queued there outlives whoever accepts."""
     connect: Callable[[], socket.socket] | None
-    """A new connection to the broker process; None where the broker is elsewhere."""
+    """Returns a new connection to the broker process; None where the broker is elsewhere."""
 
     def settings(self, settings: Settings, *, node: str) -> Settings:
-        """`settings` of all as this worker's own; `node` is the name that all share.
+        """Return this worker's settings; `node` is the name that all workers share.
 
         A bound that follows from the machine's memory is this worker's share of it.
         """
@@ -44,7 +44,7 @@ class Worker:
 
 
 _VARIABLE = "_HUB_ROLE"
-# proc(5): what is longer is cut.
+# proc(5): a longer name is cut.
 _COMM_LENGTH = 15
 BROKER = 0
 """In place of a worker's number."""
@@ -54,20 +54,20 @@ class Role(msgspec.Struct, frozen=True):
     """A child of a supervisor. Descriptors are inherited."""
 
     number: int
-    """Of a worker, from 1; `BROKER` for the broker process."""
+    """A worker's number from 1; `BROKER` for the broker process."""
     workers: int
     node: str
     """The name that the workers' names begin with."""
     control: int
     """The way to the supervisor (`hub.node.supervisor.control`)."""
     listening: tuple[int, ...]
-    """A worker's, to accept peers at; of the broker process the one where it accepts workers."""
+    """Sockets where a worker accepts peers, or the broker process accepts workers."""
     broker: str = ""
-    """Where the broker process accepts; empty where there is none. The path begins with @ where it
+    """The broker process' address; empty where there is none. It begins with @ where it
     stands in no directory (unix(7), abstract sockets)."""
 
     def environment(self) -> dict[str, str]:
-        """What a process is started with to be this."""
+        """Return the environment that gives a process this role."""
         return {_VARIABLE: msgspec.json.encode(self).decode()}
 
     def worker(self) -> Worker:
@@ -87,18 +87,18 @@ class Role(msgspec.Struct, frozen=True):
 
 
 def adopted(descriptor: int) -> socket.socket:
-    """A socket that was inherited, and that children of this process do not inherit."""
+    """Return an inherited socket that children of this process do not inherit."""
     os.set_inheritable(descriptor, False)
     return socket.socket(fileno=descriptor)
 
 
 def unix_address(name: str) -> str:
-    """As the system wants it."""
+    """Return the address as the system takes it."""
     return f"\0{name[1:]}" if name.startswith("@") else name
 
 
 def take_role(environment: MutableMapping[str, str] = os.environ) -> Role | None:
-    """What this process is to its supervisor; None where it has none. Asked once."""
+    """Return the role of this process; None without a supervisor. To be called once."""
     raw = environment.pop(_VARIABLE, None)
     if raw is None:
         return None
@@ -123,9 +123,8 @@ def run_beside_nodes(
 ) -> int | None:
     """Be the supervisor or the broker process, and return the exit code.
 
-    Returns None where this process is to be a node. `command` starts this program again, `demo` and
-    `beside` say what it has beside the hub. Raises
-    `SettingsError` where the port cannot be had.
+    Returns None where this process is to be a node. `command` starts this program again; `demo` and
+    `beside` are for the greeting. Raises `SettingsError` where the port cannot be had.
     """
     if role is not None and role.number == BROKER:
         from hub.node.supervisor.broker_process import run_broker_process  # noqa: PLC0415 - see above
@@ -139,5 +138,5 @@ def run_beside_nodes(
 
 
 def this_program() -> Sequence[str]:
-    """The command line of this process, as the interpreter got it."""
+    """Return the command line of this process, as the interpreter got it."""
     return [sys.executable, *sys.orig_argv[1:]]

@@ -1,12 +1,12 @@
-"""What `hub serve --workers N` is to its caller: it starts the other processes, and serves nobody.
+"""The supervisor of `hub serve --workers N`: it starts the other processes, and serves no peer.
 
     supervisor ── broker process      where the broker is this machine's
                ├─ worker 1            a whole node, accepting at socket 1 of the port
                └─ worker 2
 
 - A child that ends is started again, later each time it ends soon.
-- Every listening socket is accepted at by somebody: while a worker is away, or drains on an
-  operator's word, another one accepts at its socket as well. What waits there is never reset.
+- Every listening socket has a worker that accepts there: while a worker is away, or drains on an
+  operator's word, another one accepts at its socket as well. Its queue is never reset.
 - SIGTERM and SIGINT drain all; a second one ends them at once.
 - SIGHUP has each worker replaced, one after another: the new one is ready before the old one stops
   accepting, drains and ends. The broker process stays, with all that it holds. A new worker that
@@ -38,13 +38,13 @@ from hub.settings import Settings
 # A child that ended after less than this waits longer before it is started again.
 _STEADY_SECONDS = 10.0
 _BACK_OFF_SECONDS = (0.1, 10.0)
-# A child that says nothing for so long stands still, and is killed. Patient: it costs all sessions
+# A child that is silent for so long stands still, and is killed. Patient: it costs all sessions
 # of a worker. As long as the liveness probe of a single process waits (k8s/base/deployment.yaml).
 _SILENT_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
 # Of a new worker, until it is ready: a start with a cold cache takes some seconds.
 _READY_SECONDS = 60.0
-# Above what a stop may take by the settings, before what is left is killed.
+# Above the time that a stop may take by the settings, before children that are left are killed.
 _MARGIN_SECONDS = 15.0
 # Of the broker process, behind the last worker.
 _LAST_SECONDS = 5.0
@@ -143,7 +143,7 @@ class Supervisor:
         return [self._current[n] for n in self._numbers if n in self._current]
 
     async def run(self) -> int:
-        """From the start of all to the end of all; the exit code, or a `SettingsError`."""
+        """Run all processes until they end; return the exit code, or raise `SettingsError`."""
         try:
             await self._start_all()
             if not self._stopping.is_set():
@@ -162,7 +162,7 @@ class Supervisor:
         return 0 if len(self._received) <= 1 else 128 + self._received[-1]
 
     def stop(self, number: signal.Signals) -> None:
-        """A signal that ends the hub."""
+        """Take a signal that ends the hub."""
         self._received.append(signal.Signals(number))
         self._stopping.set()
         if len(self._received) > 1:
@@ -170,7 +170,7 @@ class Supervisor:
                 child.say(control.NOW)
 
     def hang_up(self) -> None:
-        """SIGHUP: the loss of the terminal ends the hub, any other replaces the workers."""
+        """Take SIGHUP: the loss of the terminal ends the hub, any other replaces the workers."""
         if self._has_terminal and not _has_terminal():
             self._has_terminal = False
             if not self._outlives_terminal:
@@ -249,9 +249,10 @@ class Supervisor:
         self._spawn(self._start_again(number, wait_seconds))
 
     async def _watch(self) -> None:
-        """Kill what stands still: a probe that meets another worker each time would not see it.
+        """Kill children that stand still: a probe that meets another worker each time would miss
+        them.
 
-        Seconds are counted one by one, so that a machine which was suspended kills nobody.
+        Seconds are counted one by one, so that a machine which was suspended kills no child.
         """
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
@@ -298,7 +299,7 @@ class Supervisor:
                 child.say(control.SLOTS, *map(str, sorted(wanted)))
 
     async def _replace_all(self) -> None:
-        """SIGHUP: a new worker in the place of each, one after another."""
+        """Put a new worker in the place of each, one after another."""
         again = True
         while again and not self._stopping.is_set():
             self._replace_again = False
@@ -386,12 +387,12 @@ class Supervisor:
 
 
 def _accepts(child: Child) -> bool:
-    """Whether it can be told where to accept."""
+    """Return whether it can be told where to accept."""
     return child.is_up and child.exit_code is None and not child.retires
 
 
 def _has_terminal() -> bool:
-    """Whether a terminal controls this process."""
+    """Return whether a terminal controls this process."""
     try:
         with open("/dev/tty", "rb"):  # noqa: PTH123 - only whether it is there
             return True
