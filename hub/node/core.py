@@ -90,8 +90,8 @@ class Shared:
     """
 
     max_backlog_bytes = 32 * MIB
-    """Bytes of payload taken in and not yet written; at 1 us a delivery a broadcast writes them in well
-    under a second for 1,000 sessions. Guess, not measured."""
+    """Bytes of payload taken in and not yet written; at 1 us a delivery a broadcast to 1,000
+    sessions writes them in well under a second. Guess, not measured."""
 
     def __init__(
         self,
