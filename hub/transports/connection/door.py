@@ -72,7 +72,7 @@ class Door:
         }
         """The kind of stream by path."""
         self._looks_at_each = 1
-        """For how many connections more the fields of each are read."""
+        """Number of connections more of which the fields are read."""
         self._passed = 0
         self._fixed_answers: dict[tuple[str, int | None, str | None, int], bytes] = {}
 
@@ -114,7 +114,7 @@ class Door:
         return not self._passed
 
     def _misdirected(self, head: bytes, address: str) -> bytes | None:
-        """Return what to tell a handshake of another page or for another host; None if neither."""
+        """Return the answer to a handshake of another page or for another host; None if neither."""
         fields = _fields(head)
         if fields is None or "expect" in fields:
             return None

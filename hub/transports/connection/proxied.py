@@ -189,7 +189,7 @@ class ProxiedListener:
             why = BadRequestError(f"the TLS handshake failed: {reason}")
             self._refused(client, why, "tls_handshake")
         except (ConnectionAbortedError, TimeoutError):
-            # What asyncio and uvloop raise where the handshake takes too long.
+            # The error of asyncio and uvloop for a handshake that takes too long.
             self._refused(client, self._late("TLS handshake"), "tls_handshake")
         except OSError:
             # The peer has gone: it has broken no rule.

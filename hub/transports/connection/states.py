@@ -39,7 +39,7 @@ class Incoming(Enum):
     """The treatment of bytes that come."""
 
     LOOK = auto()
-    """They are the first: a peer that can be refused without a parser is refused."""
+    """Refuse a peer by its first bytes, where that needs no parser."""
     PARSE = auto()
     HOLD = auto()
     DROP = auto()
