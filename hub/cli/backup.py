@@ -37,7 +37,7 @@ def backup(
     if target.resolve() == Path(source).resolve():
         raise fail(WRONG_USE, f"{target} is the history file itself")
     if target.exists() and not force:
-        raise fail(WRONG_USE, f"{target} is there already; --force replaces it")
+        raise fail(WRONG_USE, f"{target} exists already; --force replaces it")
     try:
         size = copy(source, str(target))
     except FileError as error:

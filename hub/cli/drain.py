@@ -55,7 +55,7 @@ def drain(
     Each client is told to come back within the window, and finds the other nodes.
     """
     if undo and (wait or window is not None):
-        raise fail(WRONG_USE, "--undo goes without --window and --wait")
+        raise fail(WRONG_USE, "--undo cannot be combined with --window or --wait")
 
     async def act(operator: Operator) -> None:
         method = "DELETE" if undo else "POST"
@@ -122,7 +122,7 @@ class Emptying:
         self.connections = found["connections"]
         if not found["draining"]:
             if self.began:
-                raise OperatorError(f"{self.node} drains no more: somebody has undone it")
+                raise OperatorError(f"{self.node} no longer drains: somebody ended the drain")
             return False
         self.began = True
         return not found["connections"]

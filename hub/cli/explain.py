@@ -63,7 +63,7 @@ def explain(
     if subject is not None:
         question = _of_subject(subject, given, since, until)
     elif since is not None or until is not None:
-        raise fail(WRONG_USE, "--from and --to go with --subject")
+        raise fail(WRONG_USE, "--from and --to need --subject")
     elif len(given) == 3:
         connection, channel, offset = given
         question = {"connection": connection, "channel": channel, **_position(offset)}

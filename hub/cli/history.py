@@ -48,7 +48,7 @@ def history(
     """
     asked = Asked(channel, limit, since, from_time, reverse)
     if yes and not delete:
-        raise fail(WRONG_USE, "--yes is of --delete")
+        raise fail(WRONG_USE, "--yes needs --delete")
     if delete and asked.narrowed:
         raise fail(
             WRONG_USE, "--delete lets go of all: no --limit, --since, --from-time, --reverse"
@@ -86,7 +86,7 @@ class Asked:
 def _confirm(channel: str) -> None:
     """Raise `typer.Exit` unless a person at a terminal agrees."""
     if not sys.stdin.isatty():
-        raise fail(WRONG_USE, "--delete asks first, and nobody is there to answer: add --yes")
+        raise fail(WRONG_USE, "--delete asks first, and stdin is no terminal: add --yes")
     if not typer.confirm(f"Delete the history of {channel}?", err=True):
         raise typer.Exit(1)
 

@@ -113,11 +113,11 @@ def publish(
 def _check(options: "PublishOptions", *, lines: bool) -> None:
     """Raise `ValueError` for flags that exclude each other."""
     if options["remove"] and options["key"] is None:
-        raise ValueError("--remove takes a row away: --message-key says which")
+        raise ValueError("--remove needs --message-key, which names the row")
     if options["remove"] and lines:
-        raise ValueError("--remove takes one row away, and has no lines: leave - out")
+        raise ValueError("--remove removes one row and reads no lines: leave - out")
     if options["idempotency_key"] is not None and lines:
-        raise ValueError("--idempotency-key makes one message of all lines: leave it out with -")
+        raise ValueError("--idempotency-key is for one message: leave it out with -")
 
 
 def tags(pairs: list[str]) -> "Tags | None":

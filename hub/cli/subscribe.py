@@ -207,10 +207,10 @@ def positions(
     for text in since:
         channel, equals, position = text.rpartition("=")
         if not equals and (len(channels) != 1 or patterns):
-            raise ValueError(f"--since {text} does not say of which channel: CHANNEL=POSITION")
+            raise ValueError(f"--since {text} names no channel: write CHANNEL=POSITION")
         channel = channel if equals else channels[0]
         if channel not in channels and not any(matches(each, channel) for each in patterns):
-            raise ValueError(f"--since {text} names a channel that is not asked for")
+            raise ValueError(f"--since {text} names a channel that is not among the CHANNELs")
         found[channel] = position
     return found
 

@@ -72,7 +72,7 @@ def token(
         _check(settings, sys.stdin.read().strip() if check == "-" else check)
         return
     if sub is None:
-        raise fail(WRONG_USE, "SUB is missing: whom the token is for")
+        raise fail(WRONG_USE, "SUB is missing: the subject of the token")
     claims = _claims(settings, sub, _patterns(subscribe), _patterns(publish), expires)
     typer.echo(_sign(settings, claims, private_key, kid))
 
@@ -190,7 +190,7 @@ def _check(settings: "Settings", text: str) -> None:
     try:
         identity = verifier.verify(text)
     except UndecidedError:
-        raise fail(REFUSED, "refused: the provider could not be asked for the key") from None
+        raise fail(REFUSED, "refused: the provider of the keys does not answer") from None
     except UnauthorizedError as error:
         raise fail(REFUSED, f"refused: {error.message}") from None
     typer.echo(to_json(_told(identity)))

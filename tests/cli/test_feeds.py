@@ -205,9 +205,9 @@ async def test_history_is_deleted_only_where_somebody_said_yes(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("a", "--remove"), "--message-key says which"),
-        (("a", "-", "--remove", "--message-key", "k"), "has no lines"),
-        (("a", "-", "--idempotency-key", "k"), "one message of all lines"),
+        (("a", "--remove"), "which names the row"),
+        (("a", "-", "--remove", "--message-key", "k"), "reads no lines"),
+        (("a", "-", "--idempotency-key", "k"), "is for one message"),
         (("a", "1", "--tag", "league"), "NAME=VALUE, such as league=nba"),
         (("a", "1", "--tag", "x=1", "--tag", "x=2"), "names 'x' twice"),
         (("a", "1", "--ttl", "soon"), "--ttl is 'soon'"),

@@ -201,7 +201,7 @@ async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
             2,
             "hub: give CONNECTION CHANNEL OFFSET, or --subject [CHANNEL] [OFFSET]\n",
         ),
-        (("explain", "a", "b", "1", "--from", "1:00"), 2, "hub: --from and --to go with --subject"),
+        (("explain", "a", "b", "1", "--from", "1:00"), 2, "hub: --from and --to need --subject"),
         (("explain", "--subject", "a", "b", "1", "c"), 2, "hub: with --subject give at most "),
         (
             ("explain", "--subject", "a", "--from", "tea"),
@@ -213,7 +213,11 @@ async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
             2,
             "hub: --to 2026-01-01 is before --from 2026-01-02\n",
         ),
-        (("drain", "a", "--undo", "--wait"), 2, "hub: --undo goes without --window and --wait\n"),
+        (
+            ("drain", "a", "--undo", "--wait"),
+            2,
+            "hub: --undo cannot be combined with --window or --wait\n",
+        ),
         (("tail",), 2, "hub: give channels, or --connection ID\n"),
         (("tail", "a", "--connection", "b"), 2, "hub: give channels, or --connection ID\n"),
         (("tail", "--connection", "b"), 1, "hub: not_found: no connection 'b' on any node\n"),

@@ -174,7 +174,7 @@ def test_since_names_its_channel_unless_there_is_only_one() -> None:
     for channels, patterns in ((("a", "b"), ()), ((), ("b:*",))):
         with pytest.raises(ValueError, match="CHANNEL=POSITION"):
             positions(channels, patterns, ["e1:4"])
-    with pytest.raises(ValueError, match="not asked for"):
+    with pytest.raises(ValueError, match="not among the CHANNELs"):
         positions(("a",), ("b:*",), ["c=e1:4"])
 
 

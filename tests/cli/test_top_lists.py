@@ -326,7 +326,7 @@ def test_a_node_is_empty_only_once_it_is_known_to_drain() -> None:
     assert not emptying.look([node(0, draining=False)])
     assert not emptying.look([node(1, draining=True)])
     assert emptying.look([node(0, draining=True)])
-    with pytest.raises(OperatorError, match="somebody has undone it"):
+    with pytest.raises(OperatorError, match="somebody ended the drain"):
         emptying.look([node(0, draining=False)])
 
 
