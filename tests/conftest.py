@@ -13,23 +13,31 @@ from xdist.scheduler import LoadFileScheduling
 
 # What takes longest, first of all: no worker is left with it at the end.
 _FIRST = (
+    "tests/benchmarks/test_bench.py",
     "tests/multi_node/test_random_",
     "tests/multi_node/",
     "tests/test_container.py",
     "tests/test_packaging.py",
+    "tests/test_standard_streams.py",
     "tests/clients/python/test_package.py",
     "tests/chaos/",
+    "tests/benchmarks/",
     "tests/brokers/redis/",
     "tests/browser/",
+    "tests/k8s/",
     "tests/front/",
     "tests/core/test_node_model.py",
     "tests/cli/",
-    "tests/benchmarks/",
     "tests/clients/",
     "tests/transports/",
 )
-# Their tests share nothing, and each takes long: several workers share them.
-_SPREAD = ("tests/multi_node/test_random_",)
+# Their tests share nothing, or what takes no time, and each takes long: several workers share them.
+_SPREAD = (
+    "tests/multi_node/test_random_",
+    "tests/benchmarks/test_bench.py",
+    "tests/benchmarks/test_scenarios.py",
+    "tests/test_packaging.py",
+)
 
 # Examples may take their time: the machine may be busy. A search that is to find more than a run of
 # all tests has time for sets the variable.
