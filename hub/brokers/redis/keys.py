@@ -10,10 +10,10 @@ from functools import lru_cache
 from hashlib import blake2b
 
 DEFAULT_PREFIX = "hub"
-# No channel has a slash in its name, so none can meet what is kept with this.
+# No channel has a slash in its name, so none can meet the keys of this name.
 NODES = "/nodes"
 TAG_LENGTH = 8
-"""Of what one run of a node is known by: hexadecimal digits."""
+"""Hexadecimal digits of a node's tag, which names one run of it."""
 
 
 # Bounded: as many channels as a node talks about at a time; about 400 bytes each.
@@ -29,7 +29,7 @@ class Keys:
     prefix: str = DEFAULT_PREFIX
 
     def stem(self, channel: str) -> str:
-        """The pub/sub channel, and what the channel's keys begin with."""
+        """Return the name of the pub/sub channel, which also begins all keys of the channel."""
         return _stem(self.prefix, channel)
 
     def meta(self, channel: str) -> str:
@@ -51,27 +51,27 @@ class Keys:
         return f"{self.stem(channel)}:once:{scope.hexdigest()}"
 
     def here(self, channel: str) -> str:
-        """A hash: who is present, and on which nodes."""
+        """A hash: the members, and the nodes where they are."""
         return f"{self.stem(channel)}:here"
 
     def leases(self, channel: str) -> str:
-        """A sorted set: the nodes with somebody present, by when their word ends."""
+        """A sorted set: the nodes with members, by the end of their lease."""
         return f"{self.stem(channel)}:leases"
 
     def raw(self, channel: str) -> str:
-        """The pub/sub channel for what anybody may send by plain PUBLISH, unsequenced."""
+        """The pub/sub channel for unsequenced publications by plain PUBLISH."""
         return f"{self.prefix}:raw:{channel}"
 
     def channel(self, meta: str) -> str:
-        """The channel that a `meta` is of; of other keys something that is no channel."""
+        """Return the channel of a `meta` key; for other keys a text that is no channel."""
         return meta.removeprefix(f"{self.prefix}:{{").removesuffix("}:meta")
 
     def born(self) -> str:
-        """The pub/sub channel that says which channels have their first publication."""
+        """The pub/sub channel for names of channels that have their first publication."""
         return f"{self.prefix}:born"
 
     def line(self) -> str:
-        """A hash: which line of replication history the server is in (see library.lua)."""
+        """A hash: the line of replication history of the server (see lines.lua)."""
         return f"{self.stem(NODES)}:line"
 
     def nodes(self) -> str:

@@ -1,6 +1,6 @@
 """The connection for everything that is asked and answered.
 
-What is asked within one iteration of the event loop travels in one write. It is always known
+Calls of one iteration of the event loop travel in one write. It is always known
 whether a call was handed to the socket, so a publisher learns whether its publication may have
 been made. While there is no connection every call fails at once: nobody queues on a dead Redis.
 """
@@ -26,11 +26,11 @@ from hub.brokers.redis.link.outcomes import (
 from hub.brokers.redis.link.replication import ReplicationLine
 from hub.observe.background import until_one_ends
 
-# Calls are looked through for others about the same; behind more of them none waits. A guess.
+# Calls are searched for others about the same key; behind more of them none waits. A guess.
 _LOOKED_THROUGH = 100
 _ASKING = pack("ASKING")
 _PING = pack("PING")
-# A full Redis refuses every publication: its words are logged so often at most. A guess.
+# A full Redis refuses every publication: its error is logged so often at most. A guess.
 _SECONDS_BETWEEN_WARNINGS = 60.0
 
 
@@ -58,29 +58,29 @@ class CallConnection:
         self._bytes = 0
         self._wake = asyncio.Event()
         self._refusing = "not connected yet"
-        """Why no call is taken; empty while calls are."""
+        """Why no call is taken; empty while calls are taken."""
         self._leaving = ""
-        """Why the connection ends as soon as what was sent is answered."""
+        """Why the connection ends as soon as the sent calls are answered."""
         self._warned_at_seconds = -math.inf
         self._entered = False
         """Whether the server was writable enough to be in its line."""
         self._confirmed_at_seconds = 0.0
-        """When the server was known to be the right one."""
+        """When the server was last known to be the right one."""
         self.up = asyncio.Event()
         self.connects = 0
 
     @property
     def pending(self) -> int:
-        """Calls asked and not answered."""
+        """Return how many calls have no answer yet."""
         return len(self._unsent) + len(self._unanswered)
 
     @property
     def trouble(self) -> str:
-        """Why calls are refused; empty when they are not."""
+        """Return why calls are refused; empty when they are not."""
         return self._refusing
 
     def call(self, *command: Argument) -> Answer:
-        """Ask, in the order of calls; the answer is there once awaited.
+        """Make a call, in the order of calls; return its answer as a future.
 
         The call raises `NoAnswerError`, `NotSentError` or `RefusedError`, no later than
         `command_timeout_seconds` and a quarter of it from now.
@@ -100,7 +100,8 @@ class CallConnection:
         return self._enqueue(packed, about=str(keys[0]) if keys else "", keys=len(keys))
 
     def _enter(self) -> None:
-        """Right before what relies on it: as long as one is refused, the other is."""
+        """Enter the line right before a call that needs it: where one is refused, so is the
+        other."""
 
         def answered(answer: Answer) -> None:
             if not answer.cancelled() and answer.exception() is None:
@@ -110,14 +111,14 @@ class CallConnection:
         self._enqueue(pack(*self._line.command())).add_done_callback(answered)
 
     def follow(self, call: Call) -> Answer:
-        """`call` again, which a server of this cluster pointed here with; may be in no slot yet.
+        """Repeat a call that a server of this cluster pointed here; its slot may not be here yet.
 
-        Its own answer is left alone.
+        The answer of `call` itself is left alone.
         """
         return self._follow(call.packed)
 
     def follow_function(self, name: str, keys: Command, arguments: Command) -> Answer:
-        """`run_function` where the keys' slot may not be yet."""
+        """As `run_function`, where the keys' slot may not be yet."""
         return self._follow(pack(*self._library.call(name, keys, arguments)))
 
     def _follow(self, packed: bytes) -> Answer:
@@ -181,7 +182,7 @@ class CallConnection:
         self._on_up()
 
     def _on_lost(self, why: str) -> None:
-        """Answer everything that has no answer: sent or not makes the difference."""
+        """Fail all calls without an answer: whether a call was sent makes the difference."""
         self._refusing = why
         self.up.clear()
         self._endpoint.doubt()
@@ -202,7 +203,7 @@ class CallConnection:
             if not self._unsent:
                 continue
             calls, self._unsent = self._unsent, deque()
-            # From here on it cannot be told any more what of it arrives.
+            # From here on it is not known which of them arrive.
             self._unanswered.extend(calls)
             await connection.send_packed_command(
                 b"".join([call.packed for call in calls]), check_health=False
@@ -225,7 +226,7 @@ class CallConnection:
     async def _confirm_if_late(self, connection: AbstractConnection, call: Call) -> None:
         """Raise `LostError` where another server took over while this one was silent.
 
-        What it did with `call`, and those after it, after it woke up is nowhere else.
+        Its work on `call`, and on those after it, since it woke up is nowhere else.
         """
         asked = max(self._asked_at_seconds(call), self._confirmed_at_seconds)
         if self._clock() - asked > self._options.stall_seconds:
@@ -234,7 +235,7 @@ class CallConnection:
             self._confirmed_at_seconds = now
 
     async def _beat(self) -> None:
-        """Have something asked all the time: the first that answers after a silence is late."""
+        """Keep a call under way all the time: the first answer after a silence is late."""
         while self._endpoint.may_be_replaced:
             await asyncio.sleep(self._options.stall_seconds / 2)
             if not self.pending and not self._refusing:
@@ -262,13 +263,13 @@ class CallConnection:
             call.fail(refused)
 
     def _warn(self, refused: RefusedError) -> None:
-        """Tell operators what peers need not know."""
+        """Log a refusal for operators; peers get no details."""
         if self._clock() - self._warned_at_seconds >= _SECONDS_BETWEEN_WARNINGS:
             self._warned_at_seconds = self._clock()
             self._connector.log.warning("redis_refused", reason=str(refused))
 
     def _may_follow(self, call: Call, refused: RefusedError) -> bool:
-        """Whether no later call about the same channel may be taken before it.
+        """Return whether no later call about the same channel may be taken before it.
 
         One that needs fewer keys may be, while only some of the keys are here.
         """

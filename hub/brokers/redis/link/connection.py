@@ -32,14 +32,14 @@ from hub.core.counters import Counters
 from hub.core.ports import Monotonic
 from hub.errors import SettingsError
 
-# A Redis that is away is tried twice a second; nobody reads the same line so often.
+# A Redis that is away is tried twice a second; the same line is logged once in so long.
 _REPEAT_LOG_SECONDS = 60.0
 
 
 class Endpoint:
-    """Where a Redis is to be found.
+    """The place of a Redis.
 
-    What is defined here is true of a server that never moves and is never replaced; endpoints
+    The methods here are right for a server that never moves and is never replaced; endpoints
     that can lead to another server override it.
     """
 
@@ -51,7 +51,7 @@ class Endpoint:
     """Whether another server may take over while this one is silent, and wakes up later."""
 
     async def connection(self, client_name: str) -> AbstractConnection:
-        """A connection that is not connected yet, and never retries by itself.
+        """Return a connection that is not connected yet, and never retries by itself.
 
         Raises `LostError`, or what redis-py raises, where it cannot be found now.
         """
@@ -65,25 +65,25 @@ class Endpoint:
         """Ask now; raise `LostError` where `connection` leads to another server than this."""
 
     def config_epoch(self, connection: AbstractConnection) -> int | None:  # noqa: ARG002
-        """The sentinels' number of the failover that led there; None where nobody counts."""
+        """Return the sentinels' number of the failover that led there; None without sentinels."""
         return None
 
     def former(self, connection: AbstractConnection) -> AbstractConnection | None:  # noqa: ARG002
-        """To the server that `entered` was told last, where that is another one."""
+        """Return a connection to the server of the last `entered`, where that is another one."""
         return None
 
     def entered(self, connection: AbstractConnection) -> None:
-        """Calls go there from now on."""
+        """Note that calls go there from now on."""
 
     async def moved(self) -> None:
-        """Return when it is found elsewhere than at the call: there is reason to try again."""
+        """Return when the server is elsewhere than at the call: another try is due."""
         await asyncio.Event().wait()
 
     async def run(self) -> None:
-        """Look where it is, for ever; returns at once where that cannot change."""
+        """Look for the server's place, for ever; return at once where it cannot change."""
 
     def doubt(self) -> None:
-        """A server's answer, or its silence, says that what is looked for may be elsewhere."""
+        """Look again soon: a server's answer, or silence, means that it may be elsewhere."""
 
     def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
         """Take over a call that was refused because it belongs elsewhere; False to let it be."""
@@ -91,7 +91,7 @@ class Endpoint:
 
 
 class _Abrupt(AbstractConnection):
-    """Says no goodbye, also where redis-py itself closes it because its greeting was refused.
+    """Closes without a goodbye, also where redis-py closes it after a refused greeting.
 
     TLS waits for the answer to one, asyncio for up to 30 s: a server that is frozen gives none,
     and each new attempt would leave one more socket behind. `redis_connect_func` would see the
@@ -149,7 +149,7 @@ class Server(Endpoint):
 
     @property
     def identity(self) -> str:
-        """The same for every way to write the URL of one database of one server."""
+        """Return a name that is the same for every way to write the URL of one database."""
         arguments = self._arguments
         where = arguments.get("path") or (
             f"{arguments.get('host', 'localhost')}:{arguments.get('port', 6379)}"
@@ -186,14 +186,14 @@ async def connect(connection: AbstractConnection) -> None:
 
 
 async def ask(connection: AbstractConnection, *command: str | bytes | int) -> object:
-    """One command and its answer, on a connection that nobody else uses yet."""
+    """Send one command and return its answer, on a connection without another user yet."""
     await connection.send_packed_command(pack(*command), check_health=False)
     answer: object = await connection.read_response()
     return answer
 
 
 async def close(connection: AbstractConnection) -> None:
-    """Let go of a connection in whatever state; takes no time and raises nothing."""
+    """Close a connection in any state; take no time and raise nothing."""
     try:
         await connection.disconnect(nowait=True)
     except CONNECTION_ERRORS:
@@ -209,7 +209,7 @@ class Backoff:
         self._failures = 0
 
     def next_seconds(self) -> float:
-        """How long to wait now; the next answer is drawn from twice as wide a range."""
+        """Return how long to wait now; the next answer is drawn from twice as wide a range."""
         ceiling = min(self.max_seconds, self._first * 2 ** min(self._failures, 30))
         self._failures += 1
         return random.uniform(0, ceiling)
@@ -219,7 +219,7 @@ class Backoff:
 
 
 class _Losses:
-    """Says why a connection was lost: at once, and the same once a minute at most."""
+    """Logs why a connection was lost: at once, and the same reason once a minute at most."""
 
     def __init__(self, log: FilteringBoundLogger, clock: Monotonic) -> None:
         self.log = log
@@ -242,7 +242,7 @@ Use = Callable[[AbstractConnection], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """Keeps connections to one endpoint up; with what they share."""
+    """Keeps connections to one endpoint up; holds the parts that they share."""
 
     endpoint: Endpoint
     options: RedisOptions
@@ -257,8 +257,8 @@ class Connector:
         exponential back-off, which ends early where the endpoint has moved.
 
         Args:
-            role: what the connection is for, shown by CLIENT LIST and in the log.
-            on_lost: is told why each connection ended, and when this is cancelled.
+            role: the use of the connection, shown by CLIENT LIST and in the log.
+            on_lost: gets the reason why each connection ended, also when this is cancelled.
         """
         options, clock = self.options, self.clock
         backoff = Backoff(options.backoff_first_seconds, options.backoff_max_seconds)
@@ -277,7 +277,7 @@ class Connector:
             on_lost("stopped")
 
     async def _ended(self, use: Use, role: str, losses: _Losses) -> str:
-        """Why a connection ended."""
+        """Run one connection; return why it ended."""
         try:
             connection = await self.endpoint.connection(self.options.client_name(role))
             try:
@@ -296,13 +296,13 @@ class Connector:
 
     def _unsaid(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
-            # Also where one side speaks TLS and the other does not: both wait.
+            # The cause may be TLS at one side alone: both wait.
             return f"not connected within {self.options.connect_timeout_seconds:g} s"
         return type(error).__name__
 
 
 def pack(*command: str | bytes | int) -> bytes:
-    """A command as Redis reads it."""
+    """Return a command as Redis reads it."""
     # Its stub says a tuple of one; redis-py's own packing costs ten times as much.
     packed: bytes = pack_command(command)  # type: ignore[arg-type]
     return packed

@@ -9,7 +9,7 @@ The write check asks with a function that may write and does nothing. A Redis wh
 (OOM), that cannot save what it has (MISCONF) or lacks the replicas it should have (NOREPLICAS)
 answers everything else. Publishers get 503, and the node stays *ready*: all nodes share that
 Redis, so sending subscribers away from one, or from all, would help nobody, and would cost those
-the sessions that go on reading. The refusal is shown where operators look: in the node's record,
+the sessions that go on reading. Operators see the refusal in the node's record,
 the dashboard and `hub nodes`, as a metric with an alert, and in the log.
 """
 
@@ -47,24 +47,24 @@ class Canary:
         self._began_at_seconds = clock()
         self._heard_at_seconds: float | None = None
         self._unheard_since_seconds: float | None = None
-        """When the oldest was sent of those that were sent since the last one was heard."""
+        """When the oldest canary was sent since the last one was heard."""
         self.round_trip_seconds: float | None = None
-        """Of the newest one that was heard."""
+        """Round trip of the newest canary that was heard."""
         self._now = asyncio.Event()
 
     @property
     def age_seconds(self) -> float:
-        """Since one was heard, or since there was nothing to hear."""
+        """Return the seconds since a canary was heard, or since the start."""
         heard = self._heard_at_seconds
         return self._clock() - (self._began_at_seconds if heard is None else heard)
 
     @property
     def is_late(self) -> bool:
-        """Whether one should have been heard by now."""
+        """Return whether a canary should have been heard by now."""
         return self.age_seconds > self._options.canary_deadline_seconds
 
     def problem(self) -> str | None:
-        """Why nothing should rely on this connection; None when it carries."""
+        """Return why this connection cannot be relied on; None when it carries messages."""
         if self._heard_at_seconds is None:
             return "no canary was heard yet"
         if self.is_late:
@@ -72,18 +72,18 @@ class Canary:
         return None
 
     def hear(self, message: bytes) -> None:
-        """One arrived."""
+        """Take a canary that arrived."""
         self._heard_at_seconds = self._clock()
         self._unheard_since_seconds = None
         if message == b"%d" % self._number:
             self.round_trip_seconds = self._heard_at_seconds - self._sent_at_seconds
 
     def hurry(self) -> None:
-        """Send the next one now: there is a new connection."""
+        """Send the next canary now: there is a new connection."""
         self._now.set()
 
     async def run(self) -> None:
-        """Send them, for ever; drop the subscriber's connection when it is deaf."""
+        """Send canaries, for ever; drop the subscriber's connection when it is deaf."""
         while True:
             await self._send()
             if self._is_overdue():
@@ -107,13 +107,13 @@ class Canary:
             return
         self._note_unheard()
         if receivers == 0 and listening and connects == self._pubsub.connects:
-            # The two connections lead to different servers, or one end of the pub/sub connection
-            # is gone. SUBSCRIBE may also just be on its way: the
-            # barrier tells, because it stands behind it.
+            # The two connections lead to different servers, or one end of the pub/sub connection is
+            # gone. SUBSCRIBE may also just be on its way: the barrier tells, because it stands
+            # behind it.
             await self._ask_again()
 
     def _note_unheard(self) -> None:
-        """The canary was sent; unless it came back already it is waited for."""
+        """Wait for the canary that was sent, unless it came back already."""
         heard = self._heard_at_seconds
         if self._unheard_since_seconds is None and (heard is None or heard < self._sent_at_seconds):
             self._unheard_since_seconds = self._sent_at_seconds
@@ -146,10 +146,10 @@ class WriteCheck:
         self._options = options
         self._log = log
         self.refusal = ""
-        """Why nothing is taken, in the words of Redis; empty where it is, or none can be asked."""
+        """Why Redis takes no writes, in its words; empty where it does, or cannot be asked."""
 
     async def run(self) -> None:
-        """Ask, for ever."""
+        """Check again and again, for ever."""
         while True:
             self._set(await self._ask())
             await asyncio.sleep(self._options.canary_seconds)

@@ -25,11 +25,11 @@ from redis.exceptions import AskError, RedisError, ResponseError
 
 from hub.brokers.redis.link.urls import address
 
-# What redis-py and the event loop raise when a connection does not work (any more). uvloop
+# Errors of redis-py and of the event loop for a connection that does not work (any more). uvloop
 # raises RuntimeError on a write to a closed transport.
 CONNECTION_ERRORS = (RedisError, OSError, EOFError, RuntimeError)
 
-# Redis says these before it begins with a call, so nothing was done.
+# Redis answers with these before it begins with a call, so nothing was done.
 _NOT_BEGUN = frozenset(
     [
         "ASK",
@@ -51,13 +51,13 @@ _NOT_BEGUN = frozenset(
         "TRYAGAIN",
     ]
 )
-# ... of these, what is asked without writing is answered all the same.
+# With these, Redis answers a call that does not write all the same.
 REFUSE_WRITING = frozenset({"MISCONF", "NOREPLICAS", "OOM"})
-# ... and after these another try needs another connection, or the library loaded again.
+# After these, another try needs another connection, or the library loaded again.
 _RECONNECT = frozenset({"LEFT", "LOADING", "MASTERDOWN", "NOAUTH", "NOSCRIPT", "READONLY"})
-# ... and these say that the slot of a cluster is, or goes, elsewhere.
+# With these, the slot of a cluster is, or goes, elsewhere.
 _ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
-# ... and these, that the same call may be taken in a moment, or at the place that they name.
+# With these, the same call may be taken in a moment, or at the place that they name.
 _FOLLOWED = frozenset({"ASK", "MOVED", "STRAY", "TRYAGAIN"})
 _NO_FUNCTION = "Function not found"
 # Before 7.0 what a script ran into stands within an ERR: here the first thing that it would have
@@ -92,13 +92,13 @@ class RefusedError(CallError):
             self.code = within[1]
         super().__init__(text if text.startswith(self.code) else f"{self.code} {text}")
         self.points_to = ""
-        """Where ASK and MOVED point, as host:port; without a host where it is the same one."""
+        """The place that ASK and MOVED point to, as host:port; without a host for the same one."""
         if isinstance(error, AskError):
             self.points_to = address(error.host, error.port)
 
     @property
     def nothing_done(self) -> bool:
-        """Whether Redis refused before it changed anything."""
+        """Return whether Redis refused before it changed anything."""
         return self.code in _NOT_BEGUN or _NO_FUNCTION in str(self)
 
     @property
@@ -115,18 +115,18 @@ class RefusedError(CallError):
 
     @property
     def counted_by(self) -> tuple[str, str] | None:
-        """Whose word is needed on a channel that came from elsewhere: its history, its run."""
+        """Return history and run of the server that counted a channel which came from elsewhere."""
         words = str(self).split(" ")
         return (words[1], words[2]) if self.code == "STRAY" and len(words) == 3 else None
 
     @property
     def some_keys_are_elsewhere(self) -> bool:
-        """Whether a call that needs other keys may be taken where this one was refused."""
+        """Return whether a call with other keys may be taken where this one was refused."""
         return self.code == "TRYAGAIN"
 
 
 def public_reason(error: CallError) -> str:
-    """What a peer may know of a failed call: not where Redis is, nor what its socket said."""
+    """Return the text of a failed call for peers, without Redis' address and its socket's error."""
     match error:
         case NotSentError():
             return "Redis cannot be asked now"
@@ -149,18 +149,18 @@ class Call:
     answer: Answer
     deadline_seconds: float
     about: str = ""
-    """The first key of what runs a function: calls about the same stay in their order."""
+    """The first key of a function's call: calls with the same one stay in their order."""
     keys: int = 0
-    """How many it needs."""
+    """How many keys it needs."""
     followed: bool = False
     """Made for another call, which a server refused because its slot is on its way elsewhere."""
 
     def fail(self, error: CallError) -> None:
-        """End it, unless it has ended."""
+        """End the call with `error`, unless it has ended."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
     def succeed(self, answer: object) -> None:
-        """End it with what Redis answered, unless it has ended."""
+        """End the call with Redis' answer, unless it has ended."""
         if not self.answer.done():
             self.answer.set_result(answer)

@@ -1,7 +1,7 @@
 """The connection that pub/sub messages come in on.
 
 Redis-py's `PubSub` reconnects silently, so this reads its own connection: every loss is seen,
-and what was lost with it is asked for. Subscribing and unsubscribing is collected per
+and the lost publications are asked for. Subscribing and unsubscribing is collected per
 iteration of the event loop and sent in batches.
 """
 
@@ -21,7 +21,7 @@ OnMessage = Callable[[bytes], None]
 
 
 class PubSub(Protocol):
-    """What others need of a `PubSubConnection`."""
+    """The methods of a `PubSubConnection` that others use."""
 
     def add(self, name: bytes) -> None: ...
 
@@ -43,9 +43,9 @@ class Listeners:
     def listen(
         self, name: bytes, on_message: OnMessage, *, on_heard: Callable[[], None] | None = None
     ) -> None:
-        """Hand over what comes under `name`. Harmless when repeated.
+        """Give `on_message` the messages of `name`. Harmless when repeated.
 
-        `on_heard` is called each time that Redis sends it from now on: what was sent before may
+        `on_heard` is called each time that Redis begins to send it: earlier messages may
         have been missed.
         """
         if name not in self._by_name:
@@ -61,13 +61,13 @@ class Listeners:
             self._pubsub.remove(name)
 
     def heard(self, names: Sequence[bytes]) -> None:
-        """Redis has confirmed that it sends these."""
+        """Tell the listeners of these names that Redis sends them."""
         for name in names:
             if (on_heard := self._on_heard.get(name)) is not None:
                 on_heard()
 
     def receive(self, name: bytes, raw: bytes) -> bool:
-        """Whether somebody listens to `name`, and has it now."""
+        """Give a message to the listener of `name`; return whether there is one."""
         if (on_message := self._by_name.get(name)) is None:
             return False
         on_message(raw)
@@ -95,9 +95,9 @@ class PubSubConnection:
         self._on_subscribed = on_subscribed
         self._wanted: dict[bytes, None] = {}
         self._asked: set[bytes] = set()
-        """What Redis was last told to send on this connection."""
+        """Names that Redis was last told to send on this connection."""
         self._heard: set[bytes] = set()
-        """... and what of it it has confirmed."""
+        """Those of them that Redis has confirmed."""
         self._changed: dict[bytes, None] = {}
         self._confirmed: list[bytes] = []
         self._wake = asyncio.Event()
@@ -114,7 +114,7 @@ class PubSubConnection:
         """Subscribe, now or when there is a connection, and again on each new one."""
         self._wanted[name] = None
         if name in self._heard:
-            # Removed a moment ago, and Redis was not told: it will not confirm anything.
+            # It was removed a moment ago, and Redis was not told: it will confirm nothing.
             self._confirm(name)
         self._change(name)
 
@@ -123,7 +123,7 @@ class PubSubConnection:
         self._change(name)
 
     def hears(self, name: bytes) -> bool:
-        """Whether Redis has confirmed on this connection that it sends the channel."""
+        """Return whether Redis has confirmed on this connection that it sends the channel."""
         return name in self._heard
 
     def drop(self, why: str) -> None:
@@ -132,7 +132,7 @@ class PubSubConnection:
         self._dropped.set()
 
     async def barrier(self) -> None:
-        """Return when everything that Redis had published before has been delivered here.
+        """Return when all messages that Redis had published before have been delivered here.
 
         An answer to PING stands behind all messages that were written before it. Raises
         `NotSentError` when the connection is not there or is lost before, `NoAnswerError`
@@ -194,10 +194,10 @@ class PubSubConnection:
         await self._dropped.wait()
         raise LostError(self._why_dropped)
 
-    # -- what goes out -----------------------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------------
 
     def _change(self, name: bytes) -> None:
-        # A new connection asks for what is wanted by then: nothing piles up for it.
+        # A new connection subscribes to the names wanted by then: no change waits for it.
         if self.up.is_set():
             self._changed[name] = None
             self._wake.set()
@@ -214,7 +214,7 @@ class PubSubConnection:
                 await connection.send_packed_command(pack("PING", token), check_health=False)
 
     def _calls(self, changed: dict[bytes, None]) -> Iterator[bytes]:
-        """What makes Redis send the wanted channels, and no others."""
+        """Yield the commands that make Redis send the wanted channels, and no others."""
         start = [name for name in changed if name in self._wanted and name not in self._asked]
         stop = [name for name in changed if name not in self._wanted and name in self._asked]
         self._asked.update(start)
@@ -224,7 +224,7 @@ class PubSubConnection:
             for batch in batches(names, self._options.batch_size):
                 yield pack(verb, *batch)
 
-    # -- what comes in -----------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------
 
     async def _read(self, connection: AbstractConnection) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Which line of replication history a server is in, and how nodes leave one (see lines.lua).
+"""Lines of replication history: entering a server's line, and leaving one (see lines.lua).
 
 A line is what one master, and those promoted from it in order, have counted. A server does not
 know that others went on without it, so a line has a term, which never falls, and each epoch begins
@@ -31,7 +31,7 @@ class ReplicationLine:
     """One per shard.
 
     Args:
-        endpoint: knows where the sentinels' word leads, and whether it has lines at all.
+        endpoint: knows the place that the sentinels name, and whether it has lines at all.
     """
 
     def __init__(self, *, endpoint: Endpoint, library: Library, options: RedisOptions) -> None:
@@ -40,14 +40,14 @@ class ReplicationLine:
         self._options = options
         self._key = options.keys.line()
         self._config: int | None = None
-        """The sentinels' word of where it is connected."""
+        """The sentinels' number of the failover to the connected server."""
         self._met = ""
-        """The newest name that a server told."""
+        """The newest name of a line that a server has told."""
 
     async def enter(self, connection: AbstractConnection) -> bool:
         """Have the server that is connected know the library, and be in its line.
 
-        False where it takes nothing that is written now: `command` is to be sent before anything
+        Returns False where it takes no writes now: `command` is to be sent before any call
         that relies on it. Raises what redis-py raises, also where others have left that server,
         and `LostError` where nothing can be written or the sentinels name another one by now.
         """
@@ -70,20 +70,20 @@ class ReplicationLine:
         return entered
 
     def command(self) -> Command:
-        """What `enter` asks; `meet` is to be told the answer."""
+        """Return the command of `enter`; its answer goes to `meet`."""
         config = "" if self._config is None else self._config
         position_ttl_ms = int(self._options.position_ttl_seconds * 1000)
         return self._command("enter_line", position_ttl_ms, self._met, config)
 
     def meet(self, name: object) -> None:
-        """The line that the server is in."""
+        """Note the line that the server is in."""
         if isinstance(name, bytes):
             self._met = max(self._met, name.decode())
 
     async def _leave_former(self, connection: AbstractConnection) -> None:
         """Have the former master take no more calls of nodes that still believe in it.
 
-        That server may be frozen or gone: then nobody waits for it long.
+        That server may be frozen or gone: the wait for it is short.
         """
         former, config = self._endpoint.former(connection), self._endpoint.config_epoch(connection)
         if former is None or config is None:

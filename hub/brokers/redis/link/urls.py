@@ -25,7 +25,7 @@ CLUSTER = frozenset({"redis+cluster", "rediss+cluster"})
 ENCRYPTED = frozenset({"rediss", "rediss+sentinel", "rediss+cluster"})
 
 
-# What may stand between `//` and the path, but for a user.
+# The part between `//` and the path, without a user.
 _HOST = re.compile(r"(\[[^\s\[\]@]+\]|[^\s\[\]@:]*)(:[0-9]*)?")
 _SECRET_NAME = re.compile(
     r"(password|passwd|secret|token|credential|^key$|[_-]key$)", re.IGNORECASE
@@ -34,25 +34,25 @@ HIDDEN = "********"
 
 
 def scheme(url: str) -> str:
-    """In small letters; empty where there is none."""
+    """Return the scheme in small letters; empty where there is none."""
     # Not `urlsplit`, whose errors repeat what it was given, passwords and all.
     name, found, _ = url.partition(":")
     return name.strip().lower() if found else ""
 
 
 def split(urls: str) -> list[str]:
-    """Cut at commas that a URL follows: a password may hold others."""
+    """Cut at commas before a URL: a password may hold other commas."""
     return [url.strip() for url in re.split(r",\s*(?=[A-Za-z+]+://)", urls)]
 
 
 def are_redis(urls: str) -> bool:
-    """Whether these have schemes that go together."""
+    """Return whether the URLs have schemes that go together."""
     schemes = [scheme(url) for url in split(urls)]
     return PLAIN.issuperset(schemes) or (len(schemes) == 1 and schemes[0] in SENTINEL | CLUSTER)
 
 
 def without_secrets(url: str) -> str:
-    """`url` without user, password and query; raises nothing, whatever it is."""
+    """Return `url` without user, password and query; raise nothing for any text."""
     parts = _cut(url)
     if parts is None:
         return f"{scheme(url)}://{HIDDEN}"
@@ -60,7 +60,7 @@ def without_secrets(url: str) -> str:
 
 
 def masked(urls: str) -> str:
-    """One URL or several with `HIDDEN` for users and passwords, also those of their queries.
+    """Return one URL or several with `HIDDEN` for users and passwords, also those of their queries.
 
     Where one cannot be told from the rest, because it holds `/`, `?`, `#` or `@` unescaped, all
     of that URL is hidden.
@@ -101,7 +101,7 @@ class _Parts:
 
 
 def _cut(url: str) -> _Parts | None:
-    """The parts of a URL, None where it is not sure which is which.
+    """Return the parts of a URL; None where it is not sure which is which.
 
     `redis://:pa/ss@host` is an example: a parser takes `:pa` for host and port.
     """
@@ -135,7 +135,7 @@ def check_form(url: str) -> None:
 
 
 def check_database(name: str, url: str) -> None:
-    """Raise `SettingsError` where what names a database is no number: redis-py takes 0 then."""
+    """Raise `SettingsError` where a database's name is no number: redis-py takes 0 then."""
     if re.fullmatch("[0-9]*", name) is None:
         raise SettingsError(
             f"{without_secrets(url)!r} is not the URL of a Redis: its database is {name[:40]!r},"
@@ -144,7 +144,8 @@ def check_database(name: str, url: str) -> None:
 
 
 def _can_be_split(url: str) -> bool:
-    """Its errors repeat what it was given, so they must not be shown."""
+    """Return whether `urlsplit` can cut it: its errors repeat the URL, so they must not be
+    shown."""
     try:
         urlsplit(url)
     except ValueError:
@@ -154,16 +155,16 @@ def _can_be_split(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SentinelUrl:
-    """What a `redis+sentinel://` URL says."""
+    """The parts of a `redis+sentinel://` URL."""
 
     service: str
     sentinels: Sequence[str]
-    """URLs of them."""
+    """URLs of the sentinels."""
     _master: str
-    """Of the master, with a place for the address."""
+    """URL of the master, with a place for the address."""
 
     def master(self, host: str, port: int) -> str:
-        """The URL of the master that is there."""
+        """Return the URL of the master at this address."""
         return self._master.format(address=address(host, port))
 
 
@@ -199,15 +200,15 @@ def parse_sentinel(url: str) -> SentinelUrl:
 
 @dataclass(frozen=True, slots=True)
 class ClusterUrl:
-    """What a `redis+cluster://` URL says."""
+    """The parts of a `redis+cluster://` URL."""
 
     seeds: Sequence[str]
-    """URLs of the servers it names."""
+    """URLs of the servers that it names."""
     _node: str
-    """Of any server, with a place for the address."""
+    """URL of any server, with a place for the address."""
 
     def node(self, address: str) -> str:
-        """The URL of the server at `host:port`."""
+        """Return the URL of the server at `host:port`."""
         return self._node.format(address=address)
 
 
@@ -234,5 +235,5 @@ def _with_port(host: str, port: int) -> str:
 
 
 def _literal(text: str) -> str:
-    """As it is after `format`."""
+    """Return `text` so that `format` leaves it as it is."""
     return text.replace("{", "{{").replace("}", "}}")
