@@ -113,15 +113,15 @@ class RedisBroker:
         )
 
     def shard(self, channel: str) -> Shard:
-        """Where a channel lives."""
+        """Return the shard of a channel."""
         return self._topology.shard(channel)
 
     def shards(self) -> Sequence[Shard]:
-        """One per server."""
+        """Return the shards, one per server."""
         return self._topology.shards()
 
     async def start(self) -> None:
-        """Begin to connect; returns also when Redis is away, `problems` says so then."""
+        """Begin to connect; while Redis is away this returns too, and `problems` says so."""
         await self._topology.start()
 
     async def stop(self) -> None:
@@ -129,25 +129,25 @@ class RedisBroker:
         await self._topology.stop()
 
     def problems(self) -> Sequence[str]:
-        """Why the node should get no traffic; empty when it should."""
+        """Return why the node should get no traffic; empty when it should."""
         problems = [shard.problem() for shard in self.shards()]
         return tuple(problem for problem in problems if problem is not None)
 
     def impaired(self) -> Sequence[str]:
-        """What does not work though the node should get traffic; empty when everything does."""
+        """Return the faults in spite of which the node should get traffic; empty without any."""
         impaired = [shard.impaired() for shard in self.shards()]
         return tuple(each for each in impaired if each is not None)
 
     def away(self) -> Sequence[str]:
-        """Servers that cannot be reached now, each with the reason."""
+        """Return servers that cannot be reached now, each with the reason."""
         return tuple(why for shard in self.shards() if (why := shard.away()))
 
     def statistics(self) -> Sequence[ShardStatistics]:
-        """Of each server."""
+        """Return the statistics of each server."""
         return [shard.statistics() for shard in self.shards()]
 
     def record(self) -> BrokerRecord:
-        """All servers together."""
+        """Return the figures of all servers together."""
         shards = self.statistics()
         round_trips = (shard.canary_round_trip_seconds or 0.0 for shard in shards)
         return BrokerRecord(
@@ -172,7 +172,7 @@ class RedisBroker:
         Raises:
             ConflictError: the idempotency key was used with other data.
             NotPublishedError: Redis did not take it; publishing again is safe.
-            OutcomeUnknownError: it was sent and no answer came.
+            OutcomeUnknownError: it was sent, and no answer came.
         """
         shard, keys = self.shard(request.channel), self._keys
         names = shard.history.names(request.channel)
@@ -227,16 +227,16 @@ class RedisBroker:
             try:
                 self.shard(channel).channels.expect(channel)
             except CallError:
-                return  # Who subscribes is told why.
+                return  # The subscriber's own call tells why.
 
-    # -- what is read ------------------------------------------------------------------------
+    # -- history and rows --------------------------------------------------------------------
 
     async def history(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """A page, of `PAGE_BYTES` at most; raise `UnavailableError` when Redis is away.
+        """Return a page of `PAGE_BYTES` at most; raise `UnavailableError` when Redis is away.
 
-        What is kept but is no JSON or too large is left out.
+        A publication that is no JSON or too large is left out.
         """
         return await once_reached(
             lambda: self._page(channel, after, limit, min(max_bytes, PAGE_BYTES)),
@@ -254,7 +254,7 @@ class RedisBroker:
         upto: int | None = None,
         max_bytes: int = PAGE_BYTES,
     ) -> StatePage:
-        """A page, of `PAGE_BYTES` at most; raise `UnavailableError` when Redis is away."""
+        """Return a page of `PAGE_BYTES` at most; raise `UnavailableError` when Redis is away."""
         if not self._namespaces.options(channel).keyed:
             page = await self.history(channel, 0, 1)
             return StatePage(page.head, (), None)
@@ -300,16 +300,16 @@ class RedisBroker:
         except CallError as error:
             raise UnavailableError(f"no state of {channel!r}: {public_reason(error)}") from None
 
-    # -- what this node knows ----------------------------------------------------------------
+    # -- this node's knowledge ---------------------------------------------------------------
 
     def names(self) -> Sequence[str]:
-        """Of the channels this node listens to."""
+        """Return the channels this node listens to."""
         return tuple(t.channel for shard in self.shards() for t in shard.channels.trackers())
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
-        """How far this node has come in a channel; None where it does not listen.
+        """Return this node's position in a channel; None where it does not listen.
 
-        How much history holds only Redis knows.
+        Only Redis knows how much history holds.
         """
         tracker = self.shard(channel).channels.tracker(channel)
         if tracker is None or tracker.state is State.OPENING:
@@ -317,11 +317,11 @@ class RedisBroker:
         return tracker.position, None
 
     def rows_held(self, channel: str) -> tuple[int, int] | None:  # noqa: ARG002 - as others have it
-        """Only Redis knows."""
+        """Return None: only Redis knows."""
         return None
 
     def sweep(self) -> None:
-        """Redis forgets by itself: every key has a TTL."""
+        """Do nothing: Redis forgets by itself, every key has a TTL."""
 
 
 def _digest(request: PublishRequest) -> bytes:

@@ -38,7 +38,7 @@ from hub.errors import OutcomeUnknownError, UnavailableError
 
 _DIGEST_BYTES = sha256().digest_size
 _TIME_BYTES = 8
-# How far apart clocks of nodes may be, and how long what somebody recorded could be sent again: a
+# How far apart clocks of nodes may be, and how long a recorded message could be sent again: a
 # run of a node has a name of its own, so to the same run only.
 MAX_APART_SECONDS = 300.0
 
@@ -47,7 +47,7 @@ class Proof:
     """One per node.
 
     Args:
-        operator_keys: the first one proves what this node says, each of them what it hears.
+        operator_keys: the first one proves this node's messages; each of them proves others'.
         wall_clock: seconds since 1970 UTC.
     """
 
@@ -59,14 +59,14 @@ class Proof:
         self._wall_clock = wall_clock
 
     def seal(self, tag: str, message: bytes) -> bytes:
-        """`message` as it is sent to the node of this tag."""
+        """Return `message` as it is sent to the node of this tag."""
         if not self._keys:
             return message
         said = int(self._wall_clock() * 1000).to_bytes(_TIME_BYTES) + message
         return _digest(self._keys[0], tag, said) + said
 
     def open(self, tag: str, sealed: bytes) -> bytes | None:
-        """What was said to the node of this tag; None where nobody with a key has said it."""
+        """Return the message to the node of this tag; None where no node with a key has sent it."""
         if not self._keys:
             return sealed
         digest, said = sealed[:_DIGEST_BYTES], sealed[_DIGEST_BYTES:]
@@ -82,9 +82,9 @@ def _digest(key: bytes, tag: str, said: bytes) -> bytes:
     return hmac.digest(key, tag.encode() + b"\n" + said, "sha256")
 
 
-# Above what a call to Redis may take, below what an operator waits for.
+# More than a call to Redis may take, less than an operator waits.
 ANSWER_SECONDS = 2.0
-# How often it is asked whether the node still lives, where an answer takes long. Half of the
+# How often the caller of a long question asks whether the node still lives. Half of the
 # lease by which it is known.
 _LOOK_SECONDS = LEASE_SECONDS / 2
 # Questions without an answer yet, and answers being made; each is a few KB. Guess, not measured.
@@ -96,7 +96,7 @@ MAX_LASTING = 5000
 class _Ask(msgspec.Struct, frozen=True, tag="ask"):
     number: int
     asker: str
-    """Tag of the node that waits for the answer."""
+    """The tag of the node that waits for the answer."""
     question: bytes
     lasts: bool = False
 
@@ -107,7 +107,7 @@ class _Answer(msgspec.Struct, frozen=True, tag="answer"):
 
 
 class _Gone(msgspec.Struct, frozen=True, tag="gone"):
-    """Nobody waits for the answer to this question any more."""
+    """Tells that the asker waits for the answer to a question no more."""
 
     number: int
     asker: str
@@ -119,13 +119,13 @@ _DECODER: msgspec.msgpack.Decoder[_Message] = msgspec.msgpack.Decoder(_Message)
 
 @dataclass(slots=True)
 class _Asked:
-    """How far a question has come."""
+    """The progress of a question."""
 
     sent: bool = False
 
 
 class _Bounded:
-    """How many questions are under way; those that last do not take the room of others."""
+    """Counts questions under way; those that last do not take the room of others."""
 
     def __init__(self) -> None:
         self._lasting = self._others = 0
@@ -135,7 +135,7 @@ class _Bounded:
         return MAX_LASTING if ask.lasts else MAX_PENDING
 
     def enter(self, ask: _Ask) -> bool:
-        """Count it, if there is room."""
+        """Count a question and return True, if there is room."""
         if (self._lasting if ask.lasts else self._others) >= self.most(ask):
             return False
         self._count(ask, 1)
@@ -155,8 +155,9 @@ class RedisNodeBus:
     """One per node. `start` once the broker has begun to connect, `stop` before it stops.
 
     Args:
-        shard: where a name lives; all that is kept here lives with `hub.brokers.redis.keys.NODES`.
-        unproved: is told of each message that nobody with a key has sent.
+        shard: returns the shard of a name; all keys here are on that of
+        `hub.brokers.redis.keys.NODES`.
+        unproved: is called for each message that no node with a key has sent.
     """
 
     alone = False
@@ -185,28 +186,28 @@ class RedisNodeBus:
         self._asked = _Bounded()
         self._answering = _Bounded()
         self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
-        """What other nodes wait for here, by who asks and the question's number."""
+        """Answers being made that last, by the asker's tag and the question's number."""
         self._listens_at: Shard | None = None
 
     async def start(
         self, serve: Callable[[bytes], Awaitable[bytes]], record: Callable[[], NodeRecord]
     ) -> None:
-        """Be known from now on; as soon as Redis can be reached, where it is away."""
+        """Make this node known, as soon as Redis can be reached."""
         self._serve_question = serve
         self._listen()
         await self._registry.register(record)
         self._spawn(self._registry.stay_known(record, self._listen))
 
     async def stop(self) -> None:
-        """Be known no more."""
+        """Make this node known no more."""
         await self._registry.leave()
 
     def _listen(self) -> None:
-        """Hear what is asked and answered; again and again: another server may own the name."""
+        """Listen for questions and answers; repeated, because another server may own the name."""
         shard = self._shard(NODES)
         name = shard.keys.asked(self._tag).encode()
         if self._listens_at is not None and self._listens_at is not shard:
-            # Two would hear everything twice.
+            # Two listeners would take each message twice.
             self._listens_at.listeners.ignore(name)
         shard.listeners.listen(name, self._hear)
         self._listens_at = shard
@@ -245,7 +246,7 @@ class RedisNodeBus:
             raise _unanswered(error, asked) from None
         except asyncio.CancelledError:
             if asked.sent and lasts:
-                # The other node would wait on, for a peer that is not there any more.
+                # The other node would wait on, for a peer that has gone.
                 self._spawn(self._tell_gone(tag, ask.number))
             raise
         finally:
@@ -253,7 +254,8 @@ class RedisNodeBus:
             self._asked.leave(ask)
 
     async def _answered(self, tag: str, waiting: asyncio.Future[bytes]) -> bytes | None:
-        """None when the node is killed meanwhile: what lasts would wait for it to its end."""
+        """Return the answer; None where the node is killed meanwhile, so that no long wait goes
+        on."""
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
             if not waiting.done() and not await self._registry.lives(tag):
@@ -277,7 +279,7 @@ class RedisNodeBus:
         try:
             message = _DECODER.decode(said)
         except (ValueError, RecursionError):
-            return  # A newer version may say more: what cannot be read is not answered.
+            return  # A message of a newer version that cannot be read gets no answer.
         if isinstance(message, _Ask):
             if self._answering.enter(message):
                 self._spawn(self._serve(message))
@@ -303,7 +305,7 @@ class RedisNodeBus:
             self._answering.leave(ask)
 
     async def _answer_lasting(self, ask: _Ask, work: Awaitable[bytes]) -> bytes | None:
-        """None where the asking node says that its peer is gone."""
+        """Return the answer; None where the asking node tells that its peer is gone."""
         waiting = asyncio.ensure_future(work)
         self._lasting[ask.asker, ask.number] = waiting
         try:
@@ -318,7 +320,7 @@ class RedisNodeBus:
 def _unanswered(
     error: CallError | TimeoutError, asked: _Asked
 ) -> UnavailableError | OutcomeUnknownError:
-    """What went wrong, by whether the node may have seen the question."""
+    """Return the error of a question, by whether the node may have seen it."""
     why = public_reason(error) if isinstance(error, CallError) else "it does not answer"
     refused = isinstance(error, RefusedError) and error.nothing_done
     if not asked.sent or refused or isinstance(error, NotSentError):

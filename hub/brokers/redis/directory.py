@@ -1,9 +1,10 @@
-"""Which channels there are on all servers: `hub.core.ports.Directory` over Redis.
+"""The names of all channels on all servers: `hub.core.ports.Directory` over Redis.
 
-Kept only while this node has patterns. A channel's first publication is told by library.lua on a
-pub/sub channel of its own (`hub.brokers.redis.keys.Keys.born`), right before it, and each server's
-names are read by SCAN. A server's names are read after it has confirmed that it tells of new ones,
-so no channel falls between the two; and again after each cut, because what was told in it is lost.
+Names are kept only while this node has patterns. library.lua announces a channel's first
+publication on a pub/sub channel of its own (`hub.brokers.redis.keys.Keys.born`), right before it,
+and each server's names are read by SCAN. A server's names are read after it has confirmed that it
+tells of new ones, so no channel falls between the two; and again after each cut, because
+announcements in it are lost.
 
 From time to time all names are read anew: for channels that were begun by a publisher who did not
 tell (a node of a version before, a user who may not publish there), and to let go of names that
@@ -28,11 +29,11 @@ from hub.core.ports import Appearances, Monotonic, Spawn
 from hub.core.publication import check_channel
 from hub.errors import HubError, UnavailableError
 
-# Keys that Redis looks at in one call: 0.2 ms of it, measured on 7.0.15.
+# Keys that Redis scans in one call: 0.2 ms of its time, measured on 7.0.15.
 _SCANNED_AT_ONCE = 1000
-# Heads that are asked for together.
+# Heads read together.
 _ASKED_AT_ONCE = 100
-# Servers come and go, and calls fail: how often that is looked at.
+# Servers come and go, and calls fail: how often the directory looks for that.
 _LOOK_SECONDS = 0.5
 # Between two readings of all names. 200,000 keys take Redis 50 ms, so a thousandth of its time.
 _ROUND_SECONDS = 60.0
@@ -46,11 +47,11 @@ MAX_NAMES = 1_000_000
 
 @dataclass(eq=False, slots=True)
 class _Server:
-    """What is known of one."""
+    """The state of one server."""
 
     shard: Shard
     unread: bool = False
-    """Whether it tells of new names, and others may be there that it did not tell of."""
+    """Whether it announces new names, and may have others that it did not announce."""
     was_read: bool = False
 
 
@@ -60,13 +61,13 @@ class _Known:
 
     names: NameTree = field(default_factory=NameTree)
     fresh: NameTree | None = None
-    """What is read anew, while it is."""
+    """Names of a round of reading that is under way."""
     empty: set[str] = field(default_factory=set)
-    """Of these, what was left out of an answer: it had no publication."""
+    """Names without a publication, left out of answers."""
     asking: int = 0
-    """How many ask now whether names have a publication, ..."""
+    """How many callers ask now whether names have a publication."""
     born: set[str] = field(default_factory=set)
-    """... and what had its first one meanwhile: the answer may be of before."""
+    """Names that had their first publication meanwhile: an answer may be older."""
     servers: dict[Shard, _Server] = field(default_factory=dict)
     whole: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once all servers were read."""
@@ -82,8 +83,8 @@ class ChannelDirectory:
     """One per node.
 
     Args:
-        shard: where a channel lives.
-        shards: one per server, as they are now.
+        shard: returns the shard of a channel.
+        shards: returns the shards of now, one per server.
     """
 
     def __init__(
@@ -136,10 +137,10 @@ class ChannelDirectory:
                 server.shard.listeners.ignore(self._born)
             known.wake.set()
 
-    # -- what there is -----------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------
 
     async def matching(self, pattern: str, most: int) -> Sequence[str]:
-        """Raise `UnavailableError` where not all servers could be asked so far."""
+        """Return names that match; raise `UnavailableError` before all servers were read."""
         known = self._known
         if known is None:
             raise UnavailableError("no list of channels: nobody follows it")
@@ -170,7 +171,7 @@ class ChannelDirectory:
             raise UnavailableError("no list of channels: Redis is too slow") from None
 
     async def _published(self, known: _Known, names: Sequence[str]) -> Sequence[str]:
-        """Those of them that have a publication; the others are noted."""
+        """Return those of them that have a publication; note the others."""
         doubtful = [name for name in names if not self._is_open(name)]
         none: set[str] = set()
         known.asking += 1
@@ -189,7 +190,7 @@ class ChannelDirectory:
         return [name for name in names if name not in none]
 
     def _is_open(self, name: str) -> bool:
-        """Whether this node knows of a publication there."""
+        """Return whether this node knows of a publication there."""
         tracker = self._shard(name).channels.tracker(name)
         return tracker is not None and tracker.state is not State.OPENING and tracker.offset > 0
 
@@ -200,7 +201,7 @@ class ChannelDirectory:
     # -- keeping up --------------------------------------------------------------------------
 
     async def _keep(self, known: _Known) -> None:
-        """Read names where they may have been missed, until nobody wants them any more."""
+        """Read names that may have been missed, until the names are wanted no more."""
         round_at = self._clock() + _ROUND_SECONDS
         while known is self._known:
             self._attend(known)
@@ -220,7 +221,7 @@ class ChannelDirectory:
             known.wake.clear()
 
     def _attend(self, known: _Known) -> None:
-        """Have all servers tell of new names; of a cluster there may be others than before."""
+        """Have all servers announce new names; a cluster may have other servers than before."""
         now = self._shards()
         for shard in tuple(known.servers):
             if shard not in now:
@@ -247,7 +248,7 @@ class ChannelDirectory:
             self._appearances.appeared(name)
 
     async def _read_all(self, known: _Known) -> None:
-        """Know what there is, and only that."""
+        """Read all names anew, and drop those that are gone."""
         fresh = known.fresh = NameTree()
         servers = tuple(known.servers.values())
         done = await asyncio.gather(*(self._read(known, server) for server in servers))
@@ -257,7 +258,7 @@ class ChannelDirectory:
             known.empty = {name for name in known.empty if name in fresh}
 
     async def _read(self, known: _Known, server: _Server) -> bool:
-        """Read all names of a server; where that fails it is tried again."""
+        """Read all names of a server; return whether that succeeded. A failure is tried again."""
         behind_a_cut = server.unread and server.was_read
         server.unread = False
         try:
@@ -277,17 +278,17 @@ class ChannelDirectory:
             return False
         server.was_read = True
         if behind_a_cut and self._appearances is not None:
-            # That something follows the end of a known channel shows in no name.
+            # A publication behind the end of a known channel shows in no name.
             self._appearances.missed()
         return True
 
     async def _take(self, known: _Known, names: Sequence[str]) -> None:
-        """These are there."""
+        """Take names that a server has."""
         if known.fresh is not None:
             for name in names:
                 known.fresh.add(name)
         if not known.whole.is_set():
-            # Whether they have a publication is asked of those that somebody wants.
+            # `matching` asks whether the names it needs have a publication.
             for name in names[: MAX_NAMES - len(known.names)]:
                 known.names.add(name)
             return
@@ -300,7 +301,7 @@ class ChannelDirectory:
                 self._appearances.appeared(name)
 
     def _name(self, raw: object) -> str | None:
-        """Of a channel, or of the key that has its head; None for anything else."""
+        """Return the channel of a name or of a head's key; None for anything else."""
         try:
             text = raw.decode("ascii") if isinstance(raw, bytes) else ""
             return check_channel(self._keys.channel(text))

@@ -35,7 +35,7 @@ from hub.errors import UnavailableError
 # A node that is silent for so long is taken for dead; long enough for a stall and a reconnect.
 LEASE_SECONDS = 10.0
 RENEWALS = 3
-"""In the time of a lease."""
+"""Renewals in the time of a lease."""
 _RECORD = msgspec.json.Decoder(NodeRecord)
 
 
@@ -43,7 +43,7 @@ class Registry:
     """One per node.
 
     Args:
-        shard: where a name lives.
+        shard: returns the shard of a name.
     """
 
     def __init__(self, shard: Callable[[str], Shard], tag: str, *, lease_seconds: float) -> None:
@@ -52,12 +52,13 @@ class Registry:
         self._lease_seconds = lease_seconds
         self._stopped = False
         self.known: Mapping[str, NodeRecord] = {}
-        """The other nodes by tag, as they were when Redis said it last."""
+        """The other nodes by tag, as Redis had them last."""
 
     async def stay_known(
         self, record: Callable[[], NodeRecord], each_time: Callable[[], None]
     ) -> None:
-        """Renew the lease until `leave`, after a call of `each_time`, and look who else lives."""
+        """Renew the lease until `leave`, each time after a call of `each_time`, and read the
+        others."""
         while not self._stopped:
             await until_renewal(self._lease_seconds)
             each_time()
@@ -66,7 +67,7 @@ class Registry:
                 await self.others()
 
     async def register(self, record: Callable[[], NodeRecord]) -> None:
-        """Be known from now on, as `record` says, unless Redis is away."""
+        """Make this node known with the record of `record`, unless Redis is away."""
         if self._stopped:
             return
         tag, lease_ms = self._tag, int(self._lease_seconds * 1000)
@@ -77,13 +78,13 @@ class Registry:
             await calls.run_function("register", names, (encoded, lease_ms, tag))
 
     async def leave(self) -> None:
-        """Be known no more."""
+        """Make this node known no more."""
         self._stopped = True
         with contextlib.suppress(CallError):
             await self.call("DEL", self.keys.node(self._tag))
 
     async def others(self) -> Mapping[str, NodeRecord]:
-        """The other nodes by tag; raise `CallError` when Redis is away."""
+        """Return the other nodes by tag; raise `CallError` when Redis is away."""
         answer = await self.call("SMEMBERS", self.keys.nodes())
         tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
         others = [tag for tag in tags if tag != self._tag]
@@ -101,7 +102,7 @@ class Registry:
         return self.known
 
     async def lives(self, tag: str) -> bool:
-        """Raise `CallError` when Redis is away."""
+        """Return whether the node lives; raise `CallError` when Redis is away."""
         return await self.call("EXISTS", self.keys.node(tag)) == 1
 
     @property
@@ -126,11 +127,11 @@ def _decoded(raw: bytes) -> NodeRecord | None:
 
 # Channels renewed in one pipeline: 1 ms of work for Redis at some 10 us each (measured).
 _BATCH = 100
-# Members asked for in one call, and bytes of them behind which no more are looked at; 32 members,
+# Members read in one call, and bytes of them behind which no more are read; 32 members,
 # of 4 KiB each at most, may come above that.
 _PAGE_MEMBERS = 500
 _PAGE_BYTES = 128 * KIB
-# Pub/sub that is later than a canary may be is given up, and all rooms are asked for anew.
+# Pub/sub that is later than a canary may be is given up, and all members are read anew.
 _LAG_SECONDS = 30.0
 
 
@@ -138,8 +139,8 @@ class RedisRoster:
     """One per node; `start` it once the broker has begun to connect.
 
     Args:
-        shard: where a channel lives.
-        tag: this node's, and no other's.
+        shard: returns the shard of a channel.
+        tag: names this run of the node, and no other.
     """
 
     lag_seconds = _LAG_SECONDS
@@ -161,9 +162,9 @@ class RedisRoster:
         self._lease_ms = int(lease_seconds * 1000)
         self._here: dict[str, dict[str, Member]] = {}
         self._judges_from_seconds = 0.0
-        """Not before that time of the loop's are other nodes taken for dead."""
+        """Before this time of the loop no other node is taken for dead."""
         self._stale: dict[str, int] = {}
-        """Channels where Redis may think otherwise, and for how many rounds nobody is there."""
+        """Channels where Redis may have other members, with their rounds without a member here."""
 
     # -- hub.core.ports.Roster ---------------------------------------------------------------
 
@@ -178,7 +179,8 @@ class RedisRoster:
         self._spawn(self._tell(channel, change, last=not members))
 
     async def members(self, channel: str) -> Sequence[Member]:
-        """In the order they came; raise `UnavailableError` when Redis is away."""
+        """Return the members in the order they came; raise `UnavailableError` when Redis is
+        away."""
         found: dict[str, tuple[int, Member]] = {}
         try:
             async for entries in self._pages(channel):
@@ -190,7 +192,7 @@ class RedisRoster:
         return [member for _, member in sorted(found.values(), key=lambda each: each[0])]
 
     async def _pages(self, channel: str) -> AsyncIterator[Sequence["_Entry"]]:
-        """Everybody who is there all the while, once or more often."""
+        """Yield pages with each member that is there all the while, once or more often."""
         place: bytes | None = b"0"
         while place is not None:
             async with self._shard(channel).reads:
@@ -220,13 +222,14 @@ class RedisRoster:
             self._stale[channel] = 0
 
     def refresh(self, channel: str) -> None:
-        """Redis may have forgotten who is here: tell it again."""
+        """Tell Redis the members here again: it may have forgotten them."""
         if channel in self._here:
             self._stale[channel] = 0
             self._spawn(self._assert(channel))
 
     async def _assert(self, channel: str) -> None:
-        """Say who is here, and then that nobody else is; again with the next round on failure."""
+        """Tell Redis the members here, and that there are no others; retried with the next
+        round."""
         if channel not in self._here:
             return
         self._stale.pop(channel, None)
@@ -244,7 +247,7 @@ class RedisRoster:
             self._stale[channel] = 0
 
     def _pieces(self, channel: str) -> Iterator[Sequence[Argument]]:
-        """Ids and members in turn, of a page's bytes; who has left meanwhile is in none."""
+        """Yield ids and members in turn, of a page's bytes, without members that have left."""
         piece: list[Argument] = []
         size = 0
         for id_ in tuple(self._here[channel]):
@@ -274,7 +277,7 @@ class RedisRoster:
             self._forget_stale()
 
     def _forget_stale(self) -> None:
-        """Where nobody is left the lease is not renewed, and its end says the same."""
+        """Forget channels without members here: their lease is not renewed, and ends."""
         for channel in [channel for channel in self._stale if channel not in self._here]:
             self._stale[channel] += 1
             if self._stale[channel] > RENEWALS + 2:
@@ -286,14 +289,14 @@ class RedisRoster:
             judges = int(now >= self._judges_from_seconds)
             found = await self._run("renew", channel, self._tag, self._lease_ms, judges)
             if found != 1:
-                # This node was held up, and so may be the others: they have as long to say so.
+                # This node was held up, and the others may be too: they get the time of a lease.
                 self._judges_from_seconds = now + self._lease_seconds
             if found == 0 or channel in self._stale:
                 await self._assert(channel)
 
 
 def _part(answer: object) -> tuple[bytes | None, list[bytes]]:
-    """Where to go on, None at the end; and what was found."""
+    """Return the place to go on at, None at the end, and the entries."""
     match answer:
         case [bytes() as place, list() as entries]:
             return None if place == b"0" else place, entries
@@ -305,13 +308,13 @@ class _Entry:
     """One member, as Redis has it."""
 
     tags: Sequence[str]
-    """The nodes where it is."""
+    """Tags of the nodes where it is."""
     came: int
     member: Member
 
 
 def _entry(raw: bytes) -> _Entry | None:
-    """None for one that this version cannot read: the others are there all the same."""
+    """Return a member; None for one that this version cannot read."""
     try:
         tags, came, member = raw.split(b"\n", 2)
         return _Entry(tags.decode().split(), int(came), decode_member(member))

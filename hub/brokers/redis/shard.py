@@ -1,6 +1,6 @@
 """One Redis server: two connections, and the channels that this node listens to there.
 
-`hub.brokers.redis.topology.topology` says which channels these are.
+`hub.brokers.redis.topology.topology` assigns channels to servers.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from hub.core.pushes import PresenceReset
 
 @dataclass(frozen=True, slots=True)
 class ShardStatistics:
-    """Of one server, as it is now; what happened is in `Counters`, for all together."""
+    """Figures of one server as it is now; `Counters` has those since the start, for all servers."""
 
     server: str
     channels: int
@@ -48,7 +48,7 @@ class ShardStatistics:
 
 
 class Shard:
-    """Hands on what comes; `calls` and `history` are for publishers and readers, `channels` for
+    """Hands messages on; `calls` and `history` are for publishers and readers, `channels` for
     subscribers."""
 
     def __init__(self, endpoint: Endpoint, context: ShardContext) -> None:
@@ -65,7 +65,7 @@ class Shard:
         self._library = Library(use_functions=options.use_functions, keys=options.keys, log=log)
         connector = Connector(endpoint, options, context.clock, log, context.counters)
         self.line_keys = (options.keys.line(),) if endpoint.has_lines else ()
-        """A key that calls about channels pass besides the channel's own."""
+        """A key that calls about channels pass beside the channel's own."""
         self.calls = CallConnection(
             connector,
             line=ReplicationLine(endpoint=endpoint, library=self._library, options=options),
@@ -117,7 +117,7 @@ class Shard:
         self.channels.stop()
 
     def problem(self) -> str | None:
-        """Why the node should get no traffic."""
+        """Return why the node should get no traffic; None where it should."""
         problem = self._canary.problem()
         if problem is None:
             return None
@@ -125,13 +125,13 @@ class Shard:
         return f"redis {self._endpoint.name}: {problem}" + (f" ({trouble})" if trouble else "")
 
     def away(self) -> str | None:
-        """Its name and why it cannot be reached; None where it can."""
+        """Return its name and why it cannot be reached; None where it can."""
         deaf = self._canary.problem() if self._canary.is_late else None
         why = self.calls.trouble or deaf
         return f"{self._endpoint.name} ({why.rstrip('.')})" if why else None
 
     def impaired(self) -> str | None:
-        """What does not work though the node should get traffic."""
+        """Return the fault in spite of which the node should get traffic; None without one."""
         refusal = self._write_check.refusal
         return f"redis {self._endpoint.name} takes no publications: {refusal}" if refusal else None
 
@@ -151,7 +151,7 @@ class Shard:
             server_version=self._library.server_version,
         )
 
-    # -- what comes in -----------------------------------------------------------------------
+    # -- messages ----------------------------------------------------------------------------
 
     def _on_message(self, name: bytes, raw: bytes) -> None:
         if (tracker := self.channels.find(name)) is None:
@@ -181,7 +181,7 @@ class Shard:
             self._context.counters.broker_lag.observe(max(0.0, lag_seconds))
 
     def _on_subscribed(self, names: Sequence[bytes]) -> None:
-        """Redis sends these from now on: messages before may have been missed."""
+        """Compare the channels that Redis sends from now on: earlier messages may be missing."""
         if self._canary.name in names:
             self._canary.hurry()
         self.listeners.heard(names)
@@ -192,7 +192,7 @@ class Shard:
             channel = tracker.channel
             has_presence = self._context.namespaces.options(channel).presence
             if has_presence and tracker.state is not State.OPENING:
-                # Joins and leaves have no offsets: which of them were missed cannot be told.
+                # Joins and leaves have no offsets: it is not known which of them were missed.
                 self._context.downstream.announce(channel, PresenceReset(channel))
 
     def _announce(self, tracker: Tracker, raw: bytes) -> None:
@@ -202,15 +202,15 @@ class Shard:
             return
         # Until the channel is open no session here has it, and one that subscribes asks for the
         # members. While a hole is being filled a change overtakes the messages that wait: a join
-        # then still precedes what its member says.
+        # then still precedes its member's publications.
         if change is not None and tracker.state is not State.OPENING:
             self._context.downstream.announce(tracker.channel, change)
 
     def _on_calls_up(self) -> None:
-        """While nobody could be asked, comparing failed."""
+        """Compare all channels: that failed while Redis took no calls."""
         self._canary.hurry()
         self._context.spawn(self._backfill.compare_all())
 
     def poke(self, tracker: Tracker) -> None:
-        """Redis may be elsewhere than the tracker, and has not said so: compare now."""
+        """Compare one channel now: Redis may be in another epoch than the tracker."""
         self._context.spawn(self._backfill.compare([tracker]))

@@ -1,4 +1,4 @@
-"""Reading a channel's head and history, and making good from them what pub/sub lost.
+"""Reading a channel's head and history, and filling from them the holes that pub/sub left.
 
 `HistoryReader` asks Redis. `Backfill` compares heads, fills holes from history and announces the
 rest; decisions are those of `hub.brokers.tracker`, this carries them out.
@@ -50,7 +50,8 @@ class HistoryReader:
         return self._options.settings(self._namespaces.options(channel))
 
     def names(self, channel: str) -> tuple[str, ...]:
-        """All keys of a channel, as calls about it pass them: of a slot that moves they come one by
+        """Return all keys of a channel, as calls about it pass them: of a slot that moves they come
+        one by
         one, and a cluster waits for those that are passed alone."""
         keys = self._options.keys
         names = (keys.meta(channel), keys.log(channel), *self._line_keys)
@@ -58,9 +59,9 @@ class HistoryReader:
         return (*names, *keys.table(channel)) if keyed else names
 
     async def head(self, channel: str, seen: Position) -> Position:
-        """The newest offset given out; the channel's life is renewed.
+        """Return the newest offset given out, and renew the channel's life.
 
-        `seen` is where this node stands, so that a Redis that knows less, or was left,
+        `seen` is this node's position, so that a Redis that knows less, or was left,
         begins a new epoch.
         """
         arguments = (self.settings(channel), seen.epoch, seen.offset)
@@ -73,9 +74,9 @@ class HistoryReader:
     async def page(
         self, channel: str, after: int, limit: int, max_bytes: int, *, seen: str | None = None
     ) -> Page:
-        """What is held after `after`: at most `limit` messages of `max_bytes`, or one.
+        """Return messages after `after`: at most `limit` of `max_bytes`, or one.
 
-        A channel that nobody used gets an epoch only where this node listens to it: then `seen`
+        An unused channel gets an epoch only where this node listens to it: then `seen`
         is the epoch that the node is in.
         """
         arguments: Command = (self.settings(channel), after, limit, max_bytes)
@@ -98,7 +99,7 @@ class HistoryReader:
     async def rows(
         self, channel: str, after: str, limit: int, max_bytes: int, upto: int | None
     ) -> StatePage:
-        """Rows with keys above `after`: at most `limit` of `max_bytes`, or one."""
+        """Return rows with keys above `after`: at most `limit` of `max_bytes`, or one."""
         arguments: Command = (
             self.settings(channel), after, limit, max_bytes, "" if upto is None else upto,
         )  # fmt: skip
@@ -119,7 +120,7 @@ class HistoryReader:
         raise CallError(f"not rows: {answer!r:.100}")
 
     def _row(self, channel: str, epoch: str, raw: bytes) -> Publication | None:
-        """None for one that is no JSON or too large."""
+        """Return a row; None for one that is no JSON or too large."""
         message = decode(channel, raw, max_message_bytes=self._options.max_message_bytes)
         if message is None or message.publication is None:
             return None
@@ -127,7 +128,7 @@ class HistoryReader:
         return row if message.epoch == epoch else replace(row, offset=0)
 
     def _messages(self, channel: str, epoch: str, entries: Sequence[bytes]) -> list[Message]:
-        """Entries are flat: ID, message, ID, message; the ID tells the offset in any case."""
+        """Return messages of flat entries: ID, message, ID, message; an ID has the offset."""
         limit = self._options.max_message_bytes
         messages: list[Message] = []
         for identifier, raw in zip(entries[::2], entries[1::2], strict=True):
@@ -164,11 +165,11 @@ class Backfill:
 
     @property
     def filling(self) -> int:
-        """Channels that something is being read for."""
+        """Return how many channels are being filled."""
         return len(self._filling)
 
     def act(self, tracker: Tracker, steps: Iterable[Step]) -> None:
-        """Carry out what the tracker decided, and begin filling where it wants that."""
+        """Carry the tracker's steps out, and begin to fill where it needs that."""
         for step in () if tracker.muted else steps:
             self._carry_out(tracker.channel, step)
         if tracker.state is State.FILLING and tracker not in self._filling:
@@ -211,7 +212,7 @@ class Backfill:
             self._filling.discard(tracker)
 
     async def reconcile(self) -> None:
-        """Compare everything from time to time: a lost tail shows in nothing that arrives."""
+        """Compare all channels from time to time: a lost tail shows in no message."""
         while True:
             # Not all nodes at the same time.
             await asyncio.sleep(self._options.reconcile_seconds * random.uniform(0.5, 1))
@@ -251,7 +252,7 @@ class Backfill:
             await self._confirm(behind)
 
     async def _head(self, tracker: Tracker) -> Position | None:
-        """None where Redis refuses this one: the others must not wait for it."""
+        """Return a head; None where Redis refuses this one: the others must not wait for it."""
         try:
             return await self._history.head(tracker.channel, tracker.position)
         except RefusedError as error:
@@ -259,7 +260,7 @@ class Backfill:
             return None
 
     async def _confirm(self, behind: Sequence[tuple[Tracker, Position]]) -> None:
-        """What led to these heads may be on its way to us: let it pass, then look again."""
+        """Let messages before these heads pass, which may be on their way, then look again."""
         await self._pubsub.barrier()
         for tracker, head in behind:
             if self._is_current(tracker):

@@ -1,4 +1,4 @@
-"""What travels in a channel's pub/sub name and lies in its stream, as bytes and as values.
+"""Messages in a channel's pub/sub name and in its stream, as bytes and as values.
 
 A publication is the same in both, written by library.lua:
 
@@ -51,7 +51,7 @@ _MARKS = REMOVES | ENDS
 
 
 def envelope(request: PublishRequest) -> bytes:
-    """What a message says beside its data."""
+    """Return the envelope of a message: the fields beside its data."""
     said = (request.key, request.sender, request.skip_connection)
     tags = None if request.tags is None else request.tags.decode()
     if request.keep_ms == 0:
@@ -62,7 +62,7 @@ def envelope(request: PublishRequest) -> bytes:
 
 
 def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | None:
-    """Read a message; None when not even its place in the sequence can be told."""
+    """Read a message; return None where not even its offset can be read."""
     parts = raw.split(b"\n", 4)
     if len(parts) != 5 or not parts[1].isdigit():
         return None
@@ -107,7 +107,7 @@ _FIELDS = msgspec.json.Decoder(list[Any])
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A publication to come is traced."""
+    """The trace of the next publication."""
 
     channel: str
     epoch: str
@@ -116,7 +116,7 @@ class Traced:
     """Its W3C `traceparent`, as it came."""
 
     def on(self, message: Message) -> Message:
-        """`message` with the trace where it is the one meant, else as it is."""
+        """Return `message` with the trace where it is the one meant, else as it is."""
         publication = message.publication
         here = (message.epoch, message.offset) == (self.epoch, self.offset)
         if publication is None or publication.channel != self.channel or not here:
@@ -142,7 +142,7 @@ def decode_member(raw: bytes) -> Member:
             *_,
         ]:
             return Member(id_, connection, subject)
-        # A later version may say more.
+        # A later version may send more fields.
         case [str(id_), str(connection), str() | None as subject, str(data), int(said), *_]:
             try:
                 said_of_itself = check_payload(data.encode(), limit=MAX_DATA_BYTES)
@@ -157,7 +157,7 @@ def is_announcement(raw: bytes) -> bool:
 
 
 def decode_announcement(channel: str, raw: bytes) -> Change | Traced | None:
-    """None for what this version does not know."""
+    """Return the announcement; None for one that this version does not know."""
     what, _, rest = raw.removeprefix(_MARK).partition(b"\n")
     try:
         if what == b"join":

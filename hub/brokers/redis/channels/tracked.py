@@ -4,8 +4,8 @@ A caller that asks for a channel waits until it is open; a channel that no calle
 kept for `linger_seconds`, because a page that is loaded again comes back to it.
 
 Beside a channel's own pub/sub name the node listens to `hub:raw:<channel>`, where the namespace
-allows it: what any Redis client sends there by plain PUBLISH. Such publications have no offset:
-nothing numbers them, keeps them, or tells that one was lost on its way here.
+allows it, for plain PUBLISH of any Redis client. Such publications have no offset:
+they are not numbered or kept, and the loss of one on its way here does not show.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ class _Tracked:
 
     tracker: Tracker
     callers: dict[asyncio.Future[None], OnOpen] = field(default_factory=dict)
-    """Those that wait for its head."""
+    """Callers that wait for its head."""
     end: asyncio.TimerHandle | None = None
-    """Set while no caller needs it: forgets it in a moment."""
+    """A timer that forgets the channel, while no caller needs it."""
 
     async def wait(self, on_open: OnOpen) -> None:
-        """Return once it is open; a caller that is cancelled is as if never there."""
+        """Return once the channel is open; a cancelled caller is forgotten."""
         done = asyncio.get_running_loop().create_future()
         self.callers[done] = on_open
         try:
@@ -51,13 +51,13 @@ class _Tracked:
             done.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """The channel will not be opened here."""
+        """Fail the callers: the channel will not be opened here."""
         for done in self.callers:
             if not done.done():
                 done.set_exception(error)
 
     def stay(self) -> None:
-        """Somebody needs it."""
+        """Stop the timer: a caller needs the channel."""
         if self.end is not None:
             self.end.cancel()
             self.end = None
@@ -67,8 +67,8 @@ class TrackedChannels:
     """One per server.
 
     Args:
-        pubsub: is told which pub/sub channels are wanted.
-        check_up: raises `CallError` while nobody could be told a channel's head.
+        pubsub: subscribes to the wanted pub/sub channels.
+        check_up: raises `CallError` while no head can be read.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TrackedChannels:
         self._pubsub = pubsub
         self._check_up = check_up
         self._tracked: dict[bytes, _Tracked] = {}
-        """By pub/sub channel."""
+        """Tracked channels by pub/sub channel."""
         self._raw: dict[bytes, str] = {}
         """Channels by the pub/sub channel of their unsequenced publications."""
 
@@ -87,13 +87,13 @@ class TrackedChannels:
         return len(self._tracked)
 
     def stop(self) -> None:
-        """Wait for nothing any more, and hold nothing."""
+        """Stop all timers, and hold no message any more."""
         for tracked in self._tracked.values():
             tracked.stay()
             tracked.tracker.let_go()
 
     def find(self, name: bytes) -> Tracker | None:
-        """The tracker of a pub/sub channel."""
+        """Return the tracker of a pub/sub channel."""
         tracked = self._tracked.get(name)
         return None if tracked is None else tracked.tracker
 
@@ -104,17 +104,17 @@ class TrackedChannels:
         return [tracked.tracker for tracked in self._tracked.values()]
 
     def is_current(self, tracker: Tracker) -> bool:
-        """Whether it is still the one of its channel."""
+        """Return whether it is still the tracker of its channel."""
         return self.tracker(tracker.channel) is tracker
 
     def opened(self, tracker: Tracker) -> None:
-        """Its head has just become known: tell those that wait for it."""
+        """Give the head, which has just become known, to the callers that wait for it."""
         self._tracked[self._name(tracker.channel)].opened()
 
     # -- callers -----------------------------------------------------------------------------
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
-        """Call `on_open` with the head, and hand on what follows.
+        """Call `on_open` with the head, and hand on the publications that follow.
 
         Raises `CallError` when Redis is away, `TimeoutError` when it takes too long.
         """
@@ -148,7 +148,7 @@ class TrackedChannels:
             self.unsubscribe(channel)
 
     def unsubscribe(self, channel: str) -> None:
-        """Stop listening, unless somebody comes back within `linger_seconds`."""
+        """Stop listening, unless a caller comes back within `linger_seconds`."""
         name = self._name(channel)
         tracked = self._tracked.get(name)
         if tracked is not None and tracked.end is None:
@@ -159,21 +159,23 @@ class TrackedChannels:
     # -- channels that move between servers --------------------------------------------------
 
     def give(self, tracker: Tracker) -> Position | None:
-        """Stop listening to a channel that lives elsewhere now; where `take` goes on there.
+        """Stop listening to a channel that lives elsewhere now; return where `take` goes on there.
 
-        None for a channel that no session has, or that was not open yet: callers may try again.
+        Returns None for a channel that no session has, or that was not open yet: callers may try
+        again.
         """
         name = self._name(tracker.channel)
         tracked = self._tracked[name]
         goes_on = tracker.state is not State.OPENING and tracked.end is None
         tracked.fail(NotSentError(f"{tracker.channel!r} has moved"))
         self._forget(name)
-        # What is still being read for it here is not for delivery.
+        # A page that is still being read for it here is not for delivery.
         tracker.muted = True
         return tracker.position if goes_on else None
 
     def take(self, channel: str, position: Position) -> None:
-        """Go on after `position`: what came since is read from history, or announced as lost."""
+        """Go on after `position`: later publications are read from history, or announced as
+        lost."""
         name = self._name(channel)
         if name not in self._tracked:
             self._listen(name, channel).tracker.open(position)
@@ -205,7 +207,8 @@ class TrackedChannels:
     # -- unsequenced publications ------------------------------------------------------------
 
     def receive_raw(self, name: bytes, raw: bytes) -> None:
-        """Deliver what came in the pub/sub channel `name`, or announce that it cannot be."""
+        """Deliver a message of the pub/sub channel `name`, or announce that it cannot be
+        delivered."""
         context = self._context
         if (channel := self._raw.get(name)) is None:
             return
