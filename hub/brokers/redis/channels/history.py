@@ -50,9 +50,10 @@ class HistoryReader:
         return self._options.settings(self._namespaces.options(channel))
 
     def names(self, channel: str) -> tuple[str, ...]:
-        """Return all keys of a channel, as calls about it pass them: of a slot that moves they come
-        one by
-        one, and a cluster waits for those that are passed alone."""
+        """Return all keys of a channel, as calls about it pass them.
+
+        Keys of a slot that moves come one by one, and a cluster waits only for keys that are passed.
+        """
         keys = self._options.keys
         names = (keys.meta(channel), keys.log(channel), *self._line_keys)
         keyed = self._namespaces.options(channel).keyed
