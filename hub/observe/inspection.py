@@ -42,7 +42,7 @@ class _Row:
 
 
 async def look_at_tasks() -> Mapping[str, object]:
-    """Every task of the running loop; those that most others are like come first.
+    """Return rows of the tasks of the running loop; the row with most tasks comes first.
 
     `looked_at` is below `total` where there are more than `MAX_TASKS`.
     """
@@ -67,7 +67,7 @@ async def look_at_tasks() -> Mapping[str, object]:
 
 
 def where_it_waits(task: asyncio.Task[object]) -> tuple[str, ...]:
-    """The task's coroutine, then the lines it is at, from the outermost to the innermost."""
+    """Return the task's coroutine, then the lines it is at, from the outermost to the innermost."""
     coroutine: object = task.get_coro()
     found = [getattr(coroutine, "__qualname__", type(coroutine).__name__)]
     while coroutine is not None and len(found) <= _MAX_DEPTH:
@@ -78,7 +78,7 @@ def where_it_waits(task: asyncio.Task[object]) -> tuple[str, ...]:
 
 
 def _step(waiting: object) -> tuple[str | None, object]:
-    """The line that `waiting` is at, and what it waits for."""
+    """Return the line that `waiting` is at, and the object it waits for."""
     for frame_name, next_name in _FRAMES:
         if (frame := getattr(waiting, frame_name, None)) is not None:
             return line_of(frame.f_code, frame.f_lineno), getattr(waiting, next_name)
@@ -91,7 +91,7 @@ def line_of(code: CodeType, number: int) -> str:
 
 @lru_cache(maxsize=1024)
 def short_path(filename: str) -> str:
-    """The end of it, which says enough: where it is installed concerns nobody."""
+    """Return the end of a path, without the place where the package is installed."""
     return "/".join(PurePath(filename).parts[-3:])
 
 
@@ -104,7 +104,7 @@ _OBJECTS_AT_ONCE = 5_000
 
 
 class MemoryTracing:
-    """One per process: what it switches on and off is the interpreter's."""
+    """Switches the interpreter's tracing on and off; one per process."""
 
     def __init__(self, spawn: Spawn, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._spawn = spawn
@@ -125,7 +125,7 @@ class MemoryTracing:
         return {"tracing": True, "seconds": seconds}
 
     def told(self) -> Mapping[str, object]:
-        """Whether it is tracing, and what came of the last time; None where there was none."""
+        """Return whether it is tracing, and the last result; None before the first."""
         return {"tracing": self._tracing, "rss_bytes": _rss_bytes(), "last": self._last}
 
     async def _trace(self, seconds: float) -> None:
@@ -151,7 +151,7 @@ class MemoryTracing:
 
 
 async def count_objects(clock: Callable[[], float]) -> Mapping[str, object]:
-    """By type, of what the garbage collector knows: containers, not bytes, strings or numbers."""
+    """Count objects by type: containers that the garbage collector knows, no bytes or numbers."""
     objects = gc.get_objects()
     total, counts = len(objects), Counter[type]()
     until = clock() + _COUNTING_SECONDS
@@ -164,7 +164,7 @@ async def count_objects(clock: Callable[[], float]) -> Mapping[str, object]:
 
 
 def _largest(snapshot: tracemalloc.Snapshot) -> list[Mapping[str, object]]:
-    """What was allocated and is still held, by line."""
+    """Return allocations that are still held, by line."""
     mine = tracemalloc.Filter(inclusive=False, filename_pattern=tracemalloc.__file__)
     found = snapshot.filter_traces([mine]).statistics("lineno")[:_ROWS]
     return [

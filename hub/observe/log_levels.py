@@ -1,6 +1,6 @@
-"""From which level on each part of the hub logs; to be changed while it runs.
+"""Levels of the log for each part of the hub; they can be changed while it runs.
 
-A logger says what part it speaks for by `subsystem` in its context. What is below the level of
+A logger names its part by `subsystem` in its context. A line below the level of
 that part costs a call and two lookups, and is never rendered.
 """
 
@@ -14,7 +14,7 @@ from hub.errors import BadRequestError
 
 BROKER, HTTP, LOOP, SESSION = "broker", "http", "loop", "session"
 SUBSYSTEMS = (BROKER, HTTP, LOOP, SESSION)
-# Of everything that names no subsystem, and of those without a level of their own.
+# The level of loggers without a subsystem, and of subsystems without a level of their own.
 DEFAULT = "default"
 LEVELS: Mapping[str, int] = {
     name: logging.getLevelNamesMapping()[name.upper()]
@@ -36,7 +36,7 @@ class LogLevels:
         self._apply()
 
     def of(self, subsystem: object) -> int:
-        """The number of the level, as `logging` knows it."""
+        """Return the number of the level, as `logging` knows it."""
         return self._by_subsystem.get(subsystem, self._general)
 
     def change(self, changes: Mapping[str, object]) -> None:
@@ -57,7 +57,7 @@ class LogLevels:
         self._apply()
 
     def shown(self) -> dict[str, str]:
-        """What holds now, by subsystem."""
+        """Return the levels of now, by subsystem."""
         return {DEFAULT: self._default} | {
             name: self._chosen.get(name, self._default) for name in SUBSYSTEMS
         }
@@ -104,6 +104,6 @@ def adjustable_logger(levels: LogLevels) -> type[FilteringBoundLogger]:
 
 
 def levels_of(log: FilteringBoundLogger) -> LogLevels | None:
-    """What changes the level of `log`; None where it is somebody else's logger."""
+    """Return the levels of `log`; None for a logger of another program."""
     levels = getattr(log, "levels", None)
     return levels if isinstance(levels, LogLevels) else None

@@ -88,13 +88,13 @@ class LoopLag:
     ) -> None:
         """Take the logger and how often to measure, what is a stall, how often to log one."""
         self.lag_seconds = 0.0
-        """Of the last measurement."""
+        """Lag of the last measurement."""
         self.max_lag_seconds = 0.0
-        """Since the start."""
+        """The greatest lag since the start."""
         self.stalls = 0
         """Measurements later than `stall_seconds`."""
         self.histogram = Histogram()
-        """All measurements."""
+        """A histogram of all measurements."""
         self.recent: deque[Stall] = deque(maxlen=MAX_RECENT)
         """The stalls that came last, also those that were not logged; the newest at the end."""
         self._log = log

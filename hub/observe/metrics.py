@@ -1,10 +1,10 @@
-"""What Prometheus scrapes: a node's counters and gauges of live state, in two text formats.
+"""The metrics page for Prometheus: a node's counters and gauges, in two text formats.
 
-The core counts in plain `Counters` (see there why), so this is a collector that reads it when
-asked instead of a set of metric objects that are written. Names carry the unit, labels have
-the fixed values of `hub.core.labels`. HELP texts are a short sentence each, because every scrape
-carries them; what the values mean stands in `hub/docs/metrics.md`.
-There is no global registry: the composition root makes one per node.
+The core counts in plain `Counters` (see there why), so this is a collector that reads it when asked
+instead of a set of metric objects that are written. Names carry the unit, labels have the fixed
+values of `hub.core.labels`. HELP texts are a short sentence each, because every scrape carries
+them; what the values mean stands in `hub/docs/metrics.md`. There is no global registry: the
+composition root makes one per node.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,13 +43,13 @@ _END = b"# EOF\n"
 
 
 def _gauge(metric: str, about: str) -> Any:
-    """A field that is exported as `metric`."""
+    """Return a field that is exported as `metric`."""
     return field(metadata=exported(metric, about))
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What holds at the moment of a scrape, computed from live state by whoever owns it."""
+    """Live state at the moment of a scrape, computed by its owner."""
 
     connections: Mapping[str, int]
     """Open sessions by transport (`websocket`, `sse`, `poll`)."""
@@ -179,7 +179,7 @@ class HubCollector(Collector):
 
 
 class _Labelled:
-    """A registry whose samples all say which worker they are of."""
+    """A registry whose samples all have the label `worker`."""
 
     def __init__(self, registry: CollectorRegistry, worker: str) -> None:
         self._registry = registry
@@ -194,9 +194,9 @@ class _Labelled:
 
 
 def merged(pages: Sequence[bytes]) -> bytes:
-    """Several workers' pages as one: each family stands once, with the samples of all.
+    """Return several workers' pages as one: each family stands once, with the samples of all.
 
-    Samples say their worker, so none is there twice. They are not added up: a worker that begins
+    Samples name their worker, so none is there twice. They are not added up: a worker that begins
     anew begins its counters anew, which Prometheus sees in each series alone.
     """
     families: dict[bytes, list[bytes]] = {}
@@ -267,7 +267,7 @@ class Metrics:
 
 
 def _exported(record: Any) -> Iterator[tuple[Exported, Any]]:
-    """What is exported of a record, with its values."""
+    """Yield the exported fields of a record, with their values."""
     for each in fields(record):
         if (told := each.metadata.get("exported")) is not None:
             yield told, getattr(record, each.name)
@@ -295,6 +295,6 @@ def _unit(name: str) -> str:
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> HistogramMetricFamily:
-    """`histogram` as Prometheus wants it: each bucket counts all that lie at or below it."""
+    """Return the family of `histogram`: each bucket counts all values at or below it."""
     buckets = list(zip(_BUCKETS, map(float, accumulate(histogram.buckets)), strict=True))
     return HistogramMetricFamily(name, text, buckets, histogram.sum_seconds, unit=_unit(name))

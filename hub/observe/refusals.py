@@ -2,7 +2,7 @@
 
 A peer that may not come in cannot ask anybody but the operator, who has to find the reason in the
 log; and a peer that tries keys shows there. Counters (`hub_handshake_failures_total`,
-`hub_http_errors_total`) say how many, these lines say who.
+`hub_http_errors_total`) have the number, these lines the addresses.
 
 A line costs disk and attention, and a stranger can cause thousands a second. So within a window
 of 10 s an address gets 10 lines per code and all together get 50; the rest is counted, and one
@@ -79,7 +79,8 @@ class Refusals:
         host: str | None = None,
         refusal: str = "",
     ) -> None:
-        """Say that somebody was refused; nothing where nobody asked who somebody is.
+        """Log a refusal, and remember it in the table; codes that concern no credential are left
+        out.
 
         Args:
             code: of the error, such as `unauthorized`.
@@ -87,7 +88,7 @@ class Refusals:
             reason: the error's message.
             origin: the request's `Origin` header.
             host: its `Host` header.
-            refusal: what exactly is refused, as `HubError.refusal`.
+            refusal: the exact refusal, as `HubError.refusal`.
         """
         if code not in _LOGGED and not refusal:
             return
@@ -97,7 +98,7 @@ class Refusals:
         self._say(code, address, reason, origin, {"origin": origin, "host": host})
 
     def held(self, held: LimitRefusal) -> None:
-        """Say that a limit holds somebody back."""
+        """Log that a limit holds a peer back, and remember it in the table."""
         self.table.limited(held.limit, by=held.by, name=held.name, address=held.address)
         # A field `key` would be masked.
         named = {"limit": held.limit, "by": held.by, "name": held.name}
@@ -137,7 +138,7 @@ class Refusals:
         )
 
     def flush(self) -> None:
-        """The node stops: say now what was left out, because no window's end comes."""
+        """Log the lines that were left out: the node stops before the window's end."""
         if self._is_open:
             self._end_window(stops=True)
 

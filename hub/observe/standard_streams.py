@@ -47,7 +47,7 @@ def _occupy(fd: int, mode: int) -> None:
 
 
 def forgive_errors() -> None:
-    """For a process that is all the hub's own: no character and no stderr ends it.
+    """Make output errors harmless, for a process of the hub's own.
 
     Characters that a terminal's encoding lacks are printed as escapes. What stderr does not take
     is lost: there is nowhere else to say so, and what a command does must not depend on it.
@@ -97,7 +97,7 @@ def flush_output() -> None:
 
 
 def forget_output() -> None:
-    """What stdout still holds is lost; the interpreter must not find out once more."""
+    """Drop the buffer of stdout, so that the interpreter's end does not fail on it."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

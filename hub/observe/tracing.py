@@ -78,7 +78,7 @@ class Tracing:
 
         def shut_down() -> None:
             self._provider.shutdown()
-            # Whoever waited has given up, and the loop has ended.
+            # The caller has given up, and the loop has ended.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(done.set)
 
@@ -88,17 +88,18 @@ class Tracing:
             await asyncio.wait_for(done.wait(), STOP_SECONDS)
 
     def current(self) -> str | None:
-        """The `traceparent` of the span that the application in this process is in."""
+        """Return the `traceparent` of the span that the application in this process is in."""
         return self.traceparent(api.get_current_span())
 
     # -- publishing --------------------------------------------------------------------------
 
     def traced(self, broker: Broker) -> "TracedBroker":
-        """`broker`, with a span around each publishing."""
+        """Return `broker` with a span around each publishing."""
         return TracedBroker(broker, self)
 
     def begin(self, request: PublishRequest) -> Span | None:
-        """The span of a publishing, to be ended by the caller; None where it is not sampled."""
+        """Begin the span of a publishing, which the caller ends; return None where it is not
+        sampled."""
         parent = self._parent(request.trace)
         if not self._sampled(parent):
             return None
@@ -113,7 +114,7 @@ class Tracing:
         )
 
     def _sampled(self, parent: Context) -> bool:
-        """As the publisher says, where it says anything; else by the share.
+        """Return the publisher's decision, where there is one; else one by the share.
 
         Here and not in a sampler of the SDK's, which costs 6 us for each that is not (measured).
         """
@@ -123,7 +124,7 @@ class Tracing:
         return random.random() < self._share
 
     def fail(self, span: Span, error: HubError) -> None:
-        """The publication was not made, or nobody knows."""
+        """Mark a span: the publication was not made, or its outcome is unknown."""
         span.set_attribute("error.type", error.code)
         # Not its message: that may name an idempotency key.
         span.set_status(api.StatusCode.ERROR, error.code)
@@ -159,14 +160,15 @@ class Tracing:
     # -- both --------------------------------------------------------------------------------
 
     def _parent(self, trace: str | None) -> Context:
-        """Never the context of the task: a session's belongs to whoever started the hub."""
+        """Return the context of a `traceparent`, never the task's, which belongs to the hub's
+        start."""
         nothing = Context()
         if trace is None:
             return nothing
         return self._propagator.extract({"traceparent": trace}, nothing)
 
     def traceparent(self, span: Span) -> str | None:
-        """What whoever is a part of `span` is to carry."""
+        """Return the `traceparent` for parts of `span`."""
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, api.set_span_in_context(span))
         return carrier.get("traceparent")
@@ -237,7 +239,7 @@ class TracedBroker:
 
 
 def _about(node: str, version: str) -> _Attributes:
-    """What the environment does not say of this process."""
+    """Return attributes of this process that the environment does not set."""
     given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in given
     about: _Attributes = {"service.version": version, "service.instance.id": node}

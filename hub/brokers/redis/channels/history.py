@@ -52,7 +52,7 @@ class HistoryReader:
     def names(self, channel: str) -> tuple[str, ...]:
         """Return all keys of a channel, as calls about it pass them.
 
-        Keys of a slot that moves come one by one, and a cluster waits only for keys that are passed.
+        Keys of a moving slot come one by one, and a cluster waits only for keys that are passed.
         """
         keys = self._options.keys
         names = (keys.meta(channel), keys.log(channel), *self._line_keys)

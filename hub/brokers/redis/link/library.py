@@ -53,9 +53,9 @@ _LINES = ("enter_line", "leave_line", "adopt")
 _PRESENCE = ("join", "leave", "renew", "present", "absent", "members")
 _NODES = ("register", "tell", "writable")
 _NAMES = (*_LINES, "open", "page", "rows", "clear", "publish", *_PRESENCE, *_NODES)
-# What the functions above do in Redis, on behalf of the user who calls them.
+# Commands that the functions above use in Redis, with the rights of the calling user.
 _USED = tuple(sorted(set(re.findall(r"redis\.p?call\('([A-Z]+)'", _BODY))))
-# ... and what a node asks of it by itself.
+# Commands that a node sends by itself.
 _ASKED = ("SCAN",)
 # Which of these the user may not: `acl_check_cmd` is there from 7.0 on. It looks for keys and
 # channels among the arguments, wherever the command has them.
@@ -146,7 +146,7 @@ _MISSING_RIGHT = re.compile(r"no permissions to run the '([\w|]+)' command")
 
 
 class Library:
-    """Knows how the server that is connected now wants to be called.
+    """Loads the functions, and makes the commands that run them at the connected server.
 
     Args:
         use_functions: False: scripts, as with Redis before 7.0.
@@ -160,10 +160,10 @@ class Library:
         self._said: set[str] = set()
         self._prefixes: dict[str, Command] = {}
         self.server_version = ""
-        """Of the server that was connected last, such as 7.0.15."""
+        """Version of the server that was connected last, such as 7.0.15."""
 
     def call(self, name: str, keys: Command, arguments: Command) -> Command:
-        """The command that runs a function of library.lua or presence.lua."""
+        """Return the command that runs a function of library.lua or presence.lua."""
         return (*self._prefixes[name], len(keys), *keys, *arguments)
 
     async def load(self, connection: AbstractConnection) -> None:
@@ -178,7 +178,7 @@ class Library:
             await self._load_scripts(connection)
 
     async def _load_functions(self, connection: AbstractConnection) -> bool:
-        """Whether this user can call them: it may be that another one has loaded them."""
+        """Load the functions; return whether this user can call them."""
         refusals = [await _refusal(connection, "FUNCTION", "LOAD", _OWN)]
         try:
             used = (*_USED, *_ASKED)
@@ -194,7 +194,7 @@ class Library:
         return True
 
     async def _load_public(self, connection: AbstractConnection) -> None:
-        """For others than the hub, which does without."""
+        """Load the functions for other Redis clients; the hub does without them."""
         try:
             version = await _ask(connection, "FCALL", "hub_version", 0)
         except ResponseError:
@@ -228,7 +228,8 @@ class Library:
     async def _check_rights(
         self, connection: AbstractConnection, used: Command, *prefix: Argument
     ) -> None:
-        """Say what the user lacks; raise `ResponseError` where the question cannot be asked."""
+        """Log the rights that the user lacks; raise `ResponseError` where they cannot be asked
+        for."""
         keys = self._keys
         answer = await _ask(connection, *prefix, 0, keys.meta("x"), keys.stem("x"), *used)
         missing = answer.decode().split()
@@ -242,7 +243,7 @@ class Library:
             self._warn("redis_rights_missing", rights=rights)
 
     def _say(self, event: str, *refusals: RefusedError | None) -> None:
-        """Why the next best way is taken, with the rights that are missing, where it is these."""
+        """Log why the next best way is taken, with the rights that are missing, if any are."""
         # One that does not know the command repeats its arguments, the library's text here.
         reasons = [str(refused)[:_SHOWN] for refused in refusals if refused is not None]
         found = map(_MISSING_RIGHT.search, reasons)
@@ -250,7 +251,7 @@ class Library:
         self._warn(event, reasons=reasons, **{"rights": rights} if rights else {})
 
     def _warn(self, event: str, **fields: object) -> None:
-        """Once: each reconnect would say it again."""
+        """Log a warning once, not at each reconnect."""
         text = f"{event} {fields}"
         if text not in self._said:
             self._said.add(text)
@@ -258,7 +259,7 @@ class Library:
 
 
 async def _refusal(connection: AbstractConnection, *command: Argument) -> RefusedError | None:
-    """Why the server does not do this; None where it does, or has done it before."""
+    """Return the server's refusal; None where it carries the command out, or has before."""
     try:
         await _ask(connection, *command)
     except ResponseError as error:
@@ -274,12 +275,12 @@ def _script(name: str) -> str:
 
 
 def _version(info: bytes) -> str:
-    """From the answer to INFO."""
+    """Return the version in the answer to INFO."""
     found = re.search(rb"^redis_version:(\S{1,40})", info, re.MULTILINE)
     return found[1].decode(errors="replace") if found else "unknown"
 
 
 async def _ask(connection: AbstractConnection, *command: Argument) -> bytes:
-    """The answer to a command, be it text or a number."""
+    """Return the answer to a command, be it text or a number, as bytes."""
     answer = await ask(connection, *command)
     return answer if isinstance(answer, bytes) else str(answer).encode()

@@ -39,10 +39,10 @@ class ClusterNode(Server):
     """One server of it, whose channels have come from anywhere.
 
     Args:
-        url: what it is reached by now.
+        url: returns the URL that it is reached by now.
         on_doubt: is called where it seems not to have what it had.
-        is_replaced: whether the others say by now that it has none of the slots that it had.
-        redirects: take the calls that it does not take itself.
+        is_replaced: returns whether the others now see it without any of its slots.
+        redirects: takes the calls that it does not take itself.
     """
 
     has_lines = False
@@ -65,7 +65,7 @@ class ClusterNode(Server):
         self._redirects = redirects
 
     async def connection(self, client_name: str) -> AbstractConnection:
-        """By the name that it has now: others may have heard of it only lately."""
+        """Return a connection by its present name: others may have learned of it only lately."""
         return Server(self._url_now()).make(client_name)
 
     async def confirm(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - only one place
@@ -81,7 +81,7 @@ class ClusterNode(Server):
 
 
 class UnownedSlots(Server):
-    """Where slots are that nobody is known to own; its shard is never started."""
+    """Stands for the owner of slots without a known owner; its shard is never started."""
 
     has_lines = False
 
@@ -115,11 +115,11 @@ class Cluster:
         self._members: Sequence[str] = ()
         self._owners: Sequence[str] = (NOBODY,) * REDIS_CLUSTER_HASH_SLOTS
         self._shards: dict[str, Shard] = {}
-        """By address."""
+        """Shards by address."""
         self._guests: dict[str, Shard] = {}
-        """Servers that own nothing yet, as far as is known, and were pointed to."""
+        """Shards of servers that were pointed to and own no slot yet, as far as is known."""
         self._left: list[Shard] = []
-        """Own nothing any more, and are being stopped."""
+        """Shards that own no slot any more, and are being stopped."""
         self._nowhere = Shard(UnownedSlots(self._url.seeds[0]), context)
         self._former: dict[int, str] = {}
         """The server that had a slot before, as far back as this node has looked."""
@@ -134,7 +134,7 @@ class Cluster:
         )
         self._doubted = asyncio.Event()
         self._silence: Sequence[str] = ()
-        """Why nobody tells the map; empty when somebody does."""
+        """Why no server answers with the map; empty when one does."""
         self._tasks = Tasks(context.spawn)
 
     # -- hub.brokers.redis.topology.Topology -------------------------------------------------
@@ -164,7 +164,7 @@ class Cluster:
         self._doubted.set()
 
     async def _keep_looking(self, looked: asyncio.Event) -> None:
-        """`looked` is set after the first time."""
+        """Look at the map again and again; set `looked` after the first time."""
         try:
             await self._look_safely()
         finally:
@@ -185,7 +185,7 @@ class Cluster:
             self._context.log.exception("redis_cluster_look_failed")
 
     async def _look(self) -> None:
-        """Ask for the map and follow it; as before where nobody answers."""
+        """Ask for the map and follow it; keep the old one without an answer."""
         some = random.sample(self._members, min(_ASKED, len(self._members)))
         views = await self._ask_all([self._server(address) for address in some])
         views = views or await self._ask_all(self._seeds, last=True)
@@ -200,7 +200,7 @@ class Cluster:
             await self._follow(found)
 
     async def _is_replaced(self, address: str) -> bool:
-        """As some others see it; the map is followed elsewhere."""
+        """Return whether some others see it replaced; `_look` follows the map."""
         others = [member for member in self._members if member != address]
         some = random.sample(others, min(_ASKED, len(others)))
         views: Sequence[View] = ()
@@ -210,7 +210,7 @@ class Cluster:
         return bool(views) and address in self._owners and address not in owners(views)
 
     async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
-        """The views of servers that answer; `last` where no others will be asked."""
+        """Return the views of servers that answer; with `last` no others will be asked."""
         found = await self._discovery.ask_all(servers, *self._questions)
         answers = [_view(server, each) for server, each in zip(servers, found, strict=True)]
         views = [answer for answer in answers if isinstance(answer, View)]
@@ -219,7 +219,7 @@ class Cluster:
         return views
 
     def _note(self, silence: Sequence[str]) -> None:
-        """Tell why nobody answers once, not every second."""
+        """Log once why no server answers, not every second."""
         if silence and not self._silence:
             self._context.log.warning("redis_cluster_silent", reasons=silence)
         self._silence = silence
@@ -227,7 +227,7 @@ class Cluster:
     # -- the shards --------------------------------------------------------------------------
 
     async def _follow(self, found: Sequence[str]) -> None:
-        """Begin with new masters, move channels, end with those that own nothing any more."""
+        """Start new masters, move channels, and stop those that own no slot any more."""
         masters = set(found) - {NOBODY}
         known = self._guests.keys() & masters
         new = {
@@ -275,7 +275,7 @@ class Cluster:
         return Shard(node, self._context)
 
     async def _settle_guests(self) -> None:
-        """A server that was pointed to by an unknown name is known by an address now."""
+        """File servers that were pointed to by an unknown name under their address, once known."""
         for place in tuple(self._guests):
             if (address := self._names.address(place)) == place:
                 continue
@@ -286,7 +286,7 @@ class Cluster:
                 self._guests[address] = shard
 
     def _calls_at(self, address: str) -> CallConnection:
-        """Of any server: one that has just joined is pointed to before it owns a slot."""
+        """Return the calls of any server: a new one is pointed to before it owns a slot."""
         shard = self._shards.get(address) or self._guests.get(address)
         if shard is None:
             shard = self._guests[address] = self._make_shard(address)
@@ -301,7 +301,7 @@ class Cluster:
 
 
 def _view(server: Server, found: Sequence[object] | str) -> View | str:
-    """What it sees, or why it does not tell."""
+    """Return the view of a server, or why there is none."""
     if isinstance(found, str):
         return found
     try:

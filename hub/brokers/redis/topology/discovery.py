@@ -6,7 +6,7 @@ all certificates that the system trusts: 40 ms in which the event loop stands st
 certificates). So a context is used again until a question fails: certificates may have been
 renewed.
 
-A server that is away must not hold up what the others say, so the last answers are waited for
+A server that is away must not hold up the answers of others, so the last answers are waited for
 only briefly. But when no server answers in that time, this machine or the network is slow: a
 deadline that is always too short would hide a failover for as long as that lasts (measured on a
 machine with 15 busy processes per core: 27 s). For example, with a patience of 0.5 s and three
@@ -57,10 +57,10 @@ class Discovery:
     async def ask_all(
         self, servers: Sequence[Server], *commands: Sequence[str]
     ) -> Sequence[Sequence[object] | str]:
-        """The answers of each server, or why there are none.
+        """Return the answers of each server, or why there are none.
 
-        Takes `patience_seconds`; where nobody has answered by then, as long again from the first
-        answer on, which may take `timeout_seconds`.
+        It takes `patience_seconds`; where no server has answered by then, as long again from the
+        first answer on, which may take `timeout_seconds`.
         """
         asked = [asyncio.create_task(self.ask(server, *commands)) for server in servers]
         try:
@@ -82,9 +82,9 @@ class Discovery:
             await asyncio.wait(silent, timeout=self._patience_seconds)
 
     async def ask(self, server: Server, *commands: Sequence[str]) -> Sequence[object]:
-        """The answers to these, in their order; raises one of `CONNECTION_ERRORS`.
+        """Return the answers to these, in their order; raise one of `CONNECTION_ERRORS`.
 
-        What is refused raises too where it is the first of them; else the error is its answer.
+        A refusal of the first of them raises too; the error of a later one is its answer.
         """
         connection = server.make(self._client_name)
         if isinstance(connection, SSLConnection):
@@ -124,14 +124,14 @@ def _found(server: Server, asked: _Asked) -> Sequence[object] | str:
 async def _answers(
     connection: AbstractConnection, commands: Collection[Sequence[str]]
 ) -> Sequence[object]:
-    """All are sent at once: each round trip may take long."""
+    """Send all at once, because a round trip may take long, and return the answers."""
     packed = b"".join(part for each in commands for part in connection.pack_command(*each))
     await connection.send_packed_command(packed, check_health=False)
     return [await _answer(connection, must_be=not number) for number, _ in enumerate(commands)]
 
 
 async def _answer(connection: AbstractConnection, *, must_be: bool) -> object:
-    """One answer; an error that `must_be` none is raised, else it is the answer."""
+    """Return one answer; with `must_be` an error is raised, else it is the answer."""
     try:
         return await connection.read_response()
     except ResponseError as error:

@@ -48,14 +48,14 @@ from hub.core.ports import Monotonic, Spawn
 # Guesses: a slot with few keys moves within milliseconds.
 _FIRST_SECONDS = 0.01
 _MAX_SECONDS = 0.2
-# A frozen server says nothing; one that moved keys away lives and answers at once.
+# A frozen server is silent; one that moved keys away lives and answers at once.
 _ORIGIN_SECONDS = 1.0
 _NO_FORMER_NAME = re.compile("0+")
 
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """What a server says of a channel that others counted.
+    """A channel at a server that did not count it.
 
     Args:
         history: the name of the replication history that it was counted in ...
@@ -85,7 +85,8 @@ class OriginCheck:
         self._asked: dict[Stray, asyncio.Task[bool]] = {}
 
     async def came_in_order(self, stray: Stray) -> bool:
-        """Ask all members; callers that wait for the same answer at the same time share it."""
+        """Ask all members whether the channel came in order; concurrent callers share the
+        answer."""
         task = self._asked.get(stray)
         if task is None:
             task = self._asked[stray] = asyncio.create_task(self._ask(stray))
@@ -129,7 +130,7 @@ def _fields(answers: Sequence[object]) -> Mapping[str, str]:
 
 
 def is_origin(stray: Stray, address: str, info: Mapping[str, str]) -> bool:
-    """Whether the server at `address` counted the channel, and nothing can be missing since."""
+    """Return whether the server at `address` counted the channel, and nothing can be missing."""
     same_run = info.get("run_id") == stray.run
     if info.get("role") == "master":
         # Redis renames the history of a server that goes on, see lines.lua.
@@ -147,13 +148,13 @@ class _Redirected:
 
     call: Call
     address: str
-    """Where to ask next."""
+    """The address to ask next."""
     outcome: CallError
-    """What is known if it is given up now."""
+    """The error of the call if it is given up now."""
     pointed: bool = False
 
     def turn(self, refused: RefusedError, address_of: Callable[[str], str]) -> None:
-        """Go where a refusal points, if it does; one without a host means the refusing server."""
+        """Follow a refusal that points elsewhere; a place without a host is the refusing server."""
         host, self.outcome = self.address.rpartition(":")[0], refused
         place = refused.points_to or self.address
         self.pointed = bool(refused.points_to)
@@ -164,9 +165,9 @@ class Redirects:
     """One per cluster.
 
     Args:
-        calls_at: how a server of it is asked.
-        address_of: by what a server is known that was pointed to, maybe by a name.
-        came_in_order: whether the channel that a call is about, which a server refused as a
+        calls_at: returns the calls of a server by its address.
+        address_of: returns the address of a server that was pointed to, maybe by a name.
+        came_in_order: returns whether the channel of a call, which a server refused as a
             stray, lacks nothing there: gets the call's first key, the refusal, the server.
     """
 
@@ -187,11 +188,11 @@ class Redirects:
         self._clock = clock
         self._tasks = Tasks(spawn)
         self._lanes: dict[str, deque[_Redirected]] = {}
-        """By what the calls are about."""
+        """Calls in their order, by their first key."""
         self._waiting = self._bytes = 0
 
     async def stop(self) -> None:
-        """End everything; calls that wait for an answer get an error."""
+        """End all redirects; calls that wait for an answer get an error."""
         await self._tasks.stop()
 
     def take(self, call: Call, refused: RefusedError, address: str) -> bool:
@@ -225,11 +226,11 @@ class Redirects:
     def _end(self, redirected: _Redirected) -> None:
         self._waiting -= 1
         self._bytes -= len(redirected.call.packed)
-        # Where nothing better is known: its deadline has come, or this stops.
+        # The call has no answer yet: its deadline has come, or this stops.
         redirected.call.fail(redirected.outcome)
 
     async def _send_again(self, redirected: _Redirected) -> None:
-        """Until it is taken or its deadline comes."""
+        """Send the call until it is taken or its deadline comes."""
         call = redirected.call
         try:
             async with asyncio.timeout(call.deadline_seconds - self._clock()):
@@ -268,6 +269,6 @@ class Redirects:
         in_order = await self._came_in_order(about, refused, address)
         calls = self._calls_at(address)
         await calls.up.wait()
-        # What has moved on meanwhile says so in answer to the call itself.
+        # A channel that has moved on meanwhile shows in the answer to the call itself.
         with contextlib.suppress(RefusedError):
             await calls.follow_function("adopt", (about, about), (history, int(in_order)))

@@ -25,7 +25,7 @@ from hub.core.ports import Monotonic
 
 @dataclass(frozen=True, slots=True, order=True)
 class Master:
-    """Where a sentinel says it is; the greater one is the newer."""
+    """The master's place by the word of a sentinel; the greater one is the newer."""
 
     epoch: int
     """Rises with every failover."""
@@ -59,13 +59,13 @@ class SentinelMaster(Endpoint):
         self._log = log.bind(server=self.name)
         self._master: Master | None = None
         self._entered: Master | None = None
-        """Where calls went last."""
+        """The master that calls went to last."""
         self._changed = asyncio.Event()
 
     # -- Endpoint ----------------------------------------------------------------------------
 
     async def connection(self, client_name: str) -> AbstractConnection:
-        """To the master as the sentinels that answer see it now, whatever was known before."""
+        """Return a connection to the master as the sentinels that answer see it now."""
         answers = await self._ask_all()
         masters = [answer for answer in answers if isinstance(answer, Master)]
         if not masters:
@@ -81,7 +81,7 @@ class SentinelMaster(Endpoint):
         raise LostError("the master is elsewhere now")
 
     async def confirm(self, connection: AbstractConnection) -> None:
-        """Where no sentinel answers in time, what was known holds: calls are waiting."""
+        """Ask now; without an answer in time the known place holds, because calls are waiting."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.confirm_timeout_seconds):
                 await self._look()
@@ -119,11 +119,11 @@ class SentinelMaster(Endpoint):
         if masters and (self._master is None or max(masters).epoch >= self._master.epoch):
             self._set(max(masters))
 
-    # -- what is known -----------------------------------------------------------------------
+    # -- the known place ---------------------------------------------------------------------
 
     def _is_at(self, host: str, port: int) -> bool:
         master = self._master
-        # Sentinels may announce names, and what is read from a URL is in small letters.
+        # Sentinels may announce names, and names read from a URL are in small letters.
         return master is None or (master.host.lower(), master.port) == (host.lower(), port)
 
     def _set(self, master: Master) -> None:
@@ -136,7 +136,7 @@ class SentinelMaster(Endpoint):
     # -- asking ------------------------------------------------------------------------------
 
     async def _ask_all(self) -> Sequence[Master | str]:
-        """What each says, or why it does not."""
+        """Return the word of each sentinel, or why there is none."""
         found = await self._discovery.ask_all(
             self._sentinels,
             ("SENTINEL", "MASTER", self._url.service),

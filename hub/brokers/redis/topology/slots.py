@@ -1,6 +1,6 @@
-"""The map of a Redis Cluster: which server owns which slots, and by which names it is reached.
+"""The map of a Redis Cluster: the owner of each slot, and the names of its servers.
 
-**Slots.** The cluster's own rule says which server to believe: a slot belongs to the server that
+**Slots.** By the cluster's own rule a slot belongs to the server that
 claims it with the greatest config epoch. So the answers of several servers are laid over each
 other, and one that was cut off or frozen cannot bring an old map back. For example, server A was
 frozen while B took over its slots 0 to 99: A claims them with epoch 3, B with epoch 4; they are
@@ -20,7 +20,7 @@ second server of one that is known by its address, so each name that is heard le
 Which of both a node connects to:
 
 - With TLS the announced name, because certificates often name hosts only (ElastiCache, MemoryDB).
-- Without TLS what CLUSTER SLOTS calls the server: the name where the cluster prefers names, else
+- Without TLS its name in CLUSTER SLOTS: the host name where the cluster prefers names, else
   the address. An announced name alone need not resolve here.
 """
 
@@ -35,7 +35,7 @@ NOBODY = ""
 
 @dataclass(frozen=True, slots=True, order=True)
 class Claim:
-    """A master's word on a range of slots; the greater one is the newer."""
+    """A master's claim to a range of slots; the greater one is the newer."""
 
     epoch: int
     address: str
@@ -46,13 +46,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one server sees."""
+    """The cluster as one server sees it."""
 
     claims: Sequence[Claim]
     members: Sequence[str]
     """Addresses of masters and replicas that can be asked as well."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """host:port by address, of those that announce the name of a host."""
+    """host:port by address, for servers that announce the name of a host."""
     preferred: frozenset[str] = frozenset()
     """host:port of each server as the cluster wants it to be reached; empty where unknown."""
     own: str = ""
@@ -60,7 +60,7 @@ class View:
 
 
 def slot(channel: str) -> int:
-    """Where all keys of a channel lie: their hash tag alone counts."""
+    """Return the slot of all keys of a channel: their hash tag alone counts."""
     return key_slot(channel.encode())
 
 
@@ -94,7 +94,7 @@ def parse_nodes(answer: object, host: str, slots: object = None) -> View:
 
 
 def _preferred(answer: object) -> Iterable[str]:
-    """From CLUSTER SLOTS: each range has two numbers, and host, port and more of each server."""
+    """Yield places from CLUSTER SLOTS: a range has two numbers, then host, port and more each."""
     for stretch in answer if isinstance(answer, list) else ():
         for server in stretch[2:] if isinstance(stretch, list) else ():
             match server:
@@ -108,14 +108,14 @@ def _bracketed(host: str) -> str:
 
 def _claims(epoch: int, address: str, ranges: Iterable[str]) -> Iterable[Claim]:
     for stretch in ranges:
-        # [93-<-node] and [93->-node]: on its way, still at the server that tells.
+        # [93-<-node] and [93->-node]: a slot on its way, still at the server that answers.
         if not stretch.startswith("["):
             first, _, last = stretch.partition("-")
             yield Claim(epoch, address, int(first), int(last or first))
 
 
 def owners(views: Sequence[View]) -> Sequence[str]:
-    """The address of each slot's master, or `NOBODY`."""
+    """Return the address of each slot's master, or `NOBODY`."""
     believed: Counter[tuple[int, str]] = Counter()
     for view in views:
         masters = {(claim.epoch, claim.address) for claim in view.claims}
@@ -127,12 +127,12 @@ def owners(views: Sequence[View]) -> Sequence[str]:
     return found
 
 
-# What Redis says in place of a name that is preferred and not announced.
+# Redis writes this in place of a name that is preferred and not announced.
 _NO_NAME = "?"
 
 
 class HostNames:
-    """Of one cluster.
+    """The names of one cluster's servers.
 
     Args:
         tls: connections are encrypted.
@@ -143,12 +143,12 @@ class HostNames:
         self._names: Mapping[str, str] = {}
         """By address: `host:port`."""
         self._addresses: Mapping[str, str] = {}
-        """The other way round, in small letters."""
+        """Addresses by name in small letters."""
         self._reached: Mapping[str, str] = {}
         self._members: frozenset[str] = frozenset()
 
     def learn(self, views: Iterable[View]) -> None:
-        """Know what these servers see from now on, and nothing else."""
+        """Take the names that these servers see, in place of all before."""
         views = list(views)
         self._members = frozenset(address for view in views for address in view.members)
         self._names = {address: name for view in views for address, name in view.names.items()}
@@ -159,11 +159,11 @@ class HostNames:
         }
 
     def endpoint(self, address: str) -> str:
-        """What to connect to, as `host:port`."""
+        """Return the place to connect to, as `host:port`."""
         return self._reached.get(address, address)
 
     def address(self, place: str) -> str:
-        """Of the server that is at `place`, which may be a name; `place` where it is unknown."""
+        """Return the address of the server at `place`, which may be a name; `place` if unknown."""
         host, _, port = place.rpartition(":")
         if host == _NO_NAME:
             there = [member for member in self._members if member.endswith(f":{port}")]

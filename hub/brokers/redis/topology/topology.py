@@ -1,4 +1,4 @@
-"""Which server a channel lives on: what the broker's URL (see `urls`) says.
+"""The server of each channel, as the broker's URL (see `urls`) describes the deployment.
 
 Several fixed servers share the channels by consistent hashing. Each server owns many points of a
 circle, and a channel belongs to the owner of the next point. So a server that joins n others
@@ -37,7 +37,7 @@ class HashRing:
         self._owners = [index for _, _, index in points]
 
     def owner(self, channel: str) -> int:
-        """The place in `names` of the channel's server."""
+        """Return the place in `names` of the channel's server."""
         return self._owners[bisect(self._points, _point(channel)) % len(self._owners)]
 
 
@@ -49,13 +49,13 @@ class Topology(Protocol):
     """The shards of one Redis deployment."""
 
     async def start(self) -> None:
-        """Begin to connect; returns also when nothing can be reached."""
+        """Begin to connect; return also when no server can be reached."""
         ...
 
     async def stop(self) -> None: ...
 
     def shard(self, channel: str) -> Shard:
-        """Where a channel lives."""
+        """Return the shard of a channel."""
         ...
 
     def shards(self) -> Sequence[Shard]: ...
@@ -84,7 +84,7 @@ class FixedServers:
 
 
 def make_topology(url: str, context: ShardContext) -> Topology:
-    """What `HUB_BROKER` describes; raise `SettingsError` where it names no Redis."""
+    """Make the topology of `HUB_BROKER`; raise `SettingsError` where it names no Redis."""
     if urls.scheme(url) in urls.SENTINEL:
         master = SentinelMaster(url, options=context.options, clock=context.clock, log=context.log)
         return FixedServers([Shard(master, context)], [master.name])
