@@ -171,7 +171,7 @@ async def run_demo(
 CHANNEL = "demo:processes"
 TABLE_SECONDS = 1.0
 ROWS = 12
-"""Of one node: as many as a screen shows beside the rest of the page."""
+"""Rows of one node: as many as a screen shows beside the rest of the page."""
 # Linux keeps so much of a name (TASK_COMM_LEN). psutil completes a longer one from the command
 # line.
 _NAME_CHARACTERS = 15
@@ -193,7 +193,7 @@ class Process:
     pid: int
     name: str
     cpu_percent: float
-    """Of one core, since the reading before."""
+    """Percent of one core, since the reading before."""
     memory_bytes: int
 
 

@@ -107,7 +107,7 @@ def secret_of(settings: Settings) -> bytes:
 
 
 class HeldAt(AdminRequest[list[bool]], frozen=True, tag="held_at"):
-    """Of each name and moment, whether this node had it then."""
+    """Asks whether this node had each name at its moment."""
 
     moments: list[tuple[str, float]]
 
@@ -124,7 +124,7 @@ def held_handlers(watching: "Watching | None") -> Handlers:
 
 
 async def held_elsewhere(admin: Admin, moments: Sequence[tuple[str, float]]) -> Sequence[bool]:
-    """Of each moment, whether a node had it; False where no node answers for it.
+    """Return for each name whether a node had it at its moment; False without an answer.
 
     This node answers too: a span that begins or ends at a moment was not there before it.
     """

@@ -48,7 +48,7 @@ LEVEL_FLOORS: Mapping[str, int] = {
 
 
 class LogSettings(Protocol):
-    """What this module needs of the settings."""
+    """The settings that this module reads."""
 
     @property
     def log_level(self) -> str: ...
@@ -159,7 +159,7 @@ def is_console(settings: LogSettings, target: TextIO) -> bool:
 
 
 def _shared(settings: LogSettings, target: TextIO) -> list[Processor]:
-    """What is added to every event, the hub's and the libraries'."""
+    """Return processors for every event, the hub's and the libraries'."""
 
     def name_node(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {"node": settings.node, **event}

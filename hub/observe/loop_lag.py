@@ -1,4 +1,4 @@
-"""How late the event loop runs, and what held it up.
+"""The lag of the event loop, and the stack that held it up.
 
 Two parts. A timer in the loop measures how much later than asked it fires. A daemon thread
 beside the loop notices when that timer is overdue and logs the stack of the loop's thread
@@ -47,7 +47,7 @@ class Stall:
     """When it went on: milliseconds since 1970 UTC."""
     lag_seconds: float
     stack: str
-    """What held it, innermost call last; empty where it could not be seen."""
+    """The stack that held it, innermost call last; empty where it could not be seen."""
 
 
 class _Throttle:

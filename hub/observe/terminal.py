@@ -35,7 +35,7 @@ def visible_json(document: str) -> str:
 
 
 def visible_json_bytes(document: bytes) -> bytes:
-    """The same of UTF-8; what is none is no JSON either, and becomes U+FFFD."""
+    """Return the same for UTF-8; bytes that are none are no JSON either, and become U+FFFD."""
     # Printable ASCII is most of what there is, and needs no decoding.
     if _PLAIN.fullmatch(document):
         return document

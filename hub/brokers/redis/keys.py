@@ -24,7 +24,7 @@ def _stem(prefix: str, channel: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Of the hub that has this prefix: 1 to 32 of `A-Z a-z 0-9 _ . -`, as library.lua knows too."""
+    """Keys of the hub with this prefix: 1 to 32 of `A-Z a-z 0-9 _ . -`, as in library.lua."""
 
     prefix: str = DEFAULT_PREFIX
 
@@ -41,7 +41,7 @@ class Keys:
         return f"{self.stem(channel)}:log"
 
     def table(self, channel: str) -> tuple[str, str, str]:
-        """Of a keyed channel: a hash of rows, a sorted set of their keys, another of their ages."""
+        """Keys of a table: a hash of rows, a sorted set of their keys, another of their ages."""
         stem = self.stem(channel)
         return f"{stem}:rows", f"{stem}:keys", f"{stem}:ages"
 

@@ -20,7 +20,7 @@ class RedisOptions:
     node: str = "hub"
     """See `client_name`."""
     keys: Keys = field(default_factory=Keys)
-    """The same on all nodes of a hub, and no other hub's on that Redis."""
+    """Names of keys: the same on all nodes of a hub, and on no other hub of that Redis."""
     command_timeout_seconds: float = 2.0
     """From a call to its answer; then the connection is given up."""
     connect_timeout_seconds: float = 3.0
@@ -60,7 +60,7 @@ class RedisOptions:
     """Messages of one channel, received while a hole before them is being filled."""
     hold_bytes: int = MIB
     hold_total_bytes: int = 64 * MIB
-    """Of all channels together."""
+    """Bytes of all channels together."""
     batch_size: int = 256
     """Channels per SUBSCRIBE, and heads asked for in one pipeline."""
     page_size: int = 64

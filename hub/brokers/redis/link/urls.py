@@ -1,4 +1,4 @@
-"""How one URL setting describes a Redis deployment; pure text, nothing is connected here.
+"""The forms of a URL setting that describe a Redis deployment; pure text, no connection.
 
 - `redis://[user:password@]host:port/db`, `rediss://` (TLS), `unix://path`: one server.
 - Several whole URLs of these, separated by commas: independent servers.
