@@ -28,7 +28,6 @@ PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 1.0
 # RFC 6177: a subscriber of an IPv6 provider gets at least a /64.
 _IPV6_PREFIX = 64
-
 # Above the bound so many more connections of an address still get the reason of their refusal.
 _ADDRESS_RESERVE = 16
 
@@ -166,7 +165,7 @@ class Limiter:
     """Enforces the limits of a node, and counts refusals.
 
     Args:
-        on_held: called with each refusal.
+        on_refused: called with each refusal.
     """
 
     def __init__(
@@ -174,9 +173,9 @@ class Limiter:
         limits: PeerLimits,
         clock: Monotonic,
         counters: Counters,
-        on_held: Callable[[LimitRefusal], None] = lambda _: None,
+        on_refused: Callable[[LimitRefusal], None] = lambda _: None,
     ) -> None:
-        self._on_held = on_held
+        self._on_refused = on_refused
         self._limits = limits
         self._clock = clock
         self._counters = counters
@@ -265,7 +264,7 @@ class Limiter:
 
     def _count(self, refusal: LimitRefusal) -> None:
         self._counters.rate_limited[refusal.limit] += 1
-        self._on_held(refusal)
+        self._on_refused(refusal)
 
 
 # The kind of a publisher's name by its prefix.

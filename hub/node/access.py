@@ -3,9 +3,9 @@
 The file (`HUB_BANS_PATH`) keeps bans and revocations of nodes whose broker keeps nothing on disk.
 It has one JSON object a line, and is written anew as a whole for each change, beside itself, and
 then put in its place: a process that is killed while it writes leaves the file before it. It has
-20,000 words at most, and operators say few. Workers of one machine share the file. The worker that
-an operator asks writes it, under a lock beside it, with the other workers' words: of two words
-about one name the later one stays.
+at most 20,000 words of operators (a ban, a revocation, or the end of one), who say few. Workers of
+one machine share the file. The worker that an operator asks writes it, under a lock beside it, with
+the other workers' words: of two words about one name the later one stays.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The core of a node put together: all that serves sessions, on whatever broker.
 
 It makes the parts and hands them to each other. The parts that talk to other nodes and to operators
-are put around it by `hub.node`.
+are put around it by `hub.node.node`.
 """
 
 import logging

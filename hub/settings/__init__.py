@@ -221,10 +221,10 @@ class Settings(Fields):
                 f"{self._name('namespace_changes')}: {HUB_NAMESPACE} is the hub's own "
                 "namespace, and what is set for it does not count"
             )
-        if self.bans_path and not (self.broker.startswith("memory:") and self.workers == 1):
+        if self.bans_path and not self.broker.startswith("memory:"):
             yield (
                 f"{self._name('bans_path')} is set and not used: the broker keeps bans and "
-                "revocations, of workers their broker's process while it runs"
+                "revocations"
             )
         if self.journal_path and not self.journal_bytes:
             yield (

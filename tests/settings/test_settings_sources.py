@@ -147,3 +147,14 @@ def test_variables_of_kubernetes_and_of_the_client_commands_are_no_slips() -> No
     """They share the prefix without being meant for the node."""
     names = ("HUB_SERVICE_HOST", "HUB_PORT_80_TCP", "HUB_URL", "HUB_TOKEN")
     assert load(dict.fromkeys(names, "x")).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("broker", "workers", "warns"),
+    [("memory://", "1", False), ("memory://", "2", False), ("redis://r:6379", "1", True)],
+)
+def test_a_file_of_bans_is_warned_about_where_no_node_uses_it(
+    broker: str, workers: str, warns: bool
+) -> None:
+    settings = load({"HUB_BANS_PATH": "/b", "HUB_BROKER": broker, "HUB_WORKERS": workers})
+    assert [("HUB_BANS_PATH" in each) for each in settings.warnings()] == [True] * warns

@@ -127,11 +127,11 @@ def run_beside_nodes(
     `beside` are for the greeting. Raises `SettingsError` where the port cannot be had.
     """
     if role is not None and role.number == BROKER:
-        from hub.node.supervisor.broker_process import run_broker_process  # noqa: PLC0415 - see above
+        from hub.node.supervisor.broker_process import run_broker_process  # noqa: PLC0415 - a node needs neither
 
         return run_broker_process(settings, role)
     if role is None and settings.workers > 1:
-        from hub.node.supervisor.supervisor import run_supervisor  # noqa: PLC0415
+        from hub.node.supervisor.supervisor import run_supervisor  # noqa: PLC0415 - as above
 
         return run_supervisor(settings, command=command, demo=demo, beside=beside)
     return None

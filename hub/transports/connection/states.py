@@ -13,8 +13,8 @@
 
 A deadline runs from when its state began. A trickle of bytes does not put it off. That of
 APPLICATION counts while the application waits for more of a body, and anew with each part of it;
-its answer has no deadline. The state
-STREAMING has no row below: the stream's own protocol has taken the connection over for good.
+its answer has no deadline. STREAMING has no row below: the stream's own protocol has taken the
+connection over for good.
 """
 
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ class Prepared:
     """Calls back once with the answer, after it has returned; or raises, and does not call back."""
 
 
-Admission = Callable[[Request], Coroutine[Any, Any, object] | None]
+Admits = Callable[[Request], Coroutine[Any, Any, object] | None]
 
 
 class Access(Enum):
@@ -96,7 +96,7 @@ class Route:
     """The schema of a body; None where the route takes none."""
     body_limit: int = 0
     """Bytes of the body, also after inflating."""
-    admits: Admission | None = None
+    admits: Admits | None = None
     """Checks that the access alone does not make, before a body is read; raises `HubError`."""
     prepare: Callable[[Request], Prepared | None] | None = None
     """Makes a handler for requests with the head of one that has passed; None where each of them

@@ -440,7 +440,7 @@ local function belong_together(keys)
     and (not keys[3] or #keys[3] > #once and string.sub(keys[3], 1, #once) == once)
 end
 
--- Whether only the hub itself publishes there: `hub.core.reserved` knows the namespace too.
+-- Whether only the hub itself publishes there: `hub.core.options` knows the namespace too.
 local function is_reserved(meta)
   return string.find(meta, '{hub:', 1, true) ~= nil
 end
