@@ -172,6 +172,7 @@ class Reporter:
             memory_limit_bytes=self.memory_limit_bytes,
             bans=self.bans(),
             patterns=self.patterns(),
+            unkept_bytes=self.outbox_budget.unkept_bytes,
             broker=self.broker.record(),
         )
 

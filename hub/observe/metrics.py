@@ -103,6 +103,12 @@ class Gauges:
         default=0,
         metadata=exported("hub_patterns", "Subscriptions of all open sessions to patterns."),
     )
+    unkept_bytes: int = field(
+        default=0,
+        metadata=exported(
+            "hub_unkept_bytes", "Bytes without history that wait while a session reads history."
+        ),
+    )
 
 
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (

@@ -128,6 +128,7 @@ def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
         connections_limit=100,
         outbox_limit_bytes=4096,
         memory_limit_bytes=16384,
+        unkept_bytes=512,
         broker=BrokerRecord(servers=2, canary_age_seconds=1.5, versions={"7.0.15": 2}),
     )
 
@@ -165,6 +166,7 @@ def test_counters_gauges_and_histograms_have_the_values_of_the_moment() -> None:
         ("hub_connections_limit", ()): 100,
         ("hub_outbox_limit_bytes", ()): 4096,
         ("hub_memory_limit_bytes", ()): 16384,
+        ("hub_unkept_bytes", ()): 512,
         ("hub_build_info", (("version", "1.2.3"),)): 1,
         ("hub_broker_servers", ()): 2,
         ("hub_broker_canary_age_seconds", ()): 1.5,
