@@ -123,6 +123,7 @@ def connection_context(
             counters=node.counters,
             policy=node.policy,
             on_refused=deps.on_refused,
+            max_head_bytes=settings.max_head_bytes,
         ),
         budget=node.bodies,
         sockets=node.sockets,

@@ -275,6 +275,7 @@ class Rig:
                 counters=self.counters,
                 policy=deps.policy,
                 on_refused=deps.on_refused,
+                max_head_bytes=limits.max_head_bytes,
             ),
             budget=self.budget,
             sockets=self.sockets,  # type: ignore[arg-type]
