@@ -23,10 +23,10 @@ globalThis.play = async ({ steps }, transport) => {
     }
   };
 
-  /** A subscription of its own, which is there before the one that gets messages. */
+  /** A subscription of its own, before the one that gets messages: what the member said last. */
   const listenToMembers = (channel, name) => {
     const heard = (told[name] = []);
-    hub.subscribe(channel, { onPresence: ({ member }) => heard.push(member?.data), onError: ({ code }) => heard.push(code) });
+    hub.subscribe(channel, { onPresence: ({ member }) => heard.splice(0, 1, member?.data), onError: ({ code }) => heard.push(code) });
   };
 
   const subscribe = ({ pattern, channel, since_of, ...given }, name, refused) => {

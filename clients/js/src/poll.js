@@ -14,9 +14,12 @@ export const openPoll = (link) =>
     let connection = "";
     let wait = 0; // the first answer tells at once whether polling works
     let places = "";
-    for (;;) {
+    let asked = "";
+    for (let count = 0; ; count += 1) {
       const path = `poll?session=true&wait=${wait}&connection=${connection}${places}`;
-      const answer = await (await get(path)).json();
+      // A service worker that keeps every GET would answer at once, for ever.
+      const answer = await (await get(path === asked ? `${path}&again=${count}` : path)).json();
+      asked = path;
       const { welcome } = answer;
       link.heardAt = now(); // also where it brings nothing
       if (!connection) push(welcome);

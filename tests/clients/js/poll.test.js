@@ -120,3 +120,18 @@ test("many long names do not make a URL that proxies refuse", async () => {
   assert.ok(href.length > 6000 && href.length < 7000, `${href.length} characters`);
   hub.close();
 });
+
+test("no address is asked twice in a row, because a service worker may answer with what it keeps of it", async () => {
+  const wire = fakeWire();
+  const { hub } = connect(wire, { transports: ["poll"] });
+  hub.subscribe("a", () => {});
+  await settle();
+  for (let polls = 0; polls < 4; polls += 1) {
+    wire.polls.at(-1).answer([], { a: "e:0" });
+    await settle();
+  }
+  const asked = wire.polls.slice(2).map(({ url }) => url.href);
+  assert.equal(asked.length, 3);
+  assert.equal(new Set(asked).size, 3);
+  hub.close();
+});

@@ -89,7 +89,7 @@ class Player:
         try:
             async for item in items:
                 if isinstance(item, Presence):
-                    room.append(item.member and item.member.data)
+                    room[:] = [item.member and item.member.data]
                 else:
                     heard.append(recorded(item, by_pattern=by_pattern))
             heard.append("over")
