@@ -8,7 +8,7 @@ begins anew with the machine.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import msgspec
@@ -47,6 +47,9 @@ _MOST_SENT = 20_000
 _MOST_AROUND = 3
 
 _FIELDS = tuple(each.name for each in fields(SessionRecord) if each.name != "subscriptions")
+_DEFAULTS = {
+    each.name: each.default for each in fields(SessionRecord) if each.default is not MISSING
+}
 
 _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
@@ -308,7 +311,7 @@ class DiskJournal:
         self, record: dict[str, Any], closed_ms: int, code: int, reason: str, notes: Notes
     ) -> ClosedSession:
         # A record of another version of the hub may lack fields.
-        known: dict[str, Any] = {name: record.get(name) for name in _FIELDS}
+        known: dict[str, Any] = {name: record.get(name, _DEFAULTS.get(name)) for name in _FIELDS}
         return ClosedSession(
             record=SessionRecord(**known, subscriptions=()),
             closed_ms=closed_ms,

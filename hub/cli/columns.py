@@ -31,7 +31,7 @@ class Column:
     sort: str = ""
     """The API's name of the field to sort by; empty where the column cannot be sorted by."""
     key: str = ""
-    """The key of `hub top` that sorts by this column."""
+    """The key of `hub top` that sorts by this column: a letter of its own where `sort` is set."""
     number: bool = False
     """Whether the column is aligned to the right, and sorted with the greatest first."""
     width: int = 4

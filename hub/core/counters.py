@@ -2,8 +2,9 @@
 
 The core counts once per delivery. An attribute increment costs 30 ns, and a metrics library's
 locked counter ten times that. `hub.observe` reads the counters at each scrape. Each is declared
-once, with the name of its metric, its HELP text and its label. Counters only rise; gauges are
-computed from live state on request.
+once, with the name of its metric, its HELP text and its label, and has a row in
+`hub/docs/metrics.md`. Counters only rise; gauges (`hub.observe.metrics.Gauges`) are computed from
+live state on request.
 """
 
 from bisect import bisect_left

@@ -5,6 +5,9 @@ that reads it, a sort key and, for rows that nodes share, a function that joins 
 lists, the JSON of the HTTP API and its OpenAPI document follow from it.
 `hub/dashboard/views/connections.js` and, for `hub top`, `hub.cli.columns` choose the columns to
 show. Nothing here knows a session's class.
+
+Nodes of an earlier version, and records that they left on disk, lack a new field: it needs a
+default.
 """
 
 import operator

@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec import to_builtins
 from structlog.testing import CapturingLogger
 
 from hub.admin.explain import Explain, Explaining
 from hub.admin.explain_subject import ExplainSubject
 from hub.admin.subject_here import SubjectExplaining
+from hub.archive import disk_journal
 from hub.archive.disk_journal import MAX_PENDING, DiskJournal
 from hub.archive.store import MIN_BYTES
 from hub.archive.writer import Writer
@@ -164,3 +166,21 @@ async def test_notes_that_still_grow_are_read_with_those_on_disk(tmp_path: Path)
         assert [(m["what"], m["first"]) for m in told] == [
             ("dropped", 5), ("dropped", 14), ("queued", 18),
         ]  # fmt: skip
+
+
+async def test_a_record_of_an_earlier_version_has_the_defaults_of_newer_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = disk_journal._plain
+    monkeypatch.setattr(
+        disk_journal,
+        "_plain",
+        lambda record: {name: value for name, value in now(record).items() if name != "patterns"},
+    )
+    async with kept(tmp_path) as rig:
+        goes = story(rig.node)
+        goes.session.lost(1006, "cut")
+        rig.forget()
+        found = await rig.archive.visit(goes.session.id)
+        assert found is not None
+        assert (found.record.subject, found.record.patterns) == ("ada", ())
