@@ -46,7 +46,10 @@ class Lane:
     def __init__(self, clock: Monotonic) -> None:
         self.clock = clock
         self._queues: dict[str, deque[Callable[[], None]]] = {}
-        """Callbacks that wait, by address; the first address has the next turn."""
+        """Callbacks that wait, by address."""
+        self._addresses: deque[str] = deque()
+        """These addresses; the first has the next turn. The first entry of a dictionary is not
+        asked for: that takes a look at each that was before it."""
         self._waiting = 0
         self._scheduled = False
         self._scheduled_at = 0.0
@@ -77,6 +80,7 @@ class Lane:
         one = party(address)
         if (queue := self._queues.get(one)) is None:
             queue = self._queues[one] = deque()
+            self._addresses.append(one)
         queue.append(turn)
         self._waiting += 1
         self._schedule()
@@ -123,11 +127,13 @@ class Lane:
 
     def _next(self) -> Callable[[], None]:
         """Return the next callback of the first address, which then is behind all others."""
-        one = next(iter(self._queues))
-        queue = self._queues.pop(one)
+        one = self._addresses.popleft()
+        queue = self._queues[one]
         turn = queue.popleft()
         if queue:
-            self._queues[one] = queue
+            self._addresses.append(one)
+        else:
+            del self._queues[one]
         self._waiting -= 1
         return turn
 

@@ -12,7 +12,8 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counts
@@ -83,13 +84,19 @@ class ProxiedListener:
             with self._listening:
                 while not self._stopped:
                     if (found := await self._accept()) is not None:
-                        self._take(tasks, *found)
+                        self._try_to_take(tasks, *found)
 
     def stop(self) -> None:
         """Accept no more; `run` ends when the accepted connections have begun."""
         self._stopped = True
         if self._accepting is not None:
             self._accepting.cancel()
+
+    def _try_to_take(self, tasks: asyncio.TaskGroup, accepted: socket.socket, peer: object) -> None:
+        try:
+            self._take(tasks, accepted, peer)
+        except Exception as error:  # noqa: BLE001 - the border: the listener outlives any connection
+            _fail(accepted, error)
 
     def _take(self, tasks: asyncio.TaskGroup, accepted: socket.socket, peer: object) -> None:
         address = plain_address(peer)
@@ -108,7 +115,8 @@ class ProxiedListener:
             if headed
             else self._begin(accepted, address, None)
         )
-        tasks.create_task(begun).add_done_callback(lambda _: self._done(one))
+        task = tasks.create_task(_contained(begun, accepted))
+        task.add_done_callback(lambda _: self._done(one))
 
     def _check_room(self) -> None:
         if self.waiting >= self._max_waiting:
@@ -197,6 +205,20 @@ class ProxiedListener:
 
     def _late(self, what: str) -> RequestTimeoutError:
         return RequestTimeoutError(f"no whole {what} within {self._timeout_seconds:g} seconds")
+
+
+async def _contained(begun: Coroutine[Any, Any, None], accepted: socket.socket) -> None:
+    """Have a connection begin; a fault of the hub's own ends it, and not the listener."""
+    try:
+        await begun
+    except Exception as error:  # noqa: BLE001 - the border, as above
+        _fail(accepted, error)
+
+
+def _fail(accepted: socket.socket, error: Exception) -> None:
+    accepted.close()
+    what = {"message": "a connection could not begin", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(what)
 
 
 async def _read_header(accepted: socket.socket) -> str | None:

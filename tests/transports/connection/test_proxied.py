@@ -93,7 +93,7 @@ class Rig:
         limits = PeerLimits(address_connections=each_address)
         self.listener = ProxiedListener(
             self.listening,  # type: ignore[arg-type]
-            self._make,
+            lambda address: self._make(address),
             proxies=TrustedProxies(proxies.split()),
             headed=headed,
             tls=tls,
@@ -303,6 +303,47 @@ async def test_a_handshake_that_fails_or_is_late_is_noted_and_one_that_is_left_i
     await rig.connect("203.0.113.9")
     assert rig.refused == [("203.0.113.9", *each) for each in refused]
     assert (rig.listener.waiting, rig.task.done()) == (0, False)
+
+
+@pytest.mark.parametrize("fault", ["make", "handshake", "header", "refused", "counted"])
+async def test_a_fault_of_one_connection_ends_that_one_and_is_told_and_others_go_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    told = list[str]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    other = await waiting_for_its_header(rig)
+    wrong = ValueError("a fault")
+    data = HEADER
+
+    def fails(*_: object) -> None:
+        raise wrong
+
+    with monkeypatch.context() as patch:
+        match fault:
+            case "make":
+                patch.setattr(rig, "_make", fails)
+            case "handshake":
+                rig.handshake_fails = wrong
+            case "header":
+                patch.setattr(proxied.proxy_protocol, "read", fails)
+            case "refused":
+                patch.setattr(rig.listener, "_refused", fails)
+                data = b"GET"
+            case _:
+                patch.setattr(rig.listener, "_check_room", fails)
+        faulty = await rig.connect(data=data)
+        rig.handshake_fails = None
+    assert (faulty.closed, told, rig.task.done()) == (True, ["a fault"], False)
+    await rig.send(other, HEADER)
+    await rig.connect(data=HEADER)
+    assert rig.made[-2:] == ["203.0.113.9"] * 2
+    assert rig.listener.waiting == 0
+
+
+async def waiting_for_its_header(rig: Rig) -> FakeSocket:
+    rig.listen()
+    return await rig.connect()
 
 
 @pytest.mark.parametrize(

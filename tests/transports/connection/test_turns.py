@@ -1,5 +1,6 @@
 """The loop is shared by address, and by time."""
 
+import time
 from collections.abc import Callable
 
 from hub.transports.turns import TASK_SECONDS, TURN_SECONDS, Turns
@@ -43,6 +44,24 @@ async def test_addresses_of_one_network_of_ipv6_share_their_turns(rig: Rig) -> N
     turns.wait(lambda: done.append("modest"), "2001:db8:0:1::1")
     await worked_off(turns, rig)
     assert done.index("modest") == 1
+
+
+def seconds_of_each(addresses: int) -> float:
+    """Return the least time that one of so many addresses took to have its turn."""
+    turns, took = Turns(Clock()), list[float]()
+    for number in range(addresses):
+        turns.wait(lambda: None, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    for _ in range(addresses // 1000):
+        began = time.perf_counter()
+        for _ in range(1000):
+            turns._next()()
+        took.append(time.perf_counter() - began)
+    return min(took[-3:]) / 1000
+
+
+async def test_a_turn_costs_the_same_among_few_addresses_and_among_many() -> None:
+    """Of 40,000 that ended at once, each looked at all that had had their turns before it."""
+    assert seconds_of_each(32_000) < 10 * seconds_of_each(1000)
 
 
 async def test_reads_of_a_turn_are_bounded_in_time() -> None:
