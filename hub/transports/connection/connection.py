@@ -243,7 +243,8 @@ class Connection(asyncio.Protocol):
             self._open_stream(call, stream)
         elif not crowd.try_now(partial(self._open_stream, call, stream)):
             self._requests.wait_for_turn(call)
-            crowd.wait(self._take_stream_turn, self._address)
+            # Behind a trusted proxy, each client has turns of its own.
+            crowd.wait(self._take_stream_turn, call.request.address)
 
     def _take_stream_turn(self) -> None:
         """Open the stream that waits: the streams before it were opened, or have gone."""

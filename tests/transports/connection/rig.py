@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.auth.policy import Policy
+from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.eager import begin
 from hub.core.limits import Limiter, PeerLimits
@@ -237,6 +238,7 @@ class Rig:
         publishes: str = "by coroutine",
         check_publish: CheckPublish | None = None,
         peer_limits: PeerLimits | None = None,
+        proxies: str = "",
     ) -> None:
         self.now = 1000.0
         self.deadlines = Deadlines(self.now)
@@ -261,6 +263,7 @@ class Rig:
             at_once=at_once,
             check_publish=check_publish,
             fallback=None if application is None else application.app,
+            proxies=TrustedProxies(proxies.split()),
         )
         self.limiter = Limiter(peer_limits or PeerLimits(), lambda: self.now, self.counters)
         table = make_routes(deps)

@@ -1,5 +1,6 @@
 """Streams that begin all at once have turns, and whoever asks for something else need not wait."""
 
+from pathlib import Path
 from typing import Any
 
 from hub.transports.connection.connection import Connection
@@ -44,6 +45,19 @@ async def test_in_one_turn_of_the_loop_a_crowd_has_a_bounded_time(rig: Rig) -> N
         counts.append(len(rig.streams.opened))
         await rig.turn()
     assert counts == [1, 2, 3, 4]
+
+
+async def test_clients_of_one_proxy_take_turns_as_others_do(files: Path) -> None:
+    rig = Rig(files, proxies="192.0.2.7")
+    rig.turns.crowd.spent(2 * TURN_SECONDS)
+    clients = ["198.51.100.9"] * 20 + ["203.0.113.9"]
+    for client in clients:
+        rig.receive(get(f"/ws?channel={client}", f"X-Forwarded-For: {client}\r\n{UPGRADE}"))
+        rig.connect()
+    await rig.settle()
+    opened = [target.partition(b"=")[2].decode() for _, target, _ in rig.streams.opened]
+    assert len(opened) == len(clients)
+    assert opened[1] == clients[-1]
 
 
 async def test_who_asks_for_no_stream_is_answered_beside_a_crowd(rig: Rig) -> None:

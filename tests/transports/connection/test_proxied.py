@@ -14,7 +14,7 @@ from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.limits import Limiter, PeerLimits
 from hub.errors import HubError
-from hub.transports.connection import proxied
+from hub.transports.connection import proxied, proxy_protocol
 from hub.transports.connection.proxied import ProxiedListener
 from tests.core.fakes import FakeClock
 
@@ -326,7 +326,7 @@ async def test_a_fault_of_one_connection_ends_that_one_and_is_told_and_others_go
             case "handshake":
                 rig.handshake_fails = wrong
             case "header":
-                patch.setattr(proxied.proxy_protocol, "read", fails)
+                patch.setattr(proxy_protocol, "read", fails)
             case "refused":
                 patch.setattr(rig.listener, "_refused", fails)
                 data = b"GET"
