@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe
@@ -46,6 +46,8 @@ class Reader:
         """By channel, where a resume said that it begins in place of what was asked for."""
         self.missing: set[tuple[str, str, int]] = set()
         """What gaps said would not come."""
+        self.ended: set[str] = set()
+        """Channels of which the last message was an end."""
         self.connect()
 
     def connect(self) -> None:
@@ -79,13 +81,7 @@ class Reader:
                 assert all(at.offset == 0 for name, at in begun.items() if name not in before)
             self.places = begun | before
         elif op == "reply" and "position" in push.get("ok", {}):
-            # Subscribed by name, before or after the pattern brought it.
-            assert self.places is not None
-            at = Position.parse(push["ok"]["position"])
-            known = self.places.setdefault(push["ok"]["channel"], at)
-            if (known.epoch, known.offset > at.offset) == (at.epoch, True):
-                # Of a channel that has ended, whoever names it gets all there is.
-                self.places[push["ok"]["channel"]] = at
+            self.named(push["ok"]["channel"], Position.parse(push["ok"]["position"]))
         elif op == "subscribed":
             at = Position.parse(push["position"])
             assert self.places is not None
@@ -101,9 +97,18 @@ class Reader:
             place = self.places[channel]
             first, last = (push["offset"],) * 2 if op == "message" else (push["from"], push["to"])
             assert first == place.offset + 1, push
+            (self.ended.add if push.get("end") else self.ended.discard)(channel)
             if op == "gap":
                 self.missing |= {(channel, place.epoch, n) for n in range(first, last + 1)}
             self.places[channel] = Position(place.epoch, last)
+
+    def named(self, channel: str, at: Position) -> None:
+        """It subscribed by name, before or after the pattern brought the channel."""
+        assert self.places is not None
+        known = self.places.setdefault(channel, at)
+        # Whoever names a channel that has ended gets all there is, also of a new epoch.
+        if known.offset > at.offset if known.epoch == at.epoch else channel in self.ended:
+            self.places[channel] = at
 
     def reset(self, channel: str, at: Position) -> None:
         """It is owed to who was in another epoch, and to nobody else."""
@@ -199,6 +204,14 @@ class Story:
     latent=st.booleans(),
     kept=st.sampled_from([0, 2, 100]),
     room=st.sampled_from([ENDLESS, 300]),
+)
+@example(
+    before=[],
+    pattern="a:*",
+    actions=[(each, "a:x") for each in ("end", "turn", "epoch", "name", "publish")],
+    latent=False,
+    kept=0,
+    room=ENDLESS,
 )
 def test_everything_that_matches_arrives_in_order_or_is_announced(
     before: list[str],
