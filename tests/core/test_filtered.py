@@ -173,6 +173,8 @@ def several_filters(slice_sessions: int, number: int) -> tuple[SmallNode, list[S
 def test_many_filters_do_not_hold_the_loop() -> None:
     """A filter that is asked of a publication counts as a session that is written to."""
     node, readers = several_filters(10, 20)
+    # The batch has grown fast, and waits for more.
+    node.loop.turn()
     served = []
     while node.loop.callbacks:
         node.loop.turn()

@@ -3,8 +3,9 @@
 All publications of one channel that come before its turn are one batch. A channel's batches go out
 strictly one after another. A broadcast to many sessions is cut in slices, so that it never stalls
 the loop for long. Publications that come meanwhile form the next batch: the busier the hub, the
-more each write carries. For members in step (`hub.core.fanout.group`) a batch is one write for each
-descriptor and nothing else. For members apart it goes through their sessions.
+more each write carries. A batch that grows fast waits for more, up to a millisecond. For members in
+step (`hub.core.fanout.group`) a batch is one write for each descriptor and nothing else. For
+members apart it goes through their sessions.
 
 Offsets alone decide which part of a batch a member gets. A member ahead of a batch skips what it
 has, so subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
@@ -22,6 +23,7 @@ from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
+from hub.core.options import KIB
 from hub.core.ports import NO_DESCRIPTOR, Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset
@@ -37,6 +39,15 @@ OnWritten = Callable[[Batch, Sequence[Publication], float], None]
 
 FindSession = Callable[[str], Session | None]
 """Finds an open session of this node by its connection."""
+
+# A batch that got so many items since the last tick waits for more. A busy publisher's piece of a
+# turn (`hub/transports/turns.py`) has some eighteen, and a write costs as much as several items.
+GROWTH_ITEMS = 8
+# It waits until its first item is so old. Measured: to 10 subscribers, 1 ms gives 1.4 times the
+# deliveries of no wait, and 2 ms no more.
+GATHER_SECONDS = 0.001
+# It does not wait where so much payload is not yet written: a write is large enough then.
+GATHER_BYTES = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +87,8 @@ class Fanout:
         self.on_ended: Callable[[Channel], None] | None = None
         """Called with a channel whose last publication was written to all members."""
         self._ticking = False
-        self._waiting: dict[Channel, None] = {}
-        """Channels with an open batch and none under way, oldest first."""
+        self._waiting: dict[Channel, int] = {}
+        """Channels with an open batch and none under way, and its items at the last tick."""
         self._sending: deque[Channel] = deque()
         """Channels with a batch under way, in the order of their next slices."""
         self._unmarked: dict[Session, None] = {}
@@ -90,7 +101,7 @@ class Fanout:
         if not channel.open:
             channel.open_at_seconds = self._clock()
             if channel.under_way is None:
-                self._waiting[channel] = None
+                self._waiting[channel] = 0
                 self._schedule()
         channel.open.append(item)
         if isinstance(item, Publication):
@@ -187,8 +198,7 @@ class Fanout:
 
     def _tick(self) -> None:
         self._ticking = False
-        self._sending.extend(self._waiting)
-        self._waiting.clear()
+        self._end_waiting()
         try:
             self._send_slices()
         finally:
@@ -197,6 +207,20 @@ class Fanout:
                 self._schedule()
         if self._unmarked:
             self._write_marks()
+
+    def _end_waiting(self) -> None:
+        """Have the open batches sent, but for those that still grow fast."""
+        waiting, self._waiting = self._waiting, {}
+        for channel, before in waiting.items():
+            items = len(channel.open)
+            if items - before >= GROWTH_ITEMS and self._may_gather(channel):
+                self._waiting[channel] = items
+            else:
+                self._sending.append(channel)
+
+    def _may_gather(self, channel: Channel) -> bool:
+        age_seconds = self._clock() - channel.open_at_seconds
+        return self.backlog_bytes < GATHER_BYTES and age_seconds < GATHER_SECONDS
 
     def _send_slices(self) -> None:
         spent, sending = 0, self._sending
