@@ -1,8 +1,8 @@
 """Every setting, declared once: name, kind, default, allowed range, meaning with its unit.
 
 The environment variable, TOML key, command-line flag, `--help`, `hub config` and every error
-message come from these fields; `hub.settings.access_fields` holds those about access. A number
-without a source is a guess that measurement may change.
+message come from these fields; `hub.settings.access_fields` holds those about access and about
+limits of peers. A number without a source is a guess that measurement may change.
 """
 
 from typing import Literal

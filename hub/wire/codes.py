@@ -3,7 +3,8 @@
 An error of `hub.errors` has a code and tells whether a retry may help. Only this module maps it to
 numbers. The range of a close code has a meaning (clients/PROTOCOL.md). After 44xx, which is the
 client's fault, a client must not come back unchanged. After 45xx and the standard codes 1001, 1006,
-1011, 1012 and 1013 it comes back with back-off and resumes.
+1011, 1012 and 1013 it comes back with back-off and resumes. A new close code also needs a
+meaning in `hub.core.labels.CLOSE_CODE`.
 """
 
 from collections.abc import Mapping

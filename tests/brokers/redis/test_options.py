@@ -1,4 +1,4 @@
-"""Background work that its owner ends."""
+"""What a node lends to a shard: background work that ends with its owner."""
 
 import asyncio
 
