@@ -114,6 +114,8 @@ REFUSED_FOR = Label(
         "malformed": "an Authorization or cookie that cannot be read",
         "proxy_header": "no PROXY protocol header in time where a connection has to begin with one",
         "tls_handshake": "a TLS handshake that failed or was late, none where the hub speaks TLS",
+        "slow_request": "a request whose head or body, once begun, was not whole in time",
+        "slow_reader": "an answer that its peer did not take in time",
         "no_tokens": "a token, and the hub has no keys for tokens",
         "token_malformed": "no JSON Web Token, or one with invalid claims",
         "token_algorithm": "signed with an algorithm that is not allowed here",

@@ -7,6 +7,7 @@ environment's proxies and certificates are those that the clients use (`hub_clie
 import asyncio
 import http.cookiejar
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ MAX_WAITING = 2_000
 # A connection that nobody used for so long may have been closed by a proxy.
 _KEEP_ALIVE_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
+# A chunk of one byte costs as much as a long one, 10 us measured: so many hold the loop for 10 ms.
+MAX_ANSWER_PARTS = 1_000
 
 
 class CallError(Exception):
@@ -45,7 +48,12 @@ class Caller:
         self._connections = connections
         self._free = asyncio.Semaphore(connections)
         self._waiting = 0
+        # With the start, not with the first peer: the library takes 0.3 s of the loop to import,
+        # and more than the time of a question on a machine that is busy.
         self._client: httpx2.AsyncClient | None = None
+        with suppress(OSError, ValueError):
+            # Where this fails, each question says why.
+            self._client = self._made()
 
     async def post(
         self, body: bytes, headers: Mapping[str, str], *, whole: Container[int] = (200,)
@@ -90,12 +98,15 @@ class Caller:
         fields = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         async with client.stream("POST", self._url, content=body, headers=fields) as answer:
             on_status(answer.status_code)
-            parts, size = [], 0
+            parts: list[bytes] = []
+            size = 0
             # Raw: an answer that is compressed although nobody asked inflates nothing.
             async for part in answer.aiter_raw():
                 size += len(part)
                 if size > MAX_ANSWER_BYTES:
                     raise CallError("too_large", f"answer is over {MAX_ANSWER_BYTES:,} bytes")
+                if len(parts) == MAX_ANSWER_PARTS:
+                    raise CallError("too_large", f"answer is in over {MAX_ANSWER_PARTS:,} parts")
                 parts.append(part)
             return answer.status_code, b"".join(parts)
 

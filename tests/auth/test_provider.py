@@ -188,7 +188,12 @@ async def test_a_waiter_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "outcome"),
-    [("status", "refused"), ("huge", "too_large"), ("reset", "unreachable")],
+    [
+        ("status", "refused"),
+        ("huge", "too_large"),
+        ("crumbs", "too_large"),
+        ("reset", "unreachable"),
+    ],
 )
 async def test_what_a_provider_does_wrong_is_told_apart(trouble: str, outcome: str) -> None:
     async with IdentityProvider() as provider:
@@ -198,11 +203,14 @@ async def test_what_a_provider_does_wrong_is_told_apart(trouble: str, outcome: s
         assert caught.value.outcome == outcome
 
 
-async def test_a_slow_provider_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trouble", ["", "drip"], ids=["silent", "byte by byte"])
+async def test_a_slow_provider_is_given_up(monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     """As a whole, not between two bytes."""
-    monkeypatch.setattr("hub.auth.fetching.FETCH_SECONDS", 0.05)
+    monkeypatch.setattr("hub.auth.fetching.FETCH_SECONDS", 0.5)
     async with IdentityProvider() as provider:
-        provider.may_answer.clear()
+        provider.trouble = trouble
+        if not trouble:
+            provider.may_answer.clear()
         with pytest.raises(FetchError) as caught:
             await KeySetSource(provider.jwks_url)()
         assert caught.value.outcome == "timeout"

@@ -1,10 +1,12 @@
 """What calls of the application have in common, and what none of them has of another."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
-from hub.hooks.calling import MAX_ANSWER_BYTES, Caller, CallError
+from hub.hooks.calling import MAX_ANSWER_BYTES, MAX_ANSWER_PARTS, Caller, CallError
 from tests.support.application import Application
 
 
@@ -51,6 +53,39 @@ async def test_a_status_counts_whatever_becomes_of_the_page_behind_it(answer: by
         with pytest.raises(CallError):
             await caller.post(b"{}", {})
         await caller.close()
+
+
+async def test_an_answer_in_thousands_of_parts_is_too_large_before_it_is_late() -> None:
+    """To read them would hold the loop: a chunk of one byte costs as much as a long one."""
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"1\r\n \r\n" * (parts - 1) + b"1\r\n1\r\n0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answers, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        caller = Caller(f"http://127.0.0.1:{port}/", timeout_seconds=10)
+        parts = MAX_ANSWER_PARTS
+        assert await caller.post(b"{}", {}) == (200, b" " * (parts - 1) + b"1")
+        parts += 1
+        with pytest.raises(CallError) as caught:
+            await caller.post(b"{}", {})
+        assert caught.value.outcome == "too_large"
+        await caller.close()
+
+
+def test_what_a_call_needs_is_imported_at_the_start_and_by_no_question() -> None:
+    """The first peer would wait for it, within the time of its question, and the loop as well."""
+    program = (
+        "import sys, hub.hooks.calling as calling;"
+        "assert 'httpx2' not in sys.modules;"
+        "calling.Caller('http://127.0.0.1:1/', timeout_seconds=1);"
+        "assert 'httpx2' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 async def test_who_says_no_status_has_taken_nothing() -> None:

@@ -62,7 +62,7 @@ class IdentityProvider:
         self.algorithm = algorithm
         self.keys: dict[str, PrivateKey] = {"first": make_key(algorithm, "first")}
         self.trouble = ""
-        """`status`, `huge`, `rubbish`, `empty`, `slow`, or `reset`; empty for none."""
+        """`status`, `huge`, `rubbish`, `empty`, `drip`, `crumbs`, or `reset`; empty for none."""
         self.requests = 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -113,6 +113,9 @@ class IdentityProvider:
             await self.may_answer.wait()
             if self.trouble == "reset":
                 return
+            if self.trouble in {"drip", "crumbs"}:
+                await self._trickle(writer)
+                return
             status, body = self._answer()
             head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
@@ -122,6 +125,14 @@ class IdentityProvider:
         finally:
             writer.close()
             self._tasks.discard(task)
+
+    async def _trickle(self, writer: asyncio.StreamWriter) -> None:
+        """Answer with no end: a byte now and then, or thousands of chunks of one byte."""
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"1\r\n \r\n" * (1 if self.trouble == "drip" else 1000))
+            await writer.drain()
+            await asyncio.sleep(0.01)
 
     def _answer(self) -> tuple[str, bytes]:
         match self.trouble:

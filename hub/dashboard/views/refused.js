@@ -20,6 +20,8 @@ const REASONS = /** @type {Record<string, string>} */ ({
   not_operator: "no operator's credentials",
   proxy_header: "no PROXY protocol header where one has to stand",
   tls_handshake: "a TLS handshake that failed, or none at all",
+  slow_request: "a request that was begun and not whole in time",
+  slow_reader: "an answer that was not taken in time",
   token_signature: "a signature that no key made",
   token_key: "a key that the identity provider does not have",
   origin: "a page of an origin that is not allowed",

@@ -11,7 +11,7 @@ import asyncio
 from functools import partial
 from typing import cast
 
-from hub.errors import HubError, RequestTimeoutError
+from hub.errors import HubError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
 from hub.transports.connection.outgoing import Outgoing
@@ -359,9 +359,9 @@ class Connection(asyncio.Protocol):
                 self._context.dispatcher.late(requests.reading, limits.body_timeout_seconds)
                 self.settle()
             case Late.REFUSE:
+                seconds, begun = limits.handshake_timeout_seconds, self._reader.in_head
                 self._reader.stop()
-                error = f"no whole request head within {limits.handshake_timeout_seconds:g} seconds"
-                requests.broken(RequestTimeoutError(error))
+                requests.broken(self._context.door.late_head(self._address, seconds, begun=begun))
                 self.settle()
             case Late.GIVE_UP:
                 requests.give_up()
@@ -371,6 +371,9 @@ class Connection(asyncio.Protocol):
             case Late.ABORT if self._outgoing.took(MIN_TAKEN_BYTES):
                 self._phase.begin_again(limits.write_timeout_seconds)
             case Late.ABORT:
+                sends = self._phase.state is State.APPLICATION
+                unsent_bytes = self._outgoing.unsent_bytes
+                self._context.door.let_go(self._address, unsent_bytes, sends=sends)
                 self._transport.abort()
 
     # -- the end -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.limits import Limiter
-from hub.errors import HubError
+from hub.errors import HubError, RequestTimeoutError, SlowError
 from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer, cross_origin, encode, problem
 from hub.transports.http.ports import Policy
@@ -158,6 +158,30 @@ class Door:
             return self._streams.refusal(stream, request, error)
         self._count(error, is_crowded=True)
         return problem(error, headers=cross_origin(request.headers.get("origin")))
+
+    def late_head(self, address: str, seconds: float, *, begun: bool) -> RequestTimeoutError:
+        """Return the error for a peer without a whole request; note it if it has begun one."""
+        error = RequestTimeoutError(f"no whole request head within {seconds:g} seconds")
+        if begun:
+            self._note(address, RequestTimeoutError(error.message), "slow_request")
+        return error
+
+    def let_go(self, address: str, unsent_bytes: int, *, sends: bool) -> None:
+        """Note a peer that is cut because it is too slow; none that neither sends nor is owed."""
+        if sends:
+            self._note(
+                address, RequestTimeoutError("the body did not go on in time"), "slow_request"
+            )
+        elif unsent_bytes:
+            error = SlowError(f"{unsent_bytes:,} bytes of an answer were not taken in time")
+            self._note(address, error, "slow_reader")
+
+    def _note(self, address: str, error: HubError, refusal: str) -> None:
+        error.refusal = refusal
+        self._counters.refusals[refusal] += 1
+        request = Request()
+        request.address = address
+        self._on_refused(error, request, address)
 
     def _count(self, error: HubError, *, is_crowded: bool) -> None:
         self._counters.refused[error.code] += 1

@@ -346,6 +346,8 @@ class Dispatcher:
     def late(self, call: Call, seconds: float) -> Answer:
         """Refuse a call whose body did not come in time."""
         error = RequestTimeoutError(f"the body was not complete after {seconds:g} seconds")
+        error.refusal = "slow_request"
+        self._counters.refusals[error.refusal] += 1
         return self.refuse(call, error)
 
     def _failed(self, call: Call) -> Answer:

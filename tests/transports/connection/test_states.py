@@ -32,6 +32,8 @@ async def test_a_head_that_is_not_whole_in_time_is_408(rig: Rig, start: bytes) -
     rig.wait(0.3)
     assert rig.answers == [408]
     assert rig.transport.eof
+    # Browsers open connections that they may need: one that is silent is no refusal.
+    assert rig.counters.refusals["slow_request"] == bool(start)
 
 
 async def test_a_trickle_of_a_head_puts_its_deadline_off_by_nothing(rig: Rig) -> None:
@@ -93,6 +95,7 @@ async def test_a_body_that_is_not_whole_in_time_is_408(rig: Rig) -> None:
     rig.wait(0.3)
     assert rig.answers == [408]
     assert rig.published == []
+    assert rig.counters.refusals == {"slow_request": 1}
 
 
 @pytest.mark.parametrize("cut", [None, 1, 7, 64])
@@ -260,6 +263,17 @@ async def test_an_answer_that_nobody_takes_is_given_up(rig: Rig) -> None:
     rig.wait(0.3)
     assert rig.transport.aborted
     assert rig.connection not in rig.sockets.http
+    assert rig.counters.refusals == {"slow_reader": 1}
+
+
+async def test_an_idle_peer_that_does_not_end_its_connection_is_not_slow(rig: Rig) -> None:
+    """Nothing is owed to it: it has gone, or its TLS has no end."""
+    rig.receive(get("/healthz"))
+    rig.transport.close = lambda: None  # type: ignore[method-assign]
+    rig.wait(LIMITS.keep_alive_seconds + 1)
+    rig.wait(LIMITS.write_timeout_seconds + 1)
+    assert rig.transport.aborted
+    assert not rig.counters.refusals
 
 
 async def test_nothing_is_read_and_no_request_begins_while_an_answer_waits(rig: Rig) -> None:
