@@ -299,7 +299,7 @@ class Connection(asyncio.Protocol):
         self._begin()
         self._outgoing.abort()
 
-    # -- states and deadlines ----------------------------------------------------------------------
+    # -- states, deadlines and the end ---------------------------------------------------------
 
     def settle(self) -> None:
         """Write the answers that are decided, and choose the state that holds now."""
@@ -337,12 +337,15 @@ class Connection(asyncio.Protocol):
 
     def _enter(self, state: State) -> None:
         """Be in `state`; its deadline begins anew unless it is the same wait as before."""
-        limits = self._context.limits
-        began = self._phase.follow(state, self._requests, self._reader, limits)
+        began = self._phase.follow(state, self._requests, self._reader, self._context.limits)
         if began and state in {State.WRITING, State.CLOSING}:
             self._outgoing.begin_time()
 
     def _late(self) -> None:
+        """Have a turn to end a wait that has taken too long: many may be late at once."""
+        self._phase.in_turn(self._context.turns.crowd, self._end_wait, self._address)
+
+    def _end_wait(self) -> None:
         """Do what the table says of a state that has taken too long."""
         if self._phase.incoming is not LOOK and self._buffer.awaits_turn:
             # The hub has not looked at what its peer has sent.
@@ -375,8 +378,6 @@ class Connection(asyncio.Protocol):
                 unsent_bytes = self._outgoing.unsent_bytes
                 self._context.door.let_go(self._address, unsent_bytes, sends=sends)
                 self._transport.abort()
-
-    # -- the end -----------------------------------------------------------------------------
 
     def _finish(self) -> None:
         """End behind the last answer; read on for a while where the peer may still be sending."""

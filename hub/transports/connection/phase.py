@@ -20,6 +20,7 @@ from hub.transports.connection.states import (
     Late,
     State,
 )
+from hub.transports.turns import Lane
 
 # A look-up of a member in its enumeration takes 0.06 us, and each request needs these.
 BETWEEN = State.BETWEEN
@@ -167,6 +168,20 @@ class Phase:
             timer = self._timer = StateTimer(self._deadlines, self._clock, self._late)
         timer.begin(seconds)
 
+    def in_turn(self, lane: Lane, end: Callable[[], None], address: str) -> None:
+        """Call `end` in a turn of `address`, unless the wait that holds now has ended by then."""
+        wait = self._mark
+
+        def unless_over() -> None:
+            if self._mark is wait:
+                end()
+
+        if self.when_late is Late.GIVE_UP:
+            # The request may wait for a turn itself.
+            end()
+        else:
+            lane.do(unless_over, address)
+
     def leave(self) -> None:
         """Leave the connection to a stream, which has deadlines of its own."""
         self.state = State.STREAMING
@@ -178,6 +193,7 @@ class Phase:
         else:
             self._timer.close()
         self._late = _nobody
+        self._mark = ()
 
 
 def _nobody() -> None:

@@ -131,3 +131,43 @@ async def test_it_is_given_up_when_its_turn_takes_as_long_as_an_answer_may(rig: 
     assert connection._phase.state is State.ANSWERING
     rig.wait(1e4)
     assert transport.aborted
+
+
+def late(rig: Rig, heads: list[bytes]) -> list[Connection]:
+    """Return connections that have sent these bytes and then nothing in time."""
+    connections = []
+    for head in heads:
+        rig.connect()
+        connections.append(rig.connection)
+        if head:
+            rig.receive(head)
+    rig.turns.crowd.spent(1e6)
+    rig.wait(LIMITS.handshake_timeout_seconds + 1)
+    return connections
+
+
+async def test_those_that_are_late_together_have_turns_to_be_told_so(rig: Rig) -> None:
+    """Thousands may send nothing, or half a head: to answer them at once would hold the loop up."""
+    told = len(late(rig, [b"", b"GET / HT"] * 3))
+    assert len(rig.turns.crowd) == told + 1
+    assert len(rig.sockets.http) == told + 1
+    await rig.settle()
+    assert rig.answers == [408]
+    assert not rig.turns.crowd
+
+
+async def test_who_sends_its_request_before_it_is_told_that_it_is_late_is_answered(
+    rig: Rig,
+) -> None:
+    late(rig, [b"GET /healthz HT"])
+    rig.receive(get("/healthz").removeprefix(b"GET /healthz HT"))
+    await rig.settle()
+    assert rig.answers == [200]
+
+
+async def test_who_leaves_before_it_is_told_that_it_is_late_is_told_nothing(rig: Rig) -> None:
+    late(rig, [b"", b"GET"])
+    transport = rig.transport
+    transport.abort()
+    await rig.settle()
+    assert transport.written == b""
