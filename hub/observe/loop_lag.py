@@ -12,14 +12,15 @@ own waiting call means that the process was suspended or got no CPU.
 """
 
 import asyncio
-import sys
+import faulthandler
+import re
+import tempfile
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
 
@@ -33,6 +34,8 @@ STALL_SECONDS = 0.1
 REPORT_INTERVAL_SECONDS = 10.0
 # The innermost calls; above them is only the loop's own start.
 MAX_STACK_FRAMES = 20
+# A line of faulthandler's for each call, the innermost first.
+_CALL = re.compile(r'^  File "(.*)", line (\d+) in (.*)$', re.MULTILINE)
 # Each is some 2 KB with its stack.
 MAX_RECENT = 50
 # The thread sleeps on an event that `stop` sets, so it is gone at once unless it is logging.
@@ -167,10 +170,9 @@ class LoopLag:
         while not stopping.wait(self._until_overdue()):
             due = self._due
             late = self._clock() - due
-            frame = sys._current_frames().get(loop_thread)
-            if late >= self._stall_seconds and due != reported and frame is not None:
+            if late >= self._stall_seconds and due != reported:
                 reported = due
-                stack = _stack(frame)
+                stack = stack_of(loop_thread)
                 self._caught = (due, stack)
                 self._report(late, stack)
 
@@ -190,8 +192,28 @@ class LoopLag:
             )
 
 
-def _stack(frame: FrameType) -> str:
-    """Source lines only, no values: a payload or token in a local never gets here."""
-    stack = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=MAX_STACK_FRAMES)
-    stack.reverse()
-    return "".join(stack.format())
+def stack_of(thread: int) -> str:
+    """Return the stack of a running thread, innermost call last; empty where it cannot be had.
+
+    faulthandler writes it while it holds the interpreter lock. Python code that walks the frames
+    of a running thread may be interrupted, and then reads frames that are gone already (seen on
+    Python 3.11 on a busy machine). Source lines only, no values: a payload or token in a local
+    never gets here.
+
+    Args:
+        thread: The thread's `threading.get_ident()`.
+    """
+    try:
+        # Not a pipe: a full one would wait for its reader with the lock held.
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            dump = file.read().decode("ascii", "replace")
+    except OSError:
+        return ""
+    _, _, behind = dump.partition(f"Thread 0x{thread:016x} ")
+    calls = [match.groups() for match in _CALL.finditer(behind.partition("\n\n")[0])]
+    innermost = [(file, int(line), name) for file, line, name in calls[:MAX_STACK_FRAMES]]
+    return "".join(
+        traceback.format_list([traceback.FrameSummary(*each) for each in innermost[::-1]])
+    )

@@ -1,6 +1,7 @@
 """Lag is what the timer is late by, and a callback that holds the loop is caught in the act."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import structlog
 from structlog.testing import CapturingLogger
 from structlog.typing import FilteringBoundLogger
 
-from hub.observe.loop_lag import LoopLag
+from hub.observe.loop_lag import MAX_STACK_FRAMES, LoopLag, stack_of
 
 DEADLINE_SECONDS = 20.0
 
@@ -162,6 +163,39 @@ async def test_a_blocking_callback_is_logged_with_its_stack_while_it_blocks(
     assert "in hold_the_loop_until" in str(blocked[0]["stack"])
     assert cast("float", blocked[0]["late_seconds"]) >= 0.02
     assert lag.stalls >= 1
+
+
+def deep(calls: int) -> int:
+    return 1 if calls == 0 else deep(calls - 1)
+
+
+def test_the_stack_of_a_thread_that_runs_meanwhile_is_whole() -> None:
+    """Its calls begin and end all the time, and threads take turns as often as they can."""
+    ends = threading.Event()
+
+    def call_on() -> None:
+        while not ends.is_set():
+            deep(200)
+
+    thread = threading.Thread(target=call_on)
+    interval = sys.getswitchinterval()
+    thread.start()
+    assert thread.ident is not None
+    sys.setswitchinterval(1e-6)
+    try:
+        stacks = [stack_of(thread.ident) for _ in range(200)]
+    finally:
+        sys.setswitchinterval(interval)
+        ends.set()
+        thread.join()
+
+    assert any("in deep" in stack for stack in stacks)
+    for stack in stacks:
+        lines = stack.splitlines()
+        assert 0 < len(lines) <= 2 * MAX_STACK_FRAMES
+        assert {line.rpartition(" in ")[2] for line in lines if line.startswith("  File")} <= {
+            "deep", "call_on", "run", "_bootstrap", "_bootstrap_inner", "is_set",
+        }  # fmt: skip
 
 
 def watchdogs() -> int:
