@@ -207,7 +207,7 @@ def stories(connections: int = CONNECTIONS, nodes: int = 20) -> Sequence[Story]:
         Story("a node dies", each, nodes - 1, (0, BASE_SECONDS)),
         # Closed evenly over `HUB_DRAIN_SECONDS`, with a tenth more to return (hub/admin/drain.py).
         Story("a node drains", each, nodes - 1, (0, 11.0)),
-        Story("what is in front of all is restarted", connections, nodes, (0, BASE_SECONDS)),
+        Story("the proxy before all nodes restarts", connections, nodes, (0, BASE_SECONDS)),
     )
 
 

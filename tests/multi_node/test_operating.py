@@ -107,8 +107,13 @@ async def test_a_subject_that_went_from_node_to_node_has_one_line_of_time(
         for hub in (one, two):
             await asyncio.to_thread(hub.restart)
         await eventually(told, seconds=KNOWN_DEADLINE_SECONDS, what="the same after the restart")
-        assert (await line(offset="2"))["explained"]["answer"] == "written"
-        assert await why(client, first.id, channel, 2) == "written"
+
+        # A node that is busy with its start may leave a question without an answer.
+        async def second_offset() -> bool:
+            explained = (await line(offset="2"))["explained"]["answer"]
+            return {explained, await why(client, first.id, channel, 2)} == {"written"}
+
+        await eventually(second_offset, what="both questions are answered")
     assert len(list(tmp_path.glob("*.sqlite3"))) == 3
 
 
