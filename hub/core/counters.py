@@ -110,7 +110,7 @@ class Counters:
     """Counts requests that never became a session too."""
     refusals: Counts = _counts(
         "hub_refusals",
-        "Requests refused for their credentials, their origin or their host.",
+        "Requests and connections refused, by reason.",
         REFUSED_FOR,
     )
     key_reloads: Counts = _counts(
