@@ -11,6 +11,7 @@ Nothing here waits or has a clock of its own. A limit that is off costs one comp
 
 import ipaddress
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,7 @@ from hub.core.ports import Monotonic
 from hub.core.values import value
 from hub.errors import RateLimitedError
 
-# Parties with a bucket, 130 bytes each. The least recently used goes; its bucket is nearly always
+# Parties with a bucket, 190 bytes each. The least recently used goes; its bucket is nearly always
 # full by then.
 MAX_KEYS = 100_000
 # A connection that is refused for so long, with pauses below a second, is closed.
@@ -91,7 +92,8 @@ class Buckets:
     def __init__(self, rate: Rate, clock: Monotonic) -> None:
         self._rate = rate
         self._clock = clock
-        self._by_key: dict[Hashable, Bucket] = {}
+        # Plain dictionaries look for their oldest entry among all that were before it.
+        self._by_key: OrderedDict[Hashable, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -102,7 +104,7 @@ class Buckets:
         if (bucket := by_key.pop(key, None)) is None:
             bucket = Bucket(self._rate, now)
             if len(by_key) >= MAX_KEYS:
-                del by_key[next(iter(by_key))]
+                by_key.popitem(last=False)
         by_key[key] = bucket
         return bucket.take(self._rate, now, tokens)
 

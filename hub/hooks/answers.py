@@ -1,6 +1,7 @@
 """Read the application's answers, and remember some of them for a while."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,8 @@ class Remembered:
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._answers: dict[bytes, tuple[Answer, float, int]] = {}
+        # Plain dictionaries look for their oldest entry among all that were before it.
+        self._answers: OrderedDict[bytes, tuple[Answer, float, int]] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:

@@ -1,5 +1,7 @@
 """Token buckets, and what one connection, address, subject or publisher may ask for."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +65,22 @@ def test_each_party_has_its_own_bucket_and_the_longest_unused_goes(
     assert buckets.take("c") == 0
     assert len(buckets) == 2
     assert buckets.take("a") > 0, "b was the longest unused"
+
+
+def test_a_party_costs_the_same_among_few_and_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has many addresses must not make each of them dearer than the one before."""
+
+    def seconds_of_each(most: int) -> float:
+        monkeypatch.setattr(module, "MAX_KEYS", most)
+        buckets = Buckets(Rate(1, 1, 1), Clock())
+        for number in range(most):
+            buckets.take(number)
+        began = time.perf_counter()
+        for number in range(12_000):
+            buckets.take(-number)
+        return time.perf_counter() - began
+
+    assert seconds_of_each(30_000) < 6 * min(seconds_of_each(300) for _ in range(3))
 
 
 def test_addresses_of_ipv6_count_by_their_network() -> None:
