@@ -58,7 +58,7 @@ class AccessFields(BaseSettings):
     host: Host = setting(
         ADDRESS,
         "127.0.0.1",
-        "Address to listen on; :: is every address, 0.0.0.0 every one of IPv4. An address that "
+        "Address to listen on; :: is every address, 0.0.0.0 every IPv4 address. An address that "
         "others can reach needs keys, or insecure.",
     )
     port: Port = setting(
@@ -83,7 +83,8 @@ class AccessFields(BaseSettings):
         ADDRESS,
         (),
         "Addresses or networks of the proxies whose Forwarded, X-Forwarded-For and "
-        "X-Forwarded-Proto count. The client is the rightmost address there that is no such proxy.",
+        "X-Forwarded-Proto count. The client is the rightmost address in them that is no such "
+        "proxy.",
     )
     proxy_protocol: Switch = setting(
         ADDRESS,
@@ -95,7 +96,7 @@ class AccessFields(BaseSettings):
         ADDRESS, "", "PEM file of the certificate and its chain, read again on change."
     )
     tls_key: FilePath = setting(
-        ADDRESS, "", "PEM file of its private key; none where tls_cert holds it too."
+        ADDRESS, "", "PEM file of the private key; none if tls_cert holds the key too."
     )
 
     address_connections: Count = setting(
@@ -161,12 +162,13 @@ class AccessFields(BaseSettings):
     token_issuer: Texts = setting(
         ACCESS,
         (),
-        "Issuers (iss) whose tokens are taken; where empty, tokens of any issuer or of none are.",
+        "Issuers (iss) whose tokens the hub takes; where empty, it takes any, also tokens without "
+        "an issuer.",
     )
     token_audience: Texts = setting(
         ACCESS,
         (),
-        "Audiences (aud) whose tokens are taken; where empty, only tokens without an audience are.",
+        "Audiences (aud) whose tokens the hub takes; where empty, only tokens without an audience.",
     )
     token_leeway_seconds: Seconds = setting(
         ACCESS,
@@ -179,8 +181,8 @@ class AccessFields(BaseSettings):
     token_max_age_seconds: Seconds = setting(
         ACCESS,
         0,
-        "Seconds that a token holds after it was made (iat), also where its end is later; 0 sets "
-        "no bound.",
+        "Seconds that a token holds after it was made (iat), even if its end (exp) is later; 0 "
+        "sets no bound.",
         ge=0,
         le=3650 * DAY_SECONDS,
     )

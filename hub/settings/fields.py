@@ -50,7 +50,7 @@ class Fields(AccessFields):
     broker_prefix: BrokerPrefix = setting(
         CHANNELS,
         DEFAULT_PREFIX,
-        "What every name in Redis begins with; hubs that share a Redis need one each.",
+        "Beginning of every name in Redis; hubs that share a Redis need different ones.",
     )
     history_size: Count = setting(
         CHANNELS, 100, "Publications kept per channel; 0 keeps none.", ge=0, le=MAX_HISTORY
@@ -78,9 +78,9 @@ class Fields(AccessFields):
         ge=1,
         le=3650 * DAY_SECONDS,
     )
-    presence: Switch = setting(CHANNELS, False, "Whether channels tell who is subscribed.")
+    presence: Switch = setting(CHANNELS, False, "Whether a channel's subscribers see its members.")
     overflow: OverflowPolicy = setting(
-        CHANNELS, Overflow.DROP_OLDEST, "What gives way when a session reads too slowly."
+        CHANNELS, Overflow.DROP_OLDEST, "What happens when a session reads too slowly."
     )
     namespace_changes: Changes = setting(
         CHANNELS,
