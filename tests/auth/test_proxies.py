@@ -47,6 +47,10 @@ def test_without_proxies_nothing_is_read() -> None:
         ("", PROXY),
         (f"for={CLIENT}, for=unknown", PROXY),
         (f"for=unknown, for={INNER}", INNER),
+        # A zone means something at its own host alone (RFC 4007 section 6).
+        ('for="[fe80::1%25eth0]"', PROXY),
+        ('for="[::ffff:203.0.113.9%1]"', PROXY),
+        (f'for={CLIENT}, for="[::ffff:{INNER}]"', CLIENT),
     ],
 )
 def test_forwarded_is_read_as_rfc_7239_has_it(field: str, client: str) -> None:
@@ -61,7 +65,11 @@ def test_forwarded_is_read_as_rfc_7239_has_it(field: str, client: str) -> None:
         ("2001:db8::1", "2001:db8::1"),
         ("[2001:db8::1]:4711", "2001:db8::1"),
         ("::ffff:203.0.113.9", CLIENT),
+        ("::ffff:cb00:7109", CLIENT),
+        (f"{FORGED}, {CLIENT}, [::ffff:{INNER}]:80", CLIENT),
         ("fe80::1%eth0", PROXY),
+        (f"{CLIENT}, fe80::1%eth0", PROXY),
+        ("::ffff:203.0.113.9%eth0", PROXY),
         (f"{CLIENT}:port", PROXY),
         (f"{CLIENT},", PROXY),
         ("' OR 1=1", PROXY),
