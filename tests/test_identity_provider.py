@@ -5,6 +5,8 @@ key set, replaces keys, and goes wrong in each of the ways that the hub has to b
 """
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from hub import Hub, Settings
+from hub.observe.logs import make_logger
 from tests.support.identity_provider import IdentityProvider, make_key, public_pem, sign
 from tests.support.raw_connection import raw_connection
 from tests.support.waiting import eventually
@@ -163,13 +166,20 @@ async def test_a_flood_of_forged_tokens_costs_a_subscriber_nothing(
 @pytest.mark.parametrize(
     ("trouble", "outcome"),
     [("status", "refused"), ("huge", "too_large"), ("rubbish", "invalid"), ("empty", "invalid"),
-     ("reset", "unreachable")],
+     ("reset", "unreachable"), ("drip", "timeout"), ("crumbs", "too_large")],
 )  # fmt: skip
 async def test_the_last_good_keys_outlive_a_provider_in_trouble(
-    es256: IdentityProvider, trouble: str, outcome: str
+    es256: IdentityProvider,
+    trouble: str,
+    outcome: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whose key is known comes in; whose key is not is told to come back."""
-    async with Hub(settings(es256)) as hub, http_client(base_url=hub.url) as http:
+    """Whose key is known comes in; whose key is not is told to come back; the operator sees why."""
+    if trouble == "drip":
+        monkeypatch.setattr("hub.auth.fetching.FETCH_SECONDS", 1)
+    told, stream = settings(es256, log_format="json"), io.StringIO()
+    log = make_logger(told, stream)
+    async with Hub(told, log=log) as hub, http_client(base_url=hub.url) as http:
         known = es256.token()
         async with WebSocketPeer(hub.url, Query("news", token=known), {}):
             pass
@@ -180,7 +190,11 @@ async def test_the_last_good_keys_outlive_a_provider_in_trouble(
         assert 1 <= int(answer.headers["retry-after"]) <= 30
         async with WebSocketPeer(hub.url, Query("news", token=known), {}):
             pass
-        assert f'outcome="{outcome}"}} 1.0' in (await http.get("/metrics")).text
+        counted = f'hub_token_key_fetches_total{{outcome="{outcome}"}} 1.0'
+        assert counted in (await http.get("/metrics")).text
+    logged = [json.loads(line) for line in stream.getvalue().splitlines()]
+    failures = [line for line in logged if line["event"] == "token_keys_not_fetched"]
+    assert [line["outcome"] for line in failures] == [outcome]
 
 
 async def test_a_token_by_the_first_command_opens_a_session(es256: IdentityProvider) -> None:

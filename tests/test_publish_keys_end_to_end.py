@@ -1,6 +1,8 @@
 """Publisher keys of a running hub: scoped at every door, and replaced without a restart."""
 
+import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx2 as httpx
@@ -75,6 +77,39 @@ async def test_keys_are_replaced_while_the_hub_runs(
                     assert await publish(http, "news", OLD) == 401
                     assert await publish(http, "news", NEW) == 200
                     assert "ok" in await other.command(op="ping")
+
+
+async def test_a_key_that_stays_is_never_refused_while_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a file that is half written, nor by one that cannot be read."""
+    monkeypatch.setattr("hub.node.file_watch.LOOK_SECONDS", 0.02)
+    file = tmp_path / "hub.toml"
+    config(file, NARROW, OLD)
+    seen: set[int] = set()
+    async with Hub(load_settings(config_file=file, flags={}, environ={})) as hub:
+        async with http_client(base_url=hub.url) as http:
+
+            async def load() -> None:
+                while True:
+                    seen.add(await publish(http, "news", NARROW))
+
+            async def holds(key: str) -> bool:
+                return await publish(http, "news", key) == 200
+
+            reloads = hub.node.counters.key_reloads
+            loading = [asyncio.create_task(load()) for _ in range(4)]
+            for number, key in enumerate((NEW, OLD), 1):
+                file.write_text("publish_keys = [")
+                await eventually(lambda number=number: reloads["failed"] == number)
+                config(file, NARROW, key)
+                await eventually(partial(holds, key))
+            assert reloads == {"failed": 2, "read": 2}
+            assert not await holds(NEW)
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
+    assert seen == {200}
 
 
 async def test_a_key_does_not_make_the_token_beside_it_hold_longer() -> None:
