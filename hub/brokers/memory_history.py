@@ -11,7 +11,7 @@ bound.
 """
 
 from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
@@ -263,7 +263,7 @@ class HistoryBudget:
         of its oldest first, so the first of its marks are those of publications that are gone."""
         self._superseded = 0
         """How many marks are of publications that are gone."""
-        self._with_rows: dict[ChannelLog, StateRows] = {}
+        self._with_rows: OrderedDict[ChannelLog, StateRows] = OrderedDict()
         """Channels with rows, or with former rows that are still read; the one published in longest
         ago first."""
         self._unfreed: dict[ChannelLog, None] = {}

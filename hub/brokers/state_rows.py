@@ -12,6 +12,7 @@ the position, and the reader gets them as messages. A reader that takes too long
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict
 from itertools import islice
 
 from hub.brokers.memory_cost import cost_bytes
@@ -47,8 +48,9 @@ class StateRows:
     def __init__(self, options: ChannelOptions) -> None:
         self.max_keys = options.state_max_keys
         self.ttl_seconds = options.state_ttl_seconds
-        self._rows: dict[str, _Row] = {}
-        """Rows by key, in the order of their last change."""
+        self._rows: OrderedDict[str, _Row] = OrderedDict()
+        """Rows by key, in the order of their last change. A plain dictionary looks for its oldest
+        entry among all that were before it."""
         self._keys: list[str] | None = None
         """All keys in order; None until a page is read."""
         self._former: dict[str, list[tuple[Publication, int]]] = {}
@@ -181,7 +183,7 @@ class StateRows:
         Their data has at most `max_bytes`, or they are one.
         """
         if (keys := self._keys) is None:
-            keys = self._keys = sorted(self._rows | self._former)
+            keys = self._keys = sorted({*self._rows, *self._former})
         found: list[Publication] = []
         place, oldest_at = bisect_right(keys, after), self._oldest_at(now_seconds)
         while place < len(keys):

@@ -1,6 +1,9 @@
 """Rows that change while somebody reads: what is kept for the reader is bounded."""
 
+import time
+
 from hub.brokers.memory_history import ChannelLog, HistoryBudget
+from hub.brokers.state_rows import StateRows
 from hub.core.options import MIB, ChannelOptions
 from hub.core.publication import REMOVES, Publication
 
@@ -90,3 +93,19 @@ def test_rows_that_expire_at_once_go_in_slices_and_are_read_no_more() -> None:
         left.append(len(log.rows))
     assert left == [12_001, 7001, 2001, 1]
     assert budget.row_count == 1
+
+
+def test_a_new_key_costs_the_same_among_few_keys_and_among_many() -> None:
+    """In a full table the oldest row gives way, and is not searched for."""
+
+    def seconds_of_each(keys: int) -> float:
+        rows = StateRows(ChannelOptions(keyed=True, state_max_keys=keys))
+        new = [Publication("a", n, b"1", 0, key=str(n)) for n in range(keys + 12_000)]
+        for publication in new[:keys]:
+            rows.put(publication, 1.0)
+        began = time.perf_counter()
+        for publication in new[keys:]:
+            rows.put(publication, 1.0)
+        return time.perf_counter() - began
+
+    assert seconds_of_each(30_000) < 5 * min(seconds_of_each(300) for _ in range(3))
