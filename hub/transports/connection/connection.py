@@ -243,8 +243,7 @@ class Connection(asyncio.Protocol):
             self._open_stream(call, stream)
         elif not crowd.try_now(partial(self._open_stream, call, stream)):
             self._requests.wait_for_turn(call)
-            # Behind a trusted proxy, each client has turns of its own.
-            crowd.wait(self._take_stream_turn, call.request.address)
+            crowd.wait(self._take_stream_turn, call.request.address)  # the client's, behind a proxy
 
     def _take_stream_turn(self) -> None:
         """Open the stream that waits: the streams before it were opened, or have gone."""
@@ -374,9 +373,8 @@ class Connection(asyncio.Protocol):
             case Late.ABORT if self._outgoing.took(MIN_TAKEN_BYTES):
                 self._phase.begin_again(limits.write_timeout_seconds)
             case Late.ABORT:
-                sends = self._phase.state is State.APPLICATION
-                unsent_bytes = self._outgoing.unsent_bytes
-                self._context.door.let_go(self._address, unsent_bytes, sends=sends)
+                unsent, sends = self._outgoing.unsent_bytes, self._phase.state is State.APPLICATION
+                self._context.door.let_go(self._address, unsent, sends=sends)
                 self._transport.abort()
 
     def _finish(self) -> None:
