@@ -178,6 +178,19 @@ async def test_a_continue_is_never_said_inside_an_answer(beside: Callable[[ASGIA
     assert rig.transport.written.endswith(b"4\r\npart\r\n3\r\nend\r\n0\r\n\r\n")
 
 
+async def test_a_peer_that_does_not_go_on_with_its_upload_is_cut_and_counted(
+    beside: Callable[[ASGIApp], Rig],
+) -> None:
+    rig = beside(counting)
+    rig.receive(upload(b"x" * 100)[:-1])
+    await rig.settle()
+    rig.wait(LIMITS.body_timeout_seconds - 0.2)
+    assert not rig.transport.aborted
+    rig.wait(0.3)
+    assert rig.transport.aborted
+    assert rig.counters.refusals == {"slow_request": 1}
+
+
 async def test_an_applications_slowness_is_not_its_peers(beside: Callable[[ASGIApp], Rig]) -> None:
     """The hub itself has stopped reading: the body cannot come."""
     gate = asyncio.Event()
