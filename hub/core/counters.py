@@ -97,7 +97,7 @@ class Counters:
     bytes_sent: int = _count("hub_sent_bytes", "Bytes handed to sessions' transports.")
     dropped: Counts = _counts(
         "hub_dropped",
-        "Publications a session did not get because it was slow, by overflow policy.",
+        "Publications that a slow session did not get, by overflow policy.",
         POLICY,
     )
     gaps: Counts = _counts("hub_gaps", "Gap notices sent, by reason.", REASON)
@@ -135,7 +135,7 @@ class Counters:
     )
     webhook_events: Counts = _counts(
         "hub_webhook_events",
-        "Events for the application (HUB_WEBHOOK_URL), by what became of them.",
+        "Events for the application (HUB_WEBHOOK_URL), by outcome.",
         WEBHOOK,
     )
     webhook_failures: int = _count(

@@ -217,7 +217,7 @@ OUTCOME = Label(
 
 CONNECTION = Label(
     "connection",
-    {"commands": "asks and is answered", "subscriber": "gets what is published"},
+    {"commands": "carries calls and answers", "subscriber": "receives publications"},
 )
 
 # RFC 6455 section 7.4.1 and clients/PROTOCOL.md, "Close codes". A peer may send any code of

@@ -101,7 +101,7 @@ class BrokerRecord:
     """Servers that have sent nothing for too long."""
     unwritable_servers: int = _gauge(
         "hub_broker_unwritable_servers",
-        "Servers that refuse what is published: full, unable to save, or without replicas.",
+        "Servers that refuse publications: full, unable to save, or without replicas.",
     )
     """Servers that answer and refuse publications: full, or unable to save."""
     canary_age_seconds: float = _gauge(

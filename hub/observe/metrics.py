@@ -89,7 +89,7 @@ class Gauges:
     """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
     outbox_limit_bytes: int = _gauge(
         "hub_outbox_limit_bytes",
-        "Bytes owed to all sessions above which the one owed most is closed.",
+        "Bound of the bytes owed to all sessions; above it the session owed most is closed.",
     )
     """`HUB_OUTBOX_TOTAL_BYTES`."""
     memory_limit_bytes: int = _gauge(
@@ -114,12 +114,12 @@ class Gauges:
 _LOOP_GAUGES: tuple[tuple[str, str, Callable[[LoopLag], float]], ...] = (
     (
         "hub_event_loop_lag_seconds",
-        "How late the event loop's timer fired last.",
+        "Last delay of the event loop's timer.",
         lambda lag: lag.lag_seconds,
     ),
     (
         "hub_event_loop_lag_max_seconds",
-        "The latest that timer ever fired on this node.",
+        "Longest delay of that timer since the node started.",
         lambda lag: lag.max_lag_seconds,
     ),
 )
@@ -174,7 +174,7 @@ class HubCollector(Collector):
             yield GaugeMetricFamily(name, text, read(self._loop_lag), unit="seconds")
         yield CounterMetricFamily(
             "hub_event_loop_stalls",
-            "How often that timer was late enough to be logged.",
+            "Times that this delay was long enough to be logged.",
             self._loop_lag.stalls,
         )
         yield _histogram(
