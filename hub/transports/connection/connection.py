@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
-        if phase.incoming is LOOK and self._look(data):
+        if phase.incoming is LOOK and (self._transport.is_closing() or self._look(data)):
             return
         requests, buffer = self._requests, self._buffer
         if phase.incoming is PARSE and not buffer.held:

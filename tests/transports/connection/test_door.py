@@ -132,6 +132,18 @@ async def test_who_does_not_take_the_answer_is_cut_off(limited: Rig) -> None:
     assert not limited.sockets.http
 
 
+async def test_bytes_behind_a_refusal_are_no_second_request(limited: Rig) -> None:
+    """A transport of TLS that closes still hands over what had come."""
+    limited.receive(get("/ws", UPGRADE))
+    assert limited.transport.ended
+    for request in (get("/ws", UPGRADE), post("a", b"1")):
+        limited.connection.data_received(request)
+    limited.end_turn()
+    assert limited.answers == [429]
+    assert limited.counters.rate_limited["handshakes"] == 1
+    assert limited.published == []
+
+
 async def test_an_origin_with_controls_is_not_said_again(rig: Rig) -> None:
     rig.sockets.crowded = True
     rig.connect()
