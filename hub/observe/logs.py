@@ -33,8 +33,7 @@ SECRET_NAMES = frozenset(
 _SECRET_IN_URL = re.compile(
     r"([?&](?:[\w.%-]*(?:password|passwd|secret|token)|key|api_key)=)[^&\s\"']+", re.IGNORECASE
 )
-# A password that is not escaped may hold what ends the host of a URL.
-_USER_IN_URL = re.compile(r"(?<=://)[^\s\"'<>]*@")
+_WORD = re.compile(r"[^\s\"'<>]+")
 # Libraries that put payloads, heads or URLs with tokens, or noise, into records below these.
 LEVEL_FLOORS: Mapping[str, int] = {
     "uvicorn.access": logging.WARNING,
@@ -131,12 +130,24 @@ def _hidden(name: str, value: object) -> object:
     if name.lower() in SECRET_NAMES:
         return HIDDEN
     if isinstance(value, str):
-        return _SECRET_IN_URL.sub(rf"\1{HIDDEN}", _USER_IN_URL.sub(f"{HIDDEN}@", value))
+        return _SECRET_IN_URL.sub(rf"\1{HIDDEN}", _WORD.sub(_without_user, value))
     if isinstance(value, Mapping):
         return {str(inner): _hidden(str(inner), item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [_hidden("", item) for item in value]
     return value
+
+
+def _without_user(word: re.Match[str]) -> str:
+    """Return a word without the user of a URL in it, in time that grows with its length alone.
+
+    A password that is not escaped may hold any character that ends the host of a URL, so all
+    between `://` and the last `@` is hidden.
+    """
+    text = word[0]
+    scheme, mark, rest = text.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{mark}{HIDDEN}@{host}" if mark and at else text
 
 
 def show_safely(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
