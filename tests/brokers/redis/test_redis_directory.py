@@ -171,9 +171,11 @@ async def test_more_channels_than_a_node_keeps_names_of_are_refused(
     monkeypatch.setattr(directory, "MAX_NAMES", 3)
     async with node(redis.url) as one:
         await one.is_ready()
-        one.broker.follow(Told())
+        told = Told()
+        one.broker.follow(told)
         for name in ("a", "b"):
             await one.publish(name, 1)
+        await eventually(lambda: sorted(told.names) == ["a", "b"])
         assert await matching(one) == ["a", "b"]
         for name in ("c", "d"):
             await one.publish(name, 1)
