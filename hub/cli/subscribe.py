@@ -18,6 +18,7 @@ import typer
 
 from hub.cli.ending import INTERRUPTED, WRONG_USE, fail, say
 from hub.cli.flags import DEFAULT_URL, Url
+from hub.observe.background import until_one_ends
 from hub.observe.terminal import visible_json_bytes
 
 if TYPE_CHECKING:
@@ -251,15 +252,7 @@ async def _follow_all(pushes: "list[Pushes]", printer: "Printer") -> None:
     async def all_ended() -> None:
         await asyncio.gather(*(_follow(subscription, printer) for subscription in pushes))
 
-    tasks = [asyncio.create_task(each()) for each in (all_ended, printer.wait_broken)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+    await until_one_ends(all_ended(), printer.wait_broken())
 
 
 async def _follow(subscription: "Pushes", printer: "Printer") -> None:
