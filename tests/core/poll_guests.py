@@ -7,6 +7,7 @@ name of its session; one keeps to its session. Answers get lost, and peers go aw
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -25,6 +26,19 @@ POLLERS = 3
 SOME_POLLER = st.integers(0, POLLERS - 1)
 # A small answer, so that channels have to take turns.
 MAX_BYTES = 400
+
+
+def poll_sessions(node: SmallNode, **more: Any) -> PollSessions:
+    """Return the polling sessions of `node`; `more` are further arguments of theirs."""
+    return PollSessions(
+        registry=node.registry,
+        dialect=PollDialect(),
+        session_dialect=SessionPollDialect(),
+        deadlines=node.deadlines,
+        clock=node.clock,
+        outbox_budget=node.outbox_budget,
+        **more,
+    )
 
 
 class PollChecker(StreamChecker):
@@ -82,15 +96,7 @@ class PollerRules(RuleBasedStateMachine):
     """Polls whose peer has sent them again: nobody reads their answers."""
 
     def expect_polls(self, names: Sequence[str]) -> None:
-        self.polls = PollSessions(
-            registry=self.node.registry,
-            dialect=PollDialect(),
-            session_dialect=SessionPollDialect(),
-            deadlines=self.node.deadlines,
-            clock=self.node.clock,
-            outbox_budget=self.node.outbox_budget,
-            choose=lambda count: count - 1,
-        )
+        self.polls = poll_sessions(self.node, choose=lambda count: count - 1)
         self.strays = []
         channels = tuple(dict.fromkeys(names))
         self.pollers = [

@@ -67,6 +67,14 @@ class Rig:
         asker = Asker(Identity(subject=subject, subscribe=("*",)), "c1", "203.0.113.9", {})
         return await self.hooks.check_subscribe(asker, channel)
 
+    async def come_to_the_try(self) -> None:
+        """Have the application fail until nobody is asked, and wait until one may try."""
+        self.caller.answer = CallError("timeout", "no whole answer")
+        for _ in range(FAILURES):
+            with pytest.raises(UnavailableError):
+                await self.ask()
+        self.now += FIRST_SECONDS
+
     @property
     def events(self) -> list[str]:
         return [call.kwargs["event"] for call in self.logged.calls]
@@ -115,11 +123,7 @@ async def test_one_that_tries_and_fails_keeps_it_from_being_asked_for_longer() -
 async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_next() -> None:
     """It was not asked, so it says nothing of the application."""
     rig = Rig()
-    rig.caller.answer = CallError("timeout", "no whole answer")
-    for _ in range(FAILURES):
-        with pytest.raises(UnavailableError):
-            await rig.ask()
-    rig.now += FIRST_SECONDS
+    await rig.come_to_the_try()
     rig.caller.answer = CallError("busy", "2,000 calls wait already")
     with pytest.raises(UnavailableError):
         await rig.ask()
@@ -130,11 +134,7 @@ async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_n
 async def test_who_goes_away_while_trying_leaves_the_try_to_the_next() -> None:
     """A session that ends while its question tries must not close the door for ever."""
     rig = Rig()
-    rig.caller.answer = CallError("timeout", "no whole answer")
-    for _ in range(FAILURES):
-        with pytest.raises(UnavailableError):
-            await rig.ask()
-    rig.now += FIRST_SECONDS
+    await rig.come_to_the_try()
     rig.caller.answer, rig.caller.held = YES, asyncio.Event()
     tries = asyncio.create_task(rig.ask())
     while len(rig.caller.asked) == FAILURES:

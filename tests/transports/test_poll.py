@@ -15,9 +15,8 @@ from hub.core.identity import Identity
 from hub.core.publication import Position
 from hub.errors import ForbiddenError, NotFoundError, UnavailableError
 from hub.transports.poll import PollTransport
-from hub.transports.poll_sessions import PollSessions
-from hub.wire.poll import PollDialect, SessionPollDialect
 from tests.core.node_truth import NAMESPACES
+from tests.core.poll_guests import poll_sessions
 from tests.core.small_node import Shape, SmallNode
 
 Json = dict[str, Any]
@@ -32,16 +31,7 @@ class Hub:
         self.node = SmallNode(
             Shape(NAMESPACES, latent=latent, max_connections=max_connections, **more)
         )
-        self.polls = PollTransport(
-            PollSessions(
-                registry=self.node.registry,
-                dialect=PollDialect(),
-                session_dialect=SessionPollDialect(),
-                deadlines=self.node.deadlines,
-                clock=self.node.clock,
-                outbox_budget=self.node.outbox_budget,
-            )
-        )
+        self.polls = PollTransport(poll_sessions(self.node))
 
     async def turn(self, times: int = 50) -> None:
         """Let everything go on that can, a step at a time."""
