@@ -10,7 +10,7 @@ from hub.errors import BadRequestError
 
 # clients/PROTOCOL.md, "Channels and positions".
 MAX_CHANNEL_LENGTH = 200
-_CHANNEL = re.compile(r"[A-Za-z0-9_.:@~+-]{1,200}")
+_CHANNEL = re.compile(rf"[A-Za-z0-9_.:@~+-]{{1,{MAX_CHANNEL_LENGTH}}}")
 _CHANNEL_ALPHABET = string.ascii_letters + string.digits + "_.:@~+-"
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Offsets are JSON numbers read by browsers, exact up to ECMA-262's Number.MAX_SAFE_INTEGER.
@@ -22,7 +22,8 @@ def check_channel(name: object) -> str:
     """Return `name` when it is a channel name; raise `BadRequestError` naming what is allowed."""
     if not isinstance(name, str):
         raise BadRequestError(f"channel must be a string, not {type(name).__name__}")
-    if not _is_channel(name):
+    # A longer text must not stay in the cache: a peer may send thousands, each of a whole command.
+    if len(name) > MAX_CHANNEL_LENGTH or not _is_channel(name):
         shown = name if len(name) <= 60 else f"{name[:60]}... ({len(name)} characters)"
         odd = odd_character(name, _CHANNEL_ALPHABET)
         raise BadRequestError(

@@ -67,7 +67,7 @@ class StateNeed:
         self.resumes = NOWHERE
         """The position from which a peer resumes that is cut before it has all rows."""
         self.tries = 0
-        """The number of times that rows were sent since the subscription was live."""
+        """The number of times that rows were sent anew since the subscription was live."""
         self.fresh = True
         """Whether no rows were sent yet."""
 
