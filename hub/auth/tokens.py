@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from hub.auth.algorithms import HMAC
 from hub.auth.grants import CLAIM, read_grants
 from hub.auth.signatures import Signatures
-from hub.core.identity import Identity
+from hub.core.identity import MAX_SUBJECT_LENGTH, Identity
 from hub.errors import UnauthorizedError
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ MAX_TOKEN_BYTES = 4096
 # The last second of the year 9999, the last year that RFC 3339 can write: a time beyond it is
 # that one, so that no message and no timer has to carry numbers of 300 digits.
 LAST_SECOND = 253_402_300_799.0
-MAX_SUBJECT_LENGTH = 255
 # What comes of a login page, of JSON, or of a line, in place of the token in it.
 _FOREIGN = re.compile(r"[\s<{\[\"']")
 

@@ -88,11 +88,13 @@ def _claims(
     settings: "Settings", sub: str, subscribe: Sequence[str], publish: Sequence[str], expires: str
 ) -> dict[str, Any]:
     from hub.auth.grants import SUBJECT, check_pattern
-    from hub.auth.tokens import MAX_SUBJECT_LENGTH
+    from hub.core.identity import MAX_SUBJECT_LENGTH
     from hub.errors import BadRequestError
 
     if not 0 < len(sub) <= MAX_SUBJECT_LENGTH:
-        raise fail(WRONG_USE, f"SUB is {len(sub)} characters, allowed are 1 to 255")
+        raise fail(
+            WRONG_USE, f"SUB is {len(sub)} characters, allowed are 1 to {MAX_SUBJECT_LENGTH}"
+        )
     for pattern in (*subscribe, *publish):
         try:
             check_pattern(pattern.replace(SUBJECT, "sub"))

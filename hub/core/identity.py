@@ -22,6 +22,8 @@ def _covers(patterns: tuple[str, ...], channel: str) -> bool:
     return False
 
 
+# Characters of a subject's name, as of a `sub` of OpenID Connect (Core 1.0, section 2).
+MAX_SUBJECT_LENGTH = 255
 # Publishers' names that many share: of peers without a key, of tokens without `sub`.
 _SHARED = frozenset({"anonymous", "token", "ticket"})
 

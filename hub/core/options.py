@@ -12,6 +12,8 @@ from hub.errors import BadRequestError
 
 KIB = 1024
 MIB = 1024 * KIB
+MAX_HISTORY = 1_000_000
+"""The most publications that one channel may keep."""
 
 
 class Overflow(StrEnum):

@@ -15,7 +15,8 @@ _CHANNEL_ALPHABET = string.ascii_letters + string.digits + "_.:@~+-"
 _EPOCH = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Offsets are JSON numbers read by browsers, exact up to ECMA-262's Number.MAX_SAFE_INTEGER.
 MAX_OFFSET = 2**53 - 1
-_MAX_OFFSET_DIGITS = 16
+MAX_OFFSET_DIGITS = len(str(MAX_OFFSET))
+"""Python takes its time to read a number of thousands of digits."""
 
 
 def check_channel(name: object) -> str:
@@ -51,7 +52,7 @@ class Position:
         """Read `epoch:offset`, split at the last colon; raise `BadRequestError` otherwise."""
         if isinstance(text, str):
             epoch, _, digits = text.rpartition(":")
-            plain = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_OFFSET_DIGITS
+            plain = digits.isascii() and digits.isdigit() and len(digits) <= MAX_OFFSET_DIGITS
             if plain and _EPOCH.fullmatch(epoch) and int(digits) <= MAX_OFFSET:
                 return cls(epoch, int(digits))
         raise BadRequestError(f"position {str(text)[:80]!r} is not of the form epoch:offset")

@@ -14,13 +14,13 @@ No credential ever reaches this module (`hub.observe.refusals`). Texts from peer
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hub.core.identity import MAX_SUBJECT_LENGTH
 from hub.core.limits import party
 
 # For one reason or limit. A row takes at most about 1 KB, and there are some 30 of both.
 MAX_ROWS = 100
 # The row of a peer that is refused again after such a pause begins anew. A guess.
 PAUSE_MS = 60_000
-MAX_NAME_CHARACTERS = 255
 # An IPv6 address with its zone has 50; a longer text is no address.
 MAX_ADDRESS_CHARACTERS = 64
 # Enough to recognise a host; its greatest length is 253 (RFC 1035 section 2.3.4).
@@ -149,7 +149,7 @@ class RefusedTable:
 
     def limited(self, limit: str, *, by: str, name: str, address: str) -> None:
         """Record a refusal by a limit."""
-        now, name = self._now_ms(), name[:MAX_NAME_CHARACTERS]
+        now, name = self._now_ms(), name[:MAX_SUBJECT_LENGTH]
         rows = self._limited.setdefault(limit, _Rows())
         if now - rows.last_ms(name) > PAUSE_MS:
             rows.begin_anew(name)

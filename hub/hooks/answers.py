@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-# As of a token (`hub.auth.tokens`).
-_MAX_SUBJECT_CHARACTERS = 255
+from hub.core.identity import MAX_SUBJECT_LENGTH
+
 _MAX_REASON_CHARACTERS = 200
 _MAX_REMEMBERED = 10_000
 _MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
@@ -37,8 +37,8 @@ def read_answer(body: bytes) -> Answer:
         answer = msgspec.json.decode(body, type=Answer)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    if answer.sub is not None and not 0 < len(answer.sub) <= _MAX_SUBJECT_CHARACTERS:
-        raise ValueError(f"sub must be 1 to {_MAX_SUBJECT_CHARACTERS} characters")
+    if answer.sub is not None and not 0 < len(answer.sub) <= MAX_SUBJECT_LENGTH:
+        raise ValueError(f"sub must be 1 to {MAX_SUBJECT_LENGTH} characters")
     seconds = answer.expires_in_seconds
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
         raise ValueError("expires_in_seconds must be a number above 0")

@@ -28,8 +28,6 @@ DAY_SECONDS = 24 * 3600
 GIB = 1024 * MIB
 # A TiB: more than any machine this runs on; it only catches slips of the keyboard.
 MAX_BYTES = 1024 * GIB
-MAX_HISTORY = 1_000_000
-"""The most publications that one channel may keep."""
 
 
 def setting(group: str, default: object, meaning: str, **more: Any) -> Any:

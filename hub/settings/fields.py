@@ -8,7 +8,7 @@ limits of peers. A number without a source is a guess that measurement may chang
 from typing import Literal
 
 from hub.brokers.redis.keys import DEFAULT_PREFIX
-from hub.core.options import KIB, MIB, Overflow
+from hub.core.options import KIB, MAX_HISTORY, MIB, Overflow
 from hub.settings.access_fields import AccessFields
 from hub.settings.declaring import (
     CHANNELS,
@@ -17,7 +17,6 @@ from hub.settings.declaring import (
     HEARTBEATS,
     INPUT,
     MAX_BYTES,
-    MAX_HISTORY,
     NODE,
     SESSIONS,
     node_name,

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hub.auth.grants import SUBJECT, check_pattern
+from hub.core.options import MAX_HISTORY
 from hub.errors import BadRequestError
-from hub.settings.declaring import DAY_SECONDS, MAX_HISTORY
+from hub.settings.declaring import DAY_SECONDS
 from hub.settings.parsing import parse_json_object, split_list
 from hub.settings.values import (
     GRANTS,

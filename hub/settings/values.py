@@ -27,7 +27,7 @@ def show_plain(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:g}"
+        return str(int(value)) if value.is_integer() else str(value)
     if isinstance(value, list | tuple):
         return ",".join(show_plain(item) for item in value) or "none"
     return str(value) or "none"

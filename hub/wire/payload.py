@@ -155,7 +155,7 @@ def keep_of(*, ttl_seconds: float | None, history: bool) -> int | None:
     """
     if ttl_seconds is not None and not 0 < ttl_seconds <= MAX_TTL_SECONDS:
         raise BadRequestError(
-            f"ttl_seconds is {ttl_seconds:g}, allowed is more than 0 up to {MAX_TTL_SECONDS}"
+            f"ttl_seconds is {ttl_seconds}, allowed is more than 0 up to {MAX_TTL_SECONDS}"
         )
     if not history:
         return 0

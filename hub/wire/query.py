@@ -16,6 +16,7 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from hub.core import decimals
+from hub.core.options import MAX_HISTORY
 from hub.core.patterns import PatternTree, check_pattern, literal_prefix, matches
 from hub.core.publication import Position, check_channel
 from hub.core.values import value
@@ -26,8 +27,7 @@ _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # Channels of a session over SSE or polling, whose ids and URLs name the positions of all. With
 # more, an id would be over the limits of proxies for headers.
 MAX_CHANNELS = 32
-# The largest history (`ChannelOptions.history_size`).
-MAX_LAST = 1_000_000
+MAX_LAST = MAX_HISTORY
 MAX_EVERY_MS = 3_600_000
 """The longest interval between two updates of a subscription."""
 LATEST_MS = 253_402_300_799_999

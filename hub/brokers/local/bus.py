@@ -15,6 +15,7 @@ import msgspec
 
 from hub.brokers.local import frames
 from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.brokers.questions import ANSWER_SECONDS, UnderWay
 from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
 from hub.core.pushes import Change, Leave, Member
@@ -68,10 +69,6 @@ class WorkerRoster:
         self._link.send((frames.PRESENT, channel, members), frames.bytes_of(here))
 
 
-# As over Redis (`hub.brokers.redis.bus`).
-ANSWER_SECONDS = 2.0
-MAX_PENDING = 1000
-MAX_LASTING = 5000
 _RECORD_SECONDS = 1.0
 _RECORD = msgspec.json.Decoder(NodeRecord)
 
@@ -87,12 +84,12 @@ class WorkerBus:
         self._answer_seconds = answer_seconds
         self._serve_question: Callable[[bytes], Awaitable[bytes]] | None = None
         self._record: Callable[[], NodeRecord] | None = None
-        self._under_way = {True: 0, False: 0}
-        """How many questions are under way, of this worker and to it, by whether they last."""
+        self._asked = UnderWay()
+        self._answering = UnderWay()
         self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         """Answers being made that last, by the asker's tag and the question's number."""
         self._known: Mapping[str, NodeRecord] = {}
-        link.on(frames.ASKED, self._asked)
+        link.on(frames.ASKED, self._on_asked)
         link.on(frames.GIVEN_UP, self._given_up)
         link.on_up(self._tell_record)
 
@@ -131,8 +128,7 @@ class WorkerBus:
     async def ask(
         self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
     ) -> bytes | None:
-        if not self._enter(lasts=lasts):
-            raise UnavailableError("too many questions to other workers wait already")
+        self._asked.check(lasts=lasts)
         waiting: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
         def answered(answer: frames.Message | HubError) -> None:
@@ -154,22 +150,16 @@ class WorkerBus:
         except (NoAnswerError, TimeoutError):
             raise OutcomeUnknownError("it does not answer") from None
         finally:
-            self._under_way[lasts] -= 1
+            self._asked.leave(lasts=lasts)
             if number is not None and self._link.forget(number):
                 # The other worker would wait on, for a peer that has gone.
                 self._link.send((frames.GIVE_UP, number))
 
-    def _enter(self, *, lasts: bool) -> bool:
-        if self._under_way[lasts] >= (MAX_LASTING if lasts else MAX_PENDING):
-            return False
-        self._under_way[lasts] += 1
-        return True
-
     # -- answering ---------------------------------------------------------------------------
 
-    def _asked(self, message: frames.Message) -> None:
+    def _on_asked(self, message: frames.Message) -> None:
         _, asker, number, question, lasts = message
-        if self._serve_question is not None and self._enter(lasts=lasts):
+        if self._serve_question is not None and self._answering.enter(lasts=lasts):
             self._spawn(self._serve(asker, number, question, lasts=lasts))
 
     def _given_up(self, message: frames.Message) -> None:
@@ -178,7 +168,7 @@ class WorkerBus:
             lasting.cancel()
 
     async def _serve(self, asker: str, number: int, question: bytes, *, lasts: bool) -> None:
-        assert self._serve_question is not None  # noqa: S101 - `_asked` has looked
+        assert self._serve_question is not None  # noqa: S101 - `_on_asked` has looked
         work = asyncio.ensure_future(self._serve_question(question))
         if lasts:
             self._lasting[asker, number] = work
@@ -191,4 +181,4 @@ class WorkerBus:
         finally:
             work.cancel()
             self._lasting.pop((asker, number), None)
-            self._under_way[lasts] -= 1
+            self._answering.leave(lasts=lasts)

@@ -23,6 +23,7 @@ from hashlib import blake2b, sha256
 
 import msgspec
 
+from hub.brokers.questions import ANSWER_SECONDS, UnderWay
 from hub.brokers.redis.keys import NODES
 from hub.brokers.redis.leases import LEASE_SECONDS, Registry
 from hub.brokers.redis.link.outcomes import (
@@ -82,15 +83,9 @@ def _digest(key: bytes, tag: str, said: bytes) -> bytes:
     return hmac.digest(key, tag.encode() + b"\n" + said, "sha256")
 
 
-# More than a call to Redis may take, less than an operator waits.
-ANSWER_SECONDS = 2.0
 # How often the caller of a long question asks whether the node still lives. Half of the
 # lease by which it is known.
 _LOOK_SECONDS = LEASE_SECONDS / 2
-# Questions without an answer yet, and answers being made; each is a few KB. Guess, not measured.
-MAX_PENDING = 1000
-# Questions that last wait at, or for, another node; each is a task of a few KB.
-MAX_LASTING = 5000
 
 
 class _Ask(msgspec.Struct, frozen=True, tag="ask"):
@@ -122,33 +117,6 @@ class _Asked:
     """The progress of a question."""
 
     sent: bool = False
-
-
-class _Bounded:
-    """Counts questions under way; those that last do not take the room of others."""
-
-    def __init__(self) -> None:
-        self._lasting = self._others = 0
-
-    @staticmethod
-    def most(ask: _Ask) -> int:
-        return MAX_LASTING if ask.lasts else MAX_PENDING
-
-    def enter(self, ask: _Ask) -> bool:
-        """Count a question and return True, if there is room."""
-        if (self._lasting if ask.lasts else self._others) >= self.most(ask):
-            return False
-        self._count(ask, 1)
-        return True
-
-    def leave(self, ask: _Ask) -> None:
-        self._count(ask, -1)
-
-    def _count(self, ask: _Ask, change: int) -> None:
-        if ask.lasts:
-            self._lasting += change
-        else:
-            self._others += change
 
 
 class RedisNodeBus:
@@ -183,8 +151,8 @@ class RedisNodeBus:
         self._serve_question: Callable[[bytes], Awaitable[bytes]] | None = None
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
-        self._asked = _Bounded()
-        self._answering = _Bounded()
+        self._asked = UnderWay()
+        self._answering = UnderWay()
         self._lasting: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         """Answers being made that last, by the asker's tag and the question's number."""
         self._listens_at: Shard | None = None
@@ -230,9 +198,7 @@ class RedisNodeBus:
     ) -> bytes | None:
         self._number += 1
         ask, asked = _Ask(self._number, self._tag, question, lasts), _Asked()
-        if not self._asked.enter(ask):
-            most = self._asked.most(ask)
-            raise UnavailableError(f"{most:,} questions to other nodes wait already")
+        self._asked.check(lasts=lasts)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[ask.number] = waiting
         try:
@@ -251,7 +217,7 @@ class RedisNodeBus:
             raise
         finally:
             self._waiting.pop(ask.number, None)
-            self._asked.leave(ask)
+            self._asked.leave(lasts=lasts)
 
     async def _answered(self, tag: str, waiting: asyncio.Future[bytes]) -> bytes | None:
         """Return the answer; None where the node is killed meanwhile, so that no long wait goes
@@ -281,7 +247,7 @@ class RedisNodeBus:
         except (ValueError, RecursionError):
             return  # A message of a newer version that cannot be read gets no answer.
         if isinstance(message, _Ask):
-            if self._answering.enter(message):
+            if self._answering.enter(lasts=message.lasts):
                 self._spawn(self._serve(message))
         elif isinstance(message, _Gone):
             if (lasting := self._lasting.get((message.asker, message.number))) is not None:
@@ -302,7 +268,7 @@ class RedisNodeBus:
                 with suppress(CallError):
                     await self._tell(ask.asker, _Answer(ask.number, answer))
         finally:
-            self._answering.leave(ask)
+            self._answering.leave(lasts=ask.lasts)
 
     async def _answer_lasting(self, ask: _Ask, work: Awaitable[bytes]) -> bytes | None:
         """Return the answer; None where the asking node tells that its peer is gone."""

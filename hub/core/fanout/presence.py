@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.fanout import Fanout
-from hub.core.identity import Identity
+from hub.core.identity import MAX_SUBJECT_LENGTH, Identity
 from hub.core.options import KIB
 from hub.core.ports import Monotonic, Roster
 from hub.core.pushes import Change, Join, Leave, Member, Update
@@ -37,9 +37,8 @@ MAX_PAGE_BYTES = 256 * KIB
 # Bytes of a member's data, as JSON.
 MAX_DATA_BYTES = 4 * KIB
 
-# A member's id is the subject of its token, which may have so many characters, or its connection's
-# id, which is shorter.
-MAX_MEMBER_LENGTH = 255
+# A member's id is the subject of its token, or its connection's id, which is shorter.
+MAX_MEMBER_LENGTH = MAX_SUBJECT_LENGTH
 
 Announce = Callable[[str, Change], None]
 """Puts a join or leave into the order of its channel."""

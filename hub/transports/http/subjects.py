@@ -17,7 +17,8 @@ from hub.admin.connections import (
     list_connections,
 )
 from hub.auth.bans import MAX_REASON_CHARACTERS, Kind, Standing
-from hub.auth.tokens import MAX_SUBJECT_LENGTH
+from hub.auth.tokens import LAST_SECOND
+from hub.core.identity import MAX_SUBJECT_LENGTH
 from hub.core.publication import check_channel
 from hub.errors import BadRequestError
 from hub.transports.http.answer import Answer, json_answer
@@ -36,8 +37,6 @@ MAX_SECONDS = 3650 * _DAY_SECONDS
 _REVOKED_SECONDS = 365 * _DAY_SECONDS
 # Seconds since 1970 reach it in the year 5138, milliseconds did in 1973.
 _MILLISECONDS_FROM = 1e11
-# The end of the year 9999; behind it a mistyped time would refuse every token there will be.
-_LAST_SECOND = 253_402_300_799
 _CLOSED = "closed by operator"
 
 
@@ -140,7 +139,8 @@ def _subject(request: Request) -> str:
 
 def _named(text: str, what: str) -> str:
     if not 0 < len(text) <= MAX_SUBJECT_LENGTH:
-        raise BadRequestError(f"{what} is {len(text)} characters, allowed are 1 to 255")
+        allowed = f"allowed are 1 to {MAX_SUBJECT_LENGTH}"
+        raise BadRequestError(f"{what} is {len(text)} characters, {allowed}")
     return text
 
 
@@ -153,13 +153,14 @@ def _read(body: bytes, kind: type[Any]) -> Any:
 
 def _seconds(value: float) -> float:
     if not 0 < value <= MAX_SECONDS:
-        raise BadRequestError(f"seconds is {value:g}, allowed is more than 0 to {MAX_SECONDS:,}")
+        raise BadRequestError(f"seconds is {value}, allowed is more than 0 to {MAX_SECONDS:,}")
     return value
 
 
 def _before(value: float) -> float:
     seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
-    if not 0 <= seconds <= _LAST_SECOND:
+    # Behind it a mistyped time would refuse every token there will be.
+    if not 0 <= seconds <= LAST_SECOND:
         raise BadRequestError("issued_before is no time from 1970 to 9999")
     return seconds
 

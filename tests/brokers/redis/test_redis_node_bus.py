@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from hub.brokers.redis import bus as node_bus
+from hub.brokers import questions
 from hub.brokers.redis.bus import Proof, RedisNodeBus
 from hub.brokers.redis.keys import NODES
 from hub.errors import OutcomeUnknownError, UnavailableError
@@ -130,7 +130,7 @@ async def test_a_node_that_does_not_answer_is_not_waited_for(
         b.asked.never = True
         with pytest.raises(OutcomeUnknownError, match="does not answer"):
             await a.bus.ask(B, QUESTION)
-        monkeypatch.setattr(node_bus, "MAX_PENDING", 1)
+        monkeypatch.setattr(questions, "MAX_PENDING", 1)
         first = asyncio.ensure_future(a.bus.ask(B, QUESTION))
         await asyncio.sleep(0)
         with pytest.raises(UnavailableError, match="wait already"):
@@ -174,7 +174,7 @@ async def test_questions_that_last_leave_room_for_others(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each kind has a bound of its own."""
-    monkeypatch.setattr(node_bus, "MAX_LASTING", 1)
+    monkeypatch.setattr(questions, "MAX_LASTING", 1)
     async with place(redis, A) as a, place(redis, B) as b:
         b.asked.seconds = 0.5
         lasting = asyncio.ensure_future(a.bus.ask(B, QUESTION, wait_seconds=0.5, lasts=True))

@@ -29,7 +29,7 @@ import msgspec
 from hub.brokers.tracker import Message
 from hub.core.fanout.presence import MAX_DATA_BYTES
 from hub.core.ports import PublishRequest
-from hub.core.publication import ENDS, MAX_OFFSET, REMOVES, Publication
+from hub.core.publication import ENDS, MAX_OFFSET, MAX_OFFSET_DIGITS, REMOVES, Publication
 from hub.core.pushes import Change, Join, Leave, Member, Update
 from hub.errors import HubError
 from hub.wire.filters import check_tags
@@ -66,7 +66,7 @@ def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | Non
     parts = raw.split(b"\n", 4)
     if len(parts) != 5 or not parts[1].isdigit():
         return None
-    offset = int(parts[1]) if len(parts[1]) <= 16 else 0
+    offset = int(parts[1]) if len(parts[1]) <= MAX_OFFSET_DIGITS else 0
     if not 0 < offset <= MAX_OFFSET:
         return None
     try:
@@ -96,7 +96,7 @@ def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> P
 
 def _milliseconds(digits: bytes) -> int:
     """Read a time; raise `ValueError` for other text, or a number that browsers do not hold."""
-    if not digits.isdigit() or len(digits) > 16 or int(digits) > MAX_OFFSET:
+    if not digits.isdigit() or len(digits) > MAX_OFFSET_DIGITS or int(digits) > MAX_OFFSET:
         raise ValueError("no time")
     return int(digits)
 

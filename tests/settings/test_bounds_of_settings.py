@@ -1,0 +1,92 @@
+"""Each bound of a setting, as `hub config` and the errors say it: taken at it, refused beyond it."""
+
+import json
+import re
+from decimal import Decimal
+
+import pytest
+
+from hub.errors import SettingsError
+from hub.settings import Settings, load_settings
+from hub.settings.catalog import SettingInfo, by_name, declared
+from hub.settings.parsing import parse_size
+from hub.settings.values import show_plain
+
+RANGED = [info for info in declared() if " from " in info.allowed]
+# The least by which a value can be beyond a bound.
+SMALLEST = {"SECONDS": Decimal("0.0001"), "SHARE": Decimal("0.0001")}
+
+
+def bounds(info: SettingInfo) -> tuple[Decimal, Decimal]:
+    """The two numbers of `info.allowed`."""
+    low, high = info.allowed.rpartition(" from ")[2].split(" to ")
+    if info.kind.metavar == "BYTES":
+        return Decimal(parse_size(low)), Decimal(parse_size(high))
+    return Decimal(low.replace(",", "")), Decimal(high.replace(",", ""))
+
+
+def load(info: SettingInfo, value: Decimal) -> Settings:
+    return load_settings(config_file=None, flags={info.name: f"{value:f}"}, environ={})
+
+
+@pytest.mark.parametrize("info", RANGED, ids=lambda info: info.name)
+def test_a_setting_is_taken_at_its_bounds_and_refused_beyond_them(info: SettingInfo) -> None:
+    low, high = bounds(info)
+    step = SMALLEST.get(info.kind.metavar, Decimal(1))
+    for value in (low, high):
+        assert Decimal(str(getattr(load(info, value), info.field))) == value
+    for value in (low - step, high + step):
+        with pytest.raises(SettingsError, match=re.escape(info.allowed)):
+            load(info, value)
+
+
+@pytest.mark.parametrize(
+    ("option", "low", "high"),
+    [
+        ("history_size", 0, 1_000_000),
+        ("history_ttl_seconds", 0, 365 * 86_400),
+        ("state_max_keys", 1, 100_000),
+        ("state_ttl_seconds", 0, 365 * 86_400),
+    ],
+)
+def test_an_option_of_a_namespace_has_bounds_as_well(option: str, low: int, high: int) -> None:
+    for value in (low, high):
+        (changes,) = Settings(namespaces={"chat": {option: value}}).namespace_changes.values()
+        assert getattr(changes, option) == value
+    for value in (low - 1, high + 1):
+        text = json.dumps({"chat": {option: value}})
+        with pytest.raises(SettingsError, match=rf"chat\.{option} is '{value}': allowed: "):
+            load_settings(config_file=None, flags={}, environ={"HUB_NAMESPACES": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "beyond"),
+    [
+        ("node", "n" * 64, "n" * 65),
+        ("broker_prefix", "p" * 32, "p" * 33),
+        ("token_cookie", "c" * 128, "c" * 129),
+        ("namespaces", '{"%s":{}}' % ("n" * 199), '{"%s":{}}' % ("n" * 200)),
+        ("namespaces", '{"n":{}}', '{"":{}}'),
+        ("publish_keys", "n" * 64 + ":sha256:" + "0" * 64, "n" * 64 + ":sha256:" + "0" * 65),
+        ("rate_commands", "10/86400", "10/86401"),
+        ("rate_commands", "1/0.001:1", "0/1"),
+        ("rate_commands", "1/0.001:1", "1/0"),
+        ("rate_commands", "1/0.001:1", "1/1:0"),
+        ("rate_inbound_bytes", "999999999999999999/1", "9999999999999999999/1"),
+        ("origins", "https://a.example:65535", "https://a.example:65536"),
+    ],
+)  # fmt: skip
+def test_a_text_is_taken_as_long_as_it_may_be_and_no_longer(
+    name: str, at: str, beyond: str
+) -> None:
+    load_settings(config_file=None, flags={name: at}, environ={})
+    with pytest.raises(SettingsError, match="is .*: allowed: |is 1 to|is '"):
+        load_settings(config_file=None, flags={name: beyond}, environ={})
+
+
+def test_a_number_is_shown_as_it_may_be_written_again() -> None:
+    """Whatever its size: seconds of years have many digits."""
+    shown = {show_plain(each): each for each in (315_360_000.0, 1_234_567.0, 0.001, 2.5, 1e-05)}
+    assert list(shown) == ["315360000", "1234567", "0.001", "2.5", "1e-05"]
+    info = by_name()["position_ttl_seconds"]
+    assert info.kind.show(load(info, Decimal(1_234_567)).position_ttl_seconds) == "1234567"
