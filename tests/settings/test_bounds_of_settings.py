@@ -1,4 +1,4 @@
-"""Each bound of a setting, as `hub config` and the errors say it: taken at it, refused beyond it."""
+"""Each bound of a setting, as its description says it: taken at it, refused beyond it."""
 
 import json
 import re
@@ -80,7 +80,7 @@ def test_a_text_is_taken_as_long_as_it_may_be_and_no_longer(
     name: str, at: str, beyond: str
 ) -> None:
     load_settings(config_file=None, flags={name: at}, environ={})
-    with pytest.raises(SettingsError, match="is .*: allowed: |is 1 to|is '"):
+    with pytest.raises(SettingsError, match=r"is .*: allowed: |is 1 to|is '"):
         load_settings(config_file=None, flags={name: beyond}, environ={})
 
 
