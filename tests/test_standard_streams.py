@@ -1,17 +1,26 @@
-"""The hub and its commands without a terminal, or with a standard stream closed or full."""
+"""The hub and its commands without a terminal, or with a standard stream closed or full.
+
+Interpreters that begin so are few, as each takes half a second or more of a core: one command with
+each redirection, and a hub with the worst of them. What else is tried is forked
+(`tests.support.fork_server`), and finds its streams as an interpreter that begins leaves them.
+"""
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 
+from tests.support.fork_server import Forked, fork_server, ran
 from tests.support.hub_process import STOP_SECONDS, HubProcess
 from tests.support.waiting import eventually_blocking
 
@@ -29,6 +38,43 @@ def shell(redirections: str) -> tuple[str, ...]:
     return ("sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-m", "hub")
 
 
+# The interpreter has None for a stream that is closed when it begins.
+CLOSING = """
+import os, runpy, sys
+numbers, *sys.argv[1:] = sys.argv[1:]
+for number, name in enumerate(("stdin", "stdout", "stderr")):
+    if str(number) in numbers:
+        os.close(number)
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
+runpy.run_module("hub", run_name="__main__", alter_sys=True)
+"""
+_REDIRECTION = re.compile(r"(?P<number>[0-2]?)(?P<way>[<>])(?:&-|(?P<file>\S+))")
+
+
+def forked(
+    redirections: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Forked:
+    """`python -m hub` so redirected, where a descriptor is not already as said here."""
+    streams = {1: stdout, 2: stderr}
+    closed = ""
+    with contextlib.ExitStack() as stack:
+        for found in _REDIRECTION.finditer(redirections):
+            number = int(found["number"] or (found["way"] == ">"))
+            if found["file"] is None:
+                closed += str(number)
+            else:
+                file = os.open(found["file"], os.O_WRONLY)
+                stack.callback(os.close, file)
+                streams[number] = file
+        program = ("-c", CLOSING, closed, *arguments) if closed else ("-m", "hub", *arguments)
+        return fork_server().start(program, environment, stdout=streams[1], stderr=streams[2])
+
+
 # -- serving -------------------------------------------------------------------------------
 
 
@@ -44,6 +90,9 @@ def is_ready(url: str) -> bool:
         return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+FRESH_HUBS = {"<&- >&- 2>&-", ">/dev/full 2>/dev/full"}
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
@@ -65,9 +114,14 @@ def test_a_hub_starts_serves_and_stops_without_its_standard_streams(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = {"HUB_PORT": str(port), "HUB_DRAIN_SECONDS": "0", "HUB_LOG_FORMAT": log_format}
-    process = subprocess.Popen(
-        [*shell(redirections), "serve"], env=clean_environment() | settings, start_new_session=True
-    )
+    environment = clean_environment() | settings
+    process: subprocess.Popen[bytes] | Forked
+    if redirections in FRESH_HUBS:
+        process = subprocess.Popen(
+            [*shell(redirections), "serve"], env=environment, start_new_session=True
+        )
+    else:
+        process = forked(redirections, "serve", environment=environment)
     try:
         eventually_blocking(lambda: is_ready(url), seconds=SECONDS, what="readiness")
         for fd in range(3):
@@ -133,15 +187,31 @@ def hub() -> Iterator[HubProcess]:
 def run(
     redirections: str, *arguments: str, url: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*shell(redirections), *arguments],
-        env=clean_environment() | ({"HUB_URL": url} if url else {}) | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    """What became of the command; by an interpreter that begins where it is one of `FRESH`."""
+    given = clean_environment() | ({"HUB_URL": url} if url else {}) | environment
+    if arguments in FRESH:
+        return subprocess.run(
+            [*shell(redirections), *arguments],
+            env=given,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        command = forked(
+            redirections, *arguments, environment=given, stdout=out.fileno(), stderr=err.fileno()
+        )
+        try:
+            code = command.wait(SECONDS)
+        finally:
+            command.kill()
+        printed, told = (os.pread(each.fileno(), 1 << 24, 0).decode() for each in (out, err))
+    return subprocess.CompletedProcess(command.args, code, printed, told)
+
+
+FRESH = {("nodes",), ("publish", "a", "-"), ("publish", "not ok", "1")}
 
 
 PRINTING = [
@@ -238,11 +308,18 @@ def test_a_reader_that_has_gone_needs_no_line(hub: HubProcess) -> None:
 
 def test_a_terminal_that_lacks_characters_shows_them_escaped(hub: HubProcess) -> None:
     """A table has lines that ASCII has not."""
-    ended = run("", "config", PYTHONIOENCODING="ascii")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    ended = run("", "nodes", "--url", "http://[é", PYTHONIOENCODING="ascii")
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
+    for arguments, code in ((("config",), 0), (("nodes", "--url", "http://[é"), 2)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "hub", *arguments],
+            env=clean_environment() | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert ended.returncode == code
+        assert bool(ended.stderr) == bool(code)
+        assert "Traceback" not in ended.stderr
 
 
 # -- no home, no place to write ------------------------------------------------------------
@@ -261,15 +338,8 @@ main()
 
 
 def as_nobody(hub: HubProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", NOBODY, *arguments],
-        env=clean_environment() | {"HUB_URL": hub.url},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    environment = clean_environment() | {"HUB_URL": hub.url}
+    return ran("-c", NOBODY, *arguments, environment=environment, seconds=SECONDS)
 
 
 def test_somebody_without_a_home_publishes_and_is_told_what_needs_one(

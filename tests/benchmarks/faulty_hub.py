@@ -1,7 +1,7 @@
 """A hub of a few lines that loses, repeats and announces as told: what a benchmark must see.
 
 Run as a program so that the benchmark can start it in the place of a hub:
-`python faulty_hub.py FAULT`, with HUB_PORT in its environment.
+`python -m tests.benchmarks.faulty_hub FAULT`, with HUB_PORT in its environment.
 """
 
 import http

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from hub.bench.bare_loop import bare_frame
+from hub.bench.connects import AT_A_TIME
 from hub.bench.contest import Outcome, run
 from hub.bench.intake import WAYS
 from hub.bench.load import new_progress
@@ -22,10 +22,13 @@ from hub.bench.publisher import told_error
 from hub.bench.server import REDIS, own_server, running_server
 from hub.cli import build
 
-FAULTY_HUB = Path(__file__).with_name("faulty_hub.py")
+FAULTY_HUB = "tests.benchmarks.faulty_hub"
 SMALL = Plan(subscribers=3, publications=20, rate=200.0, payload_bytes=60)
 
 Bench = Callable[..., Result]
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is not installed"
+)
 
 
 class SilentWatch:
@@ -39,7 +42,7 @@ class SilentWatch:
 
 
 @pytest.fixture
-def bench() -> Bench:
+def bench(quick_processes: None) -> Bench:
     """Runs `hub bench ... --json` in this process; the hub it measures is one of its own."""
 
     def invoke(*arguments: str) -> Result:
@@ -56,7 +59,7 @@ def figures_of(result: Result, contestant: str = "websocket") -> dict[str, Any]:
 
 
 def run_faulty(fault: str) -> Outcome:
-    command = (sys.executable, str(FAULTY_HUB), fault)
+    command = (sys.executable, "-m", FAULTY_HUB, fault)
     return run(SMALL, partial(own_server, command=command), SilentWatch())
 
 
@@ -70,6 +73,16 @@ def test_what_one_node_takes_in_the_other_delivers(bench: Bench) -> None:
     assert figures["missing"] == figures["duplicates"] == figures["gaps"] == 0
 
 
+@pytest.fixture
+def few_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a way of connecting count so few that it takes no time."""
+    for module in ("hub.bench.intake", "hub.bench.connects"):
+        monkeypatch.setattr(f"{module}.CONNECTS", 100)
+    monkeypatch.setattr("hub.bench.connects.WARM", AT_A_TIME)
+
+
+@needs_openssl
+@pytest.mark.usefixtures("few_connects")
 @pytest.mark.skipif(shutil.which(REDIS) is None, reason="redis-server is not installed")
 @pytest.mark.timeout(300)  # a process or two is started for each way
 def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
@@ -85,7 +98,8 @@ def test_every_way_of_publishing_is_taken_in_and_metered(bench: Bench) -> None:
     assert history["cpu_microseconds"] < rows["start: until ready"]["cpu_microseconds"]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@needs_openssl
+@pytest.mark.usefixtures("few_connects")
 def test_publications_and_connections_over_tls_are_metered_beside_their_floors(
     bench: Bench,
 ) -> None:
@@ -179,6 +193,7 @@ def test_connections_that_are_held_idle_answer_pings() -> None:
     assert figures.idle_cpu_share is not None
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_a_sound_stream_is_found_sound() -> None:
     """The faulty hub without a fault passes, so what the others find is their fault."""
     outcome = run_faulty("none")
@@ -187,6 +202,7 @@ def test_a_sound_stream_is_found_sound() -> None:
     assert outcome.medians[Contestant.WEBSOCKET].deliveries == 60
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_a_message_lost_silently_is_found() -> None:
     """Each of three subscribers misses one message and no gap says so."""
     outcome = run_faulty("lose")
@@ -196,6 +212,7 @@ def test_a_message_lost_silently_is_found() -> None:
     assert not outcome.sound
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_a_message_that_comes_twice_is_found() -> None:
     """Each of three subscribers gets one message twice."""
     outcome = run_faulty("repeat")
@@ -205,6 +222,7 @@ def test_a_message_that_comes_twice_is_found() -> None:
     assert not outcome.sound
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_an_announced_loss_is_missing_but_not_silent() -> None:
     """A gap in the place of the message makes the run sound, and is counted."""
     outcome = run_faulty("announce")
@@ -286,6 +304,7 @@ def test_a_bare_frame_has_the_size_of_the_hubs(size: int) -> None:
     assert len(bare_frame(size)) == size
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_disturbed_rounds_are_left_out_while_there_are_others() -> None:
     """Late messages are joined and cheap, so such a round would flatter the hub."""
     calm = run_faulty("none").rounds[0]

@@ -30,7 +30,7 @@ Measure = Callable[..., Result]
 
 
 @pytest.fixture
-def measure(tmp_path: Path) -> Measure:
+def measure(tmp_path: Path, quick_processes: None) -> Measure:
     def run(name: str, *arguments: str) -> Result:
         options = ("--rounds", "1", "--seconds", "0.5", "--out", str(tmp_path))
         return CliRunner().invoke(build(), ["bench", "--scenario", name, *options, *arguments])
