@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.multi_node.fleet import is_ready
 from tests.multi_node.workers import WorkersHub
+from tests.support.fork_server import ran
 from tests.support.identity_provider import make_key, public_pem
 from tests.support.programs import outside
 from tests.support.waiting import eventually
@@ -16,25 +18,40 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.mark.parametrize(
-    ("name", "others"),
-    [
-        ("HUB_TOKEN_PUBLIC_KEYS", {}),
-        ("HUB_TLS_CERT", {"HUB_TLS_KEY": "none.pem"}),
-    ],
-)
-def test_what_no_worker_can_use_is_said_once_and_ends_the_hub(
-    tmp_path: Path, name: str, others: dict[str, str]
-) -> None:
-    """As with one process: exit code 2 and one line for the setting."""
-    told = subprocess.run(
-        [sys.executable, "-m", "hub", "serve", "--workers", "2", "--port", "0"],
-        env=outside() | {name: str(tmp_path / "none.pem")} | others,
+SERVE = ("-m", "hub", "serve", "--workers", "2", "--port", "0")
+
+
+def in_new_interpreters(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the supervisor and its children as users do: nothing is forked."""
+    return subprocess.run(
+        [sys.executable, *SERVE],
+        env=environment,
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def in_forks(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return ran(*SERVE, environment=environment, seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "others"),
+    [
+        (in_new_interpreters, "HUB_TOKEN_PUBLIC_KEYS", {}),
+        (in_forks, "HUB_TLS_CERT", {"HUB_TLS_KEY": "none.pem"}),
+    ],
+)
+def test_what_no_worker_can_use_is_said_once_and_ends_the_hub(
+    tmp_path: Path,
+    run: Callable[[dict[str, str]], subprocess.CompletedProcess[str]],
+    name: str,
+    others: dict[str, str],
+) -> None:
+    """As with one process: exit code 2 and one line for the setting."""
+    told = run(outside() | {name: str(tmp_path / "none.pem")} | others)
     assert told.returncode == 2
     [line] = [line for line in told.stderr.splitlines() if name in line]
     assert line.startswith(f"hub: {name}")

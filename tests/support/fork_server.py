@@ -34,6 +34,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked_children import fork_helper, starts_itself
 from tests.support.programs import outside
 
 _ORDER_BYTES = 1 << 20
@@ -97,7 +98,8 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())],
                 cwd=_ROOT,
-                env=outside(),
+                # Room for what children of forks show as theirs (`tests.support.forked_children`).
+                env=outside() | {"_ROOM": "." * 1024},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -204,6 +206,9 @@ class _Parent:
                 if (pid := os.fork()) == 0:
                     for number, stream in enumerate(streams):
                         os.dup2(stream, number)
+                    # Now, not when it is collected: the program would lose what has its number.
+                    self._selector.close()
+                    self._orders.close()
                     return dict(json.loads(order))
                 for stream in streams:
                     os.close(stream)
@@ -223,6 +228,8 @@ def _become(order: dict[str, Any]) -> None:
     if order["in_terminal"]:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if starts_itself(order):
+        order = fork_helper() or order
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["directory"])
