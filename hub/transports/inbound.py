@@ -229,11 +229,11 @@ class Inbound:
             self._parts, self._packed, self._fragments = bytearray(), packed, 0
         if (size := len(self._parts) + len(payload)) > self._max_bytes:
             raise TooLargeError(f"message is {size:,} bytes so far, limit is {self._max_bytes:,}")
+        self._fragments += 1
+        if self._fragments > MAX_FRAGMENTS:
+            raise TooLargeError(f"message is in more than {MAX_FRAGMENTS:,} fragments")
         self._parts += payload
         if not first & _FIN:
-            self._fragments += 1
-            if self._fragments > MAX_FRAGMENTS:
-                raise TooLargeError(f"message is in more than {MAX_FRAGMENTS:,} fragments")
             return Seen.FRAGMENT
         message, self._parts = bytes(self._parts), None
         self.messages += 1
