@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -60,7 +61,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     def top(self, count: int, rows: Iterable[tuple[Key, Item]]) -> list[tuple[Key, Item]]:
         """Return the first `count` in this order."""
         first = nlargest if self.descending else nsmallest
-        return first(count, rows, key=lambda row: row[0])
+        return first(count, rows, key=itemgetter(0))
 
 
 class Row(msgspec.Struct, Generic[Record], frozen=True):
@@ -236,13 +237,15 @@ class Selection(Generic[Item]):
 
     def look_at(self, items: Iterable[Item]) -> None:
         """Take these into account; every item of the node has to come once."""
-        matching = [item for item in items if all(test(item, v) for test, v in self._filters)]
-        self.total += len(matching)
+        for test, value in self._filters:
+            items = [item for item in items if test(item, value)]
         sort, name_of, origin = self._sort, self._name_of, self._origin
-        keyed = (((sort(item, origin), name_of(item)), item) for item in matching)
-        found = [pair for pair in keyed if self._query.is_beyond(pair[0])]
+        found = [((sort(item, origin), name_of(item)), item) for item in items]
+        self.total += len(found)
+        if (query := self._query).after is not None:
+            found = [pair for pair in found if query.is_beyond(pair[0])]
         self._beyond += len(found)
-        self.best = self._query.top(self._count, self.best + found)
+        self.best = query.top(self._count, self.best + found)
 
     def part(self, record: Callable[[Item], Record]) -> Part[Record]:
         """Return this node's part, with a record of each of the best items."""

@@ -13,6 +13,7 @@ default.
 import operator
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from hub.core.options import STATS_CHANNEL, ChannelOptions
@@ -303,12 +304,24 @@ def joined(one: ChannelRecord, other: ChannelRecord) -> ChannelRecord:
     return replace(newer, **values)
 
 
+# Before the others: most values of a record are of these.
+_PLAIN = (str, int, float)
+
+
+@lru_cache(maxsize=64)
+def _names(kind: type) -> tuple[str, ...] | None:
+    """Return the fields of a record's class. The module `dataclasses` looks at each every time."""
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else None
+
+
 def plain(value: Any) -> Any:
     """Return a record as values of JSON: its fields by name, positions as text."""
+    if value is None or isinstance(value, _PLAIN):
+        return value
     if isinstance(value, Position):
         return str(value)
-    if is_dataclass(value):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if (names := _names(type(value))) is not None:
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [plain(each) for each in value]
     return dict(value) if isinstance(value, Mapping) else value

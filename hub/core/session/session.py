@@ -92,8 +92,10 @@ class Session:
     @property
     def sent(self) -> int:
         """Publications handed to the link."""
-        in_step = sum(subscription.sent_in_step for subscription in self.subscriptions.values())
-        return self.sent_apart + in_step
+        sent = self.sent_apart
+        for subscription in self.subscriptions.values():
+            sent += subscription.sent_in_step
+        return sent
 
     @property
     def owed_bytes(self) -> int:
