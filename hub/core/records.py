@@ -12,8 +12,7 @@ default.
 
 import operator
 from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hub.core.options import STATS_CHANNEL, ChannelOptions
@@ -308,19 +307,14 @@ def joined(one: ChannelRecord, other: ChannelRecord) -> ChannelRecord:
 _PLAIN = (str, int, float)
 
 
-@lru_cache(maxsize=64)
-def _names(kind: type) -> tuple[str, ...] | None:
-    """Return the fields of a record's class. The module `dataclasses` looks at each every time."""
-    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else None
-
-
 def plain(value: Any) -> Any:
     """Return a record as values of JSON: its fields by name, positions as text."""
     if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, Position):
         return str(value)
-    if (names := _names(type(value))) is not None:
+    # `dataclasses.fields` reads the same, and takes ten times as long.
+    if (names := getattr(value, "__dataclass_fields__", None)) is not None:
         return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [plain(each) for each in value]

@@ -26,7 +26,7 @@ from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.opening import Dialects, Openings
 from hub.transports.request import Head, OnRefused
 from hub.transports.turns import Turns
-from hub.transports.websocket import WebSocketOptions
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.query import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.websocket import TextDialect, WebSocketDialect

@@ -21,7 +21,7 @@ from hub.transports.http.routes import Stream
 from hub.transports.opening import Openings
 from hub.transports.request import Request
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
-from hub.transports.websocket import WebSocketOptions
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import SUBPROTOCOL, close_reason, subprotocols
 

@@ -251,6 +251,25 @@ class Inbound:
         return message
 
 
+def lone_message(data: bytes, max_bytes: int) -> bytes | None:
+    """Return the text message that a read consists of, whole, in one frame and not compressed.
+
+    None for any other read, which an `Inbound` has to look at. Most commands come alone: no parser
+    for them.
+    """
+    size = len(data)
+    if size < 6 or data[0] != _WHOLE_TEXT:
+        return None
+    start, length = 6, data[1] - _MASKED
+    if length == _LENGTH_16 and size >= 8:
+        start, length = 8, data[2] << 8 | data[3]
+    elif length >= _LENGTH_16:
+        return None
+    if size != start + length or length > max_bytes:
+        return None
+    return apply_mask(data[start:], data[start - 4 : start])
+
+
 def _closed(payload: bytes) -> Closed:
     """Read a close frame (RFC 6455 section 5.5.1)."""
     if not payload:

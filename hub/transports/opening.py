@@ -32,7 +32,8 @@ from hub.errors import (
 from hub.transports.admission import UrlRules, identity_or_verdict
 from hub.transports.request import Head, OnRefused, credentials_of
 from hub.transports.sse import SseConnection, response_head
-from hub.transports.websocket import WebSocketConnection, WebSocketOptions
+from hub.transports.websocket import WebSocketConnection
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pattern, parse_query
 from hub.wire.websocket import accept_handshake, offered_token
 

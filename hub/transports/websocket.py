@@ -6,24 +6,26 @@ The replies of a piece leave in one write.
 """
 
 import asyncio
-from dataclasses import dataclass
 
-from hub.core.registry import SessionRegistry
+from hub.core.commands import Command, Publish
 from hub.core.session.session import Session
-from hub.core.time.deadlines import Deadline, Deadlines
-from hub.core.time.heartbeats import Heartbeats
-from hub.errors import HubError, RequestTimeoutError, TooLargeError
-from hub.transports.inbound import Closed, Event, Inbound, Ping, ProtocolError, Seen
+from hub.core.time.deadlines import Deadline
+from hub.errors import RequestTimeoutError, TooLargeError
+from hub.transports.inbound import (
+    Closed,
+    Event,
+    Inbound,
+    Ping,
+    ProtocolError,
+    Seen,
+    lone_message,
+)
 from hub.transports.stream import StreamConnection
-from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Lane, Turns
-from hub.wire import native_commands
+from hub.transports.turns import PIECE_BYTES, PIECE_FRAMES, PIECE_SECONDS, Lane
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.codes import CloseCode
 from hub.wire.websocket import close_frame, echo_frame, ping_frame, pong_frame
 
-# A message this many times the payload limit is still read, so that the peer gets a reply
-# that says which command was too large; beyond it the connection is closed with 4413.
-_READ_TIMES_LIMIT = 4
-_ENVELOPE_BYTES = 4096
 # The answer to the hub's ping, whole and alone in a read: a final pong of 8 bytes, masked
 # (RFC 6455 section 5.2: two bytes of head, four of key).
 _PONG_HEAD = b"\x8a\x88"
@@ -37,46 +39,6 @@ _MAX_SEARCHED_BYTES = 512 * 1024
 # (RFC 9112 section 9.6 has the same trouble). A peer that sends more is not read from. Guess: as
 # much as is on its way with the close frame.
 _MAX_IGNORED_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketOptions:
-    """State shared by all WebSocket connections of one node."""
-
-    registry: SessionRegistry
-    heartbeats: Heartbeats
-    deadlines: Deadlines
-    turns: Turns
-    max_message_bytes: int
-    message_timeout_seconds: float
-    """The time for a message from its first byte to its last."""
-    token_timeout_seconds: float = 10
-    """The time for a token that comes by a command, where one is needed."""
-
-    @property
-    def max_frame_bytes(self) -> int:
-        return self.max_message_bytes * _READ_TIMES_LIMIT + _ENVELOPE_BYTES
-
-    def command(self, session: Session, message: bytes) -> None:
-        """Carry a message out, or reply with its error."""
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            # RFC 6455 section 8.1: a text message that is not UTF-8 fails the connection.
-            session.close(CloseCode.INVALID_DATA, "text frame is not UTF-8")
-            return
-        over = self.registry.commands.over_limit(session, len(message))
-        if over is not None:
-            # Only the id for the reply is read: a refusal is to cost little.
-            over.command_id = native_commands.read_id(message)
-            self.registry.commands.refuse(session, over)
-            return
-        try:
-            command = native_commands.decode(message, max_message_bytes=self.max_message_bytes)
-        except HubError as error:
-            self.registry.commands.refuse(session, error)
-        else:
-            self.registry.commands.submit(session, command)
 
 
 class _Reading:
@@ -151,16 +113,13 @@ class WebSocketConnection(StreamConnection):
     def data_received(self, data: bytes) -> None:
         if (self._closing or self._deaf) and not self._takes_more(len(data)):
             return
-        if (
-            len(data) == _PONG_BYTES
-            and data.startswith(_PONG_HEAD)
-            and self._reading is None
-            and self.session is not None
-            and not self._closing
-        ):
-            # An idle peer sends nothing else: no parser for it.
-            self._options.heartbeats.pong(self.session)
-            return
+        if self._reading is None and (session := self.session) is not None and not self._closing:
+            if len(data) == _PONG_BYTES and data.startswith(_PONG_HEAD):
+                # An idle peer sends nothing else: no parser for it.
+                self._options.heartbeats.pong(session)
+                return
+            if self._take_lone(session, data):
+                return
         reading = self._begin_reading()
         reading.inbound.feed(data)
         if reading.held or reading.queued:
@@ -173,6 +132,33 @@ class WebSocketConnection(StreamConnection):
             turns.spent(turns.clock() - began)
         else:
             self._wait(reading)
+
+    def _take_lone(self, session: Session, data: bytes) -> bool:
+        """Carry out a command that is alone in a read; return whether it was."""
+        options = self._options
+        turns, message = options.turns, lone_message(data, options.max_frame_bytes)
+        if message is None or not turns.may_begin(began := turns.clock()):
+            return False
+        try:
+            if (command := options.read(session, message)) is None:
+                pass
+            elif isinstance(command, Publish):
+                # It has one reply: nothing to gather.
+                options.registry.commands.submit(session, command)
+            else:
+                self._submit_gathered(session, command)
+        except Exception as error:  # noqa: BLE001 - the border, as in `_work_off`
+            options.registry.failed(session, error)
+            self._stop_listening()
+        turns.spent(turns.clock() - began)
+        return True
+
+    def _submit_gathered(self, session: Session, command: Command) -> None:
+        self.cork()
+        try:
+            self._options.registry.commands.submit(session, command)
+        finally:
+            session.uncork()
 
     def _begin_reading(self) -> _Reading:
         if (reading := self._reading) is None:

@@ -1,6 +1,5 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
-from hub.core.fanout.channels import Batch
 from hub.core.forensics.answers import Answer
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.forensics.noted import CLOSED_BYTES
@@ -188,8 +187,7 @@ def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
     budget = 100 * (TIMELINE_BYTES + 50)
     node = small(budget)
     for number in range(1000):
-        batch = Batch([], [], epoch="e", base=0, last=1, at_seconds=0.0)
-        node.journal.sent(f"channel-{number}", batch, since_seconds=0.0)
+        node.journal.sent(f"channel-{number}", "e", 0, 1, since_seconds=0.0)
         assert node.journal.bytes <= budget
     kept = [number for number in range(1000) if node.journal.timeline(f"channel-{number}", "e")]
     assert 90 <= len(kept) <= 105
@@ -228,8 +226,7 @@ def test_what_history_is_not_to_keep_outlives_the_mark_before_it() -> None:
     node = small()
 
     def send(base: int) -> None:
-        batch = Batch([], [], epoch="e", base=base, last=base + 1, at_seconds=0.0)
-        node.journal.sent("a", batch, since_seconds=0.0)
+        node.journal.sent("a", "e", base, base + 1, since_seconds=0.0)
 
     send(0)
     node.journal.not_kept("a", "e", 2, 0)

@@ -24,7 +24,7 @@ from hub.core.pushes import Push
 from hub.core.session.session import Session
 from hub.node import transports
 from hub.node.node import Node
-from hub.transports.websocket import WebSocketOptions
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.websocket import WebSocketDialect, frame
 
 CASES = ["1.1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.1.1", "9.7.1", "10.*"]
@@ -33,11 +33,11 @@ MIB = 1 << 20
 
 
 class Echoing(WebSocketOptions):
-    def command(self, session: Session, message: bytes) -> None:
+    def read(self, session: Session, message: bytes) -> None:
         try:
             message.decode()
         except UnicodeDecodeError:
-            super().command(session, message)
+            super().read(session, message)
         else:
             session.control(frame(message))
 

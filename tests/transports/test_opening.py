@@ -24,7 +24,7 @@ from hub.transports.admission import UrlRules
 from hub.transports.opening import Dialects, Openings
 from hub.transports.request import Verdict
 from hub.transports.turns import Turns
-from hub.transports.websocket import WebSocketOptions
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.websocket import TextDialect, WebSocketDialect
 from tests.core.fakes import FakeLink

@@ -8,7 +8,8 @@ import orjson
 from hub.core.commands import Subscribe
 from hub.core.session.session import Session
 from hub.transports.turns import Turns
-from hub.transports.websocket import WebSocketConnection, WebSocketOptions
+from hub.transports.websocket import WebSocketConnection
+from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.websocket import WebSocketDialect
 from tests.core.small_node import ANYTHING, SmallNode
 from tests.support.frames import masked

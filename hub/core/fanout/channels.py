@@ -8,7 +8,7 @@ from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import Broker, Dialect
-from hub.core.publication import Filter, Position, Publication
+from hub.core.publication import ENDS, Filter, Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry
@@ -214,6 +214,33 @@ class Channel:
         """Return the members by dialect and filter."""
         return self._groups
 
+    def lone(self, most: int) -> tuple[Publication, Group] | None:
+        """Return the open publication and the group, where there is one of each, and no more.
+
+        All members, at most `most`, are in step, and each wants the publication. So it needs no
+        batch: `sent_lone` follows the write. None where anything is different.
+        """
+        if len(self.open) != 1 or len(self._groups) != 1 or self.under_way is not None:
+            return None
+        (item,), (group,) = self.open, self._groups
+        if (
+            not isinstance(item, Publication)
+            or item.skip_connection is not None
+            or item.marks >= ENDS
+            or group.apart
+            or group.filter is not None
+            or len(group.descriptors) > most
+        ):
+            return None
+        return item, group
+
+    def sent_lone(self, group: Group) -> None:
+        """Go on behind the open publication, which was written to all members."""
+        self.open.clear()
+        self.changes = None
+        self.sealed_offset = self.offset
+        group.pass_one(self.offset)
+
     def seal(self) -> Batch:
         """Seal the open batch for the present members; it is under way from now on."""
         self.under_way = batch = self.open_batch()
@@ -248,14 +275,17 @@ class Channel:
         furthest, since_seconds = self._read_ahead or (through, now_seconds)
         self._read_ahead = (max(through, furthest), since_seconds)
 
-    def sent_since(self, batch: Batch) -> float:
-        """Return the monotonic time before which no member was sent any part of the batch."""
+    def sent_since(self, last: int, at_seconds: float) -> float:
+        """Return the monotonic time before which no member was sent any part of a batch.
+
+        The batch ends with the offset `last`, and its first item came at `at_seconds`.
+        """
         if self._read_ahead is None:
-            return batch.at_seconds
+            return at_seconds
         furthest, since_seconds = self._read_ahead
-        if batch.last >= furthest:
+        if last >= furthest:
             self._read_ahead = None
-        return min(batch.at_seconds, since_seconds)
+        return min(at_seconds, since_seconds)
 
     def open_batch(self) -> Batch:
         """Return the items since the last seal as a batch for the present members."""

@@ -20,11 +20,12 @@ from itertools import islice
 from hub.core.counters import Counters
 from hub.core.fanout.channels import Batch, Channel
 from hub.core.fanout.group import Group
+from hub.core.fanout.in_step import InStep
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
 from hub.core.options import KIB
-from hub.core.ports import NO_DESCRIPTOR, Defer, Monotonic, WriteEach
+from hub.core.ports import Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from hub.core.session.encoded import Encoded, Item
@@ -75,12 +76,12 @@ class Fanout:
     ) -> None:
         self._defer = runtime.defer
         self._clock = runtime.clock
-        self._write_each = runtime.write_each
         self._counters = counters
         self._journal = journal
         self._slow_path = SlowPath(
             clock=runtime.clock, deadlines=runtime.deadlines, counters=counters, journal=journal
         )
+        self._in_step = InStep(runtime.write_each, counters, self._slow_path)
         self._find_session = find_session
         self._slice_sessions = slice_sessions
         self._on_written = on_written
@@ -235,29 +236,51 @@ class Fanout:
 
     def _write_some(self, channel: Channel) -> int:
         """Write a slice of the batch under way, or of the next one; return its cost in sessions."""
+        try:
+            return self._write_lone(channel) or self._write_batch(channel)
+        except Exception:
+            if (batch := channel.under_way) is not None:
+                _end_those_without(batch)
+                self._sent(channel, batch)
+            raise
+
+    def _write_lone(self, channel: Channel) -> int:
+        """Write what `Channel.lone` finds; return the number of members, 0 where a batch is needed.
+
+        Nearly all batches are such. To make a batch costs more than its first ten writes.
+        """
+        if (lone := channel.lone(self._slice_sessions)) is None or self._on_written is not None:
+            return 0
+        publication, group = lone
+        try:
+            frame = group.dialect.encode(publication, channel.epoch)
+        except Exception:  # noqa: BLE001 - raised again where the batch is encoded, which it ends
+            return 0
+        base, members = channel.sealed_offset, len(group.descriptors)
+        if self._in_step.write_lone(channel, group, frame):
+            self._note_sent(channel, base, channel.offset, channel.open_at_seconds)
+            self._count_written(len(publication.data), 1, channel.open_at_seconds)
+        return members
+
+    def _write_batch(self, channel: Channel) -> int:
         if (batch := channel.under_way) is None:
             batch = channel.seal()
             if batch.skips:
                 self._part_from(channel, batch.skips)
         spent = 0
-        try:
-            while batch.at < len(batch.groups):
-                group = batch.groups[batch.at]
-                spent += self._write_slice(batch, group)
-                if group.pending:
-                    return spent
-                if group.filter is not None:
-                    # Filtering one publication takes as long as writing to one session.
-                    spent += len(batch.items)
-                    self._count_left_out(batch, group)
-                    batch.forget(group)
-                batch.at += 1
-                if spent >= self._slice_sessions:
-                    return spent
-        except Exception:
-            _end_those_without(batch)
-            self._sent(channel, batch)
-            raise
+        while batch.at < len(batch.groups):
+            group = batch.groups[batch.at]
+            spent += self._write_slice(batch, group)
+            if group.pending:
+                return spent
+            if group.filter is not None:
+                # Filtering one publication takes as long as writing to one session.
+                spent += len(batch.items)
+                self._count_left_out(batch, group)
+                batch.forget(group)
+            batch.at += 1
+            if spent >= self._slice_sessions:
+                return spent
         self._sent(channel, batch)
         return spent
 
@@ -275,7 +298,7 @@ class Fanout:
         room = self._slice_sessions
         if (reached := group.reached) < len(group.descriptors):
             stop = min(len(group.descriptors), reached + room)
-            self._write_in_step(batch, group, stop)
+            self._in_step.write(batch, group, stop)
             room -= stop - reached
         if group.owed and room:
             members = list(islice(group.owed, room))
@@ -285,44 +308,11 @@ class Fanout:
         batch.sent += written
         return written
 
-    def _write_in_step(self, batch: Batch, group: Group, stop: int) -> None:
-        """Write to members in step up to `stop`. The hot loop is `write_each`."""
-        encoded = batch.encoded(group.dialect, group.filter)
-        size, publications = encoded.size, encoded.publications
-        group.publications = publications
-        reached, descriptors = group.reached, group.descriptors
-        while size and (short := self._write_each(descriptors, reached, stop, encoded.data)):
-            descriptor, taken = short
-            place = descriptors.index(descriptor, reached)
-            self._count(group, place, encoded)
-            reached = group.reached = self._part_with(group, place, encoded, taken, batch.last)
-        self._count(group, stop, encoded)
-
-    def _count(self, group: Group, stop: int, encoded: Encoded) -> None:
-        """Count the whole batch for all members in step up to `stop`."""
-        left = group.descriptors[group.reached : stop].count(NO_DESCRIPTOR) if group.holed else 0
-        delivered = stop - group.reached - left
-        group.reached = stop
-        self._counters.deliveries += delivered * encoded.publications
-        self._counters.bytes_sent += delivered * encoded.size
-
     def _count_left_out(self, batch: Batch, group: Group) -> None:
         """Count the publications that a group's filter left out of the batch."""
         if members := len(group):
             whole, left = batch.encoded(group.dialect), batch.encoded(group.dialect, group.filter)
             self._counters.filtered += members * (whole.publications - left.publications)
-
-    def _part_with(self, group: Group, place: int, encoded: Encoded, taken: int, last: int) -> int:
-        """Take out of step the member at `place`, which took only `taken` bytes.
-
-        Return the next place.
-        """
-        if (subscription := group.members[place]) is not None:
-            subscription.stand_apart()
-            subscription.own_offset = last
-            self._slow_path.owe_rest(subscription, encoded, taken)
-            group.owed.pop(subscription, None)
-        return place + 1
 
     def _write_apart(self, batch: Batch, group: Group, members: Sequence[Subscription]) -> None:
         for subscription in members:
@@ -336,20 +326,25 @@ class Fanout:
     def _sent(self, channel: Channel, batch: Batch) -> None:
         """Finish a batch that was written to all its members, or that a fault has ended."""
         channel.sent()
-        self._journal.sent(channel.name, batch, since_seconds=channel.sent_since(batch))
-        elapsed = self._clock() - batch.at_seconds
-        count = size = 0
-        for item in batch.items:
-            if isinstance(item, Publication):
-                count += 1
-                size += len(item.data)
-        self.backlog_bytes -= size
-        self._counters.publish_to_write.observe(elapsed, count)
+        self._note_sent(channel, batch.base, batch.last, batch.at_seconds)
+        publications = [item for item in batch.items if isinstance(item, Publication)]
+        size = sum([len(publication.data) for publication in publications])
+        elapsed = self._count_written(size, len(publications), batch.at_seconds)
         if self._on_written is not None:
-            publications = [item for item in batch.items if isinstance(item, Publication)]
             self._on_written(batch, publications, elapsed)
         if batch.base < channel.ended_offset <= batch.last and self.on_ended is not None:
             self.on_ended(channel)
+
+    def _note_sent(self, channel: Channel, base: int, last: int, at_seconds: float) -> None:
+        since_seconds = channel.sent_since(last, at_seconds)
+        self._journal.sent(channel.name, channel.epoch, base, last, since_seconds=since_seconds)
+
+    def _count_written(self, size: int, count: int, at_seconds: float) -> float:
+        """Count publications that were written to all; return the seconds that it took."""
+        elapsed = self._clock() - at_seconds
+        self.backlog_bytes -= size
+        self._counters.publish_to_write.observe(elapsed, count)
+        return elapsed
 
     def _write(
         self, batch: Batch, subscription: Subscription, encoded: Encoded | None = None

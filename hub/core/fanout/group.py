@@ -169,6 +169,11 @@ class Group:
         if self.apart:
             self.owed.update(self.apart)
 
+    def pass_one(self, offset: int) -> None:
+        """Count one publication for all members in step, and move them to `offset`."""
+        self._offset = self.last = offset
+        self._sent += 1
+
     def end(self) -> None:
         """End the batch: it reached all members, or the others are no longer members."""
         self._offset = self.last

@@ -83,19 +83,6 @@ class NotedSubscription(Protocol):
     def replayed_until(self, last: int) -> int: ...
 
 
-class SentBatch(Protocol):
-    """A batch as the journal sees it: the offsets after `base` up to `last`, in one epoch."""
-
-    @property
-    def epoch(self) -> str: ...
-
-    @property
-    def base(self) -> int: ...
-
-    @property
-    def last(self) -> int: ...
-
-
 class Keeps(Protocol):
     """A keeper of notes, which forgets them piece by piece, oldest first."""
 
@@ -298,23 +285,23 @@ class Journal:
             self.bytes += event.size - notes.forget_oldest()
             notes.events.append(event)
 
-    def sent(self, channel: str, batch: SentBatch, *, since_seconds: float) -> None:
-        """Note that a batch was written to the channel's live members.
+    def sent(self, channel: str, epoch: str, base: int, last: int, *, since_seconds: float) -> None:
+        """Note that the offsets after `base` up to `last` were written to the live members.
 
-        No part of it was written to any member before `since_seconds`.
+        No part of them was written to any member before `since_seconds`.
         """
-        if batch.last == batch.base or not self._max_bytes:
+        if last == base or not self._max_bytes:
             return
-        timeline = self._timeline(channel, batch.epoch, batch.base)
-        if batch.base != (last := timeline.last):
+        timeline = self._timeline(channel, epoch, base)
+        if base != (known := timeline.last):
             if not timeline:
                 # A loss may have been noted before the publications ahead of it were sent.
-                timeline.began_offset = min(timeline.began_offset, batch.base)
-            elif batch.base > last:
+                timeline.began_offset = min(timeline.began_offset, base)
+            elif base > known:
                 # Publications that came while nobody subscribed here must not count as sent.
-                self.bytes += timeline.lost(last + 1, batch.base)
+                self.bytes += timeline.lost(known + 1, base)
         now = self._clock()
-        if timeline.passed(batch.last, since_seconds=since_seconds, now_seconds=now):
+        if timeline.passed(last, since_seconds=since_seconds, now_seconds=now):
             if self.archive is not None:
                 self.archive.sent(timeline)
             self._keep(timeline, MARK_BYTES)
