@@ -4,9 +4,12 @@ import sys
 
 import pytest
 
+from hub.core.commands import Subscribe
 from hub.core.fanout.group import Group
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
+from hub.core.publication import Publication
+from hub.core.pushes import Push as AnyPush
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.websocket import WebSocketDialect
 from tests.core.small_node import Shape, SmallNode
@@ -114,6 +117,61 @@ def test_one_that_blocks_in_the_middle_does_not_hold_up_who_stands_behind_it() -
         assert offsets(reader.drain()) == [1, 2, 3]
     assert node.counters.deliveries == 7 * 3
     assert [reader.session.sent for reader in readers] == [3] * 7
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("room", [0, 20])
+def test_several_that_block_at_one_publication_are_owed_it_and_no_other_is(
+    count: int, room: int
+) -> None:
+    """One publication goes out without a batch, until the first of them takes less."""
+    node = SmallNode()
+    readers = [Subscriber(node, "a") for _ in range(6)]
+    readers[0].publish("a", 1)
+    blocked = (readers[0], readers[2], readers[5])
+    for reader in blocked:
+        reader.link.room = room
+    readers[1].publish("a", count)
+    assert in_step(node) == 3
+    offset = 1 + count
+    handed = [each.session.subscriptions["a"].position.offset for each in readers]
+    assert handed == [2 if each in blocked else offset for each in readers]
+    readers[1].publish("a", 1)
+    for reader in readers:
+        assert offsets(reader.drain()) == list(range(1, offset + 2))
+    assert [reader.session.sent for reader in readers] == [offset + 1] * 6
+    assert node.counters.deliveries == 6 * (offset + 1)
+    assert node.fanout.backlog_bytes == 0
+
+
+def test_a_publication_that_cannot_be_encoded_ends_its_sessions_and_the_channel_goes_on() -> None:
+    """A fault of the hub: to go on would hide the loss from them."""
+
+    class Failing(WebSocketDialect):
+        fails = False
+
+        def encode(self, push: AnyPush, epoch: str) -> bytes:
+            if self.fails and isinstance(push, Publication):
+                raise RuntimeError
+            return super().encode(push, epoch)
+
+    node, dialect = SmallNode(), Failing()
+    sessions = []
+    for _ in range(2):
+        session, _ = node.open(dialect=dialect)
+        node.do(session, Subscribe(1, "a"))
+        sessions.append(session)
+    node.publish("a")
+    node.loop.settle()
+    dialect.fails = True
+    node.publish("a")
+    with pytest.raises(RuntimeError):
+        node.loop.settle()
+    node.loop.settle()
+    assert all(session.closing for session in sessions)
+    reader = Subscriber(node, "a")
+    reader.publish("a", 1)
+    assert offsets(reader.read()) == [3]
 
 
 @pytest.mark.parametrize("plain", [True, False])

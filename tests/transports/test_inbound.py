@@ -5,7 +5,7 @@ import zlib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
@@ -20,6 +20,7 @@ from hub.transports.inbound import (
     Ping,
     ProtocolError,
     Seen,
+    lone_message,
 )
 from tests.support.frames import CLOSE, PING, PONG, TEXT, masked
 
@@ -186,6 +187,31 @@ def test_fragments_are_limited_in_number_too() -> None:
         masked(b"", TEXT, fin=False) + masked(b"", CONTINUATION, fin=False) * MAX_FRAGMENTS
     )
     assert read_all(inbound) == [TOO_LARGE]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, LIMIT - 1, LIMIT])
+def test_a_message_alone_in_a_read_needs_no_parser(size: int) -> None:
+    """In one piece; what is cut anywhere, or has a byte behind it, needs one."""
+    payload = bytes(range(32, 127)) * 11
+    whole = masked(payload[:size])
+    assert lone_message(whole, LIMIT) == payload[:size]
+    assert lone_message(whole + b"\x81", LIMIT) is None
+    for cut in range(len(whole)):
+        assert lone_message(whole[:cut], LIMIT) is None
+
+
+@given(st.one_of(STREAMS, st.binary(max_size=20)))
+@example(masked(b"x" * (LIMIT + 1)))
+@example(masked(b"{}", PING))
+@example(masked(b"{}", bits=RSV1))
+@example(masked(b"{}", fin=False))
+@example(b"\x81\x02{}")
+@example(b"\x81\xff" + (20).to_bytes(8) + bytes(24))
+def test_what_is_read_without_a_parser_is_what_the_parser_reads(stream: bytes) -> None:
+    if (message := lone_message(stream, LIMIT)) is not None:
+        inbound = Inbound(deflate=True, max_bytes=LIMIT)
+        inbound.feed(stream)
+        assert (inbound.read(), inbound.idle) == (message, True)
 
 
 def test_nothing_is_looked_at_before_it_is_asked_for() -> None:

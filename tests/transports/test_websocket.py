@@ -73,6 +73,30 @@ async def test_the_replies_to_what_came_in_one_read_leave_in_one_write(wired: Wi
     assert wired.connection._reading is None
 
 
+async def test_what_follows_from_a_command_alone_in_a_read_leaves_in_one_write(
+    node: SmallNode, wired: Wired
+) -> None:
+    """The answer to a subscribe, and the messages that it brings."""
+    for _ in range(3):
+        node.publish("a")
+    wired.receive(masked(b'{"op":"subscribe","id":1,"channel":"a","last":3}'))
+    assert len(wired.transport.writes) == 1
+    assert [push.get("id", push["op"]) for push in wired.pushes()] == [1, *["message"] * 3]
+    wired.receive(publish(2))
+    assert wired.replies() == [2]
+
+
+async def test_a_command_alone_in_a_read_waits_behind_those_that_wait(
+    turns: Turns, wired: Wired
+) -> None:
+    turns.spent(TURN_SECONDS)
+    wired.receive(publish(1))
+    wired.receive(publish(2))
+    assert wired.replies() == []
+    await until_read(wired)
+    assert wired.replies() == [1, 2]
+
+
 async def test_a_message_published_in_a_read_stands_behind_the_replies_to_it(
     node: SmallNode, turns: Turns
 ) -> None:
@@ -382,6 +406,33 @@ async def test_a_fault_of_the_hub_ends_only_that_session(node: SmallNode, wired:
     assert (goodbye["code"], goodbye["reason"]) == (4500, "internal error")
     assert len(node.faults) == 1
     assert wired.connection._reading is None
+
+
+@pytest.mark.parametrize("behind", [b"", masked(b"", PONG)])
+async def test_a_fault_of_the_hub_in_a_command_ends_only_that_session(
+    node: SmallNode, wired: Wired, monkeypatch: pytest.MonkeyPatch, behind: bytes
+) -> None:
+    """Also where the command is alone in its read."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("internals")
+
+    monkeypatch.setattr(node.commands, "submit", fail)
+    wired.receive(ping(1) + behind)
+    (goodbye,) = wired.pushes()
+    assert (goodbye["code"], goodbye["reason"]) == (4500, "internal error")
+    assert len(node.faults) == 1
+    assert wired.transport.ended
+    wired.receive(ping(2))
+    assert wired.pushes() == []
+
+
+@pytest.mark.parametrize("behind", [b"", ping(2)])
+async def test_a_text_that_is_not_utf_8_fails_the_connection(wired: Wired, behind: bytes) -> None:
+    wired.receive(masked(b"\xff") + behind)
+    (goodbye,) = wired.pushes()
+    assert goodbye["code"] == 1007
+    assert wired.session.closing
 
 
 # -- ends ------------------------------------------------------------------------------------
