@@ -34,6 +34,7 @@ from hub.errors import HubError
 from hub.transports.admission import UrlRules
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.request import OnRefused
+from hub.wire.query import MAX_CHANNELS
 
 
 class Node(Protocol):
@@ -191,8 +192,7 @@ class HttpLimits:
     """Counted from the request's head to the last byte of its body."""
     body_total_bytes: int = 64 * MIB
     """Bytes of all bodies under way together."""
-    max_poll_channels: int = 32
-    """The bound of long polling in clients/PROTOCOL.md."""
+    max_poll_channels: int = MAX_CHANNELS
     max_poll_wait_seconds: float = 55
     """Below the 60 s after which nginx gives a silent answer up (`proxy_read_timeout`)."""
 

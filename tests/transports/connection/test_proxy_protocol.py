@@ -85,3 +85,37 @@ def test_no_bytes_raise_anything_else_or_wait_for_ever(data: bytes, begin: bytes
     except BadRequestError:
         return
     assert told is not None or len(begin + data) < MAX_BYTES
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r\nGET"])
+def test_a_line_has_up_to_107_bytes_with_its_end(end: str) -> None:
+    """And is not waited for beyond that."""
+    line = b"PROXY UNKNOWN " + b"x" * (107 - 14 - 2)
+    assert read(line + end.encode()) == Header(None, end[2:].encode())
+    for beyond in (line + b"x", line + b"x\r", line + b"x" + end.encode()):
+        if len(beyond) < 107:
+            assert read(beyond) is None
+            continue
+        with pytest.raises(BadRequestError, match="line is too long"):
+            read(beyond)
+
+
+def test_a_block_has_up_to_2048_bytes_behind_its_head() -> None:
+    for size in (2048, 2049):
+        head = SIGNATURE + b"\x20\x00" + size.to_bytes(2)
+        if size == 2048:
+            assert read(head + bytes(2047)) is None
+            assert read(head + bytes(2048)) == Header(None, b"")
+            continue
+        with pytest.raises(BadRequestError, match="block is over 2,048 bytes"):
+            read(head)
+
+
+@pytest.mark.parametrize(("port", "taken"), [("0", True), ("65535", True), ("65536", False)])
+def test_a_port_of_a_line_is_at_most_65535(port: str, taken: bool) -> None:
+    line = f"PROXY TCP4 203.0.113.9 10.0.0.7 {port} 8000\r\n".encode()
+    if taken:
+        assert read(line) == Header("203.0.113.9", b"")
+        return
+    with pytest.raises(BadRequestError):
+        read(line)

@@ -232,6 +232,33 @@ def test_a_body_of_nothing_but_framing_is_refused(filler: bytes) -> None:
     assert [error.code for error in found.errors] == ["bad_request"]
 
 
+@pytest.mark.parametrize(("more", "codes"), [(0, []), (1, ["bad_request"])])
+def test_trailers_in_one_place_take_as_many_bytes_as_a_head(more: int, codes: list[str]) -> None:
+    """Whole reads of them count, as a parser copies what it has of one with each."""
+    found = Collector()
+    reader = RequestReader(found, max_head_bytes=LIMIT, address="")
+    reader.feed(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: ")
+    reader.feed(b"x" * LIMIT)
+    assert found.errors == []
+    reader.feed(b"x" * more)
+    assert [error.code for error in found.errors] == codes
+
+
+@pytest.mark.parametrize(("more", "codes"), [(0, []), (1, ["bad_request"])])
+def test_framing_takes_64_kib_and_eight_times_the_payload(more: int, codes: list[str]) -> None:
+    """Extensions of chunks, a kilobyte of them in each."""
+    found = Collector()
+    reader = RequestReader(found, max_head_bytes=16 * 1024, address="")
+    reader.feed(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"1;" + b"e" * (1024 + 8 - 7) + b"\r\nx\r\n"
+    assert len(chunk) == 1024 + 8
+    for _ in range(64):
+        reader.feed(chunk)
+    assert found.errors == []
+    reader.feed(b"1" * more)
+    assert [error.code for error in found.errors] == codes
+
+
 def test_chunks_of_one_byte_are_a_body() -> None:
     head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     stream = head + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
