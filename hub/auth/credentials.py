@@ -6,6 +6,7 @@
 import base64
 import binascii
 from dataclasses import field
+from typing import ClassVar
 
 from hub.core.values import value
 from hub.errors import UnauthorizedError
@@ -29,9 +30,50 @@ class Credentials:
     """... the `Host` header, ..."""
     fetch_site: str | None = field(default=None, repr=False)
     """... and the `Sec-Fetch-Site` header."""
+    outside: ClassVar[bool] = False
+    """Whether another machine may have sent the request although the settings say that none can: a
+    foreign ASGI server listens where it likes."""
+
+
+class OutsideCredentials(Credentials):
+    """The credentials of a request that another machine may have sent."""
+
+    __slots__ = ()
+    outside: ClassVar[bool] = True
 
 
 NO_CREDENTIALS = Credentials()
+NO_CREDENTIALS_OUTSIDE = OutsideCredentials()
+
+
+def missing(act: str, *, takes_tokens: bool, no_key_at_all: bool) -> UnauthorizedError:
+    """Return the refusal of a peer that sent nothing and wants to `read`, `publish` or `operate`.
+
+    Args:
+        takes_tokens: a token may help.
+        no_key_at_all: no key is set, so only peers of this machine may do anything.
+    """
+    if no_key_at_all:
+        why = (
+            "with no key at all only this machine may connect: set HUB_PUBLISH_KEYS, HUB_TOKEN_KEYS"
+            " or HUB_OPERATOR_KEYS, or let everybody in with HUB_INSECURE=true"
+        )
+    elif act == "operate":
+        why = "an operator key is needed (HUB_OPERATOR_KEYS)"
+    elif act == "publish":
+        granted = " or a token that grants it" if takes_tokens else ""
+        why = (
+            f"publishing needs a key (HUB_PUBLISH_KEYS){granted}:"
+            " Authorization: Bearer or X-API-Key"
+        )
+    elif takes_tokens:
+        why = "a token is needed: ?token= or Authorization: Bearer"
+    else:
+        why = (
+            "a key is needed: Authorization: Bearer or X-API-Key (strangers may read where "
+            "HUB_ANONYMOUS is subscribe)"
+        )
+    return UnauthorizedError(why, refusal="no_credentials")
 
 
 def read_password(value: str) -> str:

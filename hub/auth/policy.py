@@ -20,9 +20,10 @@ and presence are as revealing as a subscription and follow it:
 | publish + token keys | token's grants, any key  | token's grants, publish key | nobody (403) |
 | operator keys too    | ... operator key         | ... operator key            | operator key |
 
-With nothing set the hub binds loopback only, unless told `--insecure`. A publish key belongs
-to a trusted backend: it may publish and read everywhere, or on the channels that it is for. An
-operator key may do everything.
+With nothing set the hub binds loopback only, unless told `--insecure`. A foreign ASGI server binds
+what it likes: there a peer of another machine that sends no credentials may do nothing, unless
+`HUB_ANONYMOUS` or `--insecure` says so. A publish key belongs to a trusted backend: it may publish
+and read everywhere, or on the channels that it is for. An operator key may do everything.
 
 A credential that does not hold is refused with 401, never taken for none, also where nothing
 is set: a peer that believes it is somebody must not learn late that it is nobody. Where a
@@ -41,7 +42,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hub.auth.credentials import NO_CREDENTIALS, Credentials, read_cookie, read_password
+from hub.auth.credentials import (
+    NO_CREDENTIALS,
+    Credentials,
+    missing,
+    read_cookie,
+    read_password,
+)
 from hub.auth.hosts import HostList
 from hub.auth.keys import EVERYWHERE, KEY_PREFIX, HeldKey, KeyRing, digest
 from hub.auth.origins import OriginList
@@ -65,8 +72,8 @@ class Policy:
 
     __slots__ = (
         "_check_token", "_clock", "_cookie", "_forget", "_held", "_holders", "_hosts", "_known",
-        "_operators", "_origins", "_publishers", "_refusals", "_stranger", "_strangers_read",
-        "_tickets", "_tokens", "open",
+        "_operators", "_origins", "_outsider", "_publishers", "_refusals", "_stranger", "_tickets",
+        "_tokens", "open",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - one for each setting that says who may
@@ -79,6 +86,7 @@ class Policy:
         hosts: Sequence[str] = (),
         on_loopback_only: bool = True,
         anonymous: bool | None = None,
+        outsiders: bool = True,
         leeway_seconds: float = 0,
         clock: Callable[[], float] = time.time,
         tokens: TokenVerifier | None = None,
@@ -92,6 +100,7 @@ class Policy:
             on_loopback_only: other machines cannot reach the port.
             anonymous: whether a peer without credentials may subscribe; None where that follows
                 from `tokens`.
+            outsiders: whether `Credentials.outside` gives the same rights; if not, it gives none.
             tokens: verifies them, where `token_keys` is not all there is.
             token_cookie: the name of a cookie that may hold a token; empty for none.
             check_token: raises `HubError` where the token's subject may not come in although
@@ -126,12 +135,13 @@ class Policy:
         self._hosts = HostList(
             hosts, any_by_default=not self.open, addresses_by_default=not on_loopback_only
         )
-        self._strangers_read = not self._tokens if anonymous is None else anonymous
+        strangers_read = not self._tokens if anonymous is None else anonymous
         self._stranger = Identity(
-            subscribe=EVERYWHERE if self._strangers_read else (),
+            subscribe=EVERYWHERE if strangers_read else (),
             publish=EVERYWHERE if self.open else (),
             operator=self.open,
         )
+        self._outsider = self._stranger if outsiders else Identity()
 
     def identify(self, credentials: Credentials, *, later_seconds: float | None = None) -> Identity:
         """Find the identity that is asking.
@@ -145,25 +155,24 @@ class Policy:
             UnauthorizedError: what was sent does not hold, or something is missing.
             ForbiddenError: the token holds, and its subject is banned.
         """
-        if credentials is NO_CREDENTIALS and self._strangers_read:
-            return self._stranger
+        stranger = self._stranger_of(credentials)
+        if credentials is NO_CREDENTIALS and stranger.subscribe:
+            return stranger
         try:
             presented = self._presented(credentials)
-            if not presented and not self._strangers_read:
+            if not presented and not stranger.subscribe:
                 if later_seconds is not None and self._tokens:
                     return Identity(awaits_token=True, expires_at=self._clock() + later_seconds)
-                raise UnauthorizedError(self._what_is_needed(), refusal="no_credentials")
+                raise self._missing("read")
         except HubError as error:
             raise self._counted(error) from None
-        return presented[0] if presented else self._stranger
+        return presented[0] if presented else stranger
 
-    def _what_is_needed(self) -> str:
-        if self._tokens:
-            return "a token is needed: ?token= or Authorization: Bearer"
-        return (
-            "a key is needed: Authorization: Bearer or X-API-Key (strangers may read where "
-            "HUB_ANONYMOUS is subscribe)"
-        )
+    def _stranger_of(self, credentials: Credentials) -> Identity:
+        return self._outsider if credentials.outside else self._stranger
+
+    def _missing(self, act: str) -> UnauthorizedError:
+        return missing(act, takes_tokens=bool(self._tokens), no_key_at_all=self.open)
 
     def identify_publisher(self, credentials: Credentials) -> Identity:
         """As `identify`, but nothing sent where publishing needs something is unauthorized.
@@ -171,18 +180,14 @@ class Policy:
         For requests that can only publish: 401 says that credentials would help, where the
         stranger's missing grant would make it 403.
         """
+        stranger = self._stranger_of(credentials)
         try:
             presented = self._presented(credentials)
-            if not presented and not self._stranger.publish:
-                granted = " or a token that grants it" if self._tokens else ""
-                raise UnauthorizedError(
-                    f"publishing needs a key (HUB_PUBLISH_KEYS){granted}:"
-                    " Authorization: Bearer or X-API-Key",
-                    refusal="no_credentials",
-                )
+            if not presented and not stranger.publish:
+                raise self._missing("publish")
         except HubError as error:
             raise self._counted(error) from None
-        return presented[0] if presented else self._stranger
+        return presented[0] if presented else stranger
 
     def replace_publish_keys(self, keys: Sequence[str | HeldKey]) -> None:
         """Take these publisher keys from now on; all others become invalid.
@@ -254,18 +259,14 @@ class Policy:
 
     def _operator(self, credentials: Credentials) -> Identity:
         if not self.open and not self._operators:
-            raise ForbiddenError(
-                "operating needs an operator key, and HUB_OPERATOR_KEYS is not set",
-                refusal="not_operator",
-            )
+            why = "operating needs an operator key, and HUB_OPERATOR_KEYS is not set"
+            raise ForbiddenError(why, refusal="not_operator")
+        stranger = self._stranger_of(credentials)
         presented = self._presented(credentials)
-        if not presented and not self.open:
-            raise UnauthorizedError(
-                "an operator key is needed (HUB_OPERATOR_KEYS)", refusal="no_credentials"
-            )
-        for identity in presented or [self._stranger]:
-            if identity.operator:
-                return identity
+        if not presented and not stranger.operator:
+            raise self._missing("operate")
+        if found := next((each for each in presented or [stranger] if each.operator), None):
+            return found
         raise ForbiddenError("these credentials are not an operator's", refusal="not_operator")
 
     def check_host(self, host: str | None) -> None:

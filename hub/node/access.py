@@ -73,6 +73,7 @@ def policy_of(
         leeway_seconds=settings.token_leeway_seconds,
         on_loopback_only=settings.listens_on_loopback_only,
         anonymous=settings.strangers_may_read,
+        outsiders=settings.outsiders_are_as_others,
     )
 
 

@@ -113,6 +113,12 @@ class Settings(Fields):
         return not (self.has_credentials and closed)
 
     @property
+    def outsiders_are_as_others(self) -> bool:
+        """Whether a peer of another machine without credentials may do what one of this machine
+        may, although the settings say that no other machine can connect."""
+        return self.anonymous == "subscribe" if self.has_credentials else self.insecure
+
+    @property
     def listens_on_loopback_only(self) -> bool:
         """Whether the port is out of reach of other machines."""
         return is_loopback(self.host)

@@ -6,9 +6,11 @@ server's framing; behind the hub's own listener it costs none.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from inspect import isawaitable
+from ipaddress import ip_address
 
+from hub.auth.hosts import one_form
 from hub.core.ports import MAX_AGENT_CHARACTERS, UndecidedError
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, HubError
@@ -48,11 +50,23 @@ def request_of(scope: Scope, base_path: str = "") -> Request:
     request.target = target
     request.version = scope.get("http_version", "1.1")
     request.address = str(client[0]) if client else ""
+    request.outside = _is_outside(client) or _is_outside(scope.get("server"))
     for name, value in scope["headers"]:
         request.add_header(name, value)
     if "sec-websocket-protocol" not in request.headers and (offered := scope.get("subprotocols")):
         request.add_header(b"sec-websocket-protocol", ", ".join(offered).encode())
     return request
+
+
+def _is_outside(end: Sequence[object] | None) -> bool:
+    """Return whether an end of a connection is an address of the network; a path or a name is none.
+
+    A connection within this machine has both of its ends on loopback.
+    """
+    try:
+        return end is not None and not one_form(ip_address(str(end[0]))).is_loopback
+    except ValueError:
+        return False
 
 
 class HttpApplication:

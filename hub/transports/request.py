@@ -9,7 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from hub.auth.credentials import NO_CREDENTIALS, Credentials
+from hub.auth.credentials import (
+    NO_CREDENTIALS,
+    NO_CREDENTIALS_OUTSIDE,
+    Credentials,
+    OutsideCredentials,
+)
 from hub.core.hooks import Admission
 from hub.core.identity import Identity
 from hub.errors import BadRequestError, HubError
@@ -100,6 +105,8 @@ class Request:
     """The head as it may come again, where one read brought all of it."""
     has_waited = False
     """The request has waited for the identity of its sender."""
+    outside = False
+    """See `hub.auth.credentials.Credentials.outside`."""
     verdict: Verdict | None = None
     """The application's word on the request, once it was asked."""
     upgrade = False
@@ -139,10 +146,15 @@ def credentials_of(request: Head, token: str | None = None) -> Credentials:
     authorization, api_key, cookie = get("authorization"), get("x-api-key"), get("cookie")
     if cookie is not None and token is None and authorization is None and api_key is None:
         page = get("origin"), get("host"), get("sec-fetch-site")
-        return Credentials(None, None, None, cookie, *page)
+        kind = OutsideCredentials if _is_outside(request) else Credentials
+        return kind(None, None, None, cookie, *page)
     if token is None and authorization is None and api_key is None:
-        return NO_CREDENTIALS
+        return NO_CREDENTIALS_OUTSIDE if _is_outside(request) else NO_CREDENTIALS
     return Credentials(authorization, api_key, token)
+
+
+def _is_outside(request: Head) -> bool:
+    return isinstance(request, Request) and request.outside
 
 
 def bearer_of(request: Request) -> str | None:

@@ -1,5 +1,7 @@
 """Who may read without credentials: by default nobody where others can connect and a key is set."""
 
+import asyncio
+import json
 from typing import Any
 
 import httpx2 as httpx
@@ -7,8 +9,8 @@ import jwt
 import pytest
 
 from hub import Hub, Settings
-from hub.auth.credentials import Credentials
-from hub.errors import SettingsError, UnauthorizedError
+from hub.auth.credentials import NO_CREDENTIALS, NO_CREDENTIALS_OUTSIDE, Credentials
+from hub.errors import HubError, SettingsError, UnauthorizedError
 from hub.node.access import policy_of
 from tests.support.raw_connection import raw_connection
 from tests.transports.peers import PEERS, Peer, Query, http_client
@@ -91,3 +93,124 @@ async def test_every_door_is_closed_off_loopback(kind: type[Peer]) -> None:
         async with kind(url, Query("news"), {"Authorization": f"Bearer {PUBLISH}"}) as peer:
             await hub.publish("news", 1)
             assert await peer.data(1) == [1]
+
+
+# -- behind a foreign server, which listens where it likes -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "may_here", "may_outside"),
+    [
+        ({}, True, False),
+        ({"insecure": True}, True, True),
+        (P, True, False),
+        (O, True, False),
+        (P | {"insecure": True}, True, False),
+        (P | {"anonymous": "subscribe"}, True, True),
+        (T | {"anonymous": "subscribe"}, True, True),
+        (T, False, False),
+    ],
+)
+def test_a_peer_of_another_machine_may_no_more_than_where_the_hub_itself_listens_for_it(
+    given: dict[str, Any], may_here: bool, may_outside: bool
+) -> None:
+    """Publishing and operating without a key are for this machine alone as well."""
+    policy = policy_of(Settings(**given))
+    open_to = {NO_CREDENTIALS: may_here, NO_CREDENTIALS_OUTSIDE: may_outside}
+    for credentials, may_read in open_to.items():
+        if may_read:
+            assert policy.identify(credentials).may_subscribe("news")
+        else:
+            with pytest.raises(UnauthorizedError, match=r"needed|only this machine may connect"):
+                policy.identify(credentials)
+        may_do_all = may_read and not given.keys() - {"insecure"}
+        for judge in (policy.identify_publisher, policy.check_operator):
+            if may_do_all:
+                assert judge(credentials).operator
+            else:
+                with pytest.raises(HubError):
+                    judge(credentials)
+
+
+ELSEWHERE = ("203.0.113.9", 40_000)
+
+
+@pytest.mark.parametrize("given", [{}, P, O], ids=["none", "publish", "operator"])
+@pytest.mark.parametrize(
+    ("client", "server", "may"),
+    [
+        (("127.0.0.1", 4), ("127.0.0.1", 80), True),
+        (("::1", 4), ("::1", 80), True),
+        (("::ffff:127.0.0.1", 4), ("::ffff:127.0.0.1", 80), True),
+        # A UNIX socket, and a test's own client.
+        (None, ("/run/app.sock", None), True),
+        (("testclient", 50_000), ("testserver", 80), True),
+        (ELSEWHERE, ("203.0.113.1", 80), False),
+        (("2001:db8::1", 4), ("2001:db8::2", 80), False),
+        (("::ffff:203.0.113.9", 4), None, False),
+        # What a server has from its proxy's header, and one on this machine that asks by the
+        # address of the network.
+        (ELSEWHERE, ("127.0.0.1", 80), False),
+        (("127.0.0.1", 4), ("203.0.113.1", 80), False),
+    ],
+)
+async def test_every_door_of_a_mounted_hub_is_closed_to_other_machines(
+    given: dict[str, Any],
+    client: tuple[str, int] | None,
+    server: tuple[str, int | None] | None,
+    may: bool,
+) -> None:
+    async with Hub(Settings(drain_seconds=0, **given), listen=False) as hub:
+        for path in ("/poll?channel=a&wait=0", "/api/channels", "/api/channels/a/history"):
+            sent = await asked(hub, "http", path, client, server)
+            assert (sent[0]["status"] == 401) is not may, path
+        for kind, path in (("http", "/sse?channel=a"), ("websocket", "/ws?channel=a")):
+            sent = await asked(hub, kind, path, client, server)
+            said = sent[0].get("status") or json.loads(sent[1]["text"])
+            if may:
+                assert said == 200 or said["op"] == "welcome", path
+            else:
+                assert said == 401 or said["code"] == 4401, path
+        if not given:
+            sent = await asked(hub, "http", "/api/publish/a", client, server, method="POST")
+            assert (sent[0]["status"] == 401) is not may
+        sent = await asked(hub, "http", "/healthz", client, server)
+        assert sent[0]["status"] == 200
+
+
+async def asked(
+    hub: Hub,
+    kind: str,
+    path: str,
+    client: tuple[str, int] | None,
+    server: tuple[str, int | None] | None,
+    *,
+    method: str = "GET",
+) -> list[dict[str, Any]]:
+    """What a mounted hub sends in answer, at least its first two messages."""
+    name, _, query = path.partition("?")
+    scope: dict[str, Any] = {
+        "type": kind, "method": method, "path": name, "raw_path": name.encode(),
+        "query_string": query.encode(), "headers": [(b"host", b"localhost")], "root_path": "",
+        "http_version": "1.1", "client": client, "server": server, "extensions": {},
+    }  # fmt: skip
+    sent: list[dict[str, Any]] = []
+    enough = asyncio.Event()
+    came = iter(
+        [{"type": f"{kind}.{'connect' if kind == 'websocket' else 'request'}", "body": b"1"}]
+    )
+
+    async def receive() -> dict[str, Any]:
+        if (message := next(came, None)) is not None:
+            return message
+        await enough.wait()
+        return {"type": f"{kind}.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+        if len(sent) > 1:
+            enough.set()
+
+    async with asyncio.timeout(10):
+        await hub.asgi()(scope, receive, send)
+    return sent
