@@ -15,6 +15,8 @@ from hub_client.transport import (
     unreachable,
 )
 
+_FIELD = b"data: "
+
 
 class SseDialer:
     """Open `GET /sse`."""
@@ -104,11 +106,11 @@ class EventParser:
         """Return the frames that `chunk` completes; raise `DisconnectedError` when one is too
         big."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if self._size + len(self._rest) > self._max_event_bytes:
-            limit = f"{self._max_event_bytes:,}"
-            raise DisconnectedError(1009, f"an event is over {limit} bytes (max_frame_bytes)")
-        frames = (self._line(line.removesuffix(b"\r")) for line in lines)
-        return [frame for frame in frames if frame is not None]
+        found = (self._line(line.removesuffix(b"\r")) for line in lines)
+        frames = [frame for frame in found if frame is not None]
+        # The name of the field and a CR are no part of the data.
+        self._check(self._size + len(self._rest) - len(_FIELD) - len(b"\r"))
+        return frames
 
     def _line(self, line: bytes) -> bytes | None:
         if not line:
@@ -117,7 +119,14 @@ class EventParser:
             return frame
         if line.startswith(b"data:"):
             value = line[5:].removeprefix(b" ")
+            # A line end joins it to those before, also where it is empty.
+            self._size += len(value) + bool(self._data)
             self._data.append(value)
-            self._size += len(value)
+            self._check(self._size)
             return None
         return b"" if line.startswith(b":") else None
+
+    def _check(self, size: int) -> None:
+        if size > self._max_event_bytes:
+            limit = f"{self._max_event_bytes:,}"
+            raise DisconnectedError(1009, f"an event is over {limit} bytes (max_frame_bytes)")

@@ -262,6 +262,36 @@ def test_an_event_over_the_limit_ends_the_connection_for_good() -> None:
     assert raised.value.code == 1009
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+@pytest.mark.parametrize("lines", [1, 3])
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_an_event_is_read_up_to_its_limit_however_it_comes(
+    step: int, lines: int, end: bytes
+) -> None:
+    """Whole, in pieces and byte by byte; the name of the field is no part of it."""
+
+    def read(size: int) -> list[bytes]:
+        first = size // lines
+        parts = [first] * (lines - 1) + [size - (first + 1) * (lines - 1)]
+        between = end[: len(end) // 2]
+        stream = between.join(b"data: " + b"x" * part for part in parts) + end
+        parser = EventParser(max_event_bytes=300)
+        pieces = [stream[at : at + step] for at in range(0, len(stream), step)]
+        return [frame for piece in pieces for frame in parser.feed(piece)]
+
+    (event,) = read(300)
+    assert len(event) == 300
+    with pytest.raises(DisconnectedError, match=r"over 300 bytes \(max_frame_bytes\)"):
+        read(301)
+
+
+def test_an_event_without_end_of_empty_lines_is_over_the_limit_too() -> None:
+    parser = EventParser(max_event_bytes=10)
+    parser.feed(b"data:\n" * 11)
+    with pytest.raises(DisconnectedError):
+        parser.feed(b"data:\n")
+
+
 def test_a_url_holds_only_channels_that_agree_and_fit() -> None:
     """What differs in `last` or `fill`, or makes the URL too long, is subscribed by command."""
     long = [{"channel": f"{number}:" + "x" * 190} for number in range(40)]
