@@ -5,8 +5,6 @@ import contextlib
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import pytest
 from tests.multi_node.checker import Truth, faults
 from tests.multi_node.fleet import NO_TLS, Seat, is_ready, kept, publish
 from tests.multi_node.workers import BROKER, WorkersHub
+from tests.support.fork_server import ran
 from tests.support.programs import outside
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually, eventually_blocking
@@ -360,14 +359,8 @@ async def test_sigterm_drains_all(hub: WorkersHub, channel: str) -> None:
 
 def test_a_taken_port_is_said_and_nothing_is_started(hub: WorkersHub) -> None:
     """Also where both would share it."""
-    told = subprocess.run(
-        [sys.executable, "-m", "hub", "serve", "--workers", "2", "--port", str(hub.port)],
-        env=outside(),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    serve = ("-m", "hub", "serve", "--workers", "2", "--port", str(hub.port))
+    told = ran(*serve, environment=outside(), seconds=30)
     assert told.returncode != 0
     assert "HUB_PORT" in told.stderr
 

@@ -1,7 +1,6 @@
 """Somebody else's ASGI server as a process of its own, with the hub as its application."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -10,7 +9,9 @@ from pathlib import Path
 
 import httpx2 as httpx
 
+from tests.support.fork_server import fork_server
 from tests.support.own_process import OwnProcess
+from tests.support.programs import outside
 from tests.support.waiting import eventually_blocking
 
 SERVERS: Mapping[str, tuple[str, ...]] = {
@@ -38,6 +39,8 @@ hub = Hub(Settings(**json.loads({settings!r})), listen=False)
 app = hub.asgi()
 """
 _START_SECONDS = 30.0
+# Starts the interpreter that it finds again, for its own process.
+_NOT_FORKED = "granian"
 
 
 class ForeignServer(OwnProcess):
@@ -54,6 +57,7 @@ class ForeignServer(OwnProcess):
         self, name: str, *more: str, application: str = _APPLICATION, **settings: object
     ) -> None:
         super().__init__(name)
+        self._name = name
         settings = {"node": "test-node", "log_format": "json"} | settings
         source = application.format(settings=json.dumps(settings))
         (self.path / "application.py").write_text(source)
@@ -68,26 +72,30 @@ class ForeignServer(OwnProcess):
         return f"ws://127.0.0.1:{self._port}/ws"
 
     def start(self) -> None:
-        self.spawn(sys.executable, *self._command)
-        eventually_blocking(self._answers, seconds=_START_SECONDS, what="the server's start")
-
-    def spawn(self, *command: str) -> None:
-        outside = {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
         with (self.path / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.path,
-                env=outside | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            )
+            if self._name == _NOT_FORKED:
+                self._process = subprocess.Popen(
+                    [sys.executable, *self._command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.path,
+                    env=outside() | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                )
+            else:
+                number = log.fileno()
+                self._process = fork_server().start(
+                    self._command, outside(), stdout=number, stderr=number, directory=self.path
+                )
+        eventually_blocking(self._answers, seconds=_START_SECONDS, what="the server's start")
 
     def _answers(self) -> bool:
         self.check_alive()
         try:
+            # Cheaper to ask again and again than a whole client.
+            socket.create_connection(("127.0.0.1", self._port)).close()
             answer = httpx.get(f"{self.url}/healthz", trust_env=False)
-        except httpx.TransportError:
+        except (OSError, httpx.TransportError):
             return False
         return answer.status_code == 200
 

@@ -112,14 +112,16 @@ class ForkServer:
         stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        directory: Path | None = None,
         in_terminal: bool = False,
     ) -> Forked:
-        """Run `program`, in the working directory of this process.
+        """Run `program`.
 
         Args:
             program: what would follow `python`: `-m` and a module, or `-c` and code; and arguments.
             environment: all of it. Nothing in it may be meant for the interpreter (`PYTHON...`).
             stdin, stdout, stderr: descriptors; without one it is /dev/null.
+            directory: its working directory; that of this process when left out.
             in_terminal: `stdin` is a terminal; the program controls it, in a session of its own.
         """
         for_python = {each for each in environment.items() if each[0].startswith("PYTHON")}
@@ -128,7 +130,7 @@ class ForkServer:
             {
                 "program": list(program),
                 "environment": dict(environment),
-                "directory": str(Path.cwd()),
+                "directory": str(directory or Path.cwd()),
                 "in_terminal": in_terminal,
             }
         )

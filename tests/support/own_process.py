@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+from tests.support.fork_server import Forked
+
 STOP_SECONDS = 10.0
 
 
@@ -24,7 +26,7 @@ class OwnProcess:
     def __init__(self, name: str) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix=f"{name}-")
         self.path = Path(self._directory.name)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -38,7 +40,7 @@ class OwnProcess:
         self._end()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Forked:
         assert self._process is not None, "it was not started"
         return self._process
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
-import sys
+from functools import partial
 
-import httpx
+import httpx2 as httpx
 import pytest
 import websockets
 
 from hub import Hub, Settings
 from hub_client import HubClient, Message, State
+from tests.support.fork_server import ran
+from tests.support.programs import outside
 
 SETTINGS = {
     "port": 0,
@@ -139,12 +141,10 @@ async def test_the_command_line_prints_the_rows() -> None:
 
 
 async def _output(*arguments: str) -> list[str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hub", *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    return out.decode().splitlines()
+    program = partial(ran, "-m", "hub", *arguments, environment=outside(), seconds=20)
+    ended = await asyncio.to_thread(program)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
 
 
 async def test_a_filtered_table_is_that_of_the_rows_that_match() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2 as httpx
@@ -16,19 +15,14 @@ from hub.brokers.sqlite.file import HistoryFile
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position
 from tests.brokers.sqlite.nodes import StoredNode
+from tests.support.fork_server import ran
 from tests.support.hub_process import HubProcess
 from tests.support.programs import outside
 from tests.support.snippets import blocks
 
 
 def hub_backup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hub", "backup", *arguments],
-        env=outside() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return ran("-m", "hub", "backup", *arguments, environment=outside() | environment, seconds=30)
 
 
 async def test_a_copy_taken_while_publications_go_on_is_whole(tmp_path: Path) -> None:
