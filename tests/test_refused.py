@@ -1,5 +1,8 @@
 """Operators see who is refused and whom limits hold back, on every node."""
 
+import asyncio
+import io
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +14,8 @@ import pytest
 import websockets
 
 from hub import Hub, Settings
+from hub.observe.logs import make_logger
+from hub.transports.connection.sockets import RESERVE
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 from tests.test_peer_limits import closed_with, reply, token, ws
@@ -130,6 +135,41 @@ async def test_an_address_with_too_many_connections_is_held_back_by_name() -> No
         assert (row["limit"], row["by"], row["name"]) == (
             "address_connections", "address", "127.0.0.1"
         )  # fmt: skip
+
+
+async def test_whom_a_full_node_turns_away_is_held_back_by_address() -> None:
+    """At every door, and where there is no room for an answer either; a probe is let in."""
+    stream = io.StringIO()
+    given: dict[str, Any] = {"max_connections": 1, "log_format": "json"}
+    log = make_logger(Settings(**given), stream)
+    async with Hub(Settings(port=0, drain_seconds=0, **given), log=log) as hub:
+        async with ws(hub):
+            await eventually(lambda: len(hub.node.registry.sessions) == 1)
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await ws(hub)
+            assert refused.value.response.status_code == 503
+            async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+                for path in ("/sse?channel=a", "/poll?channel=a", "/api/channels"):
+                    assert (await http.get(path)).status_code == 503
+                assert (await http.post("/api/publish/a", json=1)).status_code == 503
+                assert (await http.get("/healthz")).status_code == 200
+                metrics = (await http.get("/metrics")).text
+            assert 'hub_rate_limited_total{limit="max_connections"} 5.0' in metrics
+            (row,) = hub.node.refusals.table.held_back()
+            assert (row.limit, row.by, row.name, row.count) == (
+                "max_connections", "address", "127.0.0.1", 5
+            )  # fmt: skip
+            port = int(hub.url.rpartition(":")[2])
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(RESERVE + 4)]
+            await eventually(lambda: hub.node.refusals.table.held_back()[0].count > 5)
+            for _, writer in silent:
+                writer.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = [line for line in lines if line["event"] == "refused"]
+    assert {(line["code"], line["limit"], line["address"]) for line in told} == {
+        ("unavailable", "max_connections", "127.0.0.1")
+    }
+    assert len(told) >= 5
 
 
 async def test_every_worker_is_asked() -> None:

@@ -189,6 +189,7 @@ LIMIT = Label(
         "inbound_bytes": "a connection sent too many bytes",
         "address_connections": "an address had too many connections",
         "subject_connections": "a subject had too many connections",
+        "max_connections": "the node had as many connections as it may",
     },
 )
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic
 from hub.core.values import value
-from hub.errors import RateLimitedError
+from hub.errors import RateLimitedError, UnavailableError
 
 # Parties with a bucket, 190 bytes each. The least recently used goes; its bucket is nearly always
 # full by then.
@@ -161,6 +161,8 @@ class LimitRefusal:
     """Empty where it is unknown."""
     why: str
     """The message to the peer."""
+    code: str = RateLimitedError.code
+    """The error's code."""
 
 
 class Limiter:
@@ -215,6 +217,12 @@ class Limiter:
         if over := bool(limit) and connections >= 2 * limit + _ADDRESS_RESERVE:
             self._count(_of_address(address, "this address has too many connections"))
         return over
+
+    def full(self, address: str, why: str) -> UnavailableError:
+        """Return the refusal of a peer for which the node has no connection left; count it."""
+        code = UnavailableError.code
+        self._count(LimitRefusal("max_connections", "address", party(address), address, why, code))
+        return UnavailableError(why)
 
     def check_subject(self, connections: int, subject: str = "", address: str = "") -> None:
         """Raise `RateLimitedError` where a subject with so many connections gets no other."""

@@ -124,7 +124,8 @@ class SessionRegistry:
         if self.draining:
             raise UnavailableError("the node is draining, come back in a moment")
         if len(self.sessions) >= self._options.max_connections:
-            raise UnavailableError(f"the node holds {self._options.max_connections:,} connections")
+            why = f"the node holds {self._options.max_connections:,} connections"
+            raise self.limiter.full(address or "", why)
         if address is None:
             return
         self.limiter.check_handshake(address)

@@ -27,7 +27,6 @@ from hub.core.refused import MAX_ADDRESS_CHARACTERS, MAX_HOST_CHARACTERS, Refuse
 from hub.errors import (
     ForbiddenError,
     MisdirectedRequestError,
-    RateLimitedError,
     UnauthorizedError,
 )
 from hub.observe.log_levels import HTTP
@@ -102,7 +101,7 @@ class Refusals:
         self.table.limited(held.limit, by=held.by, name=held.name, address=held.address)
         # A field `key` would be masked.
         named = {"limit": held.limit, "by": held.by, "name": held.name}
-        self._say(RateLimitedError.code, held.address, held.why, None, named)
+        self._say(held.code, held.address, held.why, None, named)
 
     def _say(
         self,

@@ -37,6 +37,7 @@ const LIMITS = /** @type {Record<string, string>} */ ({
   inbound_bytes: "HUB_RATE_INBOUND_BYTES",
   address_connections: "HUB_ADDRESS_CONNECTIONS",
   subject_connections: "HUB_SUBJECT_CONNECTIONS",
+  max_connections: "HUB_MAX_CONNECTIONS",
 });
 
 /** Who is counted in one row. */

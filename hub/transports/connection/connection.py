@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=high, low=0)
         self._crowded = context.sockets.refusal(self._address)
         if self._crowded is not None and context.sockets.is_overrun(self._address):
-            context.counters.refused[self._crowded.code] += 1
+            context.door.cut_off(self._crowded, self._address)
             self._transport.abort()
             return
         self._phase.arrive()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.limits import Limiter
-from hub.errors import HubError, RequestTimeoutError, SlowError
+from hub.errors import HubError, RequestTimeoutError, SlowError, UnavailableError
 from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer, cross_origin, encode, problem
 from hub.transports.http.ports import Policy
@@ -146,6 +146,8 @@ class Door:
             request.address = address
             return encode(self.turned_away(error, request, stream), close=True)
         # A peer that asks for a WebSocket reads no status of its handshake, whatever its page.
+        if is_crowded:
+            self._note_full(error, address)
         self._count(error, is_crowded=is_crowded)
         return self._fixed(error, None)
 
@@ -154,10 +156,16 @@ class Door:
 
         Only a stream of events has an answer of its own kind for that (`Streams.refusal`).
         """
+        self._note_full(error, request.address)
         if stream is Stream.SSE:
             return self._streams.refusal(stream, request, error)
         self._count(error, is_crowded=True)
         return problem(error, headers=cross_origin(request.headers.get("origin")))
+
+    def cut_off(self, error: HubError, address: str) -> None:
+        """Count a connection for which there is no room even for a refusal."""
+        self._note_full(error, address)
+        self._counters.refused[error.code] += 1
 
     def late_head(self, address: str, seconds: float, *, begun: bool) -> RequestTimeoutError:
         """Return the error for a peer without a whole request; note it if it has begun one."""
@@ -182,6 +190,12 @@ class Door:
         request = Request()
         request.address = address
         self._on_refused(error, request, address)
+
+    def _note_full(self, error: HubError, address: str) -> None:
+        """Note a connection that the node has no room for, unless it serves a probe: so not before
+        its first bytes. The limit of an address is noted where it is judged."""
+        if isinstance(error, UnavailableError):
+            self._limiter.full(address, error.message)
 
     def _count(self, error: HubError, *, is_crowded: bool) -> None:
         self._counters.refused[error.code] += 1

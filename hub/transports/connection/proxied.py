@@ -102,7 +102,7 @@ class ProxiedListener:
         address = plain_address(peer)
         headed = self._headed and (not self._proxies or self._proxies.trusts(address))
         try:
-            self._check_room()
+            self._check_room(address)
             # The client of a connection with a header is known later.
             one = "" if headed else self._count(address)
         except (UnavailableError, RateLimitedError) as error:
@@ -118,9 +118,9 @@ class ProxiedListener:
         task = tasks.create_task(_contained(begun, accepted))
         task.add_done_callback(lambda _: self._done(one))
 
-    def _check_room(self) -> None:
+    def _check_room(self, address: str) -> None:
         if self.waiting >= self._max_waiting:
-            raise UnavailableError("the node holds no more connections")
+            raise self._limiter.full(address, "the node holds no more connections")
 
     def _count(self, address: str) -> str:
         """Count the connection; return its party, "" for none. Raises `RateLimitedError`."""
