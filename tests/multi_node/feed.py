@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 TRY_SECONDS = 10.0
 # Enough to be in the middle of something at all times, little enough for a busy machine.
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.05
 
 
 class Feed:

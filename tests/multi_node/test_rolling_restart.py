@@ -79,10 +79,12 @@ async def restart(hub: HubProcess, crowd: Crowd, members: list[Member]) -> int:
 
 
 @contextlib.asynccontextmanager
-async def assembled(ports: set[int], channel: str) -> AsyncGenerator[tuple[Crowd, list[Member]]]:
+async def assembled(
+    ports: set[int], channel: str, *, count: int = MEMBERS
+) -> AsyncGenerator[tuple[Crowd, list[Member]]]:
     """Everybody subscribed, until the end of `with`."""
     crowd = Crowd(set(ports))
-    members = [Member(crowd, channel) for _ in range(MEMBERS)]
+    members = [Member(crowd, channel) for _ in range(count)]
     staying = []
     for number, member in enumerate(members):
         staying.append(asyncio.create_task(member.run()))

@@ -10,7 +10,9 @@ Value = TypeVar("Value")
 
 # Generous, because only a failing test waits this long and the machine may be busy.
 DEADLINE_SECONDS = 30.0
-_STEP_SECONDS = 0.01
+# A condition that takes its time is looked at less often: many of them ask a hub each time.
+_STEP_SECONDS = (0.01, 0.05)
+_STEPS_A_WAIT = 10
 
 
 @overload
@@ -35,15 +37,21 @@ async def eventually(
 
     Raises `AssertionError` with the last value when `seconds` have passed.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = condition()
         value: Value = await found if inspect.isawaitable(found) else found
         if value:
             return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true in {seconds:g} s, last: {value!r}")
-        await asyncio.sleep(_STEP_SECONDS)
+        await asyncio.sleep(_step(time.monotonic() - began, seconds, what, value))
+
+
+def _step(waited: float, seconds: float, what: str, value: object) -> float:
+    """Seconds to the next look; raises when there is none."""
+    if waited > seconds:
+        raise AssertionError(f"{what} did not come true in {seconds:g} s, last: {value!r}")
+    first, last = _STEP_SECONDS
+    return min(max(first, waited / _STEPS_A_WAIT), last)
 
 
 def eventually_blocking(
@@ -53,9 +61,7 @@ def eventually_blocking(
     what: str = "the condition",
 ) -> Value:
     """`eventually` for tests without an event loop."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true in {seconds:g} s, last: {value!r}")
-        time.sleep(_STEP_SECONDS)
+        time.sleep(_step(time.monotonic() - began, seconds, what, value))
     return value

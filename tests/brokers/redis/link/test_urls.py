@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from hub.brokers.redis.link import urls
 from hub.brokers.redis.link.connection import Server
 from hub.cli import build
+from hub.cli.config import rows
 from hub.errors import HubError, SettingsError
 from hub.settings import Settings, load_settings
 
@@ -67,18 +68,30 @@ def shown_by_config(**environ: str) -> str:
     return result.output + result.stderr
 
 
+def shown_of_settings(**environ: str) -> list[str]:
+    """What the command prints, in JSON and as a table, or what is wrong: without the command,
+    which takes 30 ms to make."""
+    try:
+        settings = load_settings(config_file=None, flags={}, environ=environ)
+    except HubError as error:
+        return [error.message]
+    shown = [text for row in rows(settings) for text in (str(row.value), row.shown)]
+    return [*shown, *settings.warnings()]
+
+
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize("form", [*FORMS, *QUERIES])
 def test_no_part_of_a_password_is_shown(form: str, password: str) -> None:
     """By `hub config`, by what is wrong with a setting, by a server's name or its error."""
     url = form.replace("{}", password)
-    shown = [urls.masked(url), shown_by_config(HUB_BROKER=url)]
+    shown = [urls.masked(url), *shown_of_settings(HUB_BROKER=url)]
+    if password == PASSWORDS[0]:
+        shown.append(shown_by_config(HUB_BROKER=url))
     for part in urls.split(url):
         if urls.scheme(part) in urls.PLAIN:
             shown += [urls.without_secrets(part), *said_of(lambda part=part: Server(part).name)]
         shown += said_of(lambda part=part: urls.parse_sentinel(part))
         shown += said_of(lambda part=part: urls.parse_cluster(part))
-    shown += said_of(lambda: load_settings(config_file=None, flags={}, environ={"HUB_BROKER": url}))
     for text in shown:
         assert not any(part in text for part in parts_of(password)), text
 
