@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -111,7 +112,8 @@ def members(count: int, data_bytes: int = 0) -> list[Member]:
 
 @pytest.mark.parametrize("limit", [1, 1000])
 def test_a_page_has_as_many_members_as_were_asked_for(limit: int) -> None:
-    assert page_of(members(limit), limit, None) == (members(limit), None)
+    all_as_they_came = members(limit)[::-1]
+    assert page_of(all_as_they_came, limit, None) == (all_as_they_came, None)
     page, after = page_of(members(limit + 1), limit, None)
     assert (len(page), after) == (limit, page[-1].id)
     assert len(page_of(members(limit + 1), limit, after)[0]) == 1
@@ -128,10 +130,11 @@ def test_a_page_takes_members_up_to_its_bytes_and_one_whatever_its_size(after: s
     bare = sum(map(_bytes, members(2)))
     left = MAX_PAGE_BYTES - bare
     first, second = members(2, left // 2)
-    odd = [Member(second.id, "c", None, b"x" * (left - left // 2))]
-    assert page_of([first, *odd], None, after) == ([first, *odd], None)
-    more = [Member(second.id, "c", None, b"x" * (left - left // 2 + 1))]
-    assert page_of([first, *more], None, after) == ([first], first.id)
+    fits = [replace(second, data=b"x" * (left - left // 2)), first]
+    in_order = fits if after is None else fits[::-1]
+    assert page_of(fits, None, after) == (in_order, None)
+    more = [replace(second, data=b"x" * (left - left // 2 + 1)), first]
+    assert page_of(more, None, after) == ([first], first.id)
     huge = [Member("0", "c", None, b"x" * 2 * MAX_PAGE_BYTES), *members(1)]
     assert page_of(huge, None, after)[0] == huge[:1]
 
