@@ -1,5 +1,257 @@
-"""A worker's connection to the broker process: calls, deadlines and ends, on a fake one."""
+"""A worker's connection to the broker process: its calls, deadlines and ends, on a fake one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import msgspec
+import pytest
+import structlog
+
+from hub.brokers.local import frames
+from hub.brokers.local.frames import Frames, Message
+from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.core.counters import Counters
+from hub.errors import BadRequestError, HubError
+from tests.brokers.local.test_frames_between_workers import NotingTransport, frame
+from tests.core.fakes import FakeClock
+
+MIB = 1024 * 1024
+
+
+class EndingTransport(NotingTransport):
+    """Tells its protocol of the end at once."""
+
+    def __init__(self, protocol: Frames) -> None:
+        super().__init__()
+        self.protocol = protocol
+
+    def abort(self) -> None:
+        super().abort()
+        self.protocol.connection_lost(None)
+
+    def close(self) -> None:
+        super().close()
+        self.protocol.connection_lost(None)
+
+
+class FakeProcess:
+    """The broker process: it says what a test has it say, and notes what it is sent."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.counters = Counters()
+        self.connections: list[EndingTransport] = []
+        self.refuses = False
+        self.logged = structlog.testing.CapturingLogger()
+        self.link = Link(
+            self._socket,
+            tag="w1",
+            clock=self.clock,
+            log=structlog.wrap_logger(self.logged, processors=[]),
+            counters=self.counters,
+        )
+
+    def _socket(self) -> socket.socket:
+        if self.refuses:
+            raise ConnectionRefusedError
+        return cast("socket.socket", self)
+
+    def setblocking(self, _flag: bool) -> None:
+        """It is no socket."""
+
+    async def connected(self, made: Callable[[], Frames], **_: object) -> None:
+        protocol = made()
+        self.connections.append(EndingTransport(protocol))
+        protocol.connection_made(cast("asyncio.Transport", self.connections[-1]))
+
+    @property
+    def heard(self) -> list[list[Any]]:
+        """The messages of the newest connection."""
+        found, data = [], bytes(self.connections[-1].written)
+        while data:
+            end = 4 + int.from_bytes(data[:4], "big")
+            found += msgspec.msgpack.decode(data[4:end])
+            data = data[end:]
+        return found
+
+    @property
+    def events(self) -> list[str]:
+        return [call.kwargs["event"] for call in self.logged.calls]
+
+    def say(self, *messages: Message) -> None:
+        self.connections[-1].protocol.data_received(frame(*messages))
+
+    async def welcome(self) -> None:
+        await turns()
+        self.say((frames.WELCOME, frames.SHAPE))
+        await turns()
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeProcess]:
+    made = FakeProcess()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "create_unix_connection", made.connected)
+    monkeypatch.setattr("hub.brokers.local.link._BACK_OFF_SECONDS", (0, 0))
+    running = asyncio.create_task(made.link.run())
+    await turns()
+    yield made
+    made.link.stop()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def answers_of(process: FakeProcess, *message: object, size_bytes: int = 0) -> list[object]:
+    """What a call is answered; empty while it waits."""
+    found: list[object] = []
+    process.link.call(message, found.append, size_bytes)
+    return found
+
+
+async def test_a_worker_says_hello_and_asks_nothing_before_the_welcome(
+    process: FakeProcess,
+) -> None:
+    assert process.heard == [[frames.HELLO, frames.SHAPE, "w1"]]
+    process.link.send((frames.UNSUBSCRIBE, "a"))
+    with pytest.raises(NotSentError, match="cannot be reached"):
+        answers_of(process, frames.SUBSCRIBE, "a")
+    await process.welcome()
+    assert process.heard[1:] == [[frames.PING, 1]]
+    assert process.link.is_up
+
+
+async def test_another_layout_is_never_taken(process: FakeProcess) -> None:
+    """And is said once, however often it comes."""
+    for _ in range(2):
+        process.say((frames.WELCOME, "another"))
+    assert not process.link.is_up
+    assert process.events == ["broker_process_of_another_version"]
+    with pytest.raises(NotSentError, match="another version"):
+        answers_of(process, frames.SUBSCRIBE, "a")
+
+
+async def test_each_answer_goes_to_its_call_and_a_late_one_to_nobody(
+    process: FakeProcess,
+) -> None:
+    await process.welcome()
+    first, second = (answers_of(process, frames.SUBSCRIBE, name) for name in "ab")
+    process.say((frames.HEAD, 3, "e", 2))
+    assert (first, second) == ([], [[frames.HEAD, 3, "e", 2]])
+    process.say((frames.REFUSED, 2, "bad_request", "why"), (frames.HEAD, 2, "e", 1))
+    (refused,) = first
+    assert isinstance(refused, BadRequestError)
+    assert refused.message == "why"
+
+
+async def test_a_call_is_given_up_after_five_seconds(process: FakeProcess) -> None:
+    await process.welcome()
+    process.say((frames.REFUSED, 1, "unavailable", "not the ping"))
+    call = answers_of(process, frames.SUBSCRIBE, "a")
+    process.clock.advance(4.99)
+    process.link.sweep()
+    assert call == []
+    process.clock.advance(0.01)
+    process.link.sweep()
+    assert [type(each) for each in call] == [NoAnswerError]
+    assert process.counters.broker_call_errors["no_answer"] == 1
+
+
+@pytest.mark.parametrize(("welcomed", "seconds"), [(False, 10), (True, 8)])
+async def test_a_process_that_says_nothing_is_left(
+    process: FakeProcess, *, welcomed: bool, seconds: float
+) -> None:
+    """Another connection is made, and says hello."""
+    if welcomed:
+        await process.welcome()
+    (connection,) = process.connections
+    process.clock.advance(seconds)
+    process.link.sweep()
+    assert not connection.aborted
+    process.clock.advance(0.01)
+    process.link.sweep()
+    assert connection.aborted
+    await turns()
+    assert len(process.connections) == 2
+    assert process.heard[0][0] == frames.HELLO
+
+
+async def test_a_process_that_is_there_is_asked_once_a_second(process: FakeProcess) -> None:
+    await process.welcome()
+    for wait, pings in ((0.99, 1), (0.01, 2), (0.5, 2)):
+        process.clock.advance(wait)
+        process.link.sweep()
+        await turns()
+        assert [kind for kind, *_ in process.heard].count(frames.PING) == pings
+
+
+async def test_so_many_calls_wait_and_no_more(process: FakeProcess) -> None:
+    """The ping of the welcome is one of them."""
+    await process.welcome()
+    for _ in range(10_000 - 1):
+        answers_of(process, frames.SUBSCRIBE, "a")
+    with pytest.raises(NotSentError, match="10,000 calls"):
+        answers_of(process, frames.SUBSCRIBE, "a")
+    process.say((frames.HEAD, 2, "e", 1))
+    answers_of(process, frames.SUBSCRIBE, "a")
+    assert process.link.pending == 10_000
+
+
+async def test_so_many_bytes_wait_and_no_more_but_for_one_call_alone(
+    process: FakeProcess,
+) -> None:
+    await process.welcome()
+    answers_of(process, frames.PUBLISH, size_bytes=33 * MIB)
+    with pytest.raises(NotSentError, match="34,603,008 bytes wait"):
+        answers_of(process, frames.PUBLISH, size_bytes=1)
+    process.say((frames.PUBLISHED, 2, "e", 1, False))
+    answers_of(process, frames.PUBLISH, size_bytes=16 * MIB)
+    answers_of(process, frames.PUBLISH, size_bytes=16 * MIB)
+    with pytest.raises(NotSentError, match="33,554,432 bytes wait"):
+        answers_of(process, frames.PUBLISH, size_bytes=1)
+
+
+async def test_what_was_under_way_at_the_end_may_have_been_done(process: FakeProcess) -> None:
+    """Calls that last, too; those after the end were not sent."""
+    ends: list[str] = []
+    process.link.on_down(lambda: ends.append("down"))
+    await process.welcome()
+    lasting: list[object] = []
+    call = answers_of(process, frames.SUBSCRIBE, "a")
+    process.link.call((frames.ASK, "w2", b"?", True), lasting.append, lasts=True)
+    process.connections[0].abort()
+    await turns()
+    assert [type(each) for each in (*call, *lasting)] == [NoAnswerError] * 2
+    assert ends == ["down"]
+    with pytest.raises(NotSentError):
+        answers_of(process, frames.SUBSCRIBE, "a")
+    await process.welcome()
+    assert process.link.is_up
+    assert process.counters.broker_connects["commands"] == 2
+
+
+async def test_a_call_that_lasts_is_forgotten_by_its_caller(process: FakeProcess) -> None:
+    await process.welcome()
+    found: list[Message | HubError] = []
+    number = process.link.call((frames.ASK, "w2", b"?", True), found.append, 1, lasts=True)
+    assert process.link.forget(number)
+    assert not process.link.forget(number)
+    process.say((frames.ANSWERED, number, b"!"))
+    assert found == []
+
+
+async def test_a_worker_that_stops_sends_what_it_has(process: FakeProcess) -> None:
+    await process.welcome()
+    process.link.send((frames.UNSUBSCRIBE, "a"))
+    process.link.stop()
+    assert process.heard[-1] == [frames.UNSUBSCRIBE, "a"]
+    await turns()
+    assert len(process.connections) == 1
