@@ -2,13 +2,26 @@
 
 import ipaddress
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.k8s.tools import K8S, OVERLAYS, Manifest, built, deployment, of_kind, run, the
+from tests.k8s.tools import (
+    CHART,
+    K8S,
+    OVERLAYS,
+    Manifest,
+    built,
+    deployment,
+    of_kind,
+    rendered,
+    run,
+    the,
+)
 
 # The oldest in which the preStop hook `sleep` needs no feature gate, and the newest there is.
 KUBERNETES = ("1.30", "1.37")
@@ -146,6 +159,69 @@ def test_images_have_a_version(overlay: str) -> None:
         assert tag, image
         assert "@" not in image or re.search(r"@sha256:[0-9a-f]{64}$", image), image
         assert tag not in {image, "latest"}, image
+
+
+BY_DIGEST = re.compile(r"[a-z0-9./-]+@sha256:[0-9a-f]{64}")
+
+
+def images(manifests: list[Manifest]) -> dict[str, str]:
+    """The image of each deployment's only container."""
+    return {name: spec["containers"][0]["image"] for name, spec in pods(manifests).items()}
+
+
+def test_production_names_every_image_by_its_digest_also_that_of_a_redis_it_adds(
+    tmp_path: Path,
+) -> None:
+    """Zeros until somebody writes his own: what no registry has cannot run by mistake."""
+    redis = {"enabled": True, "image": of_production()["redis"]["image"]}
+    for made in (
+        images(with_redis(tmp_path)),
+        images(rendered(of_production() | {"redis": redis})),
+    ):
+        assert made.keys() == {"hub", "hub-redis"}
+        for image in made.values():
+            assert BY_DIGEST.fullmatch(image), image
+            assert image.endswith("0" * 64)
+
+
+def test_what_kustomize_edit_writes_is_the_image_that_runs(tmp_path: Path) -> None:
+    """`kustomize edit set image hub=registry.example.com/hub@sha256:...`: an entry as here."""
+    digest = "sha256:" + "0a" * 32
+
+    def edit(said: Manifest) -> None:
+        kept = [each for each in said["images"] if each["name"] != "hub"]
+        written = {"digest": digest, "name": "hub", "newName": "registry.example.com/hub"}
+        said["images"] = [written, *kept]
+
+    made = images(edited_production(tmp_path, edit))
+    assert made == {"hub": f"registry.example.com/hub@{digest}"}
+
+
+def edited_production(tmp_path: Path, edit: Callable[[Manifest], None]) -> list[Manifest]:
+    """What a copy of the overlay makes, once its file says something else."""
+    folder = shutil.copytree(K8S, tmp_path / "k8s", symlinks=True)
+    file = folder / "overlays" / "production" / "kustomization.yaml"
+    said = yaml.safe_load(file.read_text())
+    edit(said)
+    file.write_text(yaml.safe_dump(said))
+    ended = run("kubectl", "kustomize", file.parent)
+    assert ended.returncode == 0, ended.stderr
+    return list(yaml.safe_load_all(ended.stdout))
+
+
+def with_redis(tmp_path: Path) -> list[Manifest]:
+    """As the document says: the component in place of the policy, which is the way to another."""
+
+    def edit(said: Manifest) -> None:
+        said["resources"].remove("network-policy.yaml")
+        said["components"].append("../../components/redis")
+
+    return edited_production(tmp_path, edit)
+
+
+def of_production() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((CHART / "production.yaml").read_text())
+    return values
 
 
 def test_production_holds_no_secret_and_dev_only_examples() -> None:
