@@ -139,13 +139,27 @@ def _sign(
 ) -> str:
     import jwt
 
+    from hub.auth.algorithms import HMAC
+
     header = {} if kid is None else {"kid": kid}
     if private_key is None:
         if not settings.token_keys:
             raise fail(WRONG_USE, "nothing to sign with: set HUB_TOKEN_KEYS or give --private-key")
+        _allowed(settings, (HMAC,))
         return _hs256(settings.token_keys[0].get_secret_value(), claims, header)
-    key, algorithm = _private_key(private_key)
+    key, algorithms = _private_key(private_key)
+    algorithm = _allowed(settings, algorithms)
     return jwt.encode(claims, key, algorithm=algorithm, headers=header)
+
+
+def _allowed(settings: "Settings", algorithms: Sequence[str]) -> str:
+    """Return the first algorithm of the key that the hub takes."""
+    allowed = settings.token_algorithms or algorithms
+    for name in algorithms:
+        if name in allowed:
+            return name
+    fits, takes = " or ".join(algorithms), " or ".join(allowed)
+    raise fail(WRONG_USE, f"this key signs by {fits}, and HUB_TOKEN_ALGORITHMS allows {takes}")
 
 
 def _hs256(secret: str, claims: dict[str, Any], header: dict[str, str]) -> str:
@@ -159,7 +173,7 @@ def _hs256(secret: str, claims: dict[str, Any], header: dict[str, str]) -> str:
         return jwt.encode(claims, secret, algorithm="HS256", headers=header)
 
 
-def _private_key(path: Path) -> tuple[Any, str]:
+def _private_key(path: Path) -> tuple[Any, tuple[str, ...]]:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     from hub.auth.public_keys import fitting
@@ -173,7 +187,7 @@ def _private_key(path: Path) -> tuple[Any, str]:
     algorithms = fitting(key.public_key()) if hasattr(key, "public_key") else ()
     if not algorithms:
         raise fail(WRONG_USE, f"{path} is no key of RSA, of the curve P-256, or Ed25519")
-    return key, algorithms[0]
+    return key, algorithms
 
 
 # -- checking --------------------------------------------------------------------------------------

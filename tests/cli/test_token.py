@@ -78,6 +78,27 @@ def test_a_private_key_signs_for_its_public_one(
     assert hub("--check", made.stdout.strip(), **environ).exit_code == 0
 
 
+def test_a_token_is_signed_by_an_algorithm_that_the_hub_takes(hub: Invoke, tmp_path: Path) -> None:
+    """An RSA key can sign by two; a key that fits none is said to."""
+    key, private = make_key("PS256"), tmp_path / "private.pem"
+    private.write_text(private_pem(key))
+    (tmp_path / "public.pem").write_text(public_pem(key))
+    environ = {
+        "HUB_TOKEN_PUBLIC_KEYS": str(tmp_path / "public.pem"),
+        "HUB_TOKEN_KEYS": KEY,
+        "HUB_TOKEN_ALGORITHMS": "PS256,EdDSA",
+    }
+    made = hub("ann", "--private-key", str(private), **environ)
+    assert made.exit_code == 0
+    assert hub("--check", made.stdout.strip(), **environ).exit_code == 0
+    refused = hub("ann", **environ)
+    assert refused.exit_code == 2
+    assert "signs by HS256, and HUB_TOKEN_ALGORITHMS allows PS256 or EdDSA" in refused.stderr
+    environ["HUB_TOKEN_ALGORITHMS"] = "HS256"
+    assert hub("ann", "--private-key", str(private), **environ).exit_code == 2
+    assert hub("ann", **environ).exit_code == 0
+
+
 async def test_check_asks_the_provider(tmp_path: Path) -> None:
     """In a thread: the command has a loop of its own."""
     import asyncio

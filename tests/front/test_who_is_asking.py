@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import ssl
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -169,7 +170,6 @@ async def test_the_hub_speaks_tls_itself(certificates: Certificates) -> None:
     made, context = certificates, trusting(certificates)
     async with running(tls_cert=str(made.certificate), tls_key=str(made.key)) as hub:
         assert hub.url.startswith("https://")
-        context.set_alpn_protocols(["h2", "http/1.1"])
         async with httpx.AsyncClient(base_url=hub.url, verify=context) as http:
             async with websockets.connect(f"wss{hub.url[5:]}/ws?channel=a", ssl=context) as ws:
                 await until(ws, "subscribed")
@@ -178,6 +178,42 @@ async def test_the_hub_speaks_tls_itself(certificates: Certificates) -> None:
                 assert (await until(ws, "message"))["data"] == {"n": 1}
             sent = await http.get("/api/channels/a/history")
             assert sent.json()["publications"][0]["data"] == {"n": 1}
+
+
+@needs_openssl
+async def test_of_tls_the_hub_speaks_what_is_modern_and_of_http_the_first_version(
+    certificates: Certificates,
+) -> None:
+    """TLS 1.2 with forward secrecy and 1.3; of what a peer offers by ALPN, http/1.1 alone."""
+    made = certificates
+    async with running(tls_cert=str(made.certificate), tls_key=str(made.key)) as hub:
+
+        async def agreed(**offered: Any) -> tuple[str | None, str, str | None]:
+            context = trusting(made)
+            context.set_ciphers(offered.pop("ciphers", "ALL:@SECLEVEL=0"))
+            context.set_alpn_protocols(offered.pop("alpn", []))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.minimum_version = ssl.TLSVersion.TLSv1
+                context.maximum_version = offered.pop("version", ssl.TLSVersion.TLSv1_3)
+            port = int(hub.url.rpartition(":")[2])
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            tls = writer.get_extra_info("ssl_object")
+            writer.close()
+            return tls.version(), tls.cipher()[0], tls.selected_alpn_protocol()
+
+        assert (await agreed())[0] == "TLSv1.3"
+        version, cipher, _ = await agreed(version=ssl.TLSVersion.TLSv1_2)
+        assert version == "TLSv1.2"
+        assert cipher.startswith("ECDHE-")
+        assert (await agreed(alpn=["h2", "http/1.1"]))[2] == "http/1.1"
+        assert (await agreed(alpn=["h2"]))[2] is None
+        for old in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await agreed(version=old)
+        for weak in ("AES128-SHA", "AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-SHA"):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await agreed(version=ssl.TLSVersion.TLSv1_2, ciphers=f"{weak}:@SECLEVEL=0")
 
 
 @needs_openssl
