@@ -286,11 +286,11 @@ class Hub:
     async def history(
         self, channel: str, since: Position | None = None, limit: int = 100
     ) -> HistoryPage:
-        """See `hub.core.reading.Reading.history`."""
+        """See `hub.core.reading.ChannelReading.history`."""
         return await self.node.api.history(check_channel(channel), since, limit)
 
     async def state(self, channel: str, after: str = "", limit: int = 100) -> StatePage:
-        """See `hub.core.reading.Reading.state`."""
+        """See `hub.core.reading.ChannelReading.state`."""
         return await self.node.api.state(check_channel(channel), after, limit)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hub.docs import DIRECTORY
 from hub.docs.site import INDEX, Site
 from hub.transports.http.answer import Answer
-from hub.transports.http.pages import Documents
+from hub.transports.http.pages import DocumentRoutes
 from hub.transports.http.routes import Access
 from hub.transports.request import Request
 from tests.support.foreign_server import ForeignServer
@@ -71,7 +71,7 @@ def test_every_page_leads_to_the_next() -> None:
 
 def test_the_routes_say_that_everybody_may_read() -> None:
     """By the table of routes, as every other endpoint."""
-    routes = Documents().routes()
+    routes = DocumentRoutes().routes()
     assert {route.path: route.access for route in routes} == {
         "/docs": Access.ANYBODY,
         "/docs/{file:path}": Access.ANYBODY,
@@ -158,7 +158,7 @@ async def test_a_page_is_made_once_beside_the_event_loop(monkeypatch: pytest.Mon
         return make(site, name, below=below)
 
     monkeypatch.setattr(Site, "page", noted)
-    _, named = Documents().routes()
+    _, named = DocumentRoutes().routes()
     requests = [request_for("react") for _ in range(5)]
     first = [named.handler(request) for request in requests]
     answers = await asyncio.gather(*(each for each in first if not isinstance(each, Answer)))

@@ -8,6 +8,11 @@ import pytest
 
 HUB = Path(__file__).parents[1] / "hub"
 PACKAGES = sorted(path for path in HUB.rglob("__init__.py") if path.parent != HUB)
+PYTHON = [
+    path
+    for path in [*HUB.rglob("*.py"), *(HUB.parent / "clients" / "python").rglob("*.py")]
+    if ".venv" not in path.parts
+]
 SAYS_NOT = re.compile(r"(?i)\b(not|nothing|nobody|never|only|alone)\b")
 
 
@@ -30,10 +35,34 @@ def test_every_folder_says_what_belongs_there_and_what_does_not(path: Path) -> N
 
 def test_no_file_has_over_400_lines() -> None:
     """One idea is as much as a reader finishes in one sitting."""
-    files = [*HUB.rglob("*.py"), *(HUB.parent / "clients" / "python").rglob("*.py")]
-    lines = {path: path.read_text().count("\n") for path in files if ".venv" not in path.parts}
+    lines = {path: path.read_text().count("\n") for path in PYTHON}
     assert lines
     assert [str(path) for path, count in lines.items() if count > 400] == []
+
+
+SAME_IN_HUB_AND_CLIENT = {
+    # Pushes, answers and errors that travel: the hub and its client mean the same.
+    "Gap", "HistoryPage", "Member", "NotPublishedError", "OutcomeUnknownError", "Position", "State",
+    "UnauthorizedError",
+    # One subscription, and one connection of it, from both ends.
+    "SseConnection", "Subscription", "WebSocketConnection",
+    # The same standard device; the client stands alone and imports nothing from the hub.
+    "Backoff", "Breaker",
+}  # fmt: skip
+
+
+def test_a_class_name_stands_once() -> None:
+    """One word, one meaning: a search for a class finds one."""
+    rooms: dict[str, list[str]] = {}
+    for path in PYTHON:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                rooms.setdefault(node.name, []).append(str(path.relative_to(HUB.parent)))
+    several = {name: paths for name, paths in rooms.items() if len(paths) > 1}
+    assert several.keys() == SAME_IN_HUB_AND_CLIENT, several
+    for name, paths in several.items():
+        parts = [path.partition("/")[0] for path in sorted(paths)]
+        assert parts == ["clients", "hub"], f"{name} stands in {paths}"
 
 
 ARCHITECTURE = (HUB / "ARCHITECTURE.md").read_text()

@@ -27,7 +27,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.requests import AdminRequest, Handlers
-from hub.auth.bans import MAX_STANDINGS, Kind, Standing, Standings
+from hub.auth.bans import MAX_STANDINGS, Standing, StandingKind, Standings
 from hub.auth.waiting import Waiters
 from hub.core.identity import Identity
 from hub.core.options import ACCESS_CHANNEL, ACCESS_OPTIONS
@@ -58,7 +58,7 @@ class Say(AdminRequest[Standing], frozen=True, tag="say"):
     Raises `ConflictError` where the hub keeps as many as it may, and the broker's errors.
     """
 
-    kind: Kind
+    kind: StandingKind
     name: str
     seconds: float
     """How long it holds."""
@@ -69,14 +69,14 @@ class Say(AdminRequest[Standing], frozen=True, tag="say"):
 class Lift(AdminRequest[None], frozen=True, tag="lift"):
     """Takes such a word back; raises `NotFoundError` where none is in force."""
 
-    kind: Kind
+    kind: StandingKind
     name: str
 
 
 class GetStanding(AdminRequest[Standing | None], frozen=True, tag="standing"):
     """Asks for the word in force about a name."""
 
-    kind: Kind
+    kind: StandingKind
     name: str
 
 
@@ -326,7 +326,7 @@ def _first(due: Iterable[Standing]) -> list[Standing]:
     return [said for _, said in zip(range(_RENEWED), due, strict=False)]
 
 
-def _key(said: Standing) -> tuple[Kind, str]:
+def _key(said: Standing) -> tuple[StandingKind, str]:
     return said.kind, said.name
 
 

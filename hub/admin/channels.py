@@ -18,7 +18,7 @@ from hub.admin.listing import Listing, Page, Part, Query, Row, Selection, merge,
 from hub.admin.requests import Admin, AdminRequest, Answers, AtTag, Everywhere, Handlers
 from hub.core.options import is_reserved
 from hub.core.ports import Monotonic
-from hub.core.records import ChannelRecord, LiveChannel, Origin, channel_record, columns, joined
+from hub.core.records import ChannelRecord, LiveChannel, RowSource, channel_record, columns, joined
 from hub.errors import BadRequestError, HubError
 
 # Rows of one node's part: names are 200 characters at most, so this is a quarter of the MiB that
@@ -61,7 +61,7 @@ class GetChannel(AdminRequest[ChannelRecord | None], frozen=True, tag="channel")
     channel: str
 
 
-class Known(Protocol):
+class ChannelLookup(Protocol):
     """The channels of this node."""
 
     async def look(self) -> None:
@@ -79,10 +79,10 @@ class Known(Protocol):
         ...
 
 
-class Channels:
+class ChannelHandlers:
     """One per node; owned by the event loop."""
 
-    def __init__(self, known: Known, origin: Origin) -> None:
+    def __init__(self, known: ChannelLookup, origin: RowSource) -> None:
         self._known = known
         self.origin = origin
         self._rates = ChannelRates(origin.clock)
@@ -219,7 +219,7 @@ def _row(query: Query, record: ChannelRecord) -> Row[ChannelRecord]:
     return Row((sort(record, _NOWHERE), record.channel), record)
 
 
-_NOWHERE = Origin("", lambda: 0.0, 0.0)
+_NOWHERE = RowSource("", lambda: 0.0, 0.0)
 """The origin of a row that is the sum of several nodes' rows."""
 
 

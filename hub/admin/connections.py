@@ -17,7 +17,7 @@ from hub.admin.requests import Admin, AdminRequest, Answers, Everywhere, Handler
 from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
 from hub.core.forensics.noted import ClosedSession
-from hub.core.records import Column, Origin, SessionRecord, columns, plain, session_record
+from hub.core.records import Column, RowSource, SessionRecord, columns, plain, session_record
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
 from hub.errors import NotFoundError, UnavailableError
@@ -26,7 +26,7 @@ from hub.errors import NotFoundError, UnavailableError
 _SLICE_SESSIONS = 1000
 
 
-def _closed_ms(gone: ClosedSession, _origin: Origin) -> int:
+def _closed_ms(gone: ClosedSession, _origin: RowSource) -> int:
     return gone.closed_ms
 
 
@@ -78,14 +78,14 @@ class Disconnect(AdminRequest[None], frozen=True, tag="disconnect"):
     reason: str
 
 
-class Unsubscribe(AdminRequest[None], frozen=True, tag="unsubscribe"):
+class UnsubscribeConnection(AdminRequest[None], frozen=True, tag="unsubscribe"):
     """Takes it out of a channel; the session gets a push `unsubscribed`."""
 
     connection: str
     channel: str
 
 
-class Connections:
+class ConnectionHandlers:
     """Carries the requests about connections out; one per node, owned by the event loop."""
 
     def __init__(self, registry: SessionRegistry, membership: Membership, journal: Journal) -> None:
@@ -101,7 +101,7 @@ class Connections:
             ListClosed: self._closed,
             GetConnection: self._get,
             Disconnect: self._disconnect,
-            Unsubscribe: self._unsubscribe,
+            UnsubscribeConnection: self._unsubscribe,
         }
 
     async def listed(self, asked: ListConnections) -> Part[SessionRecord]:
@@ -127,7 +127,7 @@ class Connections:
         if not self._registry.disconnect(asked.connection, code=asked.code, reason=asked.reason):
             raise _not_open(asked.connection)
 
-    async def _unsubscribe(self, asked: Unsubscribe) -> None:
+    async def _unsubscribe(self, asked: UnsubscribeConnection) -> None:
         session = self._found(asked.connection)
         if asked.channel not in session.subscriptions:
             raise NotFoundError(
@@ -183,7 +183,7 @@ class UnsubscribeSubject(AdminRequest[int], frozen=True, tag="unsubscribe_subjec
     channel: str
 
 
-class Subjects:
+class SubjectHandlers:
     """Carries the requests about a subject's connections out; one per node."""
 
     def __init__(self, registry: SessionRegistry, membership: Membership) -> None:

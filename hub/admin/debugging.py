@@ -49,7 +49,7 @@ class SetLogLevels(AdminRequest[Looked], frozen=True, tag="set_log_levels"):
     levels: dict[str, str | None]
 
 
-class Debugging:
+class DebuggingHandlers:
     """Carries these requests out; one per node."""
 
     def __init__(self, *, lag: LoopLag, log: FilteringBoundLogger, spawn: Spawn) -> None:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.requests import AdminRequest, Handlers
 from hub.core.fanout.channels import OpenChannels
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.journal import Journal, Recall
 from hub.core.forensics.noted import Notes, What
 from hub.core.forensics.question import NOTHING_HELD, Explanation, HistoryHeld, Question, Recalled
@@ -30,7 +30,7 @@ MAX_RANGE = 1000
 _HISTORY_BYTES = MIB
 
 
-class Fate(msgspec.Struct, frozen=True, kw_only=True):
+class FateRange(msgspec.Struct, frozen=True, kw_only=True):
     """The answer for all publications from `first` to `last`."""
 
     first: int
@@ -54,7 +54,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """The latest time, in milliseconds since 1970 UTC."""
     by: int | UnsetType | None = UNSET
     """The offset that replaced it, where the answer is `conflated`."""
-    stretches: tuple[Fate, ...] | UnsetType = UNSET
+    stretches: tuple[FateRange, ...] | UnsetType = UNSET
     """Answers for all of a range, where the request names one."""
 
 
@@ -77,7 +77,7 @@ UNKNOWN = Explained(
 
 
 # Answers that notes on disk may improve: notes are forgotten here, or of an earlier epoch.
-_PERHAPS_KEPT = frozenset({Answer.UNKNOWN, Answer.NOT_PUBLISHED})
+_PERHAPS_KEPT = frozenset({Fate.UNKNOWN, Fate.NOT_PUBLISHED})
 
 
 # Offsets explained before other work gets its turn: each takes some 50 us, more with many notes.
@@ -136,7 +136,7 @@ class Explaining:
         found = case.explain(offset)
         if found.answer in _PERHAPS_KEPT and self._evidence.recall is not None:
             kept = await self._recalled(self._evidence.recall, asked, question)
-            if kept is not None and kept[0].answer is not Answer.UNKNOWN:
+            if kept is not None and kept[0].answer is not Fate.UNKNOWN:
                 found, epoch = kept
                 current = epoch == newest.epoch
         told = self._told(found, epoch, head if current else UNSET)
@@ -169,14 +169,14 @@ class Explaining:
                 case.channel, case.epoch, first, last + MAX_RANGE
             )
 
-    async def _fates(self, case: Case, first: int, last: int) -> tuple[Fate, ...]:
+    async def _fates(self, case: Case, first: int, last: int) -> tuple[FateRange, ...]:
         stretches: list[Stretch] = []
         for place, each in enumerate(case.among(first, last)):
             stretches.append(each)
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
         return tuple(
-            Fate(
+            FateRange(
                 first=each.first,
                 last=each.last,
                 answer=each.began.answer.value,

@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.explain import Explained
 from hub.admin.requests import Admin, AdminRequest, Everywhere
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.publication import Position
 
 MAX_MOMENTS = 1000
@@ -30,20 +30,20 @@ _WEIGHT = {
     answer: place
     for place, answer in enumerate(
         (
-            Answer.NOT_PUBLISHED,
-            Answer.WRITTEN,
-            Answer.OWN,
-            Answer.AS_ROW,
-            Answer.QUEUED,
-            Answer.FILTERED,
-            Answer.CONFLATED,
-            Answer.DROPPED,
-            Answer.LOST,
-            Answer.EXPIRED,
-            Answer.UNKNOWN,
-            Answer.FORBIDDEN,
-            Answer.CLOSED,
-            Answer.NOT_SUBSCRIBED,
+            Fate.NOT_PUBLISHED,
+            Fate.WRITTEN,
+            Fate.OWN,
+            Fate.AS_ROW,
+            Fate.QUEUED,
+            Fate.FILTERED,
+            Fate.CONFLATED,
+            Fate.DROPPED,
+            Fate.LOST,
+            Fate.EXPIRED,
+            Fate.UNKNOWN,
+            Fate.FORBIDDEN,
+            Fate.CLOSED,
+            Fate.NOT_SUBSCRIBED,
         )
     )
 }
@@ -275,19 +275,19 @@ def _verdict(
     told = [(each.explained, each.connection) for each in visits if each.explained is not UNSET]
     if not told:
         nobody = "no connection of this subject is open, or among those that are remembered"
-        return Explained(answer=Answer.UNKNOWN.value, detail=nobody), None
-    best, connection = min(told, key=lambda pair: _WEIGHT[Answer(pair[0].answer)])
-    weak = {Answer.CLOSED.value, Answer.NOT_SUBSCRIBED.value}
+        return Explained(answer=Fate.UNKNOWN.value, detail=nobody), None
+    best, connection = min(told, key=lambda pair: _WEIGHT[Fate(pair[0].answer)])
+    weak = {Fate.CLOSED.value, Fate.NOT_SUBSCRIBED.value}
     if best.answer in weak and not all_seen:
         many = (
             "a connection that was not looked at, or of which a part is not known, may have got it"
         )
-        return Explained(answer=Answer.UNKNOWN.value, detail=many), None
+        return Explained(answer=Fate.UNKNOWN.value, detail=many), None
     for absence in absences:
         first, last = absence.first or 0, absence.last or 0
         if best.answer in weak and absence.epoch == best.epoch and first <= asked.offset <= last:
             found = Explained(
-                answer=Answer.NOT_SUBSCRIBED.value,
+                answer=Fate.NOT_SUBSCRIBED.value,
                 detail=absence.detail,
                 epoch=best.epoch,
                 head=best.head,

@@ -20,7 +20,7 @@ import msgspec
 
 from hub.admin.requests import AdminRequest, Answers
 from hub.core.options import MIB
-from hub.core.records import Column, Origin, Value, plain
+from hub.core.records import Column, RowSource, Value, plain
 from hub.errors import BadRequestError
 from hub.wire.query import whole_number
 
@@ -135,7 +135,7 @@ class Listing(Generic[Item]):
     change meanwhile it is not, and pages in other orders than that of names are counted off."""
 
     @property
-    def sorts(self) -> Mapping[str, Callable[[Any, Origin], Value]]:
+    def sorts(self) -> Mapping[str, Callable[[Any, RowSource], Value]]:
         """Return the columns that the list can be sorted by."""
         return {
             column.name or name: column.sort
@@ -148,7 +148,7 @@ class Listing(Generic[Item]):
         """Return the orders of a query: each column upwards and downwards."""
         return [f"{sign}{name}" for name in self.sorts for sign in ("", "-")]
 
-    def sort_of(self, query: Query) -> Callable[[Any, Origin], Value]:
+    def sort_of(self, query: Query) -> Callable[[Any, RowSource], Value]:
         """Return the column's sort; raise `BadRequestError` for one unknown at this node."""
         if (found := self.sorts.get(query.sort)) is None:
             raise BadRequestError("this node does not know the order that is asked for")
@@ -221,7 +221,9 @@ class Selection(Generic[Item]):
         count: how many rows at most.
     """
 
-    def __init__(self, listing: Listing[Item], query: Query, origin: Origin, *, count: int) -> None:
+    def __init__(
+        self, listing: Listing[Item], query: Query, origin: RowSource, *, count: int
+    ) -> None:
         self._query = query
         self._origin = origin
         self._count = count

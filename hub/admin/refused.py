@@ -5,13 +5,13 @@ from typing import TypeVar
 
 from hub.admin.listing import Listing, ListRequest, Page, Part, Query, Selection, merge
 from hub.admin.requests import Admin, Everywhere, Handler, Handlers
-from hub.core.records import Column, Origin
+from hub.core.records import Column, RowSource
 from hub.core.refused import LimitedRecord, RefusalRecord, RefusedTable
 
 Row = TypeVar("Row", RefusalRecord, LimitedRecord)
 
 
-def _last_ms(row: RefusalRecord | LimitedRecord, _origin: Origin) -> int:
+def _last_ms(row: RefusalRecord | LimitedRecord, _origin: RowSource) -> int:
     return row.last_ms
 
 
@@ -47,10 +47,10 @@ class ListLimited(ListRequest[LimitedRecord], frozen=True, tag="limited"):
     """Asks for the peers that limits held back at this node, the newest first."""
 
 
-class Refused:
+class RefusedHandlers:
     """Carries both requests out; one per node."""
 
-    def __init__(self, table: RefusedTable, origin: Origin) -> None:
+    def __init__(self, table: RefusedTable, origin: RowSource) -> None:
         self._table = table
         self._origin = origin
 

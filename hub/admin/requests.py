@@ -1,7 +1,7 @@
 """Requests to a node, as frozen structs: each has its answer's type and the rights it needs.
 
 A request is a class here or in the modules beside this one, which also carry it out at this node
-(`Handler`). `hub.admin.cluster` brings it to where it belongs. Its `tag` is its name between nodes.
+(`Handler`). `hub.admin.rpc` brings it to where it belongs. Its `tag` is its name between nodes.
 The way of a request to the hub, and of bytes to another node, is not known here.
 """
 
@@ -123,7 +123,7 @@ class Answers(Generic[A]):
 
 
 class Admin(Protocol):
-    """Carries a request to where it belongs; `hub.admin.cluster.Cluster`."""
+    """Carries a request to where it belongs; `hub.admin.rpc.AdminRpc`."""
 
     @overload
     async def call(self, request: AdminRequest[A], at: One = HERE) -> A: ...

@@ -73,7 +73,7 @@ class Poll(AdminRequest[bytes], frozen=True, tag="poll"):
         return Poll(replace(self.request, max_bytes=most))
 
 
-class Sessions:
+class SessionHandlers:
     """Carries the requests of sessions out; one per node.
 
     Args:

@@ -15,13 +15,13 @@ from hub.admin.explain import MAX_RANGE, Evidence, Explained
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.noted import ClosedSession, Notes, What
 from hub.core.forensics.question import Explanation, Question, Recalled
-from hub.core.forensics.stretches import Case, Hold, Stretch, Window, joined
+from hub.core.forensics.stretches import Case, Hold, Stretch, TimeRange, joined
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Position
-from hub.core.records import Origin, SessionRecord, session_record
+from hub.core.records import RowSource, SessionRecord, session_record
 from hub.core.session.session import Session
 from hub.errors import HubError
 
@@ -38,7 +38,7 @@ _AROUND_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SubjectConnection:
     """A connection of the subject: open, or ended."""
 
     record: SessionRecord
@@ -79,27 +79,27 @@ class SubjectConnections:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
-    async def of(self, subject: str, window: Window) -> list[Known]:
+    async def of(self, subject: str, window: TimeRange) -> list[SubjectConnection]:
         """Return the subject's connections within `window`, in the order in which they opened."""
         registry = self._evidence.registry
         origin = registry.origin
-        found: dict[str, Known] = {}
+        found: dict[str, SubjectConnection] = {}
         for some in slices(list(registry.sessions.values()), _SLICE):
             for session in some:
                 mine = session.identity.subject == subject
                 if mine and window.has(session.opened_at_seconds, None):
                     record = session_record(session, origin, subscriptions=False)
                     notes = await self._notes(session.id, session.notes, session.opened_at_seconds)
-                    found[session.id] = Known(record, notes, session=session)
+                    found[session.id] = SubjectConnection(record, notes, session=session)
             await asyncio.sleep(0)
         for gone in await self._ended(subject, window):
             opened = seconds_of(gone.record.opened_ms, origin)
             if gone.record.connection not in found and window.has(opened, gone.closed_at_seconds):
-                known = Known(gone.record, gone.notes, closed=gone)
+                known = SubjectConnection(gone.record, gone.notes, closed=gone)
                 found[gone.record.connection] = known
         return sorted(found.values(), key=lambda each: each.record.opened_ms)
 
-    async def _ended(self, subject: str, window: Window) -> Sequence[ClosedSession]:
+    async def _ended(self, subject: str, window: TimeRange) -> Sequence[ClosedSession]:
         recalled: Sequence[ClosedSession] = ()
         if (recall := self._evidence.recall) is not None:
             recalled = await recall.visits(
@@ -126,11 +126,11 @@ class SubjectConnections:
         return notes if read is None else read
 
 
-def ms_of(at_seconds: float, origin: Origin) -> int:
+def ms_of(at_seconds: float, origin: RowSource) -> int:
     return round((at_seconds + origin.wall_offset_seconds) * 1000)
 
 
-def seconds_of(at_ms: int, origin: Origin) -> float:
+def seconds_of(at_ms: int, origin: RowSource) -> float:
     return at_ms / 1000 - origin.wall_offset_seconds
 
 
@@ -176,7 +176,7 @@ class SubjectExplaining:
 class _Telling:
     """The answer of one node, while it grows connection by connection."""
 
-    def __init__(self, asked: ExplainSubject, window: Window, evidence: Evidence) -> None:
+    def __init__(self, asked: ExplainSubject, window: TimeRange, evidence: Evidence) -> None:
         self._asked = asked
         self._window = window
         self._origin = evidence.registry.origin
@@ -195,7 +195,7 @@ class _Telling:
             more=more,
         )
 
-    async def look_at(self, known: Known, heads: dict[str, Position | None]) -> None:
+    async def look_at(self, known: SubjectConnection, heads: dict[str, Position | None]) -> None:
         self._heads |= {channel: head for channel, head in heads.items() if head is not None}
         explained: Explained | UnsetType = UNSET
         for channel, head in heads.items():
@@ -206,7 +206,7 @@ class _Telling:
                     await self._tell_channel(known, await self._case(known, channel, epoch, head))
         self._tell_visit(known, explained)
 
-    def _tell_visit(self, known: Known, explained: Explained | UnsetType) -> None:
+    def _tell_visit(self, known: SubjectConnection, explained: Explained | UnsetType) -> None:
         record, gone = known.record, known.closed
         visit = Visit(
             connection=record.connection,
@@ -237,7 +237,7 @@ class _Telling:
                     "refused", name, event.at_seconds, channel=event.channel, detail=event.detail
                 )
 
-    async def _tell_channel(self, known: Known, case: Case) -> None:
+    async def _tell_channel(self, known: SubjectConnection, case: Case) -> None:
         connection = known.record.connection
         for hold in case.holds():
             self._tell_hold(connection, case, hold)
@@ -247,7 +247,7 @@ class _Telling:
             case.history = await self._evidence.held(case.channel, case.epoch, first, reach[1])
         for place, stretch in enumerate(joined(case.stretches(self._window))):
             # A stretch without a subscription is told once, for all connections together.
-            if stretch.began.answer is not Answer.NOT_SUBSCRIBED:
+            if stretch.began.answer is not Fate.NOT_SUBSCRIBED:
                 self._moments.append(self._stretch(connection, case, stretch))
             if place % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -305,7 +305,7 @@ class _Telling:
     # -- one publication ---------------------------------------------------------------------
 
     async def _explained(
-        self, known: Known, channel: str, head: Position | None, offset: int
+        self, known: SubjectConnection, channel: str, head: Position | None, offset: int
     ) -> Explained:
         """Explain in the asked epoch, else in the newest in which it was owed the offset."""
         newest = None if head is None else head.epoch
@@ -313,18 +313,18 @@ class _Telling:
         owed = (each for each in epochs if self._was_owed(known, channel, each, offset))
         epoch = next(owed, newest) if self._asked.epoch is None else self._asked.epoch
         if epoch is None:
-            return Explained(answer=Answer.UNKNOWN.value, detail="the broker is away")
+            return Explained(answer=Fate.UNKNOWN.value, detail="the broker is away")
         case = await self._case(known, channel, epoch, head, offset=offset)
         if case.looks_at_history:
             case.history = await self._evidence.held(channel, epoch, offset, offset + MAX_RANGE)
         told = case.explain(offset)
         forgot = self._asked.epoch is None and not known.notes.complete
-        if forgot and told.answer is Answer.NOT_PUBLISHED:
+        if forgot and told.answer is Fate.NOT_PUBLISHED:
             before = "not in the channel's present epoch; what was noted before it is forgotten"
-            told = Explanation(Answer.UNKNOWN, before)
+            told = Explanation(Fate.UNKNOWN, before)
         return self._plain(told, epoch, head)
 
-    def _was_owed(self, known: Known, channel: str, epoch: str, offset: int) -> bool:
+    def _was_owed(self, known: SubjectConnection, channel: str, epoch: str, offset: int) -> bool:
         about = Question(channel, epoch, offset, head=0, current=False)
         case = Case(about, self._evidence.journal, notes=known.notes, session=known.session)
         return any(
@@ -346,7 +346,7 @@ class _Telling:
 
     async def _case(
         self,
-        known: Known,
+        known: SubjectConnection,
         channel: str,
         epoch: str,
         head: Position | None,
@@ -371,7 +371,7 @@ class _Telling:
         )
 
     async def _sending(
-        self, known: Known, channel: str, epoch: str, offset: int | None
+        self, known: SubjectConnection, channel: str, epoch: str, offset: int | None
     ) -> Timeline | None:
         """Return the kept timeline of the channel, for an offset or for the connection's life."""
         if (recall := self._evidence.recall) is None:
@@ -392,9 +392,9 @@ class _Telling:
         return self._window.has(at, at)
 
 
-def _window(asked: ExplainSubject, origin: Origin) -> Window:
-    always = Window()
-    return Window(
+def _window(asked: ExplainSubject, origin: RowSource) -> TimeRange:
+    always = TimeRange()
+    return TimeRange(
         always.from_seconds if asked.from_ms is None else seconds_of(asked.from_ms, origin),
         always.to_seconds if asked.to_ms is None else seconds_of(asked.to_ms, origin),
     )

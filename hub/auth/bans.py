@@ -23,7 +23,7 @@ MAX_STANDINGS = 10_000
 MAX_REASON_CHARACTERS = 200
 
 
-class Kind(StrEnum):
+class StandingKind(StrEnum):
     BAN = "ban"
     """A subject is refused."""
     TOKEN = "token"  # noqa: S105 - a word, not one
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
     """One decision. Nodes exchange it as JSON, to which fields are only ever added."""
 
-    kind: Kind
+    kind: StandingKind
     name: str
     """The subject, or the token's `jti`."""
     at_ms: int
@@ -62,11 +62,11 @@ class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return why a token's holder is refused, if this decision concerns the holder; it is in
         force."""
         match self.kind:
-            case Kind.BAN if identity.subject == self.name:
+            case StandingKind.BAN if identity.subject == self.name:
                 return ForbiddenError(self.reason or "banned", refusal="banned")
-            case Kind.TOKEN if identity.token_id == self.name:
+            case StandingKind.TOKEN if identity.token_id == self.name:
                 return _revoked()
-            case Kind.SUBJECT if identity.subject == self.name and (
+            case StandingKind.SUBJECT if identity.subject == self.name and (
                 identity.issued_at is None or identity.issued_at < self.before
             ):
                 return _revoked()
@@ -89,11 +89,11 @@ class Standings:
     def __iter__(self) -> Iterator[Standing]:
         return iter(tuple(self._known.values()))
 
-    def find(self, kind: Kind, name: str) -> Standing | None:
+    def find(self, kind: StandingKind, name: str) -> Standing | None:
         """Return the decision about `name`, also a lifting one."""
         return self._known.get((kind, name))
 
-    def in_force(self, kind: Kind, name: str, now_ms: int) -> Standing | None:
+    def in_force(self, kind: StandingKind, name: str, now_ms: int) -> Standing | None:
         found = self._known.get((kind, name))
         return None if found is None or found.lifted or found.until_ms <= now_ms else found
 
@@ -123,7 +123,11 @@ class Standings:
         if not self._known:
             return
         subject, token = identity.subject, identity.token_id
-        for kind, name in ((Kind.BAN, subject), (Kind.TOKEN, token), (Kind.SUBJECT, subject)):
+        for kind, name in (
+            (StandingKind.BAN, subject),
+            (StandingKind.TOKEN, token),
+            (StandingKind.SUBJECT, subject),
+        ):
             if name is None or (said := self.in_force(kind, name, now_ms)) is None:
                 continue
             if (error := said.refusal(identity)) is not None:

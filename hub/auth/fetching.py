@@ -12,7 +12,7 @@ from hub.auth.provider import FetchError
 if TYPE_CHECKING:
     import httpx2
 
-    from hub_client.route import Route
+    from hub_client.route import OutboundRoute
 
 # From the first byte sent to the last one read. Guess: a provider answers within 100 ms.
 FETCH_SECONDS = 5.0
@@ -27,7 +27,7 @@ class KeySetSource:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._route: Route | None = None
+        self._route: OutboundRoute | None = None
         """The route is found once: reading the system's certificates takes 34 ms."""
 
     async def __call__(self) -> bytes:

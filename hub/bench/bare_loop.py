@@ -19,7 +19,7 @@ from hub.bench.figures import Figures, Outside, round_figures
 from hub.bench.greetings import payload
 from hub.bench.load import await_connected, await_delivered, begin, finish, new_progress, readers
 from hub.bench.meter import ProcessMeter
-from hub.bench.plan import BenchError, Contestant, Plan, Published, Target
+from hub.bench.plan import BenchError, Contestant, Plan, PublishReport, ServerAddress
 from hub.bench.watch import Watch
 
 _SOURCES = Path(__file__).parents[2] / "tests" / "benchmarks"
@@ -99,7 +99,7 @@ class BareLoop:
             errors=subprocess.DEVNULL,
         ) as process:
             _write(process, frame)
-            target = Target(host="127.0.0.1", port=int(_line(process, ANSWER_SECONDS)))
+            target = ServerAddress(host="127.0.0.1", port=int(_line(process, ANSWER_SECONDS)))
             return _round(plan, self.contestant, ticks, target, process, watch)
 
 
@@ -107,7 +107,7 @@ def _round(
     plan: Plan,
     contestant: Contestant,
     ticks: int,
-    target: Target,
+    target: ServerAddress,
     process: subprocess.Popen[bytes],
     watch: Watch,
 ) -> Figures:
@@ -129,7 +129,7 @@ def _round(
         sends, cpu_seconds, start_ns = line.split()
         await_delivered(progress, int(sends), show)
         reports = finish(herd)
-    published = Published(count=ticks, acknowledged=ticks, first_ns=int(start_ns))
+    published = PublishReport(count=ticks, acknowledged=ticks, first_ns=int(start_ns))
     outside = Outside(cpu_seconds=float(cpu_seconds), waited_seconds=used.waited_seconds)
     return round_figures(contestant, plan, reports, published, outside)
 

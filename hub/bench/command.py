@@ -20,8 +20,8 @@ from hub.bench.peers import NCHAN, Peer, peer_of
 from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
 from hub.bench.scenarios.picture import goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS, scenario_of
-from hub.bench.scenarios.scenario import Request
-from hub.bench.server import Server, own_nodes, own_server, running_server
+from hub.bench.scenarios.scenario import ScenarioOptions
+from hub.bench.server import BenchServer, own_nodes, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
 
@@ -64,7 +64,7 @@ def opener(url: str | None, *, token: str | None, pid: int | None, nodes: int = 
         raise BenchError("--nodes starts nodes of its own, --url names one that runs already")
     server = running_server(url, token=token, pid=pid)
 
-    def found(_: Cores) -> AbstractContextManager[Server]:
+    def found(_: Cores) -> AbstractContextManager[BenchServer]:
         return contextlib.nullcontext(server)
 
     return found
@@ -96,7 +96,7 @@ def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BenchArguments:
     """A scenario as the command line asks for it."""
 
     scenario: str
@@ -123,7 +123,7 @@ def peer_asked_for(against: str | None) -> Peer | None:
         return None
 
 
-def measure_scenario(asked: Asked, folder: Path, *, as_json: bool) -> bool:
+def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> bool:
     """Measure, print and write JSON and a picture; return whether nothing was lost or came twice.
 
     Raises:
@@ -135,7 +135,7 @@ def measure_scenario(asked: Asked, folder: Path, *, as_json: bool) -> bool:
         return True
     scenario, peer = scenario_of(asked.scenario), peer_asked_for(asked.against)
     with ProgressBar(Console(stderr=True)) as bar:
-        request = Request(
+        request = ScenarioOptions(
             bar,
             asked.readers or usual_readers(),
             peer,

@@ -28,7 +28,7 @@ _UNTOLD = frozenset({Contestant.NCHAN, Contestant.COMPRESSED})
 _UPGRADED = b"HTTP/1.1 101"
 
 
-class Connector:
+class SubscriberDialer:
     """Dial `job.count` connections and hand over each one that is subscribed."""
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import cast
 
 from hub.bench.greetings import subscribe_request
 from hub.bench.meter import ProcessMeter
-from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.server import unverified_context
 
 CONNECTS = 2000
@@ -32,7 +32,7 @@ class Connecting:
     more: str = ""
     """Further fields of the request, each with its line end."""
 
-    def request(self, target: Target) -> bytes:
+    def request(self, target: ServerAddress) -> bytes:
         return subscribe_request(target, self.contestant, "connects", more=self.more)
 
 
@@ -60,7 +60,9 @@ class _Caller(asyncio.Protocol):
             self.done.set_exception(BenchError(f"the node hung up: {self._text[:200]!r}"))
 
 
-async def connect(target: Target, meter: ProcessMeter, way: Connecting) -> tuple[float, float]:
+async def connect(
+    target: ServerAddress, meter: ProcessMeter, way: Connecting
+) -> tuple[float, float]:
     """Set up `CONNECTS` connections; return the seconds that took, and those of the node's CPU.
 
     Raises `BenchError` where one is refused or takes too long.
@@ -77,7 +79,7 @@ async def connect(target: Target, meter: ProcessMeter, way: Connecting) -> tuple
 
 
 async def _dial(
-    target: Target, count: int, make: Callable[[], _Caller]
+    target: ServerAddress, count: int, make: Callable[[], _Caller]
 ) -> list[asyncio.BaseTransport]:
     loop, held, left = asyncio.get_running_loop(), list[asyncio.BaseTransport](), count
     secured = unverified_context() if target.tls else None

@@ -13,7 +13,7 @@ from hub.bench.cores import Cores
 from hub.bench.figures import Figures, medians
 from hub.bench.hub_round import measure_hub
 from hub.bench.plan import FLOORS, Contestant, Plan
-from hub.bench.server import Server
+from hub.bench.server import BenchServer
 from hub.bench.watch import Watch
 
 _RATIOS = (
@@ -28,7 +28,7 @@ _RATIOS = (
     (Contestant.WEBSOCKET, Contestant.NCHAN),
 )
 NOBODY: Mapping[Contestant, "OpenServer"] = MappingProxyType({})
-OpenServer = Callable[[Cores], AbstractContextManager[Server]]
+OpenServer = Callable[[Cores], AbstractContextManager[BenchServer]]
 """A function that starts a hub for one round, or hands out one that runs already."""
 
 

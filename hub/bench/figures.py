@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from hub.bench.latencies import Latencies
-from hub.bench.plan import Contestant, Plan, Published, ReaderReport
+from hub.bench.plan import Contestant, Plan, PublishReport, ReaderReport
 
 DISTURBED_SHARE = 0.05
 """A guess: a twentieth of the time or of the publications moves figures by about as much."""
@@ -96,7 +96,7 @@ def round_figures(
     contestant: Contestant,
     plan: Plan,
     reports: Sequence[ReaderReport],
-    published: Published,
+    published: PublishReport,
     outside: Outside,
 ) -> Figures:
     """Add up a round."""

@@ -8,7 +8,7 @@ server the same whatever the key is, and the load stays cheap. No I/O.
 import random
 from urllib.parse import quote
 
-from hub.bench.plan import FLOORS, BenchError, Contestant, Target
+from hub.bench.plan import FLOORS, BenchError, Contestant, ServerAddress
 
 AT_NEEDLE = b'"at":"'
 AT_DIGITS = 19
@@ -39,7 +39,7 @@ def channel_name(name: str, number: int, count: int) -> str:
 
 
 def subscribe_request(
-    target: Target, contestant: Contestant, *channels: str, more: str = ""
+    target: ServerAddress, contestant: Contestant, *channels: str, more: str = ""
 ) -> bytes:
     """Return the request head that opens a stream of these channels; nothing for a bare loop.
 
@@ -57,7 +57,7 @@ def subscribe_request(
     return _head(target, f"{path}?{query}", fields + more)
 
 
-def publisher_request(target: Target) -> bytes:
+def publisher_request(target: ServerAddress) -> bytes:
     """Return the request head of a WebSocket that subscribes to nothing."""
     return _head(target, "/ws", _upgrade())
 
@@ -68,7 +68,7 @@ def publish_frame(number: int, channel: str, data: bytes) -> bytes:
     return _client_frame(_TEXT, head.encode() + data + b"}")
 
 
-def nchan_post(target: Target, number: int, channel: str, data: bytes) -> bytes:
+def nchan_post(target: ServerAddress, number: int, channel: str, data: bytes) -> bytes:
     """Return a request that publishes to nchan the message that the hub makes of the same
     publication."""
     head = f'{{"op":"message","channel":"{channel}","offset":{number},"data":'
@@ -113,7 +113,7 @@ def _upgrade() -> str:
     )
 
 
-def _head(target: Target, path: str, fields: str) -> bytes:
+def _head(target: ServerAddress, path: str, fields: str) -> bytes:
     token = f"Authorization: Bearer {target.token}\r\n" if target.token else ""
     head = (
         f"GET {target.base_path}{path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hub.bench.figures import Figures, Outside, round_figures
 from hub.bench.load import (
     STEP_SECONDS,
-    Worker,
+    LoadProcess,
     await_connected,
     await_delivered,
     begin,
@@ -17,9 +17,9 @@ from hub.bench.load import (
     readers,
 )
 from hub.bench.meter import Memory, ProcessMeter, Usage
-from hub.bench.plan import Batch, BenchError, Contestant, Plan, Published
+from hub.bench.plan import BenchError, Contestant, Plan, PublishReport, PublishSeries
 from hub.bench.progress import Progress
-from hub.bench.server import Server
+from hub.bench.server import BenchServer
 from hub.bench.watch import Watch
 
 
@@ -75,7 +75,7 @@ class OutsideMeter:
 WARM_RATE = 100.0
 
 
-def measure_hub(plan: Plan, server: Server, contestant: Contestant, watch: Watch) -> Figures:
+def measure_hub(plan: Plan, server: BenchServer, contestant: Contestant, watch: Watch) -> Figures:
     """Run one round.
 
     Raises:
@@ -112,12 +112,12 @@ def _hold(plan: Plan, outside: OutsideMeter, watch: Watch) -> None:
 
 def _measure(
     plan: Plan,
-    writer: Worker,
+    writer: LoadProcess,
     channel: str,
     progress: Progress,
     outside: OutsideMeter,
     watch: Watch,
-) -> Published:
+) -> PublishReport:
     base = progress.delivered
     expected = (plan.measured_publications or 0) * plan.receivers
     watch.phase("deliveries", expected)
@@ -132,8 +132,8 @@ def _measure(
     return published
 
 
-def _batch(plan: Plan, channel: str, *, warm: bool) -> Batch:
-    return Batch(
+def _batch(plan: Plan, channel: str, *, warm: bool) -> PublishSeries:
+    return PublishSeries(
         channel=channel,
         count=plan.warm_publications if warm else plan.measured_publications,
         seconds=plan.seconds,
@@ -146,12 +146,12 @@ def _batch(plan: Plan, channel: str, *, warm: bool) -> Batch:
     )
 
 
-def _publish(writer: Worker, batch: Batch, show: Callable[[], None]) -> Published:
+def _publish(writer: LoadProcess, batch: PublishSeries, show: Callable[[], None]) -> PublishReport:
     writer.order(batch)
     while not writer.has_answered(STEP_SECONDS):
         show()
     published = writer.answer()
-    if not isinstance(published, Published):
+    if not isinstance(published, PublishReport):
         raise BenchError("the publisher gave no account of what it published")
     if published.error or published.acknowledged != published.count:
         raise BenchError(

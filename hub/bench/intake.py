@@ -29,7 +29,7 @@ from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
 from hub.bench.peers import Peer
-from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.senders import (
     KEY,
     OK,
@@ -47,8 +47,8 @@ from hub.bench.senders import (
 )
 from hub.bench.server import (
     NO_SETTINGS,
-    Certificate,
-    Server,
+    BenchServer,
+    CertificateFiles,
     free_port,
     made_certificate,
     own_server,
@@ -56,11 +56,11 @@ from hub.bench.server import (
     unverified_context,
 )
 
-Make = Callable[[Target, int], Sender]
+Make = Callable[[ServerAddress, int], Sender]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class IntakeWay:
     """One way of publishing."""
 
     name: str
@@ -87,8 +87,8 @@ def connects(
     settings: Mapping[str, str] = NO_SETTINGS,
     *,
     tls: bool = False,
-) -> Way:
-    return Way(f"connects: {name}", single, AT_A_TIME, broker, settings, how, tls=tls)
+) -> IntakeWay:
+    return IntakeWay(f"connects: {name}", single, AT_A_TIME, broker, settings, how, tls=tls)
 
 
 _KEYS = {"HUB_PUBLISH_KEYS": KEY}
@@ -99,34 +99,36 @@ _NO_HANDSHAKES = {"HUB_RATE_HANDSHAKES": "1/3600"}
 _ELSEWHERE = "Origin: https://elsewhere.example\r\n"
 _FORGED = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ." + "A" * 43 + "\r\n"
 _ANY = b"HTTP/1.1 "
-WAYS: Sequence[Way] = (
-    Way("bare httptools loop, 16 at a time", single, 16, broker="floor"),
-    Way("single POSTs, 16 at a time", single, 16),
-    Way("with a key and an Idempotency-Key", keyed, 16, settings=_KEYS),
-    Way("refused POSTs, no key (401), 16 at a time", refused(401), 16, settings=_KEYS),
-    Way(
+WAYS: Sequence[IntakeWay] = (
+    IntakeWay("bare httptools loop, 16 at a time", single, 16, broker="floor"),
+    IntakeWay("single POSTs, 16 at a time", single, 16),
+    IntakeWay("with a key and an Idempotency-Key", keyed, 16, settings=_KEYS),
+    IntakeWay("refused POSTs, no key (401), 16 at a time", refused(401), 16, settings=_KEYS),
+    IntakeWay(
         "refused POSTs, a wrong key (401), 16 at a time", refused(401, _FORGED), 16, settings=_KEYS
     ),
-    Way("refused POSTs, another origin (403), 16 at a time", refused(403, _ELSEWHERE), 16),
-    Way(
+    IntakeWay("refused POSTs, another origin (403), 16 at a time", refused(403, _ELSEWHERE), 16),
+    IntakeWay(
         "refused POSTs, over the rate (429), 16 at a time", refused(429), 16, settings=_NO_PUBLISHES
     ),
-    Way("pipelined on one connection", pipelined, 1),
-    Way("arrays of 100, 4 at a time", array, 4),
-    Way("WebSockets, 32 at a time", websocket, 32),
-    Way("WebSockets: subscribe and unsubscribe, 32 at a time", subscribing, 32),
-    Way("TLS: bare httptools loop, 16 at a time", single, 16, broker="floor", tls=True),
-    Way("TLS: single POSTs, 16 at a time", single, 16, tls=True),
-    Way("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
-    Way("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
-    Way("sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", _KEYS),
-    Way("bare SQLite loop, 400 a commit", array, 400, broker="disk"),
-    Way("sqlite: arrays of 100, 4 at a time", array, 4, broker="sqlite"),
-    Way("sqlite: arrays of 100, 16 at a time", array, 16, broker="sqlite"),
-    Way("Redis: single POSTs, 16 at a time", single, 16, broker="redis"),
-    Way("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
-    Way("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
-    Way("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
+    IntakeWay("pipelined on one connection", pipelined, 1),
+    IntakeWay("arrays of 100, 4 at a time", array, 4),
+    IntakeWay("WebSockets, 32 at a time", websocket, 32),
+    IntakeWay("WebSockets: subscribe and unsubscribe, 32 at a time", subscribing, 32),
+    IntakeWay("TLS: bare httptools loop, 16 at a time", single, 16, broker="floor", tls=True),
+    IntakeWay("TLS: single POSTs, 16 at a time", single, 16, tls=True),
+    IntakeWay("bare SQLite loop, 64 a commit", single, 64, broker="disk"),
+    IntakeWay("sqlite: single POSTs, 64 at a time", single, 64, broker="sqlite"),
+    IntakeWay(
+        "sqlite: with a key and an Idempotency-Key, 64 at a time", keyed, 64, "sqlite", _KEYS
+    ),
+    IntakeWay("bare SQLite loop, 400 a commit", array, 400, broker="disk"),
+    IntakeWay("sqlite: arrays of 100, 4 at a time", array, 4, broker="sqlite"),
+    IntakeWay("sqlite: arrays of 100, 16 at a time", array, 16, broker="sqlite"),
+    IntakeWay("Redis: single POSTs, 16 at a time", single, 16, broker="redis"),
+    IntakeWay("Redis: single POSTs, 64 at a time", single, 64, broker="redis"),
+    IntakeWay("Redis: arrays of 100, 4 at a time", array, 4, broker="redis"),
+    IntakeWay("Redis: WebSockets, 32 at a time", websocket, 32, broker="redis"),
     connects("bare httptools loop", Connecting(Contestant.SSE, needle=OK), broker="floor"),
     connects("WebSocket with one subscription", Connecting(Contestant.WEBSOCKET)),
     connects("SSE with one subscription", Connecting(Contestant.SSE)),
@@ -151,13 +153,13 @@ WAYS: Sequence[Way] = (
         tls=True,
     ),
     connects("WebSocket with one subscription, TLS", Connecting(Contestant.WEBSOCKET), tls=True),
-    Way("history: bare httptools loop, as many bytes", page_of_the_loop, 4, broker="floor"),
-    Way("history: pages of 100, 4 at a time", history, 4),
-    Way("start: bare httptools loop", single, 0, broker="floor", starting=True),
-    Way("start: until ready", single, 0, starting=True),
+    IntakeWay("history: bare httptools loop, as many bytes", page_of_the_loop, 4, broker="floor"),
+    IntakeWay("history: pages of 100, 4 at a time", history, 4),
+    IntakeWay("start: bare httptools loop", single, 0, broker="floor", starting=True),
+    IntakeWay("start: until ready", single, 0, starting=True),
 )
-NCHAN_WAYS: Sequence[Way] = (
-    Way("nchan: single POSTs, 16 at a time", to_nchan, 16, broker="peer"),
+NCHAN_WAYS: Sequence[IntakeWay] = (
+    IntakeWay("nchan: single POSTs, 16 at a time", to_nchan, 16, broker="peer"),
     connects(
         "nchan: WebSocket with one subscription",
         Connecting(Contestant.NCHAN, b"HTTP/1.1 101"),
@@ -211,7 +213,7 @@ def run(
 
 
 async def _measure_all(
-    ways: Sequence[Way], seconds: float, rounds: int, peer: Peer | None
+    ways: Sequence[IntakeWay], seconds: float, rounds: int, peer: Peer | None
 ) -> list[Intake]:
     cores = Cores.divide()
     found: dict[str, list[Intake]] = {way.name: [] for way in ways}
@@ -230,7 +232,7 @@ async def _measure_all(
 
 
 @contextlib.contextmanager
-def _serving(way: Way, cores: Cores, peer: Peer | None) -> Iterator[Server]:
+def _serving(way: IntakeWay, cores: Cores, peer: Peer | None) -> Iterator[BenchServer]:
     settings = dict(way.settings)
     beside = Cores(server=cores.load, load=cores.load)
     with contextlib.ExitStack() as stack:
@@ -254,7 +256,7 @@ def _serving(way: Way, cores: Cores, peer: Peer | None) -> Iterator[Server]:
         yield stack.enter_context(own_server(cores, settings=settings))
 
 
-def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
+def _disk(way: IntakeWay, cores: Cores, seconds: float) -> Intake:
     """Measure the disk with as many rows in a commit as there are connections."""
     with Cores(server=cores.load, load=cores.server).as_load():
         return Intake(way.name, *disk.measured(way.connections, seconds))
@@ -262,8 +264,8 @@ def _disk(way: Way, cores: Cores, seconds: float) -> Intake:
 
 @contextlib.contextmanager
 def _floor(
-    cores: Cores, files: Certificate | None, settings: Mapping[str, str]
-) -> Iterator[Server]:
+    cores: Cores, files: CertificateFiles | None, settings: Mapping[str, str]
+) -> Iterator[BenchServer]:
     """Start the bare loop, whose source is in `tests`; over TLS where there are `files`."""
     if not FLOOR.is_file():
         raise BenchError(f"the floor needs {FLOOR}")
@@ -280,8 +282,8 @@ def _floor(
         errors=silent,
     ) as process:
         _wait_listening(port)
-        target = Target(host="127.0.0.1", port=port, tls=files is not None)
-        yield Server(target, ProcessMeter(process.pid))
+        target = ServerAddress(host="127.0.0.1", port=port, tls=files is not None)
+        yield BenchServer(target, ProcessMeter(process.pid))
 
 
 def _wait_listening(port: int) -> None:
@@ -306,7 +308,7 @@ def _median(name: str, rounds: Sequence[Intake]) -> Intake:
     )
 
 
-def _second_start(way: Way, cores: Cores, peer: Peer | None) -> Intake:
+def _second_start(way: IntakeWay, cores: Cores, peer: Peer | None) -> Intake:
     """Return the time until the process answered, and all of its CPU.
 
     The first start compiles the sources, which an installed hub has done already.
@@ -325,7 +327,7 @@ def _second_start(way: Way, cores: Cores, peer: Peer | None) -> Intake:
     return Intake(way.name, 1 / elapsed, spent * 1e6, spent / elapsed)
 
 
-async def _measure(server: Server, way: Way, seconds: float) -> Intake:
+async def _measure(server: BenchServer, way: IntakeWay, seconds: float) -> Intake:
     loop, target, meter = asyncio.get_running_loop(), server.target, server.meter
     if meter is None:
         raise BenchError("the node's process cannot be metered")

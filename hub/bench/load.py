@@ -13,12 +13,12 @@ from hub.bench.plan import (
     BenchError,
     Contestant,
     Failed,
-    Order,
+    LoadCommand,
     Plan,
     PublishJob,
     ReaderReport,
     ReadJob,
-    Target,
+    ServerAddress,
 )
 from hub.bench.progress import FIELDS, Progress
 from hub.bench.publisher import publish_job
@@ -34,7 +34,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class LoadProcess:
     """One process of the load and the pipe to it."""
 
     process: BaseProcess
@@ -67,7 +67,7 @@ class Worker:
     def end(self) -> None:
         """Let it end, and end it when it does not."""
         with contextlib.suppress(OSError):
-            self.pipe.send(Order.FINISH)
+            self.pipe.send(LoadCommand.FINISH)
         self.process.join(END_SECONDS)
         if self.process.is_alive():
             self.process.kill()
@@ -88,7 +88,9 @@ def new_progress(plan: Plan) -> Progress:
 
 
 @contextlib.contextmanager
-def publisher(target: Target, contestant: Contestant, progress: Progress) -> Iterator[Worker]:
+def publisher(
+    target: ServerAddress, contestant: Contestant, progress: Progress
+) -> Iterator[LoadProcess]:
     """Yield a publisher process that is connected."""
     job = PublishJob(target, contestant)
     with _worker("the publisher", publish_job, job, progress) as worker:
@@ -98,8 +100,8 @@ def publisher(target: Target, contestant: Contestant, progress: Progress) -> Ite
 
 @contextlib.contextmanager
 def readers(
-    plan: Plan, target: Target, contestant: Contestant, channel: str, progress: Progress
-) -> Iterator[tuple[Worker, ...]]:
+    plan: Plan, target: ServerAddress, contestant: Contestant, channel: str, progress: Progress
+) -> Iterator[tuple[LoadProcess, ...]]:
     """Yield reader processes that begin to connect at once."""
     with contextlib.ExitStack() as stack:
         yield tuple(
@@ -108,15 +110,17 @@ def readers(
         )
 
 
-def finish(workers: tuple[Worker, ...]) -> tuple[ReaderReport, ...]:
+def finish(workers: tuple[LoadProcess, ...]) -> tuple[ReaderReport, ...]:
     """Ask every reader for its report."""
     for worker in workers:
-        worker.order(Order.FINISH)
+        worker.order(LoadCommand.FINISH)
     reports = [worker.answer() for worker in workers]
     return tuple(report for report in reports if isinstance(report, ReaderReport))
 
 
-def _jobs(plan: Plan, target: Target, contestant: Contestant, channel: str) -> Iterator[ReadJob]:
+def _jobs(
+    plan: Plan, target: ServerAddress, contestant: Contestant, channel: str
+) -> Iterator[ReadJob]:
     each = math.ceil(plan.subscribers / plan.readers)
     for slot in range(plan.readers):
         count = min(each, plan.subscribers - slot * each)
@@ -137,12 +141,12 @@ def _jobs(plan: Plan, target: Target, contestant: Contestant, channel: str) -> I
 @contextlib.contextmanager
 def _worker(
     name: str, work: Callable[..., None], job: object, progress: Progress
-) -> Iterator[Worker]:
+) -> Iterator[LoadProcess]:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=work, args=(job, theirs, progress), name=name, daemon=True)
     process.start()
     theirs.close()
-    worker = Worker(process, ours)
+    worker = LoadProcess(process, ours)
     try:
         yield worker
     finally:
@@ -184,13 +188,13 @@ def await_delivered(progress: Progress, expected: int, show: Callable[[], None])
             last, since = progress.delivered, time.monotonic()
 
 
-def begin(herd: Sequence[Worker]) -> None:
+def begin(herd: Sequence[LoadProcess]) -> None:
     """Tell every reader that the measured phase begins; return when all have begun it.
 
     Without the wait a reader might begin after the first deliveries, which its bytes would then
     lack.
     """
     for reader in herd:
-        reader.order(Order.BEGIN)
+        reader.order(LoadCommand.BEGIN)
     for reader in herd:
         reader.answer()

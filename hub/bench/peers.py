@@ -14,8 +14,8 @@ from pathlib import Path
 from hub.bench.contest import OpenServer
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
-from hub.bench.plan import BenchError, Contestant, Target
-from hub.bench.server import Server, free_port, own_server
+from hub.bench.plan import BenchError, Contestant, ServerAddress
+from hub.bench.server import BenchServer, free_port, own_server
 
 NCHAN = "nchan"
 MODULE = "ngx_nchan_module.so"
@@ -86,7 +86,7 @@ def peer_of(text: str) -> Peer:
 
 
 @contextlib.contextmanager
-def _nchan(cores: Cores, *, nginx: str, module: Path) -> Iterator[Server]:
+def _nchan(cores: Cores, *, nginx: str, module: Path) -> Iterator[BenchServer]:
     port = free_port()
     with (
         tempfile.TemporaryDirectory(prefix="hub-bench-") as folder,
@@ -102,7 +102,7 @@ def _nchan(cores: Cores, *, nginx: str, module: Path) -> Iterator[Server]:
                     log.seek(0)
                     raise BenchError(f"nginx did not start: {log.read()[-1000:].decode()}")
                 time.sleep(_STEP_SECONDS)
-            yield Server(Target(host="127.0.0.1", port=port), ProcessMeter(process.pid))
+            yield BenchServer(ServerAddress(host="127.0.0.1", port=port), ProcessMeter(process.pid))
 
 
 def _listens(port: int) -> bool:

@@ -41,7 +41,7 @@ FLOORS = (Contestant.SEND_LOOP, Contestant.DESCRIPTOR_LOOP)
 """No server that sends each frame singly can cost less than these, in its language."""
 
 
-class Order(Enum):
+class LoadCommand(Enum):
     """An order to a process of the load."""
 
     BEGIN = "begin"
@@ -51,7 +51,7 @@ class Order(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ServerAddress:
     """The address of the server; `token` authenticates where the hub asks for one."""
 
     host: str
@@ -112,7 +112,7 @@ class Plan:
 class ReadJob:
     """The work of one reader process: `count` connections to `target`, numbered for sampling."""
 
-    target: Target
+    target: ServerAddress
     contestant: Contestant
     channel: str
     count: int
@@ -128,12 +128,12 @@ class ReadJob:
 class PublishJob:
     """The work of the publisher process: its server and its channels."""
 
-    target: Target
+    target: ServerAddress
     contestant: Contestant
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PublishSeries:
     """A series of publications; `count` None goes on until `seconds` are over."""
 
     channel: str
@@ -158,7 +158,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishReport:
     """The outcome of a batch; the time is of the monotonic clock, in nanoseconds."""
 
     count: int

@@ -22,13 +22,13 @@ from hub.bench.greetings import (
     publisher_request,
 )
 from hub.bench.plan import (
-    Batch,
     BenchError,
     Contestant,
     Failed,
-    Published,
     PublishJob,
-    Target,
+    PublishReport,
+    PublishSeries,
+    ServerAddress,
 )
 from hub.bench.progress import Progress
 from hub.bench.tap import Basin, Tap
@@ -45,7 +45,7 @@ _ERROR = re.compile(rb'"error":({.*?})}|"op":"goodbye",.*?"reason":("(?:[^"\\]|\
 
 
 def publish_job(job: PublishJob, orders: Connection, progress: Progress) -> None:
-    """Be the publisher process: run each `Batch` that is ordered, end at anything else.
+    """Be the publisher process: run each `PublishSeries` that is ordered, end at anything else.
 
     An error is an answer too: a `Failed`.
     """
@@ -58,7 +58,7 @@ def publish_job(job: PublishJob, orders: Connection, progress: Progress) -> None
 
 
 def _run(job: PublishJob, orders: Connection, progress: Progress) -> None:
-    kind = NchanPublisher if job.contestant is Contestant.NCHAN else Publisher
+    kind = NchanPublisher if job.contestant is Contestant.NCHAN else LoadPublisher
     with contextlib.closing(kind(job.target, progress)) as publisher:
         orders.send(None)
         while True:
@@ -66,7 +66,7 @@ def _run(job: PublishJob, orders: Connection, progress: Progress) -> None:
             if not orders.poll(0):
                 continue
             batch = orders.recv()
-            if not isinstance(batch, Batch):
+            if not isinstance(batch, PublishSeries):
                 return
             orders.send(publisher.publish(batch))
 
@@ -84,10 +84,10 @@ def told_error(frames: bytes) -> str | None:
     return f"{told['code']}: {told['message']}" if error else f"the hub said goodbye: {told}"
 
 
-class Publisher:
+class LoadPublisher:
     """One publishing connection; its replies are counted like any stream of offsets."""
 
-    def __init__(self, target: Target, progress: Progress) -> None:
+    def __init__(self, target: ServerAddress, progress: Progress) -> None:
         self._target = target
         self._progress = progress
         self._basin = Basin()
@@ -112,7 +112,7 @@ class Publisher:
         select.select([orders.fileno(), self._tap.sock.fileno()], [], [], 1.0)
         self._drain()
 
-    def publish(self, batch: Batch) -> Published:
+    def publish(self, batch: PublishSeries) -> PublishReport:
         """Publish the batch and wait for the replies."""
         first_ns = time.monotonic_ns()
         before, acknowledged = self._sent, self._acknowledged
@@ -128,7 +128,7 @@ class Publisher:
             else:
                 self._wait(batch, self._sent - before, first_ns)
         self._await_replies(self._sent - before + acknowledged)
-        return Published(
+        return PublishReport(
             count=self._sent - before,
             acknowledged=self._acknowledged - acknowledged,
             first_ns=first_ns,
@@ -136,7 +136,7 @@ class Publisher:
             bunched=bunched,
         )
 
-    def _allowed(self, batch: Batch, done: int, first_ns: int, base: int) -> int:
+    def _allowed(self, batch: PublishSeries, done: int, first_ns: int, base: int) -> int:
         """Return how many publications may be sent now."""
         if batch.rate:
             due = int((time.monotonic_ns() - first_ns) * batch.rate / 1e9) + 1
@@ -145,7 +145,7 @@ class Publisher:
         remaining = due if batch.count is None else min(due, batch.count)
         return min(remaining - done, BURST)
 
-    def _send(self, batch: Batch, count: int) -> None:
+    def _send(self, batch: PublishSeries, count: int) -> None:
         frames = bytearray()
         for _ in range(count):
             self._sent += 1
@@ -156,7 +156,7 @@ class Publisher:
     def _frame(self, channel: str, data: bytes) -> bytes:
         return publish_frame(self._sent, channel, data)
 
-    def _wait(self, batch: Batch, done: int, first_ns: int) -> None:
+    def _wait(self, batch: PublishSeries, done: int, first_ns: int) -> None:
         """Wait until the next publication is due, or the moment to look again."""
         seconds = LOOK_SECONDS
         if batch.rate:
@@ -194,12 +194,12 @@ class Publisher:
         self._tap.rest = head.split(b"\r\n\r\n", 1)[1]
 
 
-class NchanPublisher(Publisher):
+class NchanPublisher(LoadPublisher):
     """One HTTP connection to nchan; it numbers what it publishes, which nchan does not."""
 
     _ACCEPTED = b"HTTP/1.1 20"
 
-    def __init__(self, target: Target, progress: Progress) -> None:
+    def __init__(self, target: ServerAddress, progress: Progress) -> None:
         self._answered = 0
         self._numbers: dict[str, int] = {}
         super().__init__(target, progress)

@@ -9,10 +9,10 @@ import select
 import time
 from multiprocessing.connection import Connection
 
-from hub.bench.connector import Connector
+from hub.bench.connector import SubscriberDialer
 from hub.bench.greetings import AT_DIGITS, AT_NEEDLE, made_at
 from hub.bench.latencies import Latencies
-from hub.bench.plan import Order, ReaderReport, ReadJob
+from hub.bench.plan import LoadCommand, ReaderReport, ReadJob
 from hub.bench.progress import Progress
 from hub.bench.stream_check import MESSAGE
 from hub.bench.tap import Basin, Tap
@@ -131,9 +131,9 @@ _OTHER_FILES = 64
 
 
 def read_job(job: ReadJob, orders: Connection, progress: Progress) -> None:
-    """Be a reader process: connect, read until `Order.FINISH`, send a report, close."""
+    """Be a reader process: connect, read until `LoadCommand.FINISH`, send a report, close."""
     allow_open_files(job.count + _OTHER_FILES)
-    Reader(job, orders, progress).run()
+    LoadReader(job, orders, progress).run()
 
 
 def allow_open_files(wanted: int) -> None:
@@ -143,7 +143,7 @@ def allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
 
 
-class Reader:
+class LoadReader:
     """One job's epoll loop."""
 
     def __init__(self, job: ReadJob, orders: Connection, progress: Progress) -> None:
@@ -154,7 +154,7 @@ class Reader:
         self._epoll = select.epoll()
         self._basin = Basin()
         self._subscribers = Subscribers(self._epoll, self._basin)
-        self._connector: Connector | None = Connector(
+        self._connector: SubscriberDialer | None = SubscriberDialer(
             job, self._epoll, connected=self._subscribers.add, failed=self._subscribers.fail
         )
         self._cpu_before = 0.0
@@ -170,7 +170,7 @@ class Reader:
         self._subscribers.close()
         self._epoll.close()
 
-    def _dial(self, connector: Connector) -> None:
+    def _dial(self, connector: SubscriberDialer) -> None:
         connector.dial()
         if connector.done:
             self._connector = None
@@ -195,7 +195,7 @@ class Reader:
         )
 
     def _obey(self, order: object) -> None:
-        if order is Order.BEGIN:
+        if order is LoadCommand.BEGIN:
             self._cpu_before = time.process_time()
             self._subscribers.begin()
             self._orders.send(order)

@@ -17,7 +17,7 @@ from hub.bench.greetings import (
     publish_frame,
     publisher_request,
 )
-from hub.bench.plan import Target
+from hub.bench.plan import ServerAddress
 
 PAYLOAD = payload(0, 200)
 ARRAY = 100
@@ -77,37 +77,37 @@ class Sender(asyncio.Protocol):
         self._transport.close()
 
 
-def post(target: Target, path: str, body: bytes, more: str = "") -> bytes:
+def post(target: ServerAddress, path: str, body: bytes, more: str = "") -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n{more}"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def get(target: Target, path: str) -> bytes:
+def get(target: ServerAddress, path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n\r\n".encode()
 
 
-def single(target: Target, number: int) -> Sender:
+def single(target: ServerAddress, number: int) -> Sender:
     request = post(target, f"/api/publish/intake-{number}", PAYLOAD)
     return Sender(b"", lambda: request, needle=OK, answers=1)
 
 
-def to_nchan(target: Target, number: int) -> Sender:
+def to_nchan(target: ServerAddress, number: int) -> Sender:
     request = nchan_post(target, 1, f"intake-{number}", PAYLOAD)
     return Sender(b"", lambda: request, needle=b"HTTP/1.1 20", answers=1)
 
 
-def refused(status: int, more: str = "") -> Callable[[Target, int], Sender]:
+def refused(status: int, more: str = "") -> Callable[[ServerAddress, int], Sender]:
     """Return a sender of single POSTs that the node answers with `status`; `more` are further
     fields."""
 
-    def make(target: Target, number: int) -> Sender:
+    def make(target: ServerAddress, number: int) -> Sender:
         request = post(target, f"/api/publish/intake-{number}", PAYLOAD, more)
         return Sender(b"", lambda: request, needle=b"HTTP/1.1 %d" % status, answers=1)
 
     return make
 
 
-def keyed(target: Target, number: int) -> Sender:
+def keyed(target: ServerAddress, number: int) -> Sender:
     """Return a sender with a publisher's key, and an idempotency key for each publication."""
     count = itertools.count()
 
@@ -118,24 +118,24 @@ def keyed(target: Target, number: int) -> Sender:
     return Sender(b"", request, needle=OK, answers=1)
 
 
-def pipelined(target: Target, number: int) -> Sender:
+def pipelined(target: ServerAddress, number: int) -> Sender:
     requests = post(target, f"/api/publish/intake-{number}", PAYLOAD) * WINDOW
     return Sender(b"", lambda: requests, needle=OK, answers=WINDOW, windows=2)
 
 
-def array(target: Target, number: int) -> Sender:
+def array(target: ServerAddress, number: int) -> Sender:
     item = {"channel": f"intake-{number}", "data": json.loads(PAYLOAD)}
     body = json.dumps([item] * ARRAY, separators=(",", ":")).encode()
     request = post(target, "/api/publish", body)
     return Sender(b"", lambda: request, needle=b'"offset":', answers=ARRAY)
 
 
-def websocket(target: Target, number: int) -> Sender:
+def websocket(target: ServerAddress, number: int) -> Sender:
     frames = b"".join(publish_frame(n, f"intake-{number}", PAYLOAD) for n in range(WINDOW))
     return Sender(publisher_request(target), lambda: frames, needle=b'"offset":', answers=WINDOW)
 
 
-def subscribing(target: Target, number: int) -> Sender:
+def subscribing(target: ServerAddress, number: int) -> Sender:
     """Return a sender that subscribes to a channel of its own and leaves it again."""
     channels = [f"intake-{number}-{n}" for n in range(WINDOW)]
     frames = b"".join(
@@ -146,7 +146,7 @@ def subscribing(target: Target, number: int) -> Sender:
     return Sender(publisher_request(target), lambda: frames, needle=b'"recovered":', answers=WINDOW)
 
 
-def history(target: Target, number: int) -> Sender:
+def history(target: ServerAddress, number: int) -> Sender:
     """Return a sender of requests for a channel's newest 100, which are published first."""
     channel = f"intake-{number}"
     items = json.dumps([{"channel": channel, "data": json.loads(PAYLOAD)}] * ARRAY)
@@ -155,7 +155,7 @@ def history(target: Target, number: int) -> Sender:
     return Sender(published, lambda: asked, needle=OK, answers=1)
 
 
-def page_of_the_loop(target: Target, number: int) -> Sender:  # noqa: ARG001 - as each way's
+def page_of_the_loop(target: ServerAddress, number: int) -> Sender:  # noqa: ARG001 - as each way's
     """Return a sender whose answers are as large as such a page."""
     asked = get(target, f"/{PAGE_BYTES}")
     return Sender(b"", lambda: asked, needle=OK, answers=1)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from hub.bench.cores import Cores, started
 from hub.bench.meter import ProcessMeter
-from hub.bench.plan import BenchError, Target
+from hub.bench.plan import BenchError, ServerAddress
 
 _OPENSSL_SECONDS = 30.0
 # What servers show today: a key on P-256, so a handshake has one ECDSA signature.
@@ -30,7 +30,7 @@ _REQUEST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class CertificateFiles:
     """The two files, in PEM, of a certificate made for one run; nobody verifies it."""
 
     certificate: Path
@@ -38,7 +38,7 @@ class Certificate:
 
 
 @contextlib.contextmanager
-def made_certificate() -> Iterator[Certificate]:
+def made_certificate() -> Iterator[CertificateFiles]:
     """Make one with openssl, as nothing that the hub needs can sign; it lasts as long as the block.
 
     Raises:
@@ -55,7 +55,7 @@ def made_certificate() -> Iterator[Certificate]:
         )
         if done.returncode:
             raise BenchError(f"openssl made no certificate: {done.stderr[-500:]}")
-        yield Certificate(certificate, key)
+        yield CertificateFiles(certificate, key)
 
 
 def unverified_context() -> ssl.SSLContext:
@@ -75,12 +75,12 @@ _PORTS = {"http": 80, "ws": 80}
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class BenchServer:
     """A hub and, where it runs on this machine, the meter of its process."""
 
-    target: Target
+    target: ServerAddress
     meter: ProcessMeter | None
-    entry: Target | None = None
+    entry: ServerAddress | None = None
     """The address to publish at, when that is another node."""
 
 
@@ -90,7 +90,7 @@ def own_server(
     *,
     command: Sequence[str] = SERVE_COMMAND,
     settings: Mapping[str, str] = NO_SETTINGS,
-) -> Iterator[Server]:
+) -> Iterator[BenchServer]:
     """Start a fresh hub on a core of its own, with a memory broker and default limits.
 
     `settings` are environment variables that change the defaults; `{port}` in the command stands
@@ -98,7 +98,7 @@ def own_server(
     """
     port = free_port()
     command = [part.replace("{port}", str(port)) for part in command]
-    target = Target(host="127.0.0.1", port=port, tls="HUB_TLS_CERT" in settings)
+    target = ServerAddress(host="127.0.0.1", port=port, tls="HUB_TLS_CERT" in settings)
     with (
         tempfile.TemporaryFile() as log,
         started(
@@ -110,10 +110,10 @@ def own_server(
         ) as process,
     ):
         _wait_ready(target, process, log)
-        yield Server(target, ProcessMeter(process.pid))
+        yield BenchServer(target, ProcessMeter(process.pid))
 
 
-def running_server(url: str, *, token: str | None, pid: int | None) -> Server:
+def running_server(url: str, *, token: str | None, pid: int | None) -> BenchServer:
     """Return a hub that runs already; without `pid` its CPU and memory stay unknown.
 
     Raises:
@@ -122,13 +122,13 @@ def running_server(url: str, *, token: str | None, pid: int | None) -> Server:
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise BenchError(f"--url is {url!r}, allowed is http://host:port or ws://host:port")
-    target = Target(
+    target = ServerAddress(
         host=parts.hostname,
         port=parts.port or _PORTS[parts.scheme],
         base_path=parts.path.rstrip("/"),
         token=token,
     )
-    return Server(target, ProcessMeter(pid) if pid is not None else None)
+    return BenchServer(target, ProcessMeter(pid) if pid is not None else None)
 
 
 def _environment(port: int) -> dict[str, str]:
@@ -151,7 +151,7 @@ def free_port() -> int:
         return port
 
 
-def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def _wait_ready(target: ServerAddress, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(target):
         if process.poll() is not None:
@@ -161,7 +161,7 @@ def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: IO[bytes]
         time.sleep(READY_STEP_SECONDS)
 
 
-def _is_ready(target: Target) -> bool:
+def _is_ready(target: ServerAddress) -> bool:
     connection = (
         http.client.HTTPSConnection(
             target.host, target.port, timeout=1.0, context=unverified_context()
@@ -184,7 +184,7 @@ def _tail(log: IO[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def own_nodes(cores: Cores, *, count: int) -> Iterator[Server]:
+def own_nodes(cores: Cores, *, count: int) -> Iterator[BenchServer]:
     """Start `count` fresh nodes and a fresh Redis, all on the server's core; the last one is
     metered.
 

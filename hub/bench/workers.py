@@ -16,7 +16,7 @@ from hub.bench.cores import Cores
 from hub.bench.hub_round import measure_hub
 from hub.bench.meter import Memory, ProcessMeter, Usage
 from hub.bench.plan import BenchError, Contestant, Plan
-from hub.bench.server import Server, own_server
+from hub.bench.server import BenchServer, own_server
 from hub.bench.watch import Watch
 
 _ROLE = "_HUB_ROLE"
@@ -84,7 +84,7 @@ def run(plan: Plan, workers: int, watch: Watch) -> Sequence[WorkersFigures]:
     return [_medians(found[count]) for count in counts]
 
 
-def _measure(plan: Plan, server: Server, workers: int, watch: Watch) -> WorkersFigures:
+def _measure(plan: Plan, server: BenchServer, workers: int, watch: Watch) -> WorkersFigures:
     if server.meter is None:
         raise BenchError("the hub is not on this machine")
     group = GroupMeter(server.meter.pid) if workers > 1 else None

@@ -37,7 +37,7 @@ from hub.errors import UnavailableError
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class SequencedMessage:
     """One number of a channel's sequence, with its publication."""
 
     epoch: str
@@ -81,7 +81,7 @@ Step = Publication | Gap | Position
 """Deliver it; announce it; go on in its epoch, after its offset."""
 
 
-class State(Enum):
+class TrackerState(Enum):
     OPENING = "opening"
     """The head is not known yet."""
     LIVE = "live"
@@ -90,13 +90,13 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TrackerPage:
     """The messages that the broker held of a channel after the offset that `Tracker.ask` gave."""
 
     head: Position
     oldest: int
     """First offset kept; `head.offset + 1` when none is."""
-    messages: Sequence[Message]
+    messages: Sequence[SequencedMessage]
     """Contiguous, oldest first."""
     complete: bool
     """Whether nothing was held beyond them."""
@@ -112,14 +112,14 @@ class Tracker:
 
     def __init__(self, channel: str, room: HoldBudget) -> None:
         self.channel = channel
-        self.state = State.OPENING
+        self.state = TrackerState.OPENING
         self.epoch = ""
         self.offset = 0
         self.duplicates = 0
         self.muted = False
         """Whether no subscriber needs its steps now; it keeps up, because one may come back."""
         self._room = room
-        self._held: list[Message] = []
+        self._held: list[SequencedMessage] = []
         """Messages that were received and wait for those before them."""
         self._held_bytes = 0
         self._target = 0
@@ -134,21 +134,21 @@ class Tracker:
 
     # -- from pub/sub ------------------------------------------------------------------------
 
-    def receive(self, message: Message) -> Sequence[Step]:
+    def receive(self, message: SequencedMessage) -> Sequence[Step]:
         """Take the next message of pub/sub."""
         if message.epoch == self.epoch:
             if message.offset <= self.offset:
                 self.duplicates += 1
                 return ()
-            if self.state is State.LIVE and message.offset == self.offset + 1:
+            if self.state is TrackerState.LIVE and message.offset == self.offset + 1:
                 self.offset = message.offset
                 return (self._step(message),)
         self._hold(message)
-        if self.state is State.LIVE:
-            self.state = State.FILLING
+        if self.state is TrackerState.LIVE:
+            self.state = TrackerState.FILLING
         return ()
 
-    def _hold(self, message: Message) -> None:
+    def _hold(self, message: SequencedMessage) -> None:
         if message.epoch == self.epoch:
             self._target = max(self._target, message.offset)
         size = message.size_bytes
@@ -162,7 +162,7 @@ class Tracker:
     def open(self, head: Position) -> None:
         """Begin after `head`, which was asked for when pub/sub already delivered."""
         self.epoch, self.offset, self._target = head.epoch, head.offset, head.offset
-        self.state = State.LIVE
+        self.state = TrackerState.LIVE
 
     def release(self) -> Sequence[Step]:
         """Take the messages that came while the head was being asked for."""
@@ -186,7 +186,7 @@ class Tracker:
         self._confirmed = head
         if head.epoch == self.epoch:
             self._target = max(self._target, head.offset)
-        self.state = State.FILLING
+        self.state = TrackerState.FILLING
 
     # -- from history ------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Tracker:
         self._asked_held = len(self._held)
         return self.offset
 
-    def on_page(self, page: Page) -> Sequence[Step]:
+    def on_page(self, page: TrackerPage) -> Sequence[Step]:
         """Take the page that was read since `ask`."""
         steps: list[Step] = []
         epoch = page.head.epoch
@@ -209,15 +209,15 @@ class Tracker:
             self._advance(page, steps)
         self._keep(m for m in self._held if m.epoch != self.epoch or m.offset > self.offset)
         if not self._held and self.offset >= self._target:
-            self.state = State.LIVE
+            self.state = TrackerState.LIVE
         return steps
 
-    def _keep(self, messages: Iterable[Message]) -> None:
+    def _keep(self, messages: Iterable[SequencedMessage]) -> None:
         before, self._held = self._held_bytes, list(messages)
         self._held_bytes = sum(message.size_bytes for message in self._held)
         self._room.give_back(before - self._held_bytes)
 
-    def _begin(self, page: Page) -> None:
+    def _begin(self, page: TrackerPage) -> None:
         """Go on in another epoch, before the oldest that is kept there or waits here."""
         self.epoch = page.head.epoch
         held = [message.offset for message in self._held if message.epoch == self.epoch]
@@ -225,7 +225,7 @@ class Tracker:
         confirmed = self._confirmed.offset if self._confirmed.epoch == self.epoch else 0
         self._target = max([self.offset, confirmed, *held])
 
-    def _advance(self, page: Page, steps: list[Step]) -> None:
+    def _advance(self, page: TrackerPage, steps: list[Step]) -> None:
         known = {m.offset: m for m in page.messages}
         known |= {m.offset: m for m in self._held if m.epoch == self.epoch}
         # Up to here the page says all there is.
@@ -247,7 +247,7 @@ class Tracker:
             first, self.offset = self.offset + 1, last
             steps.append(Gap(self.channel, self.epoch, first, last, GapReason.BROKER))
 
-    def _step(self, message: Message) -> Step:
+    def _step(self, message: SequencedMessage) -> Step:
         if message.publication is not None:
             return message.publication
         offset = message.offset
@@ -289,7 +289,7 @@ async def once_reached(
     for _ in range(_TRIES):
         page = await read()
         here = tracker()
-        if here is None or here.state is State.OPENING or here.epoch == page.head.epoch:
+        if here is None or here.state is TrackerState.OPENING or here.epoch == page.head.epoch:
             return page
         catch_up(here)
         await asyncio.sleep(_STEP_SECONDS)

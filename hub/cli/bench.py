@@ -114,7 +114,9 @@ def bench(
 
     try:
         if scenario is not None:
-            request = command.Asked(scenario, against, rounds, subscribers, seconds, readers)
+            request = command.BenchArguments(
+                scenario, against, rounds, subscribers, seconds, readers
+            )
             if not command.measure_scenario(request, out, as_json=as_json):
                 raise typer.Exit(_UNSOUND)
             return

@@ -23,7 +23,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TerminalColumn:
     """One column of a list."""
 
     title: str
@@ -149,14 +149,14 @@ def node_state(row: Json) -> str:
 
 
 CONNECTIONS = (
-    Column("CONNECTION", of("connection"), "connection", "c", width=10),
-    Column("NODE", of("node"), "node", "n", width=6, rank=6),
-    Column("TRANSPORT", of("transport"), "transport", "w", width=9, rank=8),
-    Column("SUBJECT", of("subject"), "subject", "j", width=8, rank=3),
-    Column("ADDRESS", of("address"), "address", "i", width=9, rank=9),
-    Column("OPENED", _opened, "opened_ms", "a", width=10, rank=4, number=True),
-    Column("RTT ms", _round_trip, "round_trip_ms", "t", width=6, rank=2, number=True),
-    Column(
+    TerminalColumn("CONNECTION", of("connection"), "connection", "c", width=10),
+    TerminalColumn("NODE", of("node"), "node", "n", width=6, rank=6),
+    TerminalColumn("TRANSPORT", of("transport"), "transport", "w", width=9, rank=8),
+    TerminalColumn("SUBJECT", of("subject"), "subject", "j", width=8, rank=3),
+    TerminalColumn("ADDRESS", of("address"), "address", "i", width=9, rank=9),
+    TerminalColumn("OPENED", _opened, "opened_ms", "a", width=10, rank=4, number=True),
+    TerminalColumn("RTT ms", _round_trip, "round_trip_ms", "t", width=6, rank=2, number=True),
+    TerminalColumn(
         "SUBS",
         lambda row: shown(len(row.get("subscriptions") or ())),
         "subscriptions",
@@ -165,26 +165,28 @@ CONNECTIONS = (
         rank=5,
         number=True,
     ),
-    Column(
+    TerminalColumn(
         "PATTERNS",
         lambda row: shown(len(row.get("patterns") or ())),
         width=8,
         rank=11,
         number=True,
     ),
-    Column("SENT", of("sent"), "sent", "s", width=7, number=True),
-    Column("LACKS", of("missing"), "missing", "m", width=6, rank=6, number=True),
-    Column("DROPPED", of("dropped"), "dropped", "d", width=7, number=True),
-    Column("OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, rank=1, number=True),
-    Column("OLDEST", _oldest, "outbox_age_seconds", "l", width=6, rank=7, number=True),
-    Column("USER AGENT", of("user_agent"), "user_agent", "g", width=10, rank=10),
+    TerminalColumn("SENT", of("sent"), "sent", "s", width=7, number=True),
+    TerminalColumn("LACKS", of("missing"), "missing", "m", width=6, rank=6, number=True),
+    TerminalColumn("DROPPED", of("dropped"), "dropped", "d", width=7, number=True),
+    TerminalColumn(
+        "OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, rank=1, number=True
+    ),
+    TerminalColumn("OLDEST", _oldest, "outbox_age_seconds", "l", width=6, rank=7, number=True),
+    TerminalColumn("USER AGENT", of("user_agent"), "user_agent", "g", width=10, rank=10),
 )
 """The columns of `GET /api/connections`; `hub.core.records.SessionRecord` describes each field."""
 
 CHANNELS = (
-    Column("CHANNEL", of("channel"), "channel", "c", width=22),
-    Column("SUBSCRIBERS", of("subscribers"), "subscribers", "s", width=11, number=True),
-    Column(
+    TerminalColumn("CHANNEL", of("channel"), "channel", "c", width=22),
+    TerminalColumn("SUBSCRIBERS", of("subscribers"), "subscribers", "s", width=11, number=True),
+    TerminalColumn(
         "PUB/s",
         of("publications_per_second", rate),
         "publications_per_second",
@@ -192,18 +194,20 @@ CHANNELS = (
         width=7,
         number=True,
     ),
-    Column("POSITION", of("position"), "offset", "o", width=14, rank=1, number=True),
-    Column("HISTORY", of("history"), "history", "i", width=7, number=True, rank=2),
-    Column("ROWS", of("rows"), "rows", "w", width=7, number=True, rank=4),
-    Column("PRESENCE", lambda row: "yes" if row.get("presence") else _NOTHING, width=8, rank=3),
+    TerminalColumn("POSITION", of("position"), "offset", "o", width=14, rank=1, number=True),
+    TerminalColumn("HISTORY", of("history"), "history", "i", width=7, number=True, rank=2),
+    TerminalColumn("ROWS", of("rows"), "rows", "w", width=7, number=True, rank=4),
+    TerminalColumn(
+        "PRESENCE", lambda row: "yes" if row.get("presence") else _NOTHING, width=8, rank=3
+    ),
 )
 """The columns of `GET /api/channels`."""
 
 NODES = (
-    Column("NODE", of("node"), "node", "n", width=12),
-    Column("CONNS", of("connections"), "connections", "c", width=6, number=True),
-    Column("SUBS", of("subscriptions"), "subscriptions", "u", width=6, number=True, rank=7),
-    Column(
+    TerminalColumn("NODE", of("node"), "node", "n", width=12),
+    TerminalColumn("CONNS", of("connections"), "connections", "c", width=6, number=True),
+    TerminalColumn("SUBS", of("subscriptions"), "subscriptions", "u", width=6, number=True, rank=7),
+    TerminalColumn(
         "PUB/s",
         of("publications_per_second", rate),
         "publications_per_second",
@@ -211,7 +215,7 @@ NODES = (
         width=6,
         number=True,
     ),
-    Column(
+    TerminalColumn(
         "DELIV/s",
         of("deliveries_per_second", rate),
         "deliveries_per_second",
@@ -219,64 +223,74 @@ NODES = (
         width=7,
         number=True,
     ),
-    Column(
+    TerminalColumn(
         "DROP/s", of("dropped_per_second", rate), "dropped_per_second", "d", width=6, number=True
     ),
-    Column("p99 ms", of("latency_p99_ms", rate), "latency_p99_ms", "l", width=6, number=True),
-    Column("LAG ms", of("loop_lag_ms", rate), "loop_lag_ms", "g", width=6, number=True, rank=4),
-    Column("OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, number=True, rank=5),
-    Column("UPTIME", of("uptime_seconds", span), "uptime_seconds", "t", width=6, number=True),
-    Column("VERSION", of("version"), "version", "v", width=7, rank=8),
-    Column("STATE", node_state, width=8),
+    TerminalColumn(
+        "p99 ms", of("latency_p99_ms", rate), "latency_p99_ms", "l", width=6, number=True
+    ),
+    TerminalColumn(
+        "LAG ms", of("loop_lag_ms", rate), "loop_lag_ms", "g", width=6, number=True, rank=4
+    ),
+    TerminalColumn(
+        "OUTBOX", of("outbox_bytes", size), "outbox_bytes", "o", width=6, number=True, rank=5
+    ),
+    TerminalColumn(
+        "UPTIME", of("uptime_seconds", span), "uptime_seconds", "t", width=6, number=True
+    ),
+    TerminalColumn("VERSION", of("version"), "version", "v", width=7, rank=8),
+    TerminalColumn("STATE", node_state, width=8),
 )
 """The columns of `GET /api/nodes`."""
 
 CLOSED = (
-    Column("CLOSED", of("closed_ms", clock), width=8),
-    Column("CONNECTION", of("connection"), width=10),
-    Column("CODE", lambda row: str(row.get("code", _NOTHING)), width=4),
-    Column("REASON", of("reason"), width=12),
-    Column("NODE", of("node"), width=6, rank=2),
-    Column("TRANSPORT", of("transport"), width=9, rank=6),
-    Column("SUBJECT", of("subject"), width=8, rank=1),
-    Column("ADDRESS", of("address"), width=9, rank=5),
-    Column("SENT", of("sent"), width=7, number=True, rank=3),
-    Column("DROPPED", of("dropped"), width=7, number=True, rank=4),
-    Column("USER AGENT", of("user_agent"), width=10, rank=7),
+    TerminalColumn("CLOSED", of("closed_ms", clock), width=8),
+    TerminalColumn("CONNECTION", of("connection"), width=10),
+    TerminalColumn("CODE", lambda row: str(row.get("code", _NOTHING)), width=4),
+    TerminalColumn("REASON", of("reason"), width=12),
+    TerminalColumn("NODE", of("node"), width=6, rank=2),
+    TerminalColumn("TRANSPORT", of("transport"), width=9, rank=6),
+    TerminalColumn("SUBJECT", of("subject"), width=8, rank=1),
+    TerminalColumn("ADDRESS", of("address"), width=9, rank=5),
+    TerminalColumn("SENT", of("sent"), width=7, number=True, rank=3),
+    TerminalColumn("DROPPED", of("dropped"), width=7, number=True, rank=4),
+    TerminalColumn("USER AGENT", of("user_agent"), width=10, rank=7),
 )
 """The columns of `GET /api/closed`."""
 
 BANS = (
-    Column("KIND", of("kind"), width=7),
-    Column("NAME", lambda row: shown(row.get("sub") or row.get("jti")), width=12),
-    Column("ENDS IN", lambda row: span(row["until_ms"] / 1000 - time.time()), width=7, number=True),
-    Column("SINCE", of("at_ms", clock), width=8, rank=1),
-    Column("REASON", of("reason"), width=12),
+    TerminalColumn("KIND", of("kind"), width=7),
+    TerminalColumn("NAME", lambda row: shown(row.get("sub") or row.get("jti")), width=12),
+    TerminalColumn(
+        "ENDS IN", lambda row: span(row["until_ms"] / 1000 - time.time()), width=7, number=True
+    ),
+    TerminalColumn("SINCE", of("at_ms", clock), width=8, rank=1),
+    TerminalColumn("REASON", of("reason"), width=12),
 )
 """The columns of `GET /api/bans`."""
 
 REFUSALS = (
-    Column("LAST", of("last_ms", clock), width=8),
-    Column("REASON", of("reason"), width=12),
-    Column("TIMES", of("count"), width=6, number=True),
-    Column("ADDRESS", lambda row: shown(row.get("address") or "others"), width=9),
-    Column("ORIGIN", of("origin"), width=8, rank=2),
-    Column("SINCE", of("first_ms", clock), width=8, rank=1),
-    Column("NODE", of("node"), width=6, rank=3),
-    Column("HOST", of("host"), width=8, rank=5),
-    Column("TOLD", of("detail"), width=12, rank=4),
+    TerminalColumn("LAST", of("last_ms", clock), width=8),
+    TerminalColumn("REASON", of("reason"), width=12),
+    TerminalColumn("TIMES", of("count"), width=6, number=True),
+    TerminalColumn("ADDRESS", lambda row: shown(row.get("address") or "others"), width=9),
+    TerminalColumn("ORIGIN", of("origin"), width=8, rank=2),
+    TerminalColumn("SINCE", of("first_ms", clock), width=8, rank=1),
+    TerminalColumn("NODE", of("node"), width=6, rank=3),
+    TerminalColumn("HOST", of("host"), width=8, rank=5),
+    TerminalColumn("TOLD", of("detail"), width=12, rank=4),
 )
 """The columns of `GET /api/refusals`."""
 
 LIMITED = (
-    Column("LAST", of("last_ms", clock), width=8),
-    Column("LIMIT", of("limit"), width=12),
-    Column("TIMES", of("count"), width=6, number=True),
-    Column("HOLDS", of("by"), width=7),
-    Column("NAME", lambda row: shown(row.get("name") or "others"), width=12),
-    Column("ADDRESS", of("address"), width=9, rank=2),
-    Column("SINCE", of("since_ms", clock), width=8, rank=1),
-    Column("NODE", of("node"), width=6, rank=3),
+    TerminalColumn("LAST", of("last_ms", clock), width=8),
+    TerminalColumn("LIMIT", of("limit"), width=12),
+    TerminalColumn("TIMES", of("count"), width=6, number=True),
+    TerminalColumn("HOLDS", of("by"), width=7),
+    TerminalColumn("NAME", lambda row: shown(row.get("name") or "others"), width=12),
+    TerminalColumn("ADDRESS", of("address"), width=9, rank=2),
+    TerminalColumn("SINCE", of("since_ms", clock), width=8, rank=1),
+    TerminalColumn("NODE", of("node"), width=6, rank=3),
 )
 """The columns of `GET /api/limited`."""
 
@@ -289,7 +303,7 @@ _BETWEEN = 1
 _WIDEST = 40
 
 
-def print_rows(columns: Sequence[Column], rows: Sequence[Json]) -> None:
+def print_rows(columns: Sequence[TerminalColumn], rows: Sequence[Json]) -> None:
     """Print a table on stdout. A pipe gets all columns uncut, whatever width it claims."""
     from rich.console import Console
 
@@ -302,7 +316,7 @@ def print_rows(columns: Sequence[Column], rows: Sequence[Json]) -> None:
 
 
 def table(
-    columns: Sequence[Column],
+    columns: Sequence[TerminalColumn],
     rows: Sequence[Json],
     *,
     width: int | None,
@@ -334,8 +348,8 @@ def table(
 
 
 def fitted(
-    columns: Sequence[Column], rows: Sequence[Json], width: int, sort: str = ""
-) -> Sequence[Column]:
+    columns: Sequence[TerminalColumn], rows: Sequence[Json], width: int, sort: str = ""
+) -> Sequence[TerminalColumn]:
     """Return `columns` without those of the highest rank, until the others fit.
 
     Where ranks do not suffice, columns are left out from the right, because a figure that is cut
@@ -352,14 +366,16 @@ def fitted(
     return left
 
 
-def title(column: Column, sort: str, *, descending: bool) -> str:
+def title(column: TerminalColumn, sort: str, *, descending: bool) -> str:
     """Return the title, with an arrow where the list is sorted by the column."""
     if not sort or column.sort != sort:
         return column.title
     return f"{column.title}{'↓' if descending else '↑'}"
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Json], *, most: int | None) -> list[int]:
+def _widths(
+    columns: Sequence[TerminalColumn], rows: Sequence[Json], *, most: int | None
+) -> list[int]:
     """Return each column's width: that of its title with its arrow, or of its longest cell."""
     from rich.cells import cell_len
 

@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array instead
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SettingRow:
     """One setting, ready to print."""
 
     setting: str
@@ -52,7 +52,7 @@ def config(ctx: typer.Context, config_file: ConfigFile = None, as_json: AsJson =
         say(sentence)
 
 
-def rows(settings: "Settings") -> Iterator[Row]:
+def rows(settings: "Settings") -> Iterator[SettingRow]:
     """Yield every setting in the order of declaration."""
     from hub.settings.catalog import declared
     from hub.settings.values import BROKER
@@ -61,7 +61,7 @@ def rows(settings: "Settings") -> Iterator[Row]:
     dumped = settings.model_dump(mode="json", exclude_none=True)
     for info in declared():
         shown = info.kind.show(dumped[info.field])
-        yield Row(
+        yield SettingRow(
             setting=info.env,
             value=shown if info.kind is BROKER else dumped[info.field],
             shown=shown,
@@ -88,7 +88,7 @@ def _print_table(settings: "Settings") -> None:
     console.print(_table(list(rows(settings))))
 
 
-def _table(listed: list[Row]) -> "Table":
+def _table(listed: list[SettingRow]) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text

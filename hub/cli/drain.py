@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.columns import Column, of, print_rows
+from hub.cli.columns import TerminalColumn, of, print_rows
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import AsJson, Json, Key, Operator, OperatorError, operate, print_json
@@ -27,9 +27,9 @@ _LOOK_SECONDS = 1.0
 _LOOKS = 5
 
 _SHARES = (
-    Column("NODE", of("node"), width=12),
-    Column("CONNECTIONS", of("connections"), width=11, number=True),
-    Column("CLOSING", of("closing"), width=7, number=True),
+    TerminalColumn("NODE", of("node"), width=12),
+    TerminalColumn("CONNECTIONS", of("connections"), width=11, number=True),
+    TerminalColumn("CLOSING", of("closing"), width=7, number=True),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli.columns import Column, clock, of, print_rows, shown
+from hub.cli.columns import TerminalColumn, clock, of, print_rows, shown
 from hub.cli.ending import FAILED, WRONG_USE, fail, say
 from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operating import tell_silent
@@ -194,11 +194,11 @@ def _offsets(row: Json) -> str:
 
 
 LINE = (
-    Column("TIME", _when, width=8),
-    Column("CONNECTION", of("connection"), width=10, rank=2),
-    Column("WHAT", lambda row: shown(str(row.get("what")).replace("_", " ")), width=10),
-    Column("CHANNEL", of("channel"), width=8),
-    Column("OFFSETS", _offsets, width=8),
-    Column("WHY", of("detail"), width=20, rank=1),
+    TerminalColumn("TIME", _when, width=8),
+    TerminalColumn("CONNECTION", of("connection"), width=10, rank=2),
+    TerminalColumn("WHAT", lambda row: shown(str(row.get("what")).replace("_", " ")), width=10),
+    TerminalColumn("CHANNEL", of("channel"), width=8),
+    TerminalColumn("OFFSETS", _offsets, width=8),
+    TerminalColumn("WHY", of("detail"), width=20, rank=1),
 )
 """The columns of the events of `GET /api/explain` of a subject."""

@@ -46,7 +46,7 @@ def history(
     The command says on stderr where history no longer holds a part of the answer. With --delete the
     hub removes the messages; offsets go on, and rows of a keyed channel stay.
     """
-    asked = Asked(channel, limit, since, from_time, reverse)
+    asked = HistoryArguments(channel, limit, since, from_time, reverse)
     if yes and not delete:
         raise fail(WRONG_USE, "--yes needs --delete")
     if delete and asked.narrowed:
@@ -68,7 +68,7 @@ def history(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HistoryArguments:
     """The question as the command line asks it."""
 
     channel: str
@@ -91,7 +91,7 @@ def _confirm(channel: str) -> None:
         raise typer.Exit(1)
 
 
-async def _messages(operator: Operator, asked: Asked) -> AsyncIterator[Json]:
+async def _messages(operator: Operator, asked: HistoryArguments) -> AsyncIterator[Json]:
     left, since, first = asked.limit, asked.since, True
     while left is None or left > 0:
         page = await operator.ask(

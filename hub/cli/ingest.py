@@ -17,7 +17,7 @@ from hub.cli.flags import DEFAULT_URL, PublishKey, Url
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 
 if TYPE_CHECKING:
-    from hub.ingest.assembly import Order
+    from hub.ingest.assembly import IngestArguments
 
 
 def register(app: typer.Typer) -> None:
@@ -70,14 +70,16 @@ def ingest(
     if file == "-" and (follow or checkpoint):
         raise fail(WRONG_USE, "stdin cannot be read again: no --follow, no --checkpoint with -")
     from hub.errors import SettingsError
-    from hub.ingest.assembly import Order
+    from hub.ingest.assembly import IngestArguments
     from hub.ingest.encoding import named
-    from hub.ingest.run import Target
+    from hub.ingest.run import LineTarget
 
-    target = Target(channel, Payloads(as_text, as_json), message_key)
+    target = LineTarget(channel, Payloads(as_text, as_json), message_key)
     try:
         known = named(encoding)
-        order = Order(target, url, key, rate, retry_seconds, follow, stop_at_refused, known)
+        order = IngestArguments(
+            target, url, key, rate, retry_seconds, follow, stop_at_refused, known
+        )
         code = _ingest(order, file, checkpoint)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -88,7 +90,7 @@ def ingest(
     raise typer.Exit(code)
 
 
-def _ingest(order: "Order", file: str, checkpoint: Path | None) -> int:
+def _ingest(order: "IngestArguments", file: str, checkpoint: Path | None) -> int:
     from hub.cli.lines import LineSource
     from hub.ingest.assembly import ingest_file, ingest_stdin
 

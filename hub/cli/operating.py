@@ -17,7 +17,7 @@ from hub.cli.columns import (
     LIMITED,
     NODES,
     REFUSALS,
-    Column,
+    TerminalColumn,
     away_sentence,
     print_rows,
     with_age,
@@ -45,7 +45,7 @@ def register_actions(app: typer.Typer) -> None:
     app.command("unsubscribe")(unsubscribe)
 
 
-def print_list(page: Json, name: str, columns: Sequence[Column], *, as_json: bool) -> None:
+def print_list(page: Json, name: str, columns: Sequence[TerminalColumn], *, as_json: bool) -> None:
     """Print the rows under `name` as a table, and say on stderr how many the page leaves out."""
     if as_json:
         print_json(page)

@@ -102,7 +102,9 @@ def publish(
             "idempotency_key": idempotency_key,
         }
         _check(options, lines=lines)
-        call = Call(tuple(channel.split(",")), url, key, options, retry_seconds, to_payload)
+        call = PublishArguments(
+            tuple(channel.split(",")), url, key, options, retry_seconds, to_payload
+        )
         asyncio.run(_publish_lines(call) if lines else _publish_one(call, _document(data, options)))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -146,7 +148,7 @@ def _scalar(text: str) -> str | int | float | bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class PublishArguments:
     """The publication as the command line describes it."""
 
     channels: tuple[str, ...]
@@ -221,7 +223,7 @@ def _document(data: str | None, options: "PublishOptions") -> bytes:
     return document
 
 
-async def _publish_one(call: Call, raw: bytes) -> None:
+async def _publish_one(call: PublishArguments, raw: bytes) -> None:
     from hub_client import PublishError
 
     items = call.outgoing(raw)
@@ -248,11 +250,11 @@ def _answer(published: "Published") -> dict[str, object]:
     return {**fields, "duplicate": True} if published.duplicate else fields
 
 
-async def _publish_lines(call: Call) -> None:
+async def _publish_lines(call: PublishArguments) -> None:
     # First, because a call that is wrong has nothing to sum up.
     publisher = call.publisher()
     source = LineSource(sys.stdin.fileno())
-    stream = Stream(call)
+    stream = LinePublisher(call)
     try:
         async with publisher:
             while lines := await source.take():
@@ -265,14 +267,14 @@ async def _publish_lines(call: Call) -> None:
         raise typer.Exit(stream.exit_code)
 
 
-class Stream:
+class LinePublisher:
     """Publish lines in their order, one request at a time, and count the outcomes.
 
     Lines that arrive while a request is under way travel together in the next one: a single line
     does not wait, and a flood fills whole requests.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: PublishArguments) -> None:
         self._call = call
         self._published = 0
         self._failed = 0

@@ -99,7 +99,7 @@ def subscribe(
     try:
         names, patterns = unique(channels), unique(pattern)
         check_patterns(names, patterns, state=state, every_ms=every_ms)
-        plan = Plan(
+        plan = SubscribeArguments(
             names,
             patterns,
             url,
@@ -143,7 +143,7 @@ def check_patterns(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SubscribeArguments:
     """The subscriptions as the command line describes them."""
 
     channels: tuple[str, ...]
@@ -223,7 +223,7 @@ def transports(name: str) -> tuple[str, ...]:
     return _TRANSPORTS[name]
 
 
-async def _print_pushes(plan: Plan) -> None:
+async def _print_pushes(plan: SubscribeArguments) -> None:
     from hub_client import ClientOptions, HubClient, HubClientError
     from hub_client.transport import public_url
 

@@ -239,7 +239,7 @@ def tail(
     if bool(channels) == (connection is not None):
         raise fail(WRONG_USE, "give channels, or --connection ID")
     followed = tuple(dict.fromkeys(channels or ()))
-    order = Order(followed, connection, last, every, Lines.for_stdout(as_json=as_json))
+    order = TailArguments(followed, connection, last, every, Lines.for_stdout(as_json=as_json))
     try:
         operate(url, key, order.carry_out)
     except BrokenPipeError:
@@ -247,7 +247,7 @@ def tail(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TailArguments:
     """The question as the command line asks it."""
 
     channels: tuple[str, ...]
@@ -295,7 +295,7 @@ class Order:
 class Followed:
     """The channels that are followed now, with one task each that prints."""
 
-    def __init__(self, hub: "HubClient", order: Order, printer: Printer) -> None:
+    def __init__(self, hub: "HubClient", order: TailArguments, printer: Printer) -> None:
         self._hub = hub
         self._last = order.last
         self._lines = order.lines

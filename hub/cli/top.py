@@ -55,14 +55,14 @@ def top(
     Without a terminal it prints once and ends.
     """
     try:
-        order = Order(shown_at_first(listing, sort), every, count)
+        order = TopArguments(shown_at_first(listing, sort), every, count)
     except ValueError as error:
         raise fail(WRONG_USE, str(error)) from None
     operate(url, key, order.print_snapshots if as_json else order.show)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TopArguments:
     """The view as the command line asks for it."""
 
     shown: Shown

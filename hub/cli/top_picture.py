@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hub.cli.columns import Column, away_sentence, clock, node_state, rate, shown, size, table
+from hub.cli.columns import (
+    TerminalColumn,
+    away_sentence,
+    clock,
+    node_state,
+    rate,
+    shown,
+    size,
+    table,
+)
 from hub.cli.operator import Json
 from hub.cli.top_taking import Snapshot
 from hub.cli.top_view import LISTINGS, Shown, ordered, row_names
@@ -91,7 +100,7 @@ def details(chosen: Shown, snapshot: Snapshot) -> list[str]:
     return lines
 
 
-def _detail(column: Column | None, row: Json, value: object) -> str:
+def _detail(column: TerminalColumn | None, row: Json, value: object) -> str:
     if isinstance(value, list):
         return shown("; ".join(map(str, value)))
     if isinstance(value, dict):

@@ -6,38 +6,38 @@ A row is marked by its name, so that the mark stays with the row while rows chan
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hub.cli.columns import CHANNELS, CONNECTIONS, NODES, Column, of, rate
+from hub.cli.columns import CHANNELS, CONNECTIONS, NODES, TerminalColumn, of, rate
 from hub.cli.operator import Json
 
 _LONGEST_FILTER = 60
-_SENT_RATE = Column("SENT/s", of("sent_per_second", rate), width=6, rank=4, number=True)
+_SENT_RATE = TerminalColumn("SENT/s", of("sent_per_second", rate), width=6, rank=4, number=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class TopList:
     """One list, and the API's name of its rows."""
 
     name: str
-    columns: Sequence[Column]
+    columns: Sequence[TerminalColumn]
     sort: str
     """The field that the list is sorted by at first."""
     name_field: str
     """The field that identifies a row."""
 
-    def column(self, sort: str) -> Column | None:
+    def column(self, sort: str) -> TerminalColumn | None:
         return next((column for column in self.columns if column.sort == sort), None)
 
 
-def _with_rate(columns: Sequence[Column]) -> tuple[Column, ...]:
+def _with_rate(columns: Sequence[TerminalColumn]) -> tuple[TerminalColumn, ...]:
     """Return the columns with a rate beside the total of sent messages."""
     at = next(index for index, column in enumerate(columns) if column.sort == "sent") + 1
     return (*columns[:at], _SENT_RATE, *columns[at:])
 
 
 LISTINGS = (
-    Listing("connections", _with_rate(CONNECTIONS), "sent", "connection"),
-    Listing("channels", CHANNELS, "subscribers", "channel"),
-    Listing("nodes", NODES, "node", "node"),
+    TopList("connections", _with_rate(CONNECTIONS), "sent", "connection"),
+    TopList("channels", CHANNELS, "subscribers", "channel"),
+    TopList("nodes", NODES, "node", "node"),
 )
 """The lists in the order of their keys, 1 to 3."""
 
@@ -46,7 +46,7 @@ LISTINGS = (
 class Shown:
     """The user's choice of what to see."""
 
-    listing: Listing
+    listing: TopList
     sort: str
     descending: bool
     paused: bool = False
@@ -84,7 +84,7 @@ def shown_at_first(name: str, sort: str | None) -> Shown:
     return Shown(listing, column.sort, sort.startswith("-"))
 
 
-def _listed(listing: Listing, *, paused: bool = False) -> Shown:
+def _listed(listing: TopList, *, paused: bool = False) -> Shown:
     column = listing.column(listing.sort)
     return Shown(listing, listing.sort, bool(column and column.number), paused)
 
@@ -157,7 +157,7 @@ def _beside(shown: Shown, step: int) -> Shown:
     return _by(shown, sortable[(now + step) % len(sortable)])
 
 
-def _by(shown: Shown, column: Column) -> Shown:
+def _by(shown: Shown, column: TerminalColumn) -> Shown:
     """Sort by `column`; the same column again reverses the order."""
     descending = not shown.descending if column.sort == shown.sort else column.number
     return replace(shown, sort=column.sort, descending=descending, help=False)

@@ -6,7 +6,6 @@ returns the content of the reply. It knows no wire format and no connection.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
 
 from hub.core import commands
 from hub.core.commands import Command
@@ -16,22 +15,31 @@ from hub.core.fanout.presence import PresenceCommands, page_of
 from hub.core.hooks import Asker, Hooks, judged
 from hub.core.identity import Identity
 from hub.core.ports import (
-    Policy,
     PublishRequest,
     PublishResult,
+    TokenPolicy,
     UndecidedError,
 )
 from hub.core.publication import REMOVES
 from hub.core.publishing import Publishing
 from hub.core.pushes import JsonText, Reply
-from hub.core.reading import LookBack, Reading, history_ok, look_back_ok
+from hub.core.reading import ChannelReading, LookBack, history_ok, look_back_ok
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError
 
-_NAMES = {kind: kind.__name__.lower().removesuffix("pattern") for kind in get_args(Command)} | {
-    commands.PresenceUpdate: "presence_update"
+_NAMES: Mapping[type[Command], str] = {
+    commands.Subscribe: "subscribe",
+    commands.SubscribePattern: "subscribe",
+    commands.Unsubscribe: "unsubscribe",
+    commands.UnsubscribePattern: "unsubscribe",
+    commands.Publish: "publish",
+    commands.History: "history",
+    commands.ListMembers: "presence",
+    commands.PresenceUpdate: "presence_update",
+    commands.Authenticate: "authenticate",
+    commands.Ping: "ping",
 }
 """Names of commands in metrics."""
 _ASK_NOBODY = (
@@ -53,12 +61,12 @@ class CommandHandler:
         self,
         *,
         publishing: Publishing,
-        reading: Reading,
+        reading: ChannelReading,
         membership: Membership,
         subscribing: Subscribing,
         patterns: PatternSubscribing,
         presence: PresenceCommands,
-        policy: Policy,
+        policy: TokenPolicy,
         counters: Counters,
         answers_at_once: bool,
         on_refused: Callable[[Session, HubError], None] = lambda *_: None,
@@ -142,7 +150,7 @@ class CommandHandler:
                 return self._patterns.unsubscribe(session, command, reply_in_stream=reply_in_stream)
             case commands.History():
                 return await self._history(session, command)
-            case commands.Presence():
+            case commands.ListMembers():
                 return await self._members(session, command)
             case commands.PresenceUpdate():
                 self._presence.update(session, command.channel, command.data)
@@ -175,7 +183,7 @@ class CommandHandler:
                 # Data that would have been refused with the subscription must not come in later.
                 await self._ask_to_read(hooks, session, command.channel, command.data)
                 return command
-            case commands.History() | commands.Presence():
+            case commands.History() | commands.ListMembers():
                 await self._ask_to_read(hooks, session, command.channel)
                 return command
             case _:
@@ -271,7 +279,7 @@ class CommandHandler:
         asked = LookBack(command.limit, command.from_ms, since, command.reverse)
         return look_back_ok(channel, await self._reading.look_back(channel, asked))
 
-    async def _members(self, session: Session, command: commands.Presence) -> Ok:
+    async def _members(self, session: Session, command: commands.ListMembers) -> Ok:
         session.identity.check_subscribe(command.channel)
         everybody = await self._presence.members(command.channel)
         if command.count:

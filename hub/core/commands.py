@@ -107,7 +107,7 @@ class History:
 
 
 @value(frozen=True, slots=True)
-class Presence:
+class ListMembers:
     """List the members of a channel."""
 
     id: CommandId
@@ -151,7 +151,7 @@ Command = (
     | UnsubscribePattern
     | Publish
     | History
-    | Presence
+    | ListMembers
     | PresenceUpdate
     | Authenticate
     | Ping

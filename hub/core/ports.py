@@ -385,7 +385,7 @@ class UndecidedError(UnauthorizedError):
         return self.decides or not has_waited
 
 
-class Policy(Protocol):
+class TokenPolicy(Protocol):
     """The policy of `hub.auth`, as far as the core calls it."""
 
     def authenticate(self, token: str) -> Identity:

@@ -161,7 +161,7 @@ async def _read(
     return [each for each in page.publications if each.offset <= span.last]
 
 
-class Reading:
+class ChannelReading:
     """One per node; keeps nothing."""
 
     def __init__(self, broker: Broker, namespaces: Namespaces) -> None:

@@ -30,7 +30,7 @@ _NOTHING_OWED = -1e12
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RowSource:
     """The node that rows come from."""
 
     node: str
@@ -43,9 +43,9 @@ class Origin:
 class Column:
     """The functions that read, sort by and join one field of a record."""
 
-    read: Callable[[Any, Origin], Any]
+    read: Callable[[Any, RowSource], Any]
     """Reads it from a session, or from a `LiveChannel`."""
-    sort: Callable[[Any, Origin], Value] | None = None
+    sort: Callable[[Any, RowSource], Value] | None = None
     """Returns the sort key; None for a column that no list is sorted by. It takes a live session,
     because only the sessions of a page get records, or the record of a channel."""
     name: str = ""
@@ -57,9 +57,9 @@ class Column:
 
 
 def _column(
-    read: Callable[[Any, Origin], Any],
+    read: Callable[[Any, RowSource], Any],
     *,
-    sort: Callable[[Any, Origin], Value] | None = None,
+    sort: Callable[[Any, RowSource], Value] | None = None,
     name: str = "",
     numeric: bool = True,
     join: Callable[[Any, Any], Any] | None = None,
@@ -68,12 +68,12 @@ def _column(
     return {"column": Column(read, sort, name, numeric, join)}
 
 
-def _number(read: Callable[[Any, Origin], Value]) -> Mapping[str, Column]:
+def _number(read: Callable[[Any, RowSource], Value]) -> Mapping[str, Column]:
     """Return a column of numbers that is sorted by its values."""
     return _column(read, sort=read)
 
 
-def _words(read: Callable[[Any, Origin], Any]) -> Mapping[str, Column]:
+def _words(read: Callable[[Any, RowSource], Any]) -> Mapping[str, Column]:
     """Return a column of text that is sorted by its values; None sorts as an empty text."""
     return _column(read, sort=lambda item, origin: read(item, origin) or "", numeric=False)
 
@@ -136,7 +136,7 @@ def _owed_since(session: Any) -> float | None:
     return found
 
 
-def _owed_seconds(session: Any, origin: Origin) -> float:
+def _owed_seconds(session: Any, origin: RowSource) -> float:
     oldest = _owed_since(session)
     return 0.0 if oldest is None else round(origin.clock() - oldest, 3)
 
@@ -145,7 +145,7 @@ def _patterns(session: Any) -> tuple[str, ...]:
     return () if session.patterns is None else tuple(session.patterns.by_text)
 
 
-def _by_owed_since(session: Any, origin: Origin) -> float:
+def _by_owed_since(session: Any, origin: RowSource) -> float:
     """Return a sort key with the order of `_owed_seconds` that does not change with time."""
     oldest = _owed_since(session)
     return _NOTHING_OWED if oldest is None else -(oldest + origin.wall_offset_seconds)
@@ -200,7 +200,7 @@ _OF_SESSION = tuple(column.read for column in columns(SessionRecord).values())
 _WITHOUT_SUBSCRIPTIONS = (*_OF_SESSION[:-1], lambda _session, _origin: ())
 
 
-def session_record(session: Any, origin: Origin, *, subscriptions: bool = True) -> SessionRecord:
+def session_record(session: Any, origin: RowSource, *, subscriptions: bool = True) -> SessionRecord:
     """Return the record of a session; without its subscriptions where they are not needed."""
     reads = _OF_SESSION if subscriptions else _WITHOUT_SUBSCRIPTIONS
     return SessionRecord(*[read(session, origin) for read in reads])
@@ -286,7 +286,7 @@ def _held_at_most(record: ChannelRecord) -> int:
 _OF_CHANNEL = tuple(column.read for column in columns(ChannelRecord).values())
 
 
-def channel_record(channel: LiveChannel, origin: Origin) -> ChannelRecord:
+def channel_record(channel: LiveChannel, origin: RowSource) -> ChannelRecord:
     """Return the record of a channel on this node."""
     return ChannelRecord(*[read(channel, origin) for read in _OF_CHANNEL])
 

@@ -21,7 +21,7 @@ from hub.core.limits import party
 from hub.core.options import NodeOptions
 from hub.core.ports import Dialect, Monotonic, Spawn
 from hub.core.pushes import Welcome
-from hub.core.records import Origin, session_record
+from hub.core.records import RowSource, session_record
 from hub.core.session.link import Link, SessionContext
 from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines
@@ -84,7 +84,7 @@ class SessionRegistry:
             failed=self.failed,
             authenticated=self._authenticated,
         )
-        self.origin = Origin(options.node, self.clock, runtime.wall_clock() - self.clock())
+        self.origin = RowSource(options.node, self.clock, runtime.wall_clock() - self.clock())
         # Secrets are derived from a key, so that they take no memory.
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._our_fault = context.close_code(HubError.code, HubError.retryable)

@@ -40,7 +40,7 @@ _WRAPPED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ContentsEntry:
     """A line of the table of contents."""
 
     name: str
@@ -63,7 +63,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Document:
     """A document, read and parsed."""
 
     title: str
@@ -84,7 +84,10 @@ class Site:
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
         self._markdown.add_render_rule("code_inline", _code_inline)
         self.groups = dict(_contents(self._texts[INDEX]))
-        self.order = [Entry(INDEX, "Contents"), *(e for each in self.groups.values() for e in each)]
+        self.order = [
+            ContentsEntry(INDEX, "Contents"),
+            *(e for each in self.groups.values() for e in each),
+        ]
 
     def text(self, name: str) -> str:
         """Return the Markdown of a document; raise `KeyError` where there is none."""
@@ -132,10 +135,10 @@ class Site:
             for section in page.sections
         ]
 
-    def _parsed(self, name: str) -> Page:
+    def _parsed(self, name: str) -> Document:
         tokens = self._markdown.parse(_COMMENT.sub("", self._texts[name]))
         sections = list(_sections(tokens))
-        return Page(sections[0].heading.text, tokens, sections)
+        return Document(sections[0].heading.text, tokens, sections)
 
     def _adapt(self, tokens: Sequence[Token], below: str) -> None:
         """Change links and pictures to the site's addresses."""
@@ -193,15 +196,15 @@ def page_name(link: str) -> str:
     return path.stem if path.parent == Path() else path.stem.lower()
 
 
-def _contents(readme: str) -> Iterator[tuple[str, list[Entry]]]:
+def _contents(readme: str) -> Iterator[tuple[str, list[ContentsEntry]]]:
     """Return the groups of the table of contents with their documents."""
-    entries: list[Entry] = []
+    entries: list[ContentsEntry] = []
     for line in readme.splitlines():
         if group := _GROUP.fullmatch(line):
             entries = []
             yield group[1], entries
         elif entry := _ENTRY.match(line):
-            entries.append(Entry(page_name(entry[2]), entry[1]))
+            entries.append(ContentsEntry(page_name(entry[2]), entry[1]))
 
 
 def _sections(tokens: Sequence[Token]) -> Iterator[Section]:

@@ -16,7 +16,7 @@ _MAX_REMEMBERED_BYTES = 16 * 1024 * 1024
 _ANSWER_BYTES = 500
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HookAnswer(msgspec.Struct, frozen=True):
     """The application's answer. Further fields are ignored."""
 
     allow: bool
@@ -31,10 +31,10 @@ class Answer(msgspec.Struct, frozen=True):
     """The size of its body in bytes."""
 
 
-def read_answer(body: bytes) -> Answer:
+def read_answer(body: bytes) -> HookAnswer:
     """Return the answer; raise `ValueError` where the body is none."""
     try:
-        answer = msgspec.json.decode(body, type=Answer)
+        answer = msgspec.json.decode(body, type=HookAnswer)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if answer.sub is not None and not 0 < len(answer.sub) <= MAX_SUBJECT_LENGTH:
@@ -61,13 +61,13 @@ class Remembered:
         self._seconds = seconds
         self._clock = clock
         # Plain dictionaries look for their oldest entry among all that were before it.
-        self._answers: OrderedDict[bytes, tuple[Answer, float, int]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[HookAnswer, float, int]] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def find(self, asked: bytes) -> Answer | None:
+    def find(self, asked: bytes) -> HookAnswer | None:
         found = self._answers.get(asked)
         if found is None:
             return None
@@ -76,7 +76,7 @@ class Remembered:
             return None
         return found[0]
 
-    def take(self, asked: bytes, answer: Answer) -> None:
+    def take(self, asked: bytes, answer: HookAnswer) -> None:
         """Remember what the application answered."""
         if not self._seconds:
             return

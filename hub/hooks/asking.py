@@ -34,9 +34,9 @@ from hub.core.hooks import Admission, Asker
 from hub.core.identity import Identity
 from hub.core.ports import Monotonic
 from hub.errors import ForbiddenError, HubError, UnavailableError
-from hub.hooks.answers import Answer, Remembered, read_answer
+from hub.hooks.answers import HookAnswer, Remembered, read_answer
 from hub.hooks.breaker import Breaker
-from hub.hooks.calling import Caller, CallError
+from hub.hooks.calling import Caller, HookError
 from hub.hooks.names import CONNECT, PUBLISH, SUBSCRIBE
 from hub.hooks.signing import sign
 
@@ -161,7 +161,7 @@ class ApplicationHooks:
         instead = self._given(await self._ask(PUBLISH, asker, channel, data))
         return data if instead is None else instead
 
-    def _given(self, answer: Answer | None) -> bytes | None:
+    def _given(self, answer: HookAnswer | None) -> bytes | None:
         """Return the answer's `data` for peers; None where it has none."""
         if answer is None or not (data := bytes(answer.data)):
             return None
@@ -176,7 +176,7 @@ class ApplicationHooks:
 
     # -- who comes in by an answer -------------------------------------------------------------
 
-    def _admitted(self, identity: Identity, answer: Answer | None, *, nobody: bool) -> Identity:
+    def _admitted(self, identity: Identity, answer: HookAnswer | None, *, nobody: bool) -> Identity:
         """Return the admitted peer; `answer` is None where the application is down and that means
         yes."""
         if answer is None:
@@ -223,7 +223,7 @@ class ApplicationHooks:
         data: bytes | None = None,
         *,
         presence: bytes | None = None,
-    ) -> Answer | None:
+    ) -> HookAnswer | None:
         """Return a positive answer, or None where the rules say yes without one; raise a
         refusal."""
         question = _Question(
@@ -248,12 +248,12 @@ class ApplicationHooks:
         finally:
             if not task.done():
                 task.cancel()
-        if isinstance(answer, Answer):
+        if isinstance(answer, HookAnswer):
             return self._said(answer)
         self._check_silence(answer)
         return None
 
-    def _said(self, answer: Answer) -> Answer:
+    def _said(self, answer: HookAnswer) -> HookAnswer:
         if answer.allow:
             return answer
         self._counters.refusals["application"] += 1
@@ -265,7 +265,7 @@ class ApplicationHooks:
         if not self._rules.allows_when_down:
             raise UnavailableError("the application does not answer")
 
-    async def _call(self, key: bytes, body: bytes) -> Answer | str:
+    async def _call(self, key: bytes, body: bytes) -> HookAnswer | str:
         """Return the answer, or the reason why there is none; only a cancellation is raised."""
         if not self._breaker.may_ask():
             self._counters.hook_calls["open"] += 1
@@ -273,7 +273,7 @@ class ApplicationHooks:
         began = self._clock()
         try:
             answer = await self._answer(body)
-        except CallError as error:
+        except HookError as error:
             self._down(error.outcome, str(error))
             return error.outcome
         except asyncio.CancelledError:
@@ -292,7 +292,7 @@ class ApplicationHooks:
             self._remembered.take(key, answer)
         return answer
 
-    async def _answer(self, body: bytes) -> Answer:
+    async def _answer(self, body: bytes) -> HookAnswer:
         signed = {}
         if self._rules.secret:
             now = int(self._wall_clock())
@@ -303,16 +303,16 @@ class ApplicationHooks:
             try:
                 read = read_answer(answer)
             except ValueError:
-                return Answer(allow=False)
-            return Answer(allow=False, reason=read.reason)
+                return HookAnswer(allow=False)
+            return HookAnswer(allow=False, reason=read.reason)
         if status >= 500 or status == _TOO_MANY_REQUESTS:
-            raise CallError("error", f"the application answered {status}")
+            raise HookError("error", f"the application answered {status}")
         if status != 200:
-            raise CallError("invalid", f"the application answered {status}")
+            raise HookError("invalid", f"the application answered {status}")
         try:
             return read_answer(answer)
         except ValueError as error:
-            raise CallError("invalid", str(error)) from None
+            raise HookError("invalid", str(error)) from None
 
     def _down(self, outcome: str, why: str) -> None:
         self._failed(outcome, why)

@@ -24,7 +24,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_PARTS = 1_000
 
 
-class CallError(Exception):
+class HookError(Exception):
     """There is no answer; `outcome` is the reason, as metrics count it."""
 
     def __init__(self, outcome: str, message: str) -> None:
@@ -58,7 +58,7 @@ class Caller:
     async def post(
         self, body: bytes, headers: Mapping[str, str], *, whole: Container[int] = (200,)
     ) -> tuple[int, bytes]:
-        """Return status and body of the answer; raise `CallError`. It has to be called in a task.
+        """Return status and body of the answer; raise `HookError`. It has to be called in a task.
 
         The body matters with the statuses `whole` alone. With another status it is empty where it
         is too long or breaks off, because the status is the answer.
@@ -66,7 +66,7 @@ class Caller:
         said: list[int] = []
         try:
             return await self._post(body, headers, said.append)
-        except CallError:
+        except HookError:
             if not said or said[0] in whole:
                 raise
             return said[0], b""
@@ -77,17 +77,17 @@ class Caller:
         from hub_client.route import HTTP_ERRORS  # noqa: PLC0415 - a hub without hooks needs none
 
         if self._waiting >= MAX_WAITING:
-            raise CallError("busy", f"{self._waiting:,} calls wait for the application already")
+            raise HookError("busy", f"{self._waiting:,} calls wait for the application already")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeout_seconds), self._free:
                 return await self._send(body, headers, on_status)
         except TimeoutError:
             message = f"no whole answer within {self._timeout_seconds:g} s"
-            raise CallError("timeout", message) from None
+            raise HookError("timeout", message) from None
         except HTTP_ERRORS + (OSError, ValueError) as error:  # noqa: RUF005 - mypy reads this one
             why = str(error) or type(error).__name__
-            raise CallError("unreachable", why) from None
+            raise HookError("unreachable", why) from None
         finally:
             self._waiting -= 1
 
@@ -104,9 +104,9 @@ class Caller:
             async for part in answer.aiter_raw():
                 size += len(part)
                 if size > MAX_ANSWER_BYTES:
-                    raise CallError("too_large", f"answer is over {MAX_ANSWER_BYTES:,} bytes")
+                    raise HookError("too_large", f"answer is over {MAX_ANSWER_BYTES:,} bytes")
                 if len(parts) == MAX_ANSWER_PARTS:
-                    raise CallError("too_large", f"answer is in over {MAX_ANSWER_PARTS:,} parts")
+                    raise HookError("too_large", f"answer is in over {MAX_ANSWER_PARTS:,} parts")
                 parts.append(part)
             return answer.status_code, b"".join(parts)
 

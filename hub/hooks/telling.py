@@ -19,7 +19,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.counters import Counters
-from hub.hooks.calling import Caller, CallError
+from hub.hooks.calling import Caller, HookError
 from hub.hooks.signing import sign
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -35,7 +35,7 @@ _LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EventBatch:
     """The events of one request, which is sent as often as necessary."""
 
     id: str
@@ -70,7 +70,7 @@ class Teller:
         self._waiting: deque[bytes] = deque()
         self.waiting_bytes = 0
         self._came = asyncio.Event()
-        self._under_way: Batch | None = None
+        self._under_way: EventBatch | None = None
         self._task: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         """The event is set while no request is under way."""
@@ -136,7 +136,7 @@ class Teller:
                 self._log.exception("webhook_failed")
                 self._under_way = None
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> EventBatch | None:
         """Return the batch under way, or the next; None where nothing waits."""
         if self._under_way is None and self._waiting:
             events: list[bytes] = []
@@ -147,12 +147,12 @@ class Teller:
                 size += len(event)
             self.waiting_bytes -= size
             body = b'{"events":[%b]}' % b",".join(events)
-            self._under_way = Batch(f"msg_{secrets.token_hex(12)}", body, len(events))
+            self._under_way = EventBatch(f"msg_{secrets.token_hex(12)}", body, len(events))
         if not self._waiting:
             self._came.clear()
         return self._under_way
 
-    async def _deliver(self, batch: Batch) -> None:
+    async def _deliver(self, batch: EventBatch) -> None:
         seconds, why = _FIRST_RETRY_SECONDS, ""
         for attempt in range(ATTEMPTS):
             if attempt and self._stopping:
@@ -169,7 +169,7 @@ class Teller:
         self._under_way = None
         self._lost("given_up", batch.events, why)
 
-    async def _attempt(self, batch: Batch) -> str | None:
+    async def _attempt(self, batch: EventBatch) -> str | None:
         """Send the batch once; return why it failed."""
         self._idle.clear()
         signed = sign(
@@ -181,14 +181,14 @@ class Teller:
             if 200 <= status < 300:
                 return None
             why = f"the application answered {status}"
-        except CallError as error:
+        except HookError as error:
             why = str(error)
         finally:
             self._idle.set()
         self._counters.webhook_failures += 1
         return why
 
-    def _delivered(self, batch: Batch) -> None:
+    def _delivered(self, batch: EventBatch) -> None:
         self._under_way = None
         self._counters.webhook_events["delivered"] += batch.events
 

@@ -16,14 +16,14 @@ from hub.ingest.pace import Pace
 from hub.ingest.report import Report
 from hub.ingest.run import (
     CheckpointKeeper,
+    ChunkSource,
     Ingest,
     Keeper,
+    LineSink,
+    LineTarget,
     NoKeeper,
     Parts,
-    Sink,
-    Source,
     StoppedError,
-    Target,
 )
 from hub.ingest.source import FileSource, StdinSource
 from hub_client import OutcomeUnknownError, Publisher, PublisherOptions, PublishRetry
@@ -43,10 +43,10 @@ _LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class IngestArguments:
     """The ingestion as the command line describes it."""
 
-    target: Target
+    target: LineTarget
     url: str
     key: str | None
     rate: float
@@ -58,7 +58,7 @@ class Order:
     """With None the beginning of each file decides."""
 
 
-def ingest_stdin(order: Order, make_lines: Callable[[], _TakeLines], say: _Say) -> int:
+def ingest_stdin(order: IngestArguments, make_lines: Callable[[], _TakeLines], say: _Say) -> int:
     """Publish the lines of stdin to their end; return the exit code.
 
     Args:
@@ -77,7 +77,7 @@ def ingest_stdin(order: Order, make_lines: Callable[[], _TakeLines], say: _Say) 
     return asyncio.run(run())
 
 
-def ingest_file(order: Order, file: str, checkpoint: Path | None, say: _Say) -> int:
+def ingest_file(order: IngestArguments, file: str, checkpoint: Path | None, say: _Say) -> int:
     """Publish a file's lines from where the last run ended; return the exit code.
 
     Raises:
@@ -133,8 +133,8 @@ def _check_regular(path: Path) -> None:
 
 
 async def _ingest(
-    order: Order,
-    source: Source,
+    order: IngestArguments,
+    source: ChunkSource,
     keeper: Keeper,
     report: Report,
     *,
@@ -148,7 +148,7 @@ async def _ingest(
     termination = _Termination()
     try:
         async with publisher:
-            sink = Sink(publisher, order.target)
+            sink = LineSink(publisher, order.target)
             pace = Pace(order.rate)
             parts = Parts(source, sink, keeper, pace, report, order.stop_at_refused, settled)
             await Ingest(parts).run()

@@ -25,7 +25,7 @@ FORGOTTEN_SECONDS = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """A place in one file."""
 
     id: str
@@ -38,10 +38,10 @@ class Place:
     """The time of the last write while the file had its name; 0 where it is not known."""
 
 
-def new_place(inode: int, written_ns: int = 0) -> Place:
+def new_place(inode: int, written_ns: int = 0) -> FilePlace:
     """Return the beginning of a file that was not read before."""
     mark = Mark(inode, 0, sha256().hexdigest())
-    return Place(secrets.token_hex(_ID_BYTES), mark, 0, written_ns=written_ns)
+    return FilePlace(secrets.token_hex(_ID_BYTES), mark, 0, written_ns=written_ns)
 
 
 class Checkpoint(BaseModel):
@@ -66,9 +66,9 @@ class Checkpoint(BaseModel):
     """The same as that of the place, in nanoseconds since 1970 UTC."""
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePlace:
         mark = Mark(self.inode, self.offset, self.digest)
-        return Place(self.id, mark, self.lines, frozenset(self.done), self.written_ns)
+        return FilePlace(self.id, mark, self.lines, frozenset(self.done), self.written_ns)
 
 
 def default_path(file: Path, channel: str, url: str) -> Path:

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hub.ingest.checkpoint import Place, new_place
+from hub.ingest.checkpoint import FilePlace, new_place
 from hub.ingest.encoding import Encoding
 from hub.ingest.finding import Mark, continues, mark
 from hub.ingest.lines import MAX_LINE_BYTES, Line, LineReader
@@ -21,9 +21,9 @@ class Chunk:
     """Consecutive lines of one file, and the place behind them."""
 
     file: Path
-    before: Place
+    before: FilePlace
     lines: tuple[Line, ...]
-    after: Place
+    after: FilePlace
     size: int
     """The size of the file in bytes."""
 
@@ -45,7 +45,7 @@ class OpenFile:
     def __init__(
         self,
         path: Path,
-        place: Place | None = None,
+        place: FilePlace | None = None,
         *,
         encoding: Encoding | None = None,
         now: float = 0.0,
@@ -125,7 +125,7 @@ class OpenFile:
             self.seen = self.place.mark
         return Chunk(self.path, before, lines, self.place, self.state().st_size)
 
-    def place_at(self, offset: int, lines: int) -> Place:
+    def place_at(self, offset: int, lines: int) -> FilePlace:
         """Return the place at byte `offset`, behind `lines` lines."""
         done = frozenset(start for start in self.place.done if start >= offset)
         return replace(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from hub.ingest.checkpoint import Checkpoint, Place, save
+from hub.ingest.checkpoint import Checkpoint, FilePlace, save
 from hub.ingest.lines import MAX_LINE_BYTES, Line
 from hub.ingest.opened import Chunk
 from hub.ingest.pace import Pace
@@ -25,7 +25,7 @@ class Publishes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class LineTarget:
     """The channel of the lines, and their form."""
 
     channel: str
@@ -34,10 +34,10 @@ class Target:
     message_key: str | None = None
 
 
-class Sink:
+class LineSink:
     """Publish lines; those of one call travel in one request."""
 
-    def __init__(self, publisher: Publishes, target: Target) -> None:
+    def __init__(self, publisher: Publishes, target: LineTarget) -> None:
         self._publisher = publisher
         self._target = target
 
@@ -66,18 +66,18 @@ class Sink:
 _POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found"})
 
 
-class Source(Protocol):
+class ChunkSource(Protocol):
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePlace:
         """The place behind the lines that were taken last."""
         ...
 
     async def take(self, most: int) -> Chunk | None: ...
-    def place_before(self, line: Line) -> Place: ...
+    def place_before(self, line: Line) -> FilePlace: ...
 
 
 class Keeper(Protocol):
-    async def keep(self, place: Place, *, settled: bool) -> None: ...
+    async def keep(self, place: FilePlace, *, settled: bool) -> None: ...
 
 
 class StoppedError(Exception):
@@ -101,7 +101,7 @@ class CheckpointKeeper:
         # A save goes on in its thread when its caller is cancelled: the last one waits for it.
         self._lock = threading.Lock()
 
-    async def keep(self, place: Place, *, settled: bool) -> None:
+    async def keep(self, place: FilePlace, *, settled: bool) -> None:
         """Save the place; raise `OSError`."""
         mark = place.mark
         checkpoint = Checkpoint(
@@ -127,7 +127,7 @@ class CheckpointKeeper:
 class NoKeeper:
     """Save nothing: stdin cannot be read again."""
 
-    async def keep(self, place: Place, *, settled: bool) -> None:  # noqa: ARG002 - the port's shape
+    async def keep(self, place: FilePlace, *, settled: bool) -> None:  # noqa: ARG002 - the port's shape
         return
 
 
@@ -135,8 +135,8 @@ class NoKeeper:
 class Parts:
     """The parts of an ingestion."""
 
-    source: Source
-    sink: Sink
+    source: ChunkSource
+    sink: LineSink
     keeper: Keeper
     pace: Pace
     report: Report
@@ -210,7 +210,7 @@ class Ingest:
         failed = isinstance(error, NotPublishedError | OutcomeUnknownError)
         return failed or self._parts.stop_at_refused or error.code in _POINTLESS_TO_GO_ON
 
-    def _place_of(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> Place:
+    def _place_of(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> FilePlace:
         """Return the place before the first line without an outcome; later lines with one are
         noted."""
         open_lines = [

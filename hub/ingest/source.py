@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from hub.ingest.checkpoint import Place, new_place
+from hub.ingest.checkpoint import FilePlace, new_place
 from hub.ingest.encoding import Encoding, without_zeros
 from hub.ingest.lines import Line
 from hub.ingest.opened import Chunk, OpenFile
@@ -43,7 +43,7 @@ class FileSource:
     def __init__(
         self,
         path: Path,
-        place: Place | None,
+        place: FilePlace | None,
         *,
         follow: bool,
         tell: Callable[[str], None],
@@ -81,11 +81,11 @@ class FileSource:
         return None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePlace:
         """The place behind the lines that were taken last."""
         return self._trail.first.place
 
-    def place_before(self, line: Line) -> Place:
+    def place_before(self, line: Line) -> FilePlace:
         """Return the place before a line of the chunk that was taken last."""
         with self._turn:
             return self._trail.first.place_at(line.start, line.number - 1)
@@ -163,17 +163,17 @@ class StdinSource:
         lines = tuple(
             self._line(number, data) for number, data in enumerate(taken, start=before.lines + 1)
         )
-        self._place = Place(before.id, before.mark, lines[-1].number)
+        self._place = FilePlace(before.id, before.mark, lines[-1].number)
         return Chunk(Path("-"), before, lines, self._place, 0)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePlace:
         """The place behind the lines that were taken last."""
         return self._place
 
-    def place_before(self, line: Line) -> Place:
+    def place_before(self, line: Line) -> FilePlace:
         """Return any place, because none is saved."""
-        return Place(self._place.id, self._place.mark, line.number - 1)
+        return FilePlace(self._place.id, self._place.mark, line.number - 1)
 
     def _line(self, number: int, data: bytes | None) -> Line:
         start = self._read

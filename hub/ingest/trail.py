@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hub.ingest.checkpoint import Place
+from hub.ingest.checkpoint import FilePlace
 from hub.ingest.encoding import Encoding
 from hub.ingest.finding import (
     Mark,
@@ -50,7 +50,7 @@ class Trail:
     def __init__(
         self,
         path: Path,
-        place: Place | None,
+        place: FilePlace | None,
         *,
         tell: Callable[[str], None],
         encoding: Encoding | None = None,
@@ -113,7 +113,7 @@ class Trail:
 
     # -- the name -----------------------------------------------------------------------------
 
-    def _begin(self, place: Place | None) -> None:
+    def _begin(self, place: FilePlace | None) -> None:
         found = find(self._path, place.mark) if place else self._path
         if place and not found:
             self._tell_lost(place, size=0)
@@ -208,7 +208,9 @@ class Trail:
             for identity, mark in self._done
         )
 
-    def _open(self, path: Path, place: Place | None = None, *, is_copy: bool = False) -> OpenFile:
+    def _open(
+        self, path: Path, place: FilePlace | None = None, *, is_copy: bool = False
+    ) -> OpenFile:
         now = self._clock()
         return OpenFile(path, place, encoding=self._encoding, now=now, is_copy=is_copy)
 
@@ -307,7 +309,7 @@ class Trail:
                 "between the two are in no file, and nobody can count them"
             )
 
-    def _tell_lost(self, place: Place, *, size: int) -> None:
+    def _tell_lost(self, place: FilePlace, *, size: int) -> None:
         """Report a loss; `size` is that of the file at the last look, 0 without one."""
         offset = place.mark.offset
         why = f"{self._path} does not begin with what was read before, and no file beside it does"

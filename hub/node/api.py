@@ -1,6 +1,6 @@
 """Calls of the HTTP API and of the application in this process to a node.
 
-Implements `hub.transports.http.ports.Node`: each call goes to the part that can answer, here
+Implements `hub.transports.http.ports.NodeCalls`: each call goes to the part that can answer, here
 or at another node. Requests of operators are `hub.admin`'s.
 """
 
@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hub.admin.channels import Channels
-from hub.admin.cluster import Cluster
+from hub.admin.channels import ChannelHandlers
 from hub.admin.listing import Page, Query
 from hub.admin.requests import AtConnection
+from hub.admin.rpc import AdminRpc
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.commands import PollRequest
 from hub.core.eager import begin
@@ -31,7 +31,7 @@ from hub.core.ports import (
 from hub.core.publication import Position
 from hub.core.publishing import Publishing
 from hub.core.pushes import Member
-from hub.core.reading import Found, LookBack, Reading
+from hub.core.reading import ChannelReading, Found, LookBack
 from hub.core.records import ChannelRecord, LiveChannel, channel_record
 from hub.errors import HubError, UnavailableError
 from hub.node.broker import NodeBroker
@@ -41,7 +41,7 @@ from hub.transports.poll import PollTransport, WaitingPolls
 
 @dataclass(frozen=True, slots=True)
 class KnownChannels:
-    """The channels that this node knows: `hub.admin.channels.Known`."""
+    """The channels that this node knows: `hub.admin.channels.ChannelLookup`."""
 
     broker: NodeBroker
     channels: OpenChannels
@@ -88,13 +88,13 @@ class NodeApi:
     """One per node; keeps nothing of its own."""
 
     publishing: Publishing
-    reading: Reading
+    reading: ChannelReading
     presence_commands: PresenceCommands
-    cluster: Cluster
+    rpc: AdminRpc
     polling: PollTransport
     waiting_polls: WaitingPolls
     known: KnownChannels
-    lists: Channels
+    lists: ChannelHandlers
     reporter: Reporter
 
     def publish(
@@ -144,15 +144,15 @@ class NodeApi:
 
     def check_secret(self, connection: str, secret: str) -> Coroutine[Any, Any, None] | None:
         """Check at once for a session of this node, else by a request to the node that holds it."""
-        work = self.cluster.call(CheckSecret(connection, secret), AtConnection(connection))
-        if not self.cluster.holds(connection):
+        work = self.rpc.call(CheckSecret(connection, secret), AtConnection(connection))
+        if not self.rpc.holds(connection):
             return _unless_silent(work)
         begin(work)
         return None
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         asked = SendCommand(connection, secret, raw)
-        return await self.cluster.call(asked, AtConnection(connection))
+        return await self.rpc.call(asked, AtConnection(connection))
 
     async def poll(self, request: PollRequest) -> bytes:
         """Begin a session here, or go on with one at its node."""
@@ -161,7 +161,7 @@ class NodeApi:
         return await self.waiting_polls.poll(self._go_on, request)
 
     async def _go_on(self, request: PollRequest) -> bytes:
-        return await self.cluster.call(Poll(request), AtConnection(request.connection or ""))
+        return await self.rpc.call(Poll(request), AtConnection(request.connection or ""))
 
     async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
         return await self.lists.here(wanted)
@@ -170,7 +170,7 @@ class NodeApi:
         """Return a channel, also one without a session here that a broker outside has."""
         record = self.lists.one(name)
         if record is not None and self.reporter.worker:
-            return await self.lists.added_up(self.cluster, record)
+            return await self.lists.added_up(self.rpc, record)
         if record is not None or not self.known.broker.record().servers:
             return record
         page = await self.reading.history(name, None, 1)
@@ -180,7 +180,7 @@ class NodeApi:
         return channel_record(self.known.live(name, page.head, held), self.lists.origin)
 
     async def all_channels(self, query: Query) -> Page[ChannelRecord]:
-        return await self.lists.everywhere(self.cluster, query)
+        return await self.lists.everywhere(self.rpc, query)
 
     def node(self) -> NodeRecord:
         return self.reporter.record()

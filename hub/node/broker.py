@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hub.admin.cluster import NodeBus, NoOtherNodes
+from hub.admin.rpc import NodeBus, NoOtherNodes
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.local.bus import WorkerBus, WorkerRoster
 from hub.brokers.local.client import LocalBroker
-from hub.brokers.local.link import Connect, Link
+from hub.brokers.local.link import Connect, WorkerLink
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.redis.keys import TAG_LENGTH, Keys
 from hub.brokers.sqlite.urls import is_sqlite, make_directory, path_of
@@ -149,7 +149,7 @@ def _memory(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
 def _of_process(
     settings: Settings, shared: Shared, tag: str, downstream: Downstream, connect: Connect
 ) -> Brokerage:
-    link = Link(
+    link = WorkerLink(
         connect,
         tag=tag,
         clock=shared.awake,

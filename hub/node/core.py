@@ -22,9 +22,9 @@ from hub.core.forensics.journal import Journal
 from hub.core.hooks import Hooks
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
-from hub.core.ports import Defer, DirectoryBroker, Monotonic, Policy, Roster, Spawn, WriteEach
+from hub.core.ports import Defer, DirectoryBroker, Monotonic, Roster, Spawn, TokenPolicy, WriteEach
 from hub.core.publishing import ChannelDownstream, Publishing
-from hub.core.reading import Reading
+from hub.core.reading import ChannelReading
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.replay import Replay
 from hub.core.recovery.subscribing import Subscribing
@@ -139,7 +139,7 @@ class NodeCore:
         tag: str,
         broker: DirectoryBroker,
         roster: Roster,
-        policy: Policy,
+        policy: TokenPolicy,
         tracing: "Tracing | None" = None,
         hooks: Hooks | None = None,
     ) -> None:
@@ -200,7 +200,7 @@ class NodeCore:
         self.publishing = Publishing(
             traced, self.fanout, shared.counters, max_backlog_bytes=shared.max_backlog_bytes
         )
-        self.reading = Reading(traced, namespaces)
+        self.reading = ChannelReading(traced, namespaces)
         self.command_handler = CommandHandler(
             publishing=self.publishing,
             reading=self.reading,

@@ -40,7 +40,7 @@ _READ_ERRORS = (OSError, RuntimeError, psutil.Error)
 Publish = Callable[[str, object], Awaitable[object]]
 
 
-class Log(Protocol):
+class DemoLog(Protocol):
     def info(self, event: str, **context: object) -> object: ...
 
     def warning(self, event: str, **context: object) -> object: ...
@@ -52,7 +52,7 @@ class Trouble:
     Four lines a second would hide everything else.
     """
 
-    def __init__(self, log: Log, *, of: str) -> None:
+    def __init__(self, log: DemoLog, *, of: str) -> None:
         self._log = log
         self._of = of
         self._failing = False
@@ -76,7 +76,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MachineSample:
     """One reading. The `_bytes` of disk and network count from the machine's start."""
 
     cores: tuple[float, ...]
@@ -92,12 +92,12 @@ class Reading:
     network_sent_bytes: int
 
 
-def take_reading() -> Reading:
+def take_reading() -> MachineSample:
     """Ask the operating system. May block; raises `OSError`, `RuntimeError` or `psutil.Error`."""
     memory, usage = psutil.virtual_memory(), psutil.disk_usage("/")
     # Both are None on machines without disks or interfaces, such as some containers.
     disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
-    return Reading(
+    return MachineSample(
         cores=tuple(psutil.cpu_percent(percpu=True)),
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
@@ -111,7 +111,7 @@ def take_reading() -> Reading:
     )
 
 
-def messages(before: Reading, now: Reading, seconds: float) -> Mapping[str, object]:
+def messages(before: MachineSample, now: MachineSample, seconds: float) -> Mapping[str, object]:
     """Return the data for each channel, from two readings `seconds` (above 0) apart."""
 
     def rate(counter: str) -> int:
@@ -149,13 +149,13 @@ def _percent(part: int, whole: int) -> float:
 async def run_demo(
     publish: Publish,
     *,
-    log: Log,
+    log: DemoLog,
     interval_seconds: float = LOAD_SECONDS,
-    read: Callable[[], Reading] = take_reading,
+    read: Callable[[], MachineSample] = take_reading,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Publish on `demo.*` every `interval_seconds` until cancelled, whatever fails meanwhile."""
-    before: tuple[Reading, float] | None = None
+    before: tuple[MachineSample, float] | None = None
     trouble = Trouble(log, of="load")
     while True:
         with trouble.survived():
@@ -187,7 +187,7 @@ _MEMORY_STEP_BYTES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessSample:
     """One process, as of one reading."""
 
     pid: int
@@ -219,14 +219,14 @@ def demo_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"namespace_changes": {**changes, "demo": keyed}})
 
 
-def take_processes() -> list[Process]:
+def take_processes() -> list[ProcessSample]:
     """Ask the operating system for all of them. May block; raises `OSError` or `psutil.Error`.
 
     A figure that this user may not see is 0.
     """
     wanted = ["pid", "name", "cpu_percent", "memory_info"]
     return [
-        Process(
+        ProcessSample(
             pid=found["pid"],
             name=shown_name(found["name"] or ""),
             cpu_percent=found["cpu_percent"] or 0.0,
@@ -245,7 +245,9 @@ def shown_name(name: str) -> str:
     return words[0].rstrip(":") if words else "?"
 
 
-def rows_of(processes: Iterable[Process], *, node: str, most: int = ROWS) -> Mapping[str, bytes]:
+def rows_of(
+    processes: Iterable[ProcessSample], *, node: str, most: int = ROWS
+) -> Mapping[str, bytes]:
     """Return the busiest by CPU, then by memory, as rows by key: `node:pid`.
 
     Figures are rounded, so that the row of a process that rests does not change.
@@ -281,9 +283,9 @@ async def run_processes(
     hub: Table,
     *,
     node: str,
-    log: Log,
+    log: DemoLog,
     interval_seconds: float = TABLE_SECONDS,
-    read: Callable[[], Sequence[Process]] = take_processes,
+    read: Callable[[], Sequence[ProcessSample]] = take_processes,
 ) -> None:
     """Keep the rows of `node` every `interval_seconds`, or less often, until cancelled."""
     trouble = Trouble(log, of="processes")
@@ -297,7 +299,7 @@ async def run_processes(
         await asyncio.sleep(max(interval_seconds, _REST * took))
 
 
-def _measured(read: Callable[[], Sequence[Process]]) -> tuple[Sequence[Process], float]:
+def _measured(read: Callable[[], Sequence[ProcessSample]]) -> tuple[Sequence[ProcessSample], float]:
     """Return a reading, and the seconds of CPU it took, without waits for a busy machine."""
     began = time.thread_time()
     return read(), time.thread_time() - began

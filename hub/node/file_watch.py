@@ -24,7 +24,7 @@ from hub.core.counters import Counters, Counts
 from hub.errors import SettingsError
 from hub.node.access import PEM, public_keys_of
 from hub.settings import Settings
-from hub.settings.catalog import Origin
+from hub.settings.catalog import ValueSource
 from hub.settings.sources import Layer, file_layer
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ _KeyT = TypeVar("_KeyT")
 def watched_file(settings: Settings) -> Path | None:
     """Return the config file, where its publishers' keys count; None where they do not."""
     origin = settings.origin_of(_SETTING)
-    return settings.config_path if origin in {Origin.FILE, Origin.DEFAULT} else None
+    return settings.config_path if origin in {ValueSource.FILE, ValueSource.DEFAULT} else None
 
 
 class _KeyWatch(FileWatch, Generic[_KeyT]):
@@ -213,7 +213,7 @@ class KeyWatch(_KeyWatch[HeldKey]):
 def read_keys(path: Path) -> list[HeldKey]:
     """Return the publishers' keys in a config file; raise `SettingsError`."""
     values = file_layer(path).values
-    only = Layer(Origin.FILE, {_SETTING: values.get(_SETTING, ())})
+    only = Layer(ValueSource.FILE, {_SETTING: values.get(_SETTING, ())})
     return [read_publish_key(key.get_secret_value()) for key in Settings(only).publish_keys]
 
 

@@ -37,14 +37,16 @@ SIBLINGS_WARNING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ServerProcess:
     pid: int
     started_at: float
     command: tuple[str, ...]
 
 
 def is_second_of_several(
-    own_pid: int | None = None, *, children_of_parent: Callable[[], Iterable[Process]] | None = None
+    own_pid: int | None = None,
+    *,
+    children_of_parent: Callable[[], Iterable[ServerProcess]] | None = None,
 ) -> bool:
     """Return whether exactly one worker like this one was there before: one of all logs the
     warning.
@@ -76,16 +78,16 @@ def is_worker() -> bool:
         return False
 
 
-def _kind(process: Process) -> tuple[str, ...]:
+def _kind(process: ServerProcess) -> tuple[str, ...]:
     return (_SPAWNED,) if _SPAWNED in process.command else process.command
 
 
-def _children_of_parent() -> list[Process]:
+def _children_of_parent() -> list[ServerProcess]:
     parent = psutil.Process().parent()
-    found: list[Process] = []
+    found: list[ServerProcess] = []
     for child in () if parent is None else parent.children():
         try:
-            found.append(Process(child.pid, child.create_time(), tuple(child.cmdline())))
+            found.append(ServerProcess(child.pid, child.create_time(), tuple(child.cmdline())))
         except psutil.Error:
             continue  # it has just ended, or is not ours to look at
     return found
@@ -103,7 +105,7 @@ _Handler = Callable[[int, FrameType | None], object]
 _LOOPS = frozenset({"asyncio", "uvloop", "rloop"})
 
 
-class Drain(Protocol):
+class BeginDrain(Protocol):
     """Begins the drain, if it has not begun; the task is done when the sessions are gone."""
 
     def __call__(self, *, at_once: bool = False) -> asyncio.Task[None]: ...
@@ -120,7 +122,7 @@ class HostSignals:
         hurry: ends it.
     """
 
-    def __init__(self, *, drain: Drain, hurry: Callable[[], None]) -> None:
+    def __init__(self, *, drain: BeginDrain, hurry: Callable[[], None]) -> None:
         self._drain = drain
         self._hurry = hurry
         self._loop = asyncio.get_running_loop()

@@ -12,16 +12,16 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
 from hub.admin.bans import AccessLog
-from hub.admin.channels import Channels, Patterns
-from hub.admin.cluster import Cluster
-from hub.admin.connections import Connections, Subjects
-from hub.admin.debugging import Debugging
+from hub.admin.channels import ChannelHandlers, Patterns
+from hub.admin.connections import ConnectionHandlers, SubjectHandlers
+from hub.admin.debugging import DebuggingHandlers
 from hub.admin.drain import Drainer, Draining
 from hub.admin.explain import Evidence, Explaining
-from hub.admin.refused import Refused
+from hub.admin.refused import RefusedHandlers
 from hub.admin.requests import Handlers
+from hub.admin.rpc import AdminRpc
 from hub.admin.scraping import scraping
-from hub.admin.sessions import Sessions
+from hub.admin.sessions import SessionHandlers
 from hub.admin.subject_here import SubjectExplaining
 from hub.archive.disk_journal import DiskJournal
 from hub.archive.writer import Writer
@@ -194,8 +194,8 @@ class Node:
         )
         self.waiting_polls = WaitingPolls()
         known = KnownChannels(self.broker, self.core.channels, brokerage.look)
-        lists = Channels(known, self.registry.origin)
-        self.cluster = Cluster(
+        lists = ChannelHandlers(known, self.registry.origin)
+        self.rpc = AdminRpc(
             tag=self.tag,
             bus=brokerage.bus,
             handlers=self._handlers(polling, lists, lag),
@@ -206,7 +206,7 @@ class Node:
             publishing=self.core.publishing,
             reading=self.core.reading,
             presence_commands=self.core.presence_commands,
-            cluster=self.cluster,
+            rpc=self.rpc,
             polling=polling,
             waiting_polls=self.waiting_polls,
             known=known,
@@ -214,10 +214,14 @@ class Node:
             reporter=self.reporter,
         )
 
-    def _handlers(self, polling: PollTransport, channels: Channels, lag: LoopLag) -> Handlers:
+    def _handlers(
+        self, polling: PollTransport, channels: ChannelHandlers, lag: LoopLag
+    ) -> Handlers:
         """Return the handlers of all requests to this node, from here or from another node."""
         settings, registry, membership = self.settings, self.registry, self.core.membership
-        sessions = Sessions(registry, polling.poll, max_message_bytes=settings.max_message_bytes)
+        sessions = SessionHandlers(
+            registry, polling.poll, max_message_bytes=settings.max_message_bytes
+        )
         evidence = Evidence(
             registry=registry,
             journal=self.journal,
@@ -233,9 +237,9 @@ class Node:
         )
         return {
             **sessions.handlers(),
-            **Connections(registry, membership, self.journal).handlers(),
-            **Subjects(registry, membership).handlers(),
-            **Refused(self.refusals.table, registry.origin).handlers(),
+            **ConnectionHandlers(registry, membership, self.journal).handlers(),
+            **SubjectHandlers(registry, membership).handlers(),
+            **RefusedHandlers(self.refusals.table, registry.origin).handlers(),
             **Patterns(self.core.patterns.counts).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
@@ -244,7 +248,7 @@ class Node:
             **SubjectExplaining(evidence).handlers(),
             **draining.handlers(),
             **scraping(self.metrics.render),
-            **Debugging(lag=lag, log=self.log, spawn=self._spawn).handlers(),
+            **DebuggingHandlers(lag=lag, log=self.log, spawn=self._spawn).handlers(),
         }
 
     # -- hub.core.ports.Downstream -----------------------------------------------------------
@@ -301,7 +305,7 @@ class Node:
             self._teller.start()
         await self.broker.start()
         await self._roster.start()
-        await self.cluster.start()
+        await self.rpc.start()
         self.access_log.start(self._spawn)
         if (interval_seconds := self.settings.stats_seconds) > 0:
             stats = publish_stats(
@@ -332,7 +336,7 @@ class Node:
         if self._teller is not None and self._watching is not None:
             await self._watching.finish()
             await self._teller.stop()
-        await self.cluster.stop()
+        await self.rpc.stop()
         await self.broker.stop()
         if self.tracing is not None:
             await self.tracing.stop()
@@ -359,7 +363,7 @@ class Node:
         return self.archive is None and not self.deadlines.due_within(QUIET_SECONDS)
 
     async def _held_elsewhere(self, moments: Sequence[tuple[str, float]]) -> Sequence[bool]:
-        return await held_elsewhere(self.cluster, moments)
+        return await held_elsewhere(self.rpc, moments)
 
     def ready(self) -> Sequence[str]:
         """Return why the node should get no traffic; empty when it should."""
@@ -369,7 +373,7 @@ class Node:
     async def _is_alone(self) -> bool:
         """Return whether no other node takes sessions; True as well where they cannot be asked."""
         try:
-            nodes = await self.cluster.nodes()
+            nodes = await self.rpc.nodes()
         except HubError:
             return True
         return all(

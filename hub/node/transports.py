@@ -163,10 +163,10 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
     """Return the parts of the HTTP routes; `app` answers other paths."""
     settings, limiter = node.settings, node.core.limiter
     render = node.metrics.render
-    scraped = Scraping(node.cluster, render, node.reporter.record).everywhere
+    scraped = Scraping(node.rpc, render, node.reporter.record).everywhere
     return HttpDeps(
         node=node.api,
-        admin=node.cluster,
+        admin=node.rpc,
         policy=node.policy,
         poll=node.api.poll,
         ready=node.ready,

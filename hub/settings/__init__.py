@@ -28,7 +28,7 @@ from hub.core.options import (
     SessionLimits,
 )
 from hub.errors import SettingsError
-from hub.settings.catalog import Origin, SettingInfo, by_name
+from hub.settings.catalog import SettingInfo, ValueSource, by_name
 from hub.settings.explain import RULE, explain
 from hub.settings.fields import Fields
 from hub.settings.parsing import is_loopback, rate_of
@@ -51,13 +51,13 @@ MIN_KEY_CHARACTERS = 32
 class Settings(Fields):
     """All settings of one node, frozen. Raises `SettingsError` with a line for each wrong one."""
 
-    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+    _origins: dict[str, ValueSource] = PrivateAttr(default_factory=dict)
     _remarks: tuple[str, ...] = PrivateAttr(default=())
     _config_path: Path | None = PrivateAttr(default=None)
 
     def __init__(self, *layers: Layer, **values: object) -> None:
         """Take `values` by name; `layers`, strongest first, come from `load_settings`."""
-        stack = (*layers, Layer(Origin.PYTHON, values))
+        stack = (*layers, Layer(ValueSource.PYTHON, values))
         try:
             # Given sources replace pydantic-settings' own, which would read the environment. Not
             # `super()`: to a type checker `Fields` has an `__init__` of its fields alone.
@@ -172,17 +172,17 @@ class Settings(Fields):
             subject_connections=self.subject_connections,
         )
 
-    def origin(self, info: SettingInfo) -> Origin:
+    def origin(self, info: SettingInfo) -> ValueSource:
         """Return the source of the value."""
-        return self._origins.get(info.name, Origin.DEFAULT)
+        return self._origins.get(info.name, ValueSource.DEFAULT)
 
     def is_default(self, name: str) -> bool:
         """Return whether the value is the default."""
-        return self.origin(by_name()[name]) is Origin.DEFAULT
+        return self.origin(by_name()[name]) is ValueSource.DEFAULT
 
-    def origin_of(self, name: str) -> Origin:
+    def origin_of(self, name: str) -> ValueSource:
         """Return the source by the setting's name."""
-        return self._origins.get(name, Origin.DEFAULT)
+        return self._origins.get(name, ValueSource.DEFAULT)
 
     @property
     def config_path(self) -> Path | None:

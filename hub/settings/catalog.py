@@ -10,12 +10,12 @@ from pydantic.fields import FieldInfo
 
 from hub.settings.fields import Fields
 from hub.settings.tables import NamespaceChanges
-from hub.settings.values import KEYS, SECRET, SIZE, SWITCH, Kind, choice, show_size
+from hub.settings.values import KEYS, SECRET, SIZE, SWITCH, ValueKind, choice, show_size
 
 ENV_PREFIX = "HUB_"
 
 
-class Origin(StrEnum):
+class ValueSource(StrEnum):
     """The source of a value."""
 
     DEFAULT = "default"
@@ -35,7 +35,7 @@ class SettingInfo:
     """The attribute of `Settings`; differs from `name` only for `namespaces`."""
     group: str
     meaning: str
-    kind: Kind
+    kind: ValueKind
     allowed: str
     default: str
     """The default as an operator would write it, or the source that it is computed from."""
@@ -56,14 +56,14 @@ class SettingInfo:
     def is_secret(self) -> bool:
         return self.kind in (KEYS, SECRET)
 
-    def spelled(self, origin: Origin) -> str:
+    def spelled(self, origin: ValueSource) -> str:
         """Return the setting's name as its source spells it."""
         return {
-            Origin.FLAG: self.flag,
-            Origin.ENVIRONMENT: self.env,
-            Origin.FILE: f"{self.name} in the config file",
-            Origin.PYTHON: self.name,
-            Origin.DEFAULT: self.env,
+            ValueSource.FLAG: self.flag,
+            ValueSource.ENVIRONMENT: self.env,
+            ValueSource.FILE: f"{self.name} in the config file",
+            ValueSource.PYTHON: self.name,
+            ValueSource.DEFAULT: self.env,
         }[origin]
 
 
@@ -97,10 +97,10 @@ def _describe(field: str, info: FieldInfo) -> SettingInfo:
     )
 
 
-def _kind(info: FieldInfo) -> Kind:
-    """Return the `Kind` in a field's metadata, also below an optional type."""
+def _kind(info: FieldInfo) -> ValueKind:
+    """Return the `ValueKind` in a field's metadata, also below an optional type."""
     for found in (*info.metadata, *_metadata(info.annotation)):
-        if isinstance(found, Kind):
+        if isinstance(found, ValueKind):
             return found
     return choice(*typing.get_args(info.annotation))  # a Literal needs no kind of its own
 
@@ -110,7 +110,7 @@ def _metadata(annotation: object) -> Iterator[object]:
         yield from getattr(part, "__metadata__", ())
 
 
-def _allowed(kind: Kind, info: FieldInfo) -> str:
+def _allowed(kind: ValueKind, info: FieldInfo) -> str:
     """Return the kind's words and the range of the declaration."""
     low = next((m.ge for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
     high = next((m.le for m in info.metadata if isinstance(m, annotated_types.Le)), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from hub.settings.catalog import Origin, SettingInfo, by_name, namespace_allowed
+from hub.settings.catalog import SettingInfo, ValueSource, by_name, namespace_allowed
 from hub.settings.values import BROKER, MASK, NAMESPACES, show_plain, show_text
 
 _MAX_SHOWN = 80
@@ -14,20 +14,20 @@ _MAX_SHOWN = 80
 RULE = "hub_rule"
 
 
-def explain(error: ValidationError, sources: Mapping[str, Origin]) -> str:
+def explain(error: ValidationError, sources: Mapping[str, ValueSource]) -> str:
     """Return one line for each wrong setting, named as its source in `sources` spells it."""
     lines = [_line(details, sources) for details in error.errors(include_url=False)]
     return "\n".join(dict.fromkeys(lines))
 
 
-def _line(details: ErrorDetails, sources: Mapping[str, Origin]) -> str:
+def _line(details: ErrorDetails, sources: Mapping[str, ValueSource]) -> str:
     known = by_name()
     rule = details.get("ctx", {}) if details["type"] == RULE else None
     name = str(rule["setting"] if rule else details["loc"][0])
     if name not in known:
         return f"{name} is not a setting{closest(name, known)}"
     info = known[name]
-    spelled = info.spelled(sources.get(name, Origin.PYTHON))
+    spelled = info.spelled(sources.get(name, ValueSource.PYTHON))
     if rule:
         return f"{spelled} is {quoted(info, rule['value'])}: {rule['allowed']}"
     if info.kind is NAMESPACES and len(details["loc"]) > 1:

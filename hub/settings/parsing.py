@@ -1,7 +1,7 @@
 """Read and judge the text of a setting, in the same way from environment, flag, TOML and Python.
 
 Each function raises a `ValueError`; one without text means "see the kind"
-(`hub.settings.values.Kind`).
+(`hub.settings.values.ValueKind`).
 """
 
 import ipaddress

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from hub.errors import SettingsError
-from hub.settings.catalog import ENV_PREFIX, Origin, by_name
+from hub.settings.catalog import ENV_PREFIX, ValueSource, by_name
 from hub.settings.explain import closest
 from hub.settings.fields import Fields
 
@@ -27,7 +27,7 @@ _SERVICE_LINKS = (ENV_PREFIX + "SERVICE_", ENV_PREFIX + "PORT_")
 class Layer(PydanticBaseSettingsSource):
     """The values of one origin."""
 
-    def __init__(self, origin: Origin, values: Mapping[str, object]) -> None:
+    def __init__(self, origin: ValueSource, values: Mapping[str, object]) -> None:
         super().__init__(Fields)
         self.origin = origin
         self.values = dict(values)
@@ -41,7 +41,7 @@ class Layer(PydanticBaseSettingsSource):
         return dict(self.values)
 
 
-def origins(layers: Sequence[Layer]) -> dict[str, Origin]:
+def origins(layers: Sequence[Layer]) -> dict[str, ValueSource]:
     """Return the source of each setting; `layers` come strongest first."""
     return {name: layer.origin for layer in reversed(layers) for name in layer.values}
 
@@ -50,7 +50,7 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
     """Return the variables that are settings. An empty one is not set: compose files write it
     so."""
     found = {name: environ.get(info.env, "") for name, info in by_name().items()}
-    return Layer(Origin.ENVIRONMENT, {name: text for name, text in found.items() if text})
+    return Layer(ValueSource.ENVIRONMENT, {name: text for name, text in found.items() if text})
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterable[str]:
@@ -80,7 +80,7 @@ def file_layer(path: Path) -> Layer:
     ]
     if wrong:
         raise SettingsError("\n".join(wrong))
-    return Layer(Origin.FILE, values)
+    return Layer(ValueSource.FILE, values)
 
 
 def _as_key(name: str) -> str:
@@ -90,7 +90,9 @@ def _as_key(name: str) -> str:
 
 def flag_layer(flags: Mapping[str, object]) -> Layer:
     """Return the flags that were given; None stands for one that was not."""
-    return Layer(Origin.FLAG, {name: value for name, value in flags.items() if value is not None})
+    return Layer(
+        ValueSource.FLAG, {name: value for name, value in flags.items() if value is not None}
+    )
 
 
 def _read_toml(path: Path) -> dict[str, object]:

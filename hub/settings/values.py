@@ -1,6 +1,6 @@
 """The kinds of values of settings: how each is explained, shown and read.
 
-A `Kind` is part of the metadata of a field's type, so that messages, `--help` and `hub config`
+A `ValueKind` is part of the metadata of a field's type, so that messages, `--help` and `hub config`
 describe it alike. `hub.settings.parsing` reads the values.
 """
 
@@ -79,7 +79,7 @@ def show_grants(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """The allowed values, in words."""
 
     allowed: str
@@ -87,45 +87,45 @@ class Kind:
     show: Callable[[object], str] = show_plain
 
 
-COUNT = Kind("a whole number", "N")
-WORKERS = Kind("a whole number, or auto,", "N")
-SECONDS = Kind("a number of seconds", "SECONDS")
-SHARE = Kind("a number", "SHARE")
-SIZE = Kind("a size in bytes, such as 65536, 64KiB or 1MiB,", "BYTES", show_size)
-SWITCH = Kind("true or false", "")
-KEYS = Kind("keys separated by commas, none of them empty", "KEYS", show_masked)
-ORIGINS = Kind(
+COUNT = ValueKind("a whole number", "N")
+WORKERS = ValueKind("a whole number, or auto,", "N")
+SECONDS = ValueKind("a number of seconds", "SECONDS")
+SHARE = ValueKind("a number", "SHARE")
+SIZE = ValueKind("a size in bytes, such as 65536, 64KiB or 1MiB,", "BYTES", show_size)
+SWITCH = ValueKind("true or false", "")
+KEYS = ValueKind("keys separated by commas, none of them empty", "KEYS", show_masked)
+ORIGINS = ValueKind(
     "origins such as https://example.com or https://*.example.com, or *, separated by commas",
     "ORIGINS",
 )
-HOSTS = Kind(
+HOSTS = ValueKind(
     "host names without a port such as hub.example or *.hub.example, IP addresses, or *, "
     "separated by commas",
     "HOSTS",
 )
-FILES = Kind("names of files separated by commas", "FILES")
-TEXTS = Kind("texts separated by commas, none of them empty", "TEXTS")
-ALGORITHMS = Kind(f"algorithms separated by commas: {', '.join(TOKEN_ALGORITHMS)}", "NAMES")
-HOOKS = Kind(f"hooks separated by commas: {', '.join(HOOK_NAMES)}", "NAMES")
-EVENTS = Kind(f"events separated by commas: {', '.join(EVENT_NAMES)}", "NAMES")
-SECRET = Kind("a text, or whsec_ and base64", "SECRET", show_secret)
-WEB_ADDRESS = Kind("an http or https URL", "URL", lambda value: show_text(show_plain(value)))
-COOKIE = Kind("the name of a cookie", "NAME")
-GRANTS = Kind(
+FILES = ValueKind("names of files separated by commas", "FILES")
+TEXTS = ValueKind("texts separated by commas, none of them empty", "TEXTS")
+ALGORITHMS = ValueKind(f"algorithms separated by commas: {', '.join(TOKEN_ALGORITHMS)}", "NAMES")
+HOOKS = ValueKind(f"hooks separated by commas: {', '.join(HOOK_NAMES)}", "NAMES")
+EVENTS = ValueKind(f"events separated by commas: {', '.join(EVENT_NAMES)}", "NAMES")
+SECRET = ValueKind("a text, or whsec_ and base64", "SECRET", show_secret)
+WEB_ADDRESS = ValueKind("an http or https URL", "URL", lambda value: show_text(show_plain(value)))
+COOKIE = ValueKind("the name of a cookie", "NAME")
+GRANTS = ValueKind(
     'a JSON object such as {"subscribe":["user:{sub}:*"],"publish":[]}', "JSON", show_grants
 )
-NETWORKS = Kind(
+NETWORKS = ValueKind(
     "addresses or networks such as 10.0.0.7, 10.0.0.0/8 or fd00::/8, separated by commas",
     "NETWORKS",
 )
-RATE = Kind(
+RATE = ValueKind(
     "RATE/SECONDS or RATE/SECONDS:BURST, such as 10/1 or 10/1:50; each above 0, SECONDS up to"
     " 86400, RATE and BURST whole numbers or sizes such as"
     " 64KiB too; empty is off",
     "RATE",
 )
-NAMESPACES = Kind(parsing.NAMESPACES_ALLOWED, "JSON", show_json)
-BROKER = Kind(
+NAMESPACES = ValueKind(parsing.NAMESPACES_ALLOWED, "JSON", show_json)
+BROKER = ValueKind(
     "memory://, sqlite:///path, redis://host:port/db, rediss://host, unix:///path, several of "
     "these Redis URLs separated by commas (the same on every node; channels are spread over "
     "the servers), "
@@ -135,8 +135,8 @@ BROKER = Kind(
 )
 
 
-def choice(*values: str) -> Kind:
-    return Kind(f"one of {', '.join(values)}", CHOICE)
+def choice(*values: str) -> ValueKind:
+    return ValueKind(f"one of {', '.join(values)}", CHOICE)
 
 
 Count = Annotated[int, BeforeValidator(parsing.parse_whole), COUNT]
@@ -146,13 +146,13 @@ Share = Annotated[float, BeforeValidator(parsing.parse_number), SHARE]
 Bytes = Annotated[int, BeforeValidator(parsing.parse_size), SIZE]
 Switch = Annotated[bool, SWITCH]
 OverflowPolicy = Annotated[Overflow, choice(*Overflow)]
-Port = Annotated[int, BeforeValidator(parsing.check_port), Kind("a whole number", "PORT")]
-Host = Annotated[str, AfterValidator(parsing.check_host), Kind("an address", "ADDRESS")]
-BasePath = Annotated[str, AfterValidator(parsing.check_base_path), Kind("a path", "PATH")]
-FilePath = Annotated[str, Kind("the path of a file or a directory", "PATH")]
-Node = Annotated[str, AfterValidator(parsing.check_node), Kind("a name", "NAME")]
+Port = Annotated[int, BeforeValidator(parsing.check_port), ValueKind("a whole number", "PORT")]
+Host = Annotated[str, AfterValidator(parsing.check_host), ValueKind("an address", "ADDRESS")]
+BasePath = Annotated[str, AfterValidator(parsing.check_base_path), ValueKind("a path", "PATH")]
+FilePath = Annotated[str, ValueKind("the path of a file or a directory", "PATH")]
+Node = Annotated[str, AfterValidator(parsing.check_node), ValueKind("a name", "NAME")]
 BrokerUrl = Annotated[str, AfterValidator(parsing.check_broker), BROKER]
-BrokerPrefix = Annotated[str, AfterValidator(parsing.check_prefix), Kind("a name", "NAME")]
+BrokerPrefix = Annotated[str, AfterValidator(parsing.check_prefix), ValueKind("a name", "NAME")]
 Key = Annotated[SecretStr, AfterValidator(parsing.check_key)]
 Keys = Annotated[tuple[Key, ...], BeforeValidator(parsing.split_list), KEYS]
 PublishKey = Annotated[SecretStr, AfterValidator(parsing.check_publish_key)]
@@ -173,7 +173,9 @@ Events = Annotated[tuple[Event, ...], BeforeValidator(parsing.split_list), EVENT
 Secret = Annotated[SecretStr, AfterValidator(parsing.check_secret), SECRET]
 WebAddress = Annotated[str, AfterValidator(parsing.check_web_address), WEB_ADDRESS]
 Cookie = Annotated[str, AfterValidator(parsing.check_cookie), COOKIE]
-ClaimName = Annotated[str, AfterValidator(parsing.check_text), Kind("the name of a claim", "CLAIM")]
+ClaimName = Annotated[
+    str, AfterValidator(parsing.check_text), ValueKind("the name of a claim", "CLAIM")
+]
 Network = Annotated[str, AfterValidator(parsing.check_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(parsing.split_list), NETWORKS]
 RateLimit = Annotated[str, AfterValidator(parsing.check_rate), RATE]

@@ -19,7 +19,7 @@ from hub.transports.connection.streams import Streams, check_target
 from hub.transports.http.answer import Answer, problem
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Call, Dispatcher
-from hub.transports.http.routes import Stream
+from hub.transports.http.routes import StreamKind
 from hub.transports.opening import Openings
 from hub.transports.request import Request
 from hub.transports.sse import FIRST_FIELD, Headers, response_headers
@@ -238,12 +238,12 @@ class AsgiSessions:
         stream = None if call.answer is not None or call.route is None else call.route.stream
         if scope["type"] == "websocket":
             await receive()
-            if stream is Stream.WEBSOCKET:
+            if stream is StreamKind.WEBSOCKET:
                 await self._websocket(request, scope, receive, send)
             else:
                 error = BadRequestError("a WebSocket is at /ws")
                 await _refuse_handshake(call.answer or problem(error), scope, send)
-        elif stream is Stream.SSE and request.method == "GET":
+        elif stream is StreamKind.SSE and request.method == "GET":
             await self._sse(request, scope, receive, send)
         else:
             await self._http.answer(self._dispatcher, call, scope, receive, send)
@@ -256,7 +256,7 @@ class AsgiSessions:
             check_target(request)
             await _opened(self._openings.websocket_over, request, link)
         except HubError as error:
-            answer = self._streams.refusal(Stream.WEBSOCKET, request, error)
+            answer = self._streams.refusal(StreamKind.WEBSOCKET, request, error)
             await _refuse_handshake(answer, scope, send)
             return
         await self._run(link, receive, self._write_messages(link, send))
@@ -281,7 +281,7 @@ class AsgiSessions:
             check_target(request)
             await _opened(self._openings.sse_over, request, link)
         except HubError as error:
-            answer = self._streams.refusal(Stream.SSE, request, error)
+            answer = self._streams.refusal(StreamKind.SSE, request, error)
             await send_answer(answer, scope, send)
             return
         headers = response_headers(request.headers.get("origin"))

@@ -59,12 +59,12 @@ class Seen(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class PingFrame:
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class CloseFrame:
     """The peer closed; nothing after it counts."""
 
     code: int
@@ -73,11 +73,11 @@ class Closed:
     """The payload of the frame, for its echo."""
 
 
-Event = bytes | Seen | Ping | Closed
+Event = bytes | Seen | PingFrame | CloseFrame
 """One frame. Bytes are a whole text message, as UTF-8 not yet checked."""
 
 
-class ProtocolError(Exception):
+class FrameError(Exception):
     """The peer broke RFC 6455: close with `code` and `reason`."""
 
     def __init__(self, reason: str, code: CloseCode = CloseCode.PROTOCOL_ERROR) -> None:
@@ -163,7 +163,7 @@ class Inbound:
         if first != _WHOLE_TEXT or self._parts is not None:
             self._check(first, length)
         if not data[at + 1] & _MASKED:
-            raise ProtocolError("frame is not masked")
+            raise FrameError("frame is not masked")
         if length > self._max_bytes:
             raise TooLargeError(f"frame is {length:,} bytes, limit is {self._max_bytes:,}")
         start = at + head + 4
@@ -194,28 +194,28 @@ class Inbound:
         """Check the first byte of a frame at its place (RFC 6455 section 5.2)."""
         opcode = first & _OPCODE
         if first & _RSV2_3:
-            raise ProtocolError("reserved bits are set")
+            raise FrameError("reserved bits are set")
         if first & _RSV1 and not (self._deflate and opcode in _BEGINS):
-            raise ProtocolError("reserved bit 1 is set where no compressed message begins")
+            raise FrameError("reserved bit 1 is set where no compressed message begins")
         if opcode not in _KNOWN:
-            raise ProtocolError(f"opcode {opcode} is reserved")
+            raise FrameError(f"opcode {opcode} is reserved")
         if opcode >= _CLOSE:
             if not first & _FIN:
-                raise ProtocolError("control frame is fragmented")
+                raise FrameError("control frame is fragmented")
             if length > _MAX_CONTROL_BYTES:
-                raise ProtocolError(f"control frame is {length:,} bytes, limit is 125")
+                raise FrameError(f"control frame is {length:,} bytes, limit is 125")
         elif opcode != _CONTINUATION:
             if self._parts is not None:
-                raise ProtocolError("message begins before the end of the one before")
+                raise FrameError("message begins before the end of the one before")
         elif self._parts is None and not self.only_close:
-            raise ProtocolError("continuation of no message")
+            raise FrameError("continuation of no message")
 
     def _take(self, first: int, payload: bytes) -> Event:
         opcode = first & _OPCODE
         if opcode == _PONG:
             return Seen.PONG
         if opcode == _PING:
-            return Ping(payload)
+            return PingFrame(payload)
         if opcode == _CLOSE:
             return _closed(payload)
         return Seen.BINARY if opcode == _BINARY else self._take_text(first, payload)
@@ -245,7 +245,7 @@ class Inbound:
         try:
             message = inflate.decompress(packed + DEFLATE_TAIL, self._max_bytes + 1)
         except zlib.error as error:
-            raise ProtocolError(f"compressed message cannot be read: {error}") from None
+            raise FrameError(f"compressed message cannot be read: {error}") from None
         if len(message) > self._max_bytes:
             raise TooLargeError(f"message is over {self._max_bytes:,} bytes once inflated")
         return message
@@ -270,17 +270,17 @@ def lone_message(data: bytes, max_bytes: int) -> bytes | None:
     return apply_mask(data[start:], data[start - 4 : start])
 
 
-def _closed(payload: bytes) -> Closed:
+def _closed(payload: bytes) -> CloseFrame:
     """Read a close frame (RFC 6455 section 5.5.1)."""
     if not payload:
-        return Closed(CloseCode.NO_STATUS, "", payload)
+        return CloseFrame(CloseCode.NO_STATUS, "", payload)
     if len(payload) < 2:
-        raise ProtocolError("close frame is one byte")
+        raise FrameError("close frame is one byte")
     code = int.from_bytes(payload[:2])
     if code not in _REGISTERED and code not in _PRIVATE:
-        raise ProtocolError(f"close code {code} is not allowed")
+        raise FrameError(f"close code {code} is not allowed")
     try:
         reason = payload[2:].decode()
     except UnicodeDecodeError:
-        raise ProtocolError("close reason is not UTF-8", CloseCode.INVALID_DATA) from None
-    return Closed(code, reason, payload)
+        raise FrameError("close reason is not UTF-8", CloseCode.INVALID_DATA) from None
+    return CloseFrame(code, reason, payload)

@@ -12,11 +12,11 @@ from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline
 from hub.errors import RequestTimeoutError, TooLargeError
 from hub.transports.inbound import (
-    Closed,
+    CloseFrame,
     Event,
+    FrameError,
     Inbound,
-    Ping,
-    ProtocolError,
+    PingFrame,
     Seen,
     lone_message,
 )
@@ -190,7 +190,7 @@ class WebSocketConnection(StreamConnection):
         except TooLargeError as error:
             session.close_error(error)
             self._stop_listening()
-        except ProtocolError as error:
+        except FrameError as error:
             session.close(error.code, error.reason)
             self._stop_listening()
         except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
@@ -226,17 +226,17 @@ class WebSocketConnection(StreamConnection):
             case Seen.PONG:
                 self._options.registry.commands.over_limit(session, 0)
                 self._options.heartbeats.pong(session)
-            case Ping(payload):
+            case PingFrame(payload):
                 if self._options.registry.commands.over_limit(session, len(payload)) is None:
                     session.control(pong_frame(payload))
             case Seen.BINARY:
                 session.close(
                     CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text"
                 )
-            case Closed():
+            case CloseFrame():
                 self._end(session, event)
 
-    def _end(self, session: Session, closed: Closed) -> None:
+    def _end(self, session: Session, closed: CloseFrame) -> None:
         """End the connection: the peer closes, or answers a close."""
         if not self._closing:
             self._write(echo_frame(closed.payload))

@@ -161,7 +161,7 @@ def _checked(  # noqa: C901 - a case per command
         case _Presence():
             channel = check_channel(command.channel)
             after = None if command.after is None else check_member(command.after, "after")
-            return commands.Presence(id_, channel, command.limit, after, command.count)
+            return commands.ListMembers(id_, channel, command.limit, after, command.count)
         case _PresenceUpdate():
             channel = check_channel(command.channel)
             return commands.PresenceUpdate(id_, channel, _member_data(command.data) or b"null")

@@ -1,12 +1,12 @@
-"""Nodes that ask each other without any broker: clusters on a bus in memory."""
+"""Nodes that ask each other without any broker, over a bus in memory."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
-from hub.admin.cluster import Cluster, Serve
 from hub.admin.requests import Handlers
+from hub.admin.rpc import AdminRpc, Serve
 from hub.core.node_records import NodeRecord
 from hub.errors import OutcomeUnknownError, UnavailableError
 
@@ -32,16 +32,16 @@ class Network:
         self.away = False
         """Whether it cannot be asked which nodes there are."""
 
-    async def join(self, tag: str, handlers: Handlers, **record: Any) -> Cluster:
-        cluster = Cluster(
+    async def join(self, tag: str, handlers: Handlers, **record: Any) -> AdminRpc:
+        rpc = AdminRpc(
             tag=tag,
             bus=_Bus(self, tag),
             handlers=handlers,
             record=lambda: node_record(tag, **record),
             log=structlog.get_logger(),
         )
-        await cluster.start()
-        return cluster
+        await rpc.start()
+        return rpc
 
 
 class _Bus:

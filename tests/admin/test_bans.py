@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from hub.admin.bans import AccessLog, Lift, Say
-from hub.auth.bans import MAX_STANDINGS, Kind, Standing
+from hub.auth.bans import MAX_STANDINGS, Standing, StandingKind
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.identity import Identity
@@ -20,7 +20,7 @@ from hub.core.pushes import Gap
 from hub.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from tests.support.waiting import eventually
 
-BAN = Say(Kind.BAN, "ann", 60.0, "spam")
+BAN = Say(StandingKind.BAN, "ann", 60.0, "spam")
 
 
 class Cluster:
@@ -135,10 +135,10 @@ async def test_every_node_hears_a_ban_and_its_end(running: Running) -> None:
     await say(one, BAN)
     assert banned(one)
     assert banned(two)
-    await say(two, Lift(Kind.BAN, "ann"))
+    await say(two, Lift(StandingKind.BAN, "ann"))
     assert not banned(one)
     with pytest.raises(NotFoundError):
-        await say(one, Lift(Kind.BAN, "ann"))
+        await say(one, Lift(StandingKind.BAN, "ann"))
 
 
 def _undecided(node: AccessLog) -> bool:
@@ -180,9 +180,9 @@ async def test_words_that_history_loses_are_said_again(running: Running) -> None
     await eventually(lambda: not _undecided(node))
     await say(node, BAN)
     for number in range(2):
-        await say(node, Say(Kind.BAN, f"other-{number}", 1.0))
+        await say(node, Say(StandingKind.BAN, f"other-{number}", 1.0))
     for _ in range(5):
-        await say(node, Say(Kind.TOKEN, "t", 1.0))
+        await say(node, Say(StandingKind.TOKEN, "t", 1.0))
     cluster.now_ms += 2000
 
     async def held() -> bool:
@@ -202,7 +202,7 @@ async def test_what_has_ended_is_forgotten_and_there_is_a_bound(running: Running
     await eventually(lambda: not _undecided(node))
     for number in range(MAX_STANDINGS):
         node.standings.merge(
-            Standing(Kind.TOKEN, str(number), cluster.now_ms, cluster.now_ms + 1000),
+            Standing(StandingKind.TOKEN, str(number), cluster.now_ms, cluster.now_ms + 1000),
             cluster.now_ms,
         )
     with pytest.raises(ConflictError, match="10,000"):

@@ -10,15 +10,15 @@ from hub.admin.channels import (
     CHANNELS,
     MAX_ROWS,
     MOST_SECONDS,
+    ChannelHandlers,
     ChannelRates,
-    Channels,
     ListChannels,
 )
-from hub.admin.cluster import Cluster
 from hub.admin.listing import Page, Query
+from hub.admin.rpc import AdminRpc
 from hub.core.options import ChannelOptions
 from hub.core.publication import Position
-from hub.core.records import ChannelRecord, LiveChannel, Origin, joined
+from hub.core.records import ChannelRecord, LiveChannel, RowSource, joined
 from hub.errors import BadRequestError
 from tests.admin.network import Network
 from tests.core.fakes import FakeClock
@@ -72,18 +72,18 @@ class Nodes:
         made = cls()
         for tag, held in nodes.items():
             made.known[tag] = FakeKnown(held or {})
-            lists = Channels(made.known[tag], Origin(tag, made.clock, 0.0))
-            cluster = await made.network.join(tag, {ListChannels: made._counting(lists)})
+            lists = ChannelHandlers(made.known[tag], RowSource(tag, made.clock, 0.0))
+            rpc = await made.network.join(tag, {ListChannels: made._counting(lists)})
             if held is None:
                 made.network.silent.add(tag)
             if tag == next(iter(nodes)):
-                made.lists, made.cluster = lists, cluster
+                made.lists, made.rpc = lists, rpc
         return made
 
-    lists: Channels
-    cluster: Cluster
+    lists: ChannelHandlers
+    rpc: AdminRpc
 
-    def _counting(self, lists: Channels) -> Any:
+    def _counting(self, lists: ChannelHandlers) -> Any:
         async def part(request: ListChannels) -> object:
             self.counts.append(request.count)
             return await lists.part(request)
@@ -91,7 +91,7 @@ class Nodes:
         return part
 
     async def page(self, **query: Any) -> Page[ChannelRecord]:
-        return await self.lists.everywhere(self.cluster, asked(**query))
+        return await self.lists.everywhere(self.rpc, asked(**query))
 
 
 TOP: dict[str, Any] = {"limit": 1, "sort": "subscribers", "descending": True}
@@ -178,7 +178,7 @@ async def test_pages_together_are_every_channel_in_order(sort: str) -> None:
     after = None
     while True:
         query = CHANNELS.read({"sort": sort, "limit": 5, "after": after})
-        page = await nodes.lists.everywhere(nodes.cluster, query)
+        page = await nodes.lists.everywhere(nodes.rpc, query)
         assert page.total in {23, 24}, "at least as many as one node has"
         seen += [row.channel for row in page.records]
         after = CHANNELS.told(query, page)["next"]

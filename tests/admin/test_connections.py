@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from hub.admin.connections import (
-    Connections,
+    ConnectionHandlers,
     Disconnect,
     GetConnection,
     ListClosed,
     ListConnections,
-    Unsubscribe,
+    UnsubscribeConnection,
     list_closed,
     list_connections,
 )
@@ -28,7 +28,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.node = SmallNode()
-        made = Connections(self.node.registry, self.node.membership, self.node.journal)
+        made = ConnectionHandlers(self.node.registry, self.node.membership, self.node.journal)
         self.handlers = made.handlers()
 
     async def ask(self, request: Any) -> Any:
@@ -53,12 +53,12 @@ async def test_one_connection_is_told_with_its_subscriptions(rig: Rig) -> None:
 async def test_a_connection_that_is_taken_out_of_a_channel_is_told(rig: Rig) -> None:
     """It stays open; who is not there, or not in the channel, is not found."""
     reader = Subscriber(rig.node, "a")
-    await rig.ask(Unsubscribe(reader.session.id, "a"))
+    await rig.ask(UnsubscribeConnection(reader.session.id, "a"))
     rig.node.loop.settle()
     assert not reader.session.subscriptions
     assert b"unsubscribed by operator" in bytes(reader.link.received)
     with pytest.raises(NotFoundError, match="is not subscribed to 'a'"):
-        await rig.ask(Unsubscribe(reader.session.id, "a"))
+        await rig.ask(UnsubscribeConnection(reader.session.id, "a"))
 
 
 async def test_a_connection_is_closed_with_the_operators_code(rig: Rig) -> None:
@@ -69,7 +69,7 @@ async def test_a_connection_is_closed_with_the_operators_code(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [GetConnection("none"), Disconnect("none", 4403, ""), Unsubscribe("none", "a")],
+    [GetConnection("none"), Disconnect("none", 4403, ""), UnsubscribeConnection("none", "a")],
     ids=lambda request: str(request.tag()),
 )
 async def test_a_connection_that_is_not_open_is_not_found(rig: Rig, request_: Any) -> None:
@@ -100,24 +100,24 @@ async def test_connections_of_all_nodes_make_one_page() -> None:
     """Also of ended ones, of which no node is left out in silence."""
     network = Network()
     rigs = {tag: Rig() for tag in ("one", "two")}
-    clusters = [await network.join(tag, rig.handlers) for tag, rig in rigs.items()]
+    rpcs = [await network.join(tag, rig.handlers) for tag, rig in rigs.items()]
     for rig in rigs.values():
         rig.node.open()
         session, _ = rig.node.open()
         session.lost(1006, "gone")
         rig.node.clock.advance(1)
-    page = await list_connections(clusters[0], Query(sort="connection"))
+    page = await list_connections(rpcs[0], Query(sort="connection"))
     assert (page.total, page.more, page.complete) == (2, False, True)
-    ended = await list_closed(clusters[0], limit=5)
+    ended = await list_closed(rpcs[0], limit=5)
     assert [(row["code"], row["reason"]) for row in ended.records] == [(1006, "gone")] * 2
     assert "subscriptions" not in ended.records[0]
     network.silent.add("two")
-    assert (await list_closed(clusters[0], limit=5)).unanswered == ("two",)
-    of_one = await list_connections(clusters[0], Query(sort="connection"), "one")
+    assert (await list_closed(rpcs[0], limit=5)).unanswered == ("two",)
+    of_one = await list_connections(rpcs[0], Query(sort="connection"), "one")
     assert (of_one.total, of_one.complete) == (1, True)
     network.away = True
-    assert not (await list_connections(clusters[0], Query(sort="connection"))).complete
-    own = await list_closed(clusters[0], limit=5)
+    assert not (await list_connections(rpcs[0], Query(sort="connection"))).complete
+    own = await list_closed(rpcs[0], limit=5)
     assert (len(own.records), own.complete) == (1, False)
 
 

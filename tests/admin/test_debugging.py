@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from hub.admin.debugging import (
-    Debugging,
+    DebuggingHandlers,
     GetLogLevels,
     GetMemory,
     GetStalls,
@@ -46,7 +46,7 @@ class Rig:
         log = make_logger(LogChoice(), self.stream)
         self.lag = LoopLag(log, interval_seconds=0.001, stall_seconds=0.02)
         self.tasks: list[asyncio.Task[None]] = []
-        debugging = Debugging(lag=self.lag, log=log, spawn=self._spawn)
+        debugging = DebuggingHandlers(lag=self.lag, log=log, spawn=self._spawn)
         self._handlers = debugging.handlers()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -236,6 +236,8 @@ async def test_changed_levels_are_told_and_logged(rig: Rig) -> None:
 async def test_a_node_inside_an_application_that_logs_by_itself_says_so() -> None:
     """Its levels are the application's."""
     lag = LoopLag(structlog.get_logger())
-    debugging = Debugging(lag=lag, log=structlog.get_logger(), spawn=lambda work: work.close())
+    debugging = DebuggingHandlers(
+        lag=lag, log=structlog.get_logger(), spawn=lambda work: work.close()
+    )
     with pytest.raises(BadRequestError, match="application"):
         await debugging.handlers()[GetLogLevels](GetLogLevels())

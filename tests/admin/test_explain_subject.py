@@ -32,11 +32,11 @@ class Town:
         return self.nodes["one"]
 
     async def ask(self, **asked: Any) -> dict[str, Any]:
-        clusters = []
+        rpcs = []
         for tag, node in self.nodes.items():
             made = SubjectExplaining(node.evidence())
-            clusters.append(await self.network.join(tag, made.handlers()))
-        told = await explain_subject(clusters[0], ExplainSubject(**asked))
+            rpcs.append(await self.network.join(tag, made.handlers()))
+        told = await explain_subject(rpcs[0], ExplainSubject(**asked))
         plain: dict[str, Any] = to_builtins(told)
         return plain
 

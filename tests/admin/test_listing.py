@@ -15,7 +15,7 @@ from hub.admin.listing import Page, Part, Query, Row, Selection, merge
 from hub.admin.requests import Answers
 from hub.core.forensics.noted import ClosedSession, Notes
 from hub.core.identity import Identity
-from hub.core.records import Origin, SessionRecord, session_record
+from hub.core.records import RowSource, SessionRecord, session_record
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, UnavailableError
 from tests.core.fakes import FakeClock
@@ -62,8 +62,8 @@ Listed = Part[SessionRecord]
 SORTS = CONNECTIONS.sorts
 
 
-def here(name: str) -> Origin:
-    return Origin(name, FakeClock(), 1_700_000_000.0)
+def here(name: str) -> RowSource:
+    return RowSource(name, FakeClock(), 1_700_000_000.0)
 
 
 def of(**asked: Any) -> Query:
@@ -170,7 +170,7 @@ def test_a_filter_lets_through_what_it_names(where: dict[str, str], expected: li
 def test_what_is_owed_longest_is_the_oldest_whenever_it_is_asked() -> None:
     """The key of a row stays while time passes: pages asked for later must not repeat it."""
     clock = FakeClock(1000.0)
-    place = Origin("n1", clock, 1_700_000_000.0)
+    place = RowSource("n1", clock, 1_700_000_000.0)
     old, young = Held("old", owed_since_seconds=1.0), Held("young", owed_since_seconds=900.0)
     column = SORTS["outbox_age_seconds"]
     before = [column(cast("Session", s), place) for s in (old, young, Held("none"))]

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from hub.admin import sessions
-from hub.admin.sessions import MAX_POLL_BYTES, Poll, SendCommand, Sessions
+from hub.admin.sessions import MAX_POLL_BYTES, Poll, SendCommand, SessionHandlers
 from hub.core.commands import PollRequest
 from hub.core.identity import Identity
 from hub.core.publication import Position
@@ -38,16 +38,16 @@ class Silent:
 
 
 @pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Sessions:
+def silent(monkeypatch: pytest.MonkeyPatch) -> SessionHandlers:
     monkeypatch.setattr(sessions, "_TIMEOUT_SECONDS", 0.01)
 
     async def poll(_request: PollRequest) -> bytes:
         return b""
 
-    return Sessions(cast("SessionRegistry", Silent()), poll, max_message_bytes=100)
+    return SessionHandlers(cast("SessionRegistry", Silent()), poll, max_message_bytes=100)
 
 
-async def test_a_publish_without_a_reply_may_have_been_made(silent: Sessions) -> None:
+async def test_a_publish_without_a_reply_may_have_been_made(silent: SessionHandlers) -> None:
     """`outcome_unknown`: to be repeated with the same idempotency key only."""
     with pytest.raises(OutcomeUnknownError):
         await silent.command(
@@ -55,14 +55,14 @@ async def test_a_publish_without_a_reply_may_have_been_made(silent: Sessions) ->
         )
 
 
-async def test_another_command_without_a_reply_is_unavailable(silent: Sessions) -> None:
+async def test_another_command_without_a_reply_is_unavailable(silent: SessionHandlers) -> None:
     """It does no harm when it is asked again."""
     with pytest.raises(UnavailableError):
         await silent.command(SendCommand("c1", "s1", b'{"op":"presence","id":1,"channel":"a"}'))
 
 
 async def test_a_command_that_finds_too_many_waiting_is_told_when_to_come_again(
-    silent: Sessions, monkeypatch: pytest.MonkeyPatch
+    silent: SessionHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the reply to its id: it was not begun, and whatever it is may be asked again."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.auth.bans import Kind, Standing, Standings
+from hub.auth.bans import Standing, StandingKind, Standings
 from hub.core.identity import Identity
 from hub.errors import ForbiddenError, HubError
 
@@ -14,7 +14,7 @@ NOW = 1_000_000
 
 
 def ban(name: str = "ann", *, at: int = NOW, until: int = NOW + 1000, **more: object) -> Standing:
-    return Standing(Kind.BAN, name, at_ms=at, until_ms=until, **more)  # type: ignore[arg-type]
+    return Standing(StandingKind.BAN, name, at_ms=at, until_ms=until, **more)  # type: ignore[arg-type]
 
 
 def refusal(table: Standings, identity: Identity, now: int = NOW) -> str:
@@ -40,8 +40,10 @@ def test_a_banned_subject_is_refused_with_its_reason_until_the_ban_ends() -> Non
 def test_a_revoked_token_and_older_tokens_of_a_subject_are_refused() -> None:
     """A token that does not say when it was made might be an old one."""
     table = Standings()
-    table.merge(Standing(Kind.TOKEN, "t1", at_ms=NOW, until_ms=NOW + 1000), NOW)
-    table.merge(Standing(Kind.SUBJECT, "ann", at_ms=NOW, until_ms=NOW + 1000, before=500.0), NOW)
+    table.merge(Standing(StandingKind.TOKEN, "t1", at_ms=NOW, until_ms=NOW + 1000), NOW)
+    table.merge(
+        Standing(StandingKind.SUBJECT, "ann", at_ms=NOW, until_ms=NOW + 1000, before=500.0), NOW
+    )
     revoked = "token_revoked"
     assert refusal(table, Identity(subject="bob", token_id="t1")) == revoked
     assert refusal(table, Identity(subject="bob", token_id="t2")) == ""
@@ -63,7 +65,7 @@ def test_what_was_lifted_is_not_brought_back_by_who_did_not_hear_it() -> None:
 
 WORDS = st.builds(
     Standing,
-    st.sampled_from(Kind),
+    st.sampled_from(StandingKind),
     st.sampled_from(["a", "b"]),
     at_ms=st.integers(0, 3),
     until_ms=st.integers(NOW + 1, NOW + 3),

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from hub.auth import fetching
-from hub.auth.bans import Kind, Standing, Standings
+from hub.auth.bans import Standing, StandingKind, Standings
 from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.auth.provider import FetchError
@@ -84,7 +84,7 @@ def test_a_ticket_lasts_ten_minutes() -> None:
 
 
 def test_a_ban_holds_until_its_end_and_not_at_it() -> None:
-    ban = Standing(Kind.BAN, "ann", at_ms=0, until_ms=1000)
+    ban = Standing(StandingKind.BAN, "ann", at_ms=0, until_ms=1000)
     table = Standings()
     assert not table.merge(ban, 1000)
     assert table.merge(ban, 999)

@@ -18,7 +18,7 @@ import uvloop
 
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.local.client import LocalBroker
-from hub.brokers.local.link import Link
+from hub.brokers.local.link import WorkerLink
 from hub.brokers.local.server import BrokerServer
 from hub.brokers.memory import MemoryBroker
 from hub.core.counters import Counters
@@ -93,7 +93,7 @@ async def _publish(ends: list[socket.socket], window: int) -> float:
     """Publications a second."""
     brokers, links = [], []
     for number, end in enumerate(ends):
-        link = Link(
+        link = WorkerLink(
             lambda end=end: end,  # type: ignore[misc]  # of this round of the loop
             tag=f"worker{number}",
             clock=time.monotonic,

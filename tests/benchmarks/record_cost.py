@@ -28,7 +28,7 @@ from hub.admin.connections import CONNECTIONS
 from hub.admin.listing import Query, Selection
 from hub.core.commands import Subscribe
 from hub.core.node_records import NodeRecord
-from hub.core.records import Origin, plain, session_record
+from hub.core.records import RowSource, plain, session_record
 from hub.transports.stream import write_each
 from hub.wire.websocket import WebSocketDialect
 from tests.core.fakes import FakeLink
@@ -98,7 +98,7 @@ class Fan:
         self.node.loop.settle()
 
     def _page(self) -> None:
-        origin = Origin("node", self.node.clock, 0.0)
+        origin = RowSource("node", self.node.clock, 0.0)
         query = Query(limit=PAGE_ROWS, sort="sent", descending=True)
         selection = Selection(CONNECTIONS, query, origin, count=PAGE_ROWS)
         selection.look_at(self.node.registry.sessions.values())

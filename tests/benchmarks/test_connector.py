@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.bench.connector import Connector
+from hub.bench.connector import SubscriberDialer
 from hub.bench.greetings import pong_frame
-from hub.bench.plan import Contestant, ReadJob, Target
+from hub.bench.plan import Contestant, ReadJob, ServerAddress
 from hub.bench.tap import Basin, Tap
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
@@ -32,8 +32,10 @@ class Dialling:
         self.failed: list[str] = []
         self._basin = Basin()
         self._epoll = select.epoll()
-        self._connector = Connector(
-            ReadJob(Target("127.0.0.1", port), Contestant.WEBSOCKET, "c", 1, in_flight=1, slot=0),
+        self._connector = SubscriberDialer(
+            ReadJob(
+                ServerAddress("127.0.0.1", port), Contestant.WEBSOCKET, "c", 1, in_flight=1, slot=0
+            ),
             self._epoll,
             connected=self.connected.append,
             failed=self.failed.append,

@@ -3,14 +3,14 @@
 import threading
 from multiprocessing import Pipe, Process
 
-from hub.bench.load import Worker, begin
-from hub.bench.plan import Order
+from hub.bench.load import LoadProcess, begin
+from hub.bench.plan import LoadCommand
 
 
 def test_the_measured_phase_begins_only_when_every_reader_has_begun_it() -> None:
     """What one that is late read before would be missing in the bytes of a delivery."""
     pipes = [Pipe() for _ in range(2)]
-    herd = [Worker(Process(name="reader"), pipe) for pipe, _ in pipes]
+    herd = [LoadProcess(Process(name="reader"), pipe) for pipe, _ in pipes]
     begun = threading.Event()
 
     def run() -> None:
@@ -21,7 +21,7 @@ def test_the_measured_phase_begins_only_when_every_reader_has_begun_it() -> None
     beginning.start()
     for _, reader in pipes:
         assert not begun.is_set()
-        assert reader.recv() is Order.BEGIN
-        reader.send(Order.BEGIN)
+        assert reader.recv() is LoadCommand.BEGIN
+        reader.send(LoadCommand.BEGIN)
     beginning.join()
     assert begun.is_set()

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.brokers.tracker import HoldBudget, Message, Page, State, Step, Tracker
+from hub.brokers.tracker import (
+    HoldBudget,
+    SequencedMessage,
+    Step,
+    Tracker,
+    TrackerPage,
+    TrackerState,
+)
 from hub.core.counters import Counters
 from hub.core.options import MIB
 from hub.core.publication import Position, Publication
@@ -16,9 +23,9 @@ from tests.brokers.redis.nodes import Stream
 CHANNEL = "c"
 
 
-def message(epoch: str, offset: int, *, valid: bool = True) -> Message:
+def message(epoch: str, offset: int, *, valid: bool = True) -> SequencedMessage:
     publication = Publication(CHANNEL, offset, f"{epoch}:{offset}".encode(), 0) if valid else None
-    return Message(epoch, offset, publication, 10)
+    return SequencedMessage(epoch, offset, publication, 10)
 
 
 def room(
@@ -39,12 +46,14 @@ def live_at(epoch: str, offset: int, *, hold: int = 1000) -> Tracker:
     return tracker
 
 
-def page(head: Position, messages: Sequence[Message], *, complete: bool = True) -> Page:
+def page(
+    head: Position, messages: Sequence[SequencedMessage], *, complete: bool = True
+) -> TrackerPage:
     oldest = messages[0].offset if messages else head.offset + 1
-    return Page(head, oldest, messages, complete)
+    return TrackerPage(head, oldest, messages, complete)
 
 
-def state(tracker: Tracker) -> State:
+def state(tracker: Tracker) -> TrackerState:
     """Its state now; a type checker believes that an attribute stays as it was found."""
     return tracker.state
 
@@ -68,7 +77,7 @@ def test_next_message_is_delivered_and_repeats_are_dropped() -> None:
     assert shown(tracker.receive(message("a", 4))) == ["a:4"]
     assert not tracker.receive(message("a", 4))
     assert not tracker.receive(message("a", 2))
-    assert (state(tracker), tracker.duplicates) == (State.LIVE, 2)
+    assert (state(tracker), tracker.duplicates) == (TrackerState.LIVE, 2)
 
 
 def test_messages_before_the_head_is_known_wait_for_it() -> None:
@@ -77,18 +86,18 @@ def test_messages_before_the_head_is_known_wait_for_it() -> None:
         assert not tracker.receive(message("a", offset))
     tracker.open(Position("a", 4))
     assert shown(tracker.release()) == ["a:5", "a:6"]
-    assert state(tracker) is State.LIVE
+    assert state(tracker) is TrackerState.LIVE
 
 
 def test_hole_is_filled_from_the_page_and_the_rest_of_it_announced() -> None:
     tracker = live_at("a", 1)
     assert not tracker.receive(message("a", 6))
-    assert state(tracker) is State.FILLING
+    assert state(tracker) is TrackerState.FILLING
     assert tracker.ask() == 1
     held = [message("a", offset) for offset in (4, 5, 6)]
     steps = tracker.on_page(page(Position("a", 6), held))
     assert shown(steps) == ["broker 2-3", "a:4", "a:5", "a:6"]
-    assert state(tracker) is State.LIVE
+    assert state(tracker) is TrackerState.LIVE
 
 
 def test_hole_that_opened_after_the_page_was_asked_for_needs_another() -> None:
@@ -98,7 +107,7 @@ def test_hole_that_opened_after_the_page_was_asked_for_needs_another() -> None:
     tracker.receive(message("a", 6))
     steps = tracker.on_page(page(Position("a", 3), [message("a", 2), message("a", 3)]))
     assert shown(steps) == ["a:2", "a:3"]
-    assert state(tracker) is State.FILLING
+    assert state(tracker) is TrackerState.FILLING
     assert tracker.ask() == 3
     assert shown(tracker.on_page(page(Position("a", 6), []))) == ["broker 4-5", "a:6"]
 
@@ -109,9 +118,9 @@ def test_head_beyond_what_arrived_is_no_loss_until_it_is_confirmed() -> None:
     tracker.ask()
     # Redis is at 9 already; 4 to 9 are still on their way here, and it keeps none.
     assert shown(tracker.on_page(page(Position("a", 9), []))) == ["broker 2-2", "a:3"]
-    assert state(tracker) is State.LIVE
+    assert state(tracker) is TrackerState.LIVE
     tracker.confirm(Position("a", 9))
-    assert state(tracker) is State.FILLING
+    assert state(tracker) is TrackerState.FILLING
     tracker.ask()
     assert shown(tracker.on_page(page(Position("a", 9), []))) == ["broker 4-9"]
 
@@ -135,7 +144,7 @@ def test_message_of_another_epoch_waits_for_what_redis_says() -> None:
     assert shown(tracker.on_page(new)) == ["reset b:0"]
     assert tracker.ask() == 0
     assert shown(tracker.on_page(new)) == ["b:1", "b:2"]
-    assert state(tracker) is State.LIVE
+    assert state(tracker) is TrackerState.LIVE
 
 
 def test_new_epoch_without_history_begins_before_what_arrived() -> None:
@@ -153,7 +162,7 @@ def test_late_message_of_an_epoch_that_was_left_changes_nothing() -> None:
     tracker.receive(message("a", 8))
     tracker.ask()
     assert not tracker.on_page(page(Position("b", 2), []))
-    assert (state(tracker), tracker.position) == (State.LIVE, Position("b", 2))
+    assert (state(tracker), tracker.position) == (TrackerState.LIVE, Position("b", 2))
 
 
 def test_page_that_is_older_than_a_new_epoch_does_not_send_it_back() -> None:
@@ -163,7 +172,7 @@ def test_page_that_is_older_than_a_new_epoch_does_not_send_it_back() -> None:
     tracker.receive(message("b", 1))
     steps = tracker.on_page(page(Position("a", 3), [message("a", 2), message("a", 3)]))
     assert shown(steps) == ["a:2", "a:3"]
-    assert state(tracker) is State.FILLING, "what came since then has to be asked about"
+    assert state(tracker) is TrackerState.FILLING, "what came since then has to be asked about"
     tracker.ask()
     assert shown(tracker.on_page(page(Position("b", 1), [message("b", 1)]))) == ["reset b:0"]
 
@@ -182,7 +191,7 @@ def test_more_than_may_wait_is_read_from_history_instead() -> None:
     everything = [message("a", offset) for offset in range(1, 9)]
     steps = tracker.on_page(page(Position("a", 8), everything))
     assert shown(steps) == [f"a:{offset}" for offset in range(1, 9)]
-    assert state(tracker) is State.LIVE
+    assert state(tracker) is TrackerState.LIVE
 
 
 class World:
@@ -192,13 +201,13 @@ class World:
         self.history, self.page_size = history, page_size
         self.epoch, self.offset = 0, 0
         self.log: deque[int] = deque(maxlen=history)
-        self.wire: deque[Message] = deque()
+        self.wire: deque[SequencedMessage] = deque()
         self.lost: set[Position] = set()
         self.room = room(hold)
         self.tracker = Tracker(CHANNEL, self.room)
         self.hold = hold
         self.stream = Stream()
-        self.asked: Page | None = None
+        self.asked: TrackerPage | None = None
         self.head_on_its_way: Position | None = None
         self.tracker.open(self.head)
         self.stream.open(self.head)
@@ -249,13 +258,13 @@ class World:
         self.log.clear()
 
     def ask(self) -> None:
-        if self.tracker.state is not State.FILLING or self.asked:
+        if self.tracker.state is not TrackerState.FILLING or self.asked:
             return
         after = self.tracker.ask()
         later = [offset for offset in self.log if offset > after]
         found = [message(self.head.epoch, offset) for offset in later[: self.page_size]]
         oldest = self.log[0] if self.log else self.offset + 1
-        self.asked = Page(self.head, oldest, found, complete=len(found) < self.page_size)
+        self.asked = TrackerPage(self.head, oldest, found, complete=len(found) < self.page_size)
 
     def answer(self) -> None:
         if self.asked is not None:
@@ -282,7 +291,7 @@ class World:
             for _ in range(500):
                 self.ask()
                 self.answer()
-        assert self.tracker.state is State.LIVE
+        assert self.tracker.state is TrackerState.LIVE
         assert self.tracker.position == self.head == self.stream.head
         assert self.room.bytes == 0, "nothing waits any more"
 

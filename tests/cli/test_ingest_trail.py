@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.ingest import trail as trails
-from hub.ingest.checkpoint import Place
+from hub.ingest.checkpoint import FilePlace
 from hub.ingest.finding import Succession, mark, succession
 from hub.ingest.opened import OpenFile
 from hub.ingest.source import FileSource
@@ -29,7 +29,7 @@ class Log:
         self._source: FileSource | None = None
         self.write("")
 
-    def begin(self, place: Place | None = None, *, follow: bool = True) -> FileSource:
+    def begin(self, place: FilePlace | None = None, *, follow: bool = True) -> FileSource:
         self._source = FileSource(
             self.path,
             place,

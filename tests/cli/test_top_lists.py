@@ -10,7 +10,7 @@ from hub.admin.channels import CHANNELS as CHANNEL_LIST
 from hub.admin.connections import CONNECTIONS as CONNECTION_LIST
 from hub.cli.columns import (
     CONNECTIONS,
-    Column,
+    TerminalColumn,
     away_sentence,
     fitted,
     node_state,
@@ -25,7 +25,7 @@ from hub.cli.operator import Json, OperatorError
 from hub.cli.tail import changes
 from hub.cli.top_picture import details
 from hub.cli.top_taking import Snapshot
-from hub.cli.top_view import LISTINGS, Listing, Shown, ordered, pressed, shown_at_first
+from hub.cli.top_view import LISTINGS, Shown, TopList, ordered, pressed, shown_at_first
 
 
 def after(shown: Shown, *keys: str) -> Shown:
@@ -37,7 +37,7 @@ def after(shown: Shown, *keys: str) -> Shown:
 
 
 @pytest.mark.parametrize("listing", LISTINGS, ids=lambda listing: listing.name)
-def test_every_column_that_sorts_has_a_key_of_its_own(listing: Listing) -> None:
+def test_every_column_that_sorts_has_a_key_of_its_own(listing: TopList) -> None:
     """None of them is a key that does something else."""
     keys = [column.key for column in listing.columns if column.sort]
     assert len(set(keys)) == len(keys)
@@ -248,7 +248,7 @@ def test_where_nothing_is_left_to_make_room_a_figure_is_left_out_and_not_cut(wid
 
 
 def test_a_column_without_an_order_is_not_kept_for_a_list_without_one() -> None:
-    columns = (Column("A", str, width=10), Column("B", str, width=10, rank=1))
+    columns = (TerminalColumn("A", str, width=10), TerminalColumn("B", str, width=10, rank=1))
     assert [column.title for column in fitted(columns, [], 12)] == ["A"]
 
 

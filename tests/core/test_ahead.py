@@ -5,7 +5,7 @@ Pub/sub brings a publication to one node sooner than to another, and history has
 
 import pytest
 
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import Publication
 from hub.core.pushes import Gap, GapReason, Join, Member
@@ -78,7 +78,7 @@ def test_a_join_among_what_the_subscriber_has_is_not_lost() -> None:
 def test_what_was_read_to_it_and_is_forgotten_is_not_taken_for_never_sent() -> None:
     """It left, its notes went, and only then what it had got came to this node."""
     behind = Behind()
-    assert why(behind.ahead, CHANNEL, 4).answer is Answer.WRITTEN
+    assert why(behind.ahead, CHANNEL, 4).answer is Fate.WRITTEN
     behind.ahead.unsubscribe(CHANNEL)
     behind.node.clock.advance(1)
     notes = behind.ahead.session.notes
@@ -88,8 +88,8 @@ def test_what_was_read_to_it_and_is_forgotten_is_not_taken_for_never_sent() -> N
     behind.node.clock.advance(1)
     behind.arrives(2, 3, 4)
     behind.node.loop.settle()
-    assert why(behind.ahead, CHANNEL, 4).answer is Answer.UNKNOWN
+    assert why(behind.ahead, CHANNEL, 4).answer is Fate.UNKNOWN
     behind.node.publish(CHANNEL)
     behind.arrives(5)
     behind.node.loop.settle()
-    assert why(behind.ahead, CHANNEL, 5).answer is Answer.NOT_SUBSCRIBED
+    assert why(behind.ahead, CHANNEL, 5).answer is Fate.NOT_SUBSCRIBED

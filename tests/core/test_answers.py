@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from hub.core.forensics.answers import TABLE, Answer, Fact
+from hub.core.forensics.answers import TABLE, Fact, Fate
 from hub.core.forensics.noted import TERMS, What
 
 
@@ -18,7 +18,7 @@ def test_whatever_the_facts_a_row_answers() -> None:
 
 
 def test_every_answer_is_given_by_a_row() -> None:
-    assert {row.answer for row in TABLE} == set(Answer)
+    assert {row.answer for row in TABLE} == set(Fate)
 
 
 def test_every_note_of_a_publication_has_a_row_that_it_decides_alone() -> None:

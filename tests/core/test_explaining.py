@@ -1,7 +1,7 @@
 """Why somebody did not get a publication: the answer names the cause, or says `unknown`."""
 
 from hub.core.forensics import noted
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.forensics.noted import CLOSED_BYTES, EVENT_BYTES
 from hub.core.identity import Identity
@@ -31,7 +31,7 @@ def test_what_went_straight_out_was_written_and_when() -> None:
     node.clock.advance(50)
     reader.publish("a", 1)
     told = why(reader, "a", 1)
-    assert told.answer is Answer.WRITTEN
+    assert told.answer is Fate.WRITTEN
     assert told.at_seconds is not None
     assert told.until_seconds is not None
     assert published - 0.25 <= told.at_seconds <= told.until_seconds == published
@@ -45,14 +45,14 @@ def test_what_was_dropped_names_the_policy_and_the_time() -> None:
     node.clock.advance(5)
     reader.publish("a", 10)
     dropped = why(reader, "a", 3)
-    assert (dropped.answer, dropped.at_seconds) == (Answer.DROPPED, node.clock())
+    assert (dropped.answer, dropped.at_seconds) == (Fate.DROPPED, node.clock())
     assert "drop_oldest" in dropped.detail
-    assert why(reader, "a", 9).answer is Answer.QUEUED
+    assert why(reader, "a", 9).answer is Fate.QUEUED
     node.clock.advance(7)
     reader.drain()
     assert why(reader, "a", 9).at_seconds == node.clock()
-    assert why(reader, "a", 9).answer is Answer.WRITTEN
-    assert why(reader, "a", 3).answer is Answer.DROPPED
+    assert why(reader, "a", 9).answer is Fate.WRITTEN
+    assert why(reader, "a", 3).answer is Fate.DROPPED
 
 
 def test_what_was_conflated_names_what_replaced_it() -> None:
@@ -65,7 +65,7 @@ def test_what_was_conflated_names_what_replaced_it() -> None:
     reader.publish("key:a", 1, "usd")
     reader.publish("key:a", 1, "eur")
     told = why(reader, "key:a", 2)
-    assert (told.answer, told.by) == (Answer.CONFLATED, 4)
+    assert (told.answer, told.by) == (Fate.CONFLATED, 4)
 
 
 def test_who_was_not_subscribed_then_is_told_since_when_it_is() -> None:
@@ -73,15 +73,15 @@ def test_who_was_not_subscribed_then_is_told_since_when_it_is() -> None:
     node = small()
     reader = Subscriber(node)
     reader.publish("a", 2)
-    assert why(reader, "a", 1).answer is Answer.NOT_SUBSCRIBED
+    assert why(reader, "a", 1).answer is Fate.NOT_SUBSCRIBED
     reader.subscribe("a")
     reader.publish("a", 1)
     reader.unsubscribe("a")
     reader.publish("a", 1)
     assert [why(reader, "a", offset).answer for offset in (2, 3, 4)] == [
-        Answer.NOT_SUBSCRIBED,
-        Answer.WRITTEN,
-        Answer.NOT_SUBSCRIBED,
+        Fate.NOT_SUBSCRIBED,
+        Fate.WRITTEN,
+        Fate.NOT_SUBSCRIBED,
     ]
     assert "after 3" in why(reader, "a", 4).detail
 
@@ -92,7 +92,7 @@ def test_who_may_not_is_told_so() -> None:
     reader = Subscriber(node, identity=Identity(subscribe=("b",), publish=()))
     reader.subscribe("a")
     reader.publish("a", 1)
-    assert why(reader, "a", 1).answer is Answer.FORBIDDEN
+    assert why(reader, "a", 1).answer is Fate.FORBIDDEN
 
 
 def test_who_was_gone_is_told_how_it_ended() -> None:
@@ -105,7 +105,11 @@ def test_who_was_gone_is_told_how_it_ended() -> None:
     reader.session.lost(1006, "cut")
     reader.publish("a", 1)
     answers = [why(reader, "a", offset) for offset in (1, 3, 4)]
-    assert [told.answer for told in answers] == [Answer.WRITTEN, Answer.CLOSED, Answer.CLOSED]
+    assert [told.answer for told in answers] == [
+        Fate.WRITTEN,
+        Fate.CLOSED,
+        Fate.CLOSED,
+    ]
     assert "1006 cut" in answers[2].detail
 
 
@@ -113,7 +117,7 @@ def test_what_was_never_published_is_no_loss() -> None:
     """The channel has not come so far."""
     node = small()
     reader = Subscriber(node, "a")
-    assert why(reader, "a", 1).answer is Answer.NOT_PUBLISHED
+    assert why(reader, "a", 1).answer is Fate.NOT_PUBLISHED
 
 
 def test_what_never_came_to_the_node_was_lost() -> None:
@@ -128,9 +132,9 @@ def test_what_never_came_to_the_node_was_lost() -> None:
     slow.drain()
     for reader in (quick, slow):
         assert [why(reader, "a", offset).answer for offset in (1, 2, 3)] == [
-            Answer.WRITTEN,
-            Answer.LOST,
-            Answer.WRITTEN,
+            Fate.WRITTEN,
+            Fate.LOST,
+            Fate.WRITTEN,
         ]
 
 
@@ -143,12 +147,12 @@ def test_after_ten_minutes_the_answer_is_unknown_not_a_guess() -> None:
     assert node.journal.closed
     node.clock.advance(REACH_SECONDS + 1)
     node.journal.sweep()
-    assert why(stays, "a", 1).answer is Answer.UNKNOWN
+    assert why(stays, "a", 1).answer is Fate.UNKNOWN
     assert not node.journal.closed
-    assert why(leaves, "a", 1).answer is Answer.UNKNOWN
+    assert why(leaves, "a", 1).answer is Fate.UNKNOWN
     assert node.journal.bytes == 0
     stays.publish("a", 1)
-    assert why(stays, "a", 2).answer is Answer.WRITTEN
+    assert why(stays, "a", 2).answer is Fate.WRITTEN
 
 
 def test_beyond_the_events_of_a_connection_the_answer_is_unknown() -> None:
@@ -164,9 +168,9 @@ def test_beyond_the_events_of_a_connection_the_answer_is_unknown() -> None:
     assert reader.session.notes is not None
     assert len(reader.session.notes) == noted.MAX_EVENTS
     reader.drain()
-    assert why(reader, "key:a", 1).answer is Answer.UNKNOWN
-    assert why(reader, "key:a", 3).answer is Answer.UNKNOWN
-    assert why(reader, "key:a", noted.MAX_EVENTS).answer is Answer.CONFLATED
+    assert why(reader, "key:a", 1).answer is Fate.UNKNOWN
+    assert why(reader, "key:a", 3).answer is Fate.UNKNOWN
+    assert why(reader, "key:a", noted.MAX_EVENTS).answer is Fate.CONFLATED
 
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
@@ -188,7 +192,7 @@ def test_a_journal_of_no_bytes_keeps_nothing() -> None:
     node = small(0)
     reader = Subscriber(node, "a")
     reader.publish("a", 1)
-    assert why(reader, "a", 1).answer is Answer.UNKNOWN
+    assert why(reader, "a", 1).answer is Fate.UNKNOWN
     reader.session.lost(1006, "cut")
     assert not node.journal.closed
     assert node.journal.bytes == 0

@@ -1,6 +1,6 @@
 """Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
 
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.forensics.noted import CLOSED_BYTES
 from hub.core.forensics.question import Question
@@ -33,12 +33,12 @@ def test_who_is_told_late_of_a_loss_was_never_written_it_also_when_the_loss_is_f
     quick.publish("a", 1)
     node.clock.advance(20)
     slow.drain()
-    assert why(slow, "a", 2).answer is Answer.LOST
+    assert why(slow, "a", 2).answer is Fate.LOST
     node.clock.advance(REACH_SECONDS - 10)
     for _ in range(10):
         node.journal.sweep()
     assert slow.session.notes
-    assert why(slow, "a", 2).answer is Answer.UNKNOWN
+    assert why(slow, "a", 2).answer is Fate.UNKNOWN
 
 
 def test_what_was_dropped_and_then_read_again_on_the_same_connection_was_written() -> None:
@@ -48,12 +48,12 @@ def test_what_was_dropped_and_then_read_again_on_the_same_connection_was_written
     reader.block()
     reader.publish("a", 6)
     reader.drain()
-    assert why(reader, "a", 2).answer is Answer.DROPPED
+    assert why(reader, "a", 2).answer is Fate.DROPPED
     reader.unsubscribe("a")
     node.clock.advance(5)
     reader.subscribe("a", since=Position(head(reader, "a").epoch, 1))
     again = why(reader, "a", 2)
-    assert (again.answer, again.at_seconds) == (Answer.WRITTEN, node.clock())
+    assert (again.answer, again.at_seconds) == (Fate.WRITTEN, node.clock())
 
 
 def test_what_was_written_once_and_has_expired_since_was_written() -> None:
@@ -67,7 +67,7 @@ def test_what_was_written_once_and_has_expired_since_was_written() -> None:
     reader.unsubscribe("short:a")
     reader.subscribe("short:a", since=Position(head(reader, "short:a").epoch, 0))
     told = why(reader, "short:a", 1)
-    assert (told.answer, told.until_seconds) == (Answer.WRITTEN, written)
+    assert (told.answer, told.until_seconds) == (Fate.WRITTEN, written)
 
 
 def test_who_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
@@ -76,12 +76,12 @@ def test_who_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
     reader, other = Subscriber(node, "a"), Subscriber(node, "a")
     reader.publish("a", 1)
     reader.unsubscribe("a")
-    assert why(reader, "a", 1).answer is Answer.WRITTEN
+    assert why(reader, "a", 1).answer is Fate.WRITTEN
     node.clock.advance(REACH_SECONDS + 1)
     node.journal.sweep()
     other.publish("a", 1)
-    assert why(reader, "a", 1).answer is Answer.UNKNOWN
-    assert why(reader, "a", 2).answer is Answer.NOT_SUBSCRIBED
+    assert why(reader, "a", 1).answer is Fate.UNKNOWN
+    assert why(reader, "a", 2).answer is Fate.NOT_SUBSCRIBED
 
 
 def test_what_a_new_epoch_had_already_was_passed_over_by_its_reset() -> None:
@@ -92,7 +92,7 @@ def test_what_a_new_epoch_had_already_was_passed_over_by_its_reset() -> None:
     node.downstream.reset("a", Position("new", 3))
     question = Question("a", "new", 2, 3)
     told = node.explain(reader.session, question)
-    assert told.answer is Answer.LOST
+    assert told.answer is Fate.LOST
     assert "reset" in told.detail
 
 
@@ -102,7 +102,7 @@ def test_an_epoch_that_the_node_has_not_heard_of_yet_is_still_to_come() -> None:
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
     told = node.explain(reader.session, Question("a", "newer", 1, 1))
-    assert told.answer is Answer.QUEUED
+    assert told.answer is Fate.QUEUED
 
 
 def test_an_epoch_that_nobody_knows_is_unknown() -> None:
@@ -111,7 +111,7 @@ def test_an_epoch_that_nobody_knows_is_unknown() -> None:
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
     misspelled = Question("a", "nonsense", 1, 1, current=False)
-    assert node.explain(reader.session, misspelled).answer is Answer.UNKNOWN
+    assert node.explain(reader.session, misspelled).answer is Fate.UNKNOWN
 
 
 def test_an_epoch_that_is_over_is_known_as_far_as_it_came_here() -> None:
@@ -125,7 +125,7 @@ def test_an_epoch_that_is_over_is_known_as_far_as_it_came_here() -> None:
         node.explain(reader.session, Question("a", old, offset, offset, current=False)).answer
         for offset in (1, 2, 3)
     ]
-    assert answers == [Answer.WRITTEN, Answer.WRITTEN, Answer.UNKNOWN]
+    assert answers == [Fate.WRITTEN, Fate.WRITTEN, Fate.UNKNOWN]
 
 
 def test_who_was_refused_at_the_door_is_told_how_it_ended() -> None:
@@ -135,7 +135,7 @@ def test_who_was_refused_at_the_door_is_told_how_it_ended() -> None:
     refused.session.close(4403, "no grant for 'a'")
     reader.publish("a", 1)
     told = why(refused, "a", 1)
-    assert told.answer is Answer.NOT_SUBSCRIBED
+    assert told.answer is Fate.NOT_SUBSCRIBED
     assert "4403 no grant for 'a'" in told.detail
 
 
@@ -145,7 +145,7 @@ def test_a_journal_of_no_bytes_does_not_take_what_it_did_not_note_for_not_subscr
     reader = Subscriber(node, "a")
     reader.publish("a", 1)
     reader.unsubscribe("a")
-    assert why(reader, "a", 1).answer is Answer.UNKNOWN
+    assert why(reader, "a", 1).answer is Fate.UNKNOWN
 
 
 def test_what_came_while_nobody_subscribed_here_was_not_sent_when_somebody_came_back() -> None:
@@ -161,12 +161,12 @@ def test_what_came_while_nobody_subscribed_here_was_not_sent_when_somebody_came_
     node.clock.advance(5)
     other.subscribe("a")
     other.publish("a", 1)
-    assert why(reader, "a", 3).answer is Answer.WRITTEN
+    assert why(reader, "a", 3).answer is Fate.WRITTEN
     assert reader.session.notes is not None
     while reader.session.notes.events:
         reader.session.notes.forget_oldest()
-    assert why(reader, "a", 3).answer is Answer.UNKNOWN
-    assert why(reader, "a", 5).answer is Answer.NOT_SUBSCRIBED
+    assert why(reader, "a", 3).answer is Fate.UNKNOWN
+    assert why(reader, "a", 5).answer is Fate.NOT_SUBSCRIBED
 
 
 def test_a_loss_outlives_the_mark_before_it() -> None:
@@ -179,7 +179,7 @@ def test_a_loss_outlives_the_mark_before_it() -> None:
     node.clock.advance(REACH_SECONDS + 1)
     node.journal.sweep()
     node.loop.settle()
-    assert why(reader, "a", 2).answer is Answer.LOST
+    assert why(reader, "a", 2).answer is Fate.LOST
 
 
 def test_channels_of_one_publication_each_count_with_all_they_take() -> None:

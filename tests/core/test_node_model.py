@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from hub.core.commands import Ping, Publish, Subscribe, Unsubscribe
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.question import Question
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest
@@ -34,17 +34,17 @@ from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import StreamChecker
 
 ANSWERS = {
-    "message": {Answer.WRITTEN},
+    "message": {Fate.WRITTEN},
     # One gap spans what was conflated before something later was dropped.
-    "slow": {Answer.DROPPED, Answer.CONFLATED},
-    "conflated": {Answer.CONFLATED},
-    "broker": {Answer.LOST},
-    "expired": {Answer.EXPIRED},
-    "reset": {Answer.LOST},
+    "slow": {Fate.DROPPED, Fate.CONFLATED},
+    "conflated": {Fate.CONFLATED},
+    "broker": {Fate.LOST},
+    "expired": {Fate.EXPIRED},
+    "reset": {Fate.LOST},
 }
-NOTHING = {Answer.NOT_SUBSCRIBED, Answer.CLOSED, Answer.DROPPED}
+NOTHING = {Fate.NOT_SUBSCRIBED, Fate.CLOSED, Fate.DROPPED}
 """What may have become of one that the peer saw nothing of."""
-UNTOLD = {Answer.EXPIRED, Answer.LOST, Answer.CONFLATED}
+UNTOLD = {Fate.EXPIRED, Fate.LOST, Fate.CONFLATED}
 """The connection ended before it could be told."""
 
 
@@ -330,12 +330,12 @@ class OneNode(GuestRules, PollerRules):
                 question = Question(name, held[0].epoch, offset, held[0].offset)
                 explained = self.node.explain(peer.session, question)
                 forgets = self.node.shape.journal_bytes < ALL or peer.session.closing
-                if explained.answer is Answer.UNKNOWN and forgets:
+                if explained.answer is Fate.UNKNOWN and forgets:
                     continue
                 seen = peer.checker.outcomes.get((name, held[0].epoch, offset), set())
                 own = self.truth.at(name, held[0].epoch, offset).skip_connection
                 if own == peer.session.id:
-                    assert explained.answer is not Answer.WRITTEN
+                    assert explained.answer is not Fate.WRITTEN
                 else:
                     untold = UNTOLD if peer.session.closing else set()
                     told = {answer for what in seen for answer in ANSWERS[what]}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe, UnsubscribePattern
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.question import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
@@ -333,14 +333,14 @@ def test_what_a_pattern_brought_is_explained_like_any_subscription(node: SmallNo
     node.do(session, SubscribePattern(1, "p:*"))
     publish(node, "p:a", "p:b")
 
-    def answer(channel: str, offset: int) -> Answer:
+    def answer(channel: str, offset: int) -> Fate:
         head = node.memory._logs[channel].head
         asked = Question(channel, head.epoch, offset, head.offset)
         return node.explain(session, asked).answer
 
-    assert answer("p:a", 1) is Answer.NOT_SUBSCRIBED
-    assert answer("p:a", 2) is Answer.WRITTEN
-    assert answer("p:b", 1) is Answer.WRITTEN
+    assert answer("p:a", 1) is Fate.NOT_SUBSCRIBED
+    assert answer("p:a", 2) is Fate.WRITTEN
+    assert answer("p:b", 1) is Fate.WRITTEN
 
 
 @pytest.mark.parametrize("steps", range(14))

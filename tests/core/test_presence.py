@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.core.commands import Presence, PresenceUpdate, Subscribe
+from hub.core.commands import ListMembers, PresenceUpdate, Subscribe
 from hub.core.fanout.presence import MAX_PAGE_BYTES, page_of
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
@@ -84,7 +84,7 @@ def test_presence_is_refused_where_it_is_off() -> None:
     """An empty list would be a lie."""
     node = SmallNode()
     reader = Subscriber(node, "a")
-    node.do(reader.session, Presence(9, "a"))
+    node.do(reader.session, ListMembers(9, "a"))
     (reply,) = reader.read()
     assert isinstance(reply["error"], dict)
     assert reply["error"]["message"] == "presence is off for 'a'"
@@ -155,7 +155,7 @@ def test_members_are_answered_in_pages_that_leave_nobody_out() -> None:
     found: list[object] = []
     after: str | None = None
     for _ in range(10):
-        node.do(reader.session, Presence(1, "a", 7, after))
+        node.do(reader.session, ListMembers(1, "a", 7, after))
         (reply,) = reader.read()
         ok = reply["ok"]
         assert isinstance(ok, dict)
@@ -172,7 +172,7 @@ def test_members_are_answered_in_pages_that_leave_nobody_out() -> None:
 def test_a_limit_of_members_that_is_not_allowed_is_refused(limit: int) -> None:
     node = node_with_presence()
     reader = Subscriber(node, "a")
-    node.do(reader.session, Presence(1, "a", limit))
+    node.do(reader.session, ListMembers(1, "a", limit))
     error = reader.read()[-1]["error"]
     assert isinstance(error, dict)
     assert error["message"] == f"limit is {limit}, allowed is 1 to 1000"
@@ -298,7 +298,7 @@ def test_only_a_member_says_something_of_itself() -> None:
 def test_members_are_counted_without_a_list() -> None:
     node = node_with_presence()
     reader = Subscriber(node, "a", identity=person("ann"))
-    node.do(reader.session, Presence(9, "a", count=True))
+    node.do(reader.session, ListMembers(9, "a", count=True))
     (reply,) = [push for push in reader.read() if push["op"] == "reply"]
     assert reply["ok"] == {"channel": "a", "count": 1}
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hub.core.commands import Presence, Subscribe, Unsubscribe
+from hub.core.commands import ListMembers, Subscribe, Unsubscribe
 from hub.core.fanout.open_changes import MAX_BYTES
 from hub.core.fanout.presence import MAX_CHANGES, WINDOW_SECONDS
 from hub.core.identity import Identity
@@ -93,7 +93,7 @@ def test_who_was_told_of_a_member_in_between_is_told_that_it_left() -> None:
     member = Subscriber(node, identity=person("ann"))
     changes(watcher)
     node.commands.submit(member.session, Subscribe(1, NAMED))
-    node.commands.submit(watcher.session, Presence(2, NAMED))
+    node.commands.submit(watcher.session, ListMembers(2, NAMED))
     node.commands.submit(member.session, Unsubscribe(3, NAMED))
     node.loop.settle()
     ops = [push["op"] for push in watcher.read()]
@@ -114,7 +114,7 @@ def test_members_that_come_all_at_once_are_one_notice_to_ask() -> None:
     assert len(watcher.link.received) - before <= MAX_BYTES
     assert [push["op"] for push in watcher.read()] == ["presence_reset"]
     assert node.counters.presence_dropped == 1000
-    node.do(watcher.session, Presence(9, NAMED))
+    node.do(watcher.session, ListMembers(9, NAMED))
     assert len(node.members(NAMED)) == 1001
     crowd[0].unsubscribe(NAMED)
     assert ("leave", "member-0000") in changes(watcher)
@@ -142,7 +142,7 @@ class View:
                     self.members.discard(member["id"])
 
     def ask(self) -> None:
-        self.subscriber.node.commands.submit(self.subscriber.session, Presence(1, NAMED))
+        self.subscriber.node.commands.submit(self.subscriber.session, ListMembers(1, NAMED))
 
 
 def newcomer(node: SmallNode, chance: random.Random) -> Subscriber:

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from hub.core.commands import Subscribe
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.question import Question
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PAGE_BYTES, HistoryPage, PublishRequest, PublishResult
@@ -224,7 +224,7 @@ def test_what_history_holds_and_was_never_valid_is_not_called_expired(
     held = node.memory.held("short:a")
     assert held is not None
     question = Question("short:a", held[0].epoch, 4, 5)
-    assert node.explain(reader.session, question).answer is Answer.LOST
+    assert node.explain(reader.session, question).answer is Fate.LOST
 
 
 def count_read(node: SmallNode) -> list[int]:

@@ -24,7 +24,7 @@ from hub.transports.connection import proxy_protocol
 from hub.transports.connection.reader import RequestReader
 from hub.transports.http.bodies import plain
 from hub.transports.http.known import KnownHead
-from hub.transports.inbound import Closed, Inbound, ProtocolError
+from hub.transports.inbound import CloseFrame, FrameError, Inbound
 from hub.transports.request import Request
 from hub.wire import native_commands, salvage
 from hub.wire.filters import check_tags, read_filter, read_tags
@@ -112,9 +112,9 @@ def frames(data: bytes) -> None:
                 if isinstance(event, bytes):
                     assert len(event) <= LIMIT
                     command(event)
-                if isinstance(event, Closed):
+                if isinstance(event, CloseFrame):
                     return
-        except (HubError, ProtocolError):
+        except (HubError, FrameError):
             return
 
 

@@ -13,7 +13,7 @@ from hub.core.identity import Identity
 from hub.errors import ForbiddenError, UnavailableError
 from hub.hooks.asking import ApplicationHooks, AskingRules, Judges
 from hub.hooks.breaker import FAILURES, FIRST_SECONDS
-from hub.hooks.calling import CallError
+from hub.hooks.calling import HookError
 
 YES = b'{"allow":true}'
 
@@ -23,7 +23,7 @@ class FakeCaller:
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
-        self.answer: bytes | CallError = YES
+        self.answer: bytes | HookError = YES
         self.held: asyncio.Event | None = None
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
@@ -31,7 +31,7 @@ class FakeCaller:
         self.asked.append(body)
         if self.held is not None:
             await self.held.wait()
-        if isinstance(self.answer, CallError):
+        if isinstance(self.answer, HookError):
             raise self.answer
         return 200, self.answer
 
@@ -69,7 +69,7 @@ class Rig:
 
     async def come_to_the_try(self) -> None:
         """Have the application fail until nobody is asked, and wait until one may try."""
-        self.caller.answer = CallError("timeout", "no whole answer")
+        self.caller.answer = HookError("timeout", "no whole answer")
         for _ in range(FAILURES):
             with pytest.raises(UnavailableError):
                 await self.ask()
@@ -83,7 +83,7 @@ class Rig:
 async def test_one_question_tries_an_application_that_was_down_and_the_others_do_not_wait() -> None:
     """Half open: what the one finds out decides for all."""
     rig = Rig()
-    rig.caller.answer = CallError("timeout", "no whole answer")
+    rig.caller.answer = HookError("timeout", "no whole answer")
     for _ in range(FAILURES + 3):
         with pytest.raises(UnavailableError):
             await rig.ask()
@@ -106,7 +106,7 @@ async def test_one_question_tries_an_application_that_was_down_and_the_others_do
 
 async def test_one_that_tries_and_fails_keeps_it_from_being_asked_for_longer() -> None:
     rig = Rig(allows=True)
-    rig.caller.answer = CallError("unreachable", "refused")
+    rig.caller.answer = HookError("unreachable", "refused")
     for _ in range(FAILURES):
         assert await rig.ask() is None
     rig.now += FIRST_SECONDS
@@ -124,7 +124,7 @@ async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_n
     """It was not asked, so it says nothing of the application."""
     rig = Rig()
     await rig.come_to_the_try()
-    rig.caller.answer = CallError("busy", "2,000 calls wait already")
+    rig.caller.answer = HookError("busy", "2,000 calls wait already")
     with pytest.raises(UnavailableError):
         await rig.ask()
     rig.caller.answer = YES
@@ -182,7 +182,7 @@ async def test_the_application_may_have_its_answer_forgotten_earlier() -> None:
 
 async def test_that_it_does_not_answer_is_not_remembered() -> None:
     rig = Rig(cache_seconds=60)
-    rig.caller.answer = CallError("timeout", "no whole answer")
+    rig.caller.answer = HookError("timeout", "no whole answer")
     with pytest.raises(UnavailableError):
         await rig.ask()
     rig.caller.answer = YES

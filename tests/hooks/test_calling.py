@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hub.hooks.calling import MAX_ANSWER_BYTES, MAX_ANSWER_PARTS, Caller, CallError
+from hub.hooks.calling import MAX_ANSWER_BYTES, MAX_ANSWER_PARTS, Caller, HookError
 from tests.support.application import Application
 
 
@@ -50,7 +50,7 @@ async def test_a_status_counts_whatever_becomes_of_the_page_behind_it(answer: by
         for status in (403, 500):
             assert await caller.post(b"{}", {}) == (status, b"")
         status = 200
-        with pytest.raises(CallError):
+        with pytest.raises(HookError):
             await caller.post(b"{}", {})
         await caller.close()
 
@@ -71,7 +71,7 @@ async def test_an_answer_in_thousands_of_parts_is_too_large_before_it_is_late() 
         parts = MAX_ANSWER_PARTS
         assert await caller.post(b"{}", {}) == (200, b" " * (parts - 1) + b"1")
         parts += 1
-        with pytest.raises(CallError) as caught:
+        with pytest.raises(HookError) as caught:
             await caller.post(b"{}", {})
         assert caught.value.outcome == "too_large"
         await caller.close()
@@ -91,5 +91,5 @@ def test_what_a_call_needs_is_imported_at_the_start_and_by_no_question() -> None
 async def test_who_says_no_status_has_taken_nothing() -> None:
     async with Application() as app:
         caller = Caller(app.url, timeout_seconds=10)
-    with pytest.raises(CallError):
+    with pytest.raises(HookError):
         await caller.post(b"{}", {}, whole=())

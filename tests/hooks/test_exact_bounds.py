@@ -11,8 +11,8 @@ import structlog
 
 from hub.core.counters import Counters
 from hub.hooks import asking, telling
-from hub.hooks.answers import Answer, Remembered, read_answer
-from hub.hooks.calling import MAX_WAITING, Caller, CallError
+from hub.hooks.answers import HookAnswer, Remembered, read_answer
+from hub.hooks.calling import MAX_WAITING, Caller, HookError
 from hub.hooks.spans import Spans
 from hub.hooks.telling import Teller
 
@@ -48,7 +48,7 @@ def test_of_a_reason_200_characters_are_kept() -> None:
 def remembered(count: int, size: int) -> Remembered:
     answers = Remembered(60, lambda: 0.0)
     for number in range(count):
-        answers.take(number.to_bytes(16), Answer(True, size=size - 516))
+        answers.take(number.to_bytes(16), HookAnswer(True, size=size - 516))
     return answers
 
 
@@ -67,7 +67,7 @@ def test_10000_answers_and_16_mib_of_them_are_remembered() -> None:
 def test_an_answer_is_remembered_for_less_than_its_time() -> None:
     now = 0.0
     answers = Remembered(60, lambda: now)
-    answers.take(b"q", Answer(True, expires_in_seconds=10))
+    answers.take(b"q", HookAnswer(True, expires_in_seconds=10))
     for at, known in ((9.9, True), (10, False)):
         now = at
         assert (answers.find(b"q") is not None) is known
@@ -118,7 +118,7 @@ async def test_an_answer_has_up_to_64_kib_and_a_thousand_parts() -> None:
         "answer is in over 1,000 parts": FakeAnswer(*[b"x"] * 1001),
     }
     for why, answer in beyond.items():
-        with pytest.raises(CallError, match=why) as refused:
+        with pytest.raises(HookError, match=why) as refused:
             await caller(answer).post(b"{}", {})
         assert refused.value.outcome == "too_large"
 
@@ -129,7 +129,7 @@ async def test_2000_calls_wait_for_the_application_and_no_more() -> None:
     calls = [asyncio.create_task(asked.post(b"{}", {})) for _ in range(MAX_WAITING)]
     await asyncio.sleep(0)
     assert MAX_WAITING == 2000
-    with pytest.raises(CallError, match="2,000 calls wait") as refused:
+    with pytest.raises(HookError, match="2,000 calls wait") as refused:
         await asked.post(b"{}", {})
     assert refused.value.outcome == "busy"
     gate.set()

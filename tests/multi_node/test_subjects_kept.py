@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import structlog
 
-from hub.auth.bans import Kind, Standing
+from hub.auth.bans import Standing, StandingKind
 from hub.errors import SettingsError
 from hub.node.access import BansFile
 from tests.multi_node.fleet import hubs, is_ready
@@ -206,10 +206,10 @@ async def test_workers_know_who_is_banned_when_the_broker_process_has_died() -> 
 async def test_nodes_that_write_one_file_keep_each_other_s_words(tmp_path: Path) -> None:
     """Of two about one name the later one; what has ended is left out."""
     one, two = _file(tmp_path / "bans"), _file(tmp_path / "bans")
-    ann, bob, cyd = (Standing(Kind.BAN, name, 100, 2000) for name in ("ann", "bob", "cyd"))
+    ann, bob, cyd = (Standing(StandingKind.BAN, name, 100, 2000) for name in ("ann", "bob", "cyd"))
     lifted = msgspec.structs.replace(ann, at_ms=101, lifted=True)
     await asyncio.gather(one.write([ann, bob]), two.write([cyd]))
-    await two.write([lifted, Standing(Kind.BAN, "dan", 100, 1000)])
+    await two.write([lifted, Standing(StandingKind.BAN, "dan", 100, 1000)])
     await one.write([ann])
     assert sorted(one.read(), key=lambda said: said.name) == [lifted, bob, cyd]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.connection import FixedServer
 from hub.brokers.redis.topology import slots
 from hub.brokers.redis.topology.topology import HashRing
 from tests.multi_node.fleet import is_ready, status
@@ -156,7 +156,7 @@ def pair() -> Iterator[Pair]:
 
 
 def _two_per_server(redis: Topology, prefix: str) -> Sequence[str]:
-    ring = HashRing([Server(url).identity for url in redis.url.split(",")])
+    ring = HashRing([FixedServer(url).identity for url in redis.url.split(",")])
     names = [f"{prefix}-{number}" for number in range(100)]
     owned = [[n for n in names if ring.owner(n) == server][:2] for server in range(2)]
     return [*owned[0], *owned[1]]

@@ -9,10 +9,10 @@ from itertools import count
 import orjson
 
 from hub.errors import NotPublishedError
-from hub.node.demo import Reading, messages, run_demo, take_reading
+from hub.node.demo import MachineSample, messages, run_demo, take_reading
 
 CHANNELS = {"demo.cpu", "demo.memory", "demo.disk", "demo.network"}
-BASE = Reading(
+BASE = MachineSample(
     cores=(10.0, 30.0),
     memory_used_bytes=1_000,
     memory_total_bytes=4_000,
@@ -132,7 +132,7 @@ async def test_a_reading_that_fails_is_survived() -> None:
     hub, log = FakeHub(), FakeLog()
     readings: Iterator[int] = count()
 
-    def read() -> Reading:
+    def read() -> MachineSample:
         if next(readings) == 1:
             raise OSError("no such device")
         return BASE

@@ -15,7 +15,7 @@ from hub.errors import NotPublishedError
 from hub.node.demo import (
     CHANNEL,
     ROWS,
-    Process,
+    ProcessSample,
     demo_settings,
     rows_of,
     run_processes,
@@ -25,8 +25,8 @@ from hub.node.demo import (
 from hub.settings import Settings
 from tests.node.test_demo import FakeLog
 
-POSTGRES = Process(pid=7, name="postgres", cpu_percent=3.0, memory_bytes=50_000_000)
-SHELL = Process(pid=8, name="bash", cpu_percent=0.0, memory_bytes=4_000_000)
+POSTGRES = ProcessSample(pid=7, name="postgres", cpu_percent=3.0, memory_bytes=50_000_000)
+SHELL = ProcessSample(pid=8, name="bash", cpu_percent=0.0, memory_bytes=4_000_000)
 
 
 class FakeTable:
@@ -65,16 +65,16 @@ class FakeTable:
         return {key: orjson.loads(data)["name"] for key, data in self.rows.items()}
 
 
-def one_by_one(*readings: Sequence[Process]) -> Callable[[], Sequence[Process]]:
+def one_by_one(*readings: Sequence[ProcessSample]) -> Callable[[], Sequence[ProcessSample]]:
     """Each once, and the last one for ever."""
-    left: Iterator[Sequence[Process]] = iter(readings[:-1])
+    left: Iterator[Sequence[ProcessSample]] = iter(readings[:-1])
     return lambda: next(left, readings[-1])
 
 
 async def run_until(
     table: FakeTable,
     enough: Callable[[], bool],
-    read: Callable[[], Sequence[Process]],
+    read: Callable[[], Sequence[ProcessSample]],
     log: FakeLog | None = None,
     node: str = "n1",
 ) -> None:
@@ -103,12 +103,12 @@ def test_the_busiest_are_rows_by_node_and_number() -> None:
         "memory_bytes": 50_000_000,
     }
     assert list(rows_of([SHELL, POSTGRES], node="n1")) == ["n1:7", "n1:8"]
-    assert len(rows_of([Process(n, "x", 0.0, n) for n in range(100)], node="n1")) == ROWS
+    assert len(rows_of([ProcessSample(n, "x", 0.0, n) for n in range(100)], node="n1")) == ROWS
 
 
 def test_what_changes_by_less_than_is_shown_is_the_same_row() -> None:
     """So that a process that rests is published once."""
-    nearly = Process(pid=7, name="postgres", cpu_percent=3.04, memory_bytes=50_020_000)
+    nearly = ProcessSample(pid=7, name="postgres", cpu_percent=3.04, memory_bytes=50_020_000)
     assert rows_of([POSTGRES], node="n1") == rows_of([nearly], node="n1")
 
 
@@ -132,7 +132,7 @@ def test_no_command_line_or_environment_is_published() -> None:
 async def test_rows_appear_change_and_are_removed_as_processes_end() -> None:
     """What did not change is not published again."""
     table = FakeTable()
-    busier = Process(pid=7, name="postgres", cpu_percent=9.0, memory_bytes=50_000_000)
+    busier = ProcessSample(pid=7, name="postgres", cpu_percent=9.0, memory_bytes=50_000_000)
     readings = one_by_one([POSTGRES, SHELL], [busier, SHELL], [busier])
     await run_until(table, lambda: len(table.published) >= 4, readings)
     assert table.published == [
@@ -155,7 +155,7 @@ async def test_rows_of_an_earlier_run_are_removed() -> None:
 async def test_two_nodes_on_one_broker_keep_their_rows_side_by_side() -> None:
     """Also of processes with the same number, and of a node whose name begins like the other's."""
     table = FakeTable()
-    other = Process(pid=7, name="redis", cpu_percent=1.0, memory_bytes=8_000_000)
+    other = ProcessSample(pid=7, name="redis", cpu_percent=1.0, memory_bytes=8_000_000)
     await run_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
     await run_until(table, lambda: "n1-b:7" in table.rows, lambda: [other], node="n1-b")
     await run_until(table, lambda: "n1:8" in table.rows, lambda: [POSTGRES, SHELL])

@@ -12,7 +12,7 @@ import httpx2 as httpx
 import pytest
 
 from hub.node import hosted
-from hub.node.hosted import Process, is_second_of_several
+from hub.node.hosted import ServerProcess, is_second_of_several
 from tests.support.waiting import eventually_blocking
 
 SECONDS = 50.0
@@ -26,9 +26,9 @@ TRACKER = ("python", "-c", "from multiprocessing.resource_tracker import main;ma
 GUNICORN = ("python", "gunicorn", "-w", "4", "app:app")
 
 
-def beside(*others: tuple[int, tuple[str, ...]]) -> list[Process]:
+def beside(*others: tuple[int, tuple[str, ...]]) -> list[ServerProcess]:
     """Processes by id; who has the greater one started later."""
-    return [Process(pid, float(pid), command) for pid, command in others]
+    return [ServerProcess(pid, float(pid), command) for pid, command in others]
 
 
 @pytest.mark.parametrize("worker", [SPAWN, GUNICORN], ids=["spawned", "forked"])
@@ -50,14 +50,14 @@ def test_one_worker_of_them_all_says_so(worker: tuple[str, ...]) -> None:
         [],
     ],
 )
-def test_who_is_alone_says_nothing(children: list[Process]) -> None:
+def test_who_is_alone_says_nothing(children: list[ServerProcess]) -> None:
     """A helper of multiprocessing, another program, a process that cannot be looked at."""
     for pid in range(1, 4):
         assert not is_second_of_several(pid, children_of_parent=lambda: children)
 
 
 def test_where_processes_cannot_be_seen_nothing_is_said() -> None:
-    def hidden() -> Iterable[Process]:
+    def hidden() -> Iterable[ServerProcess]:
         raise PermissionError
 
     assert not is_second_of_several(children_of_parent=hidden)

@@ -7,7 +7,7 @@ import pytest
 
 from hub.core.options import ChannelOptions
 from hub.settings import Settings, load_settings
-from hub.settings.catalog import Origin, by_name
+from hub.settings.catalog import ValueSource, by_name
 
 WriteToml = Callable[[str], Path]
 
@@ -27,10 +27,10 @@ def test_flag_wins_over_environment_over_file_over_default(toml: WriteToml) -> N
     known = by_name()
     names = ("port", "backlog", "history_size", "max_subscriptions")
     assert [settings.origin(known[name]) for name in names] == [
-        Origin.FLAG,
-        Origin.ENVIRONMENT,
-        Origin.FILE,
-        Origin.DEFAULT,
+        ValueSource.FLAG,
+        ValueSource.ENVIRONMENT,
+        ValueSource.FILE,
+        ValueSource.DEFAULT,
     ]
 
 

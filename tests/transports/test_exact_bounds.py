@@ -10,7 +10,7 @@ from hub.core.options import Namespaces
 from hub.errors import HeadersTooLargeError, TooManySubscriptionsError
 from hub.transports.admission import UrlRules
 from hub.transports.connection.streams import check_target
-from hub.transports.inbound import Inbound, Ping
+from hub.transports.inbound import Inbound, PingFrame
 from hub.transports.request import Request
 from hub.transports.turns import PIECE_FRAMES, Turns
 from hub.wire.query import SubscriptionQuery
@@ -36,7 +36,7 @@ def wired() -> Wired:
 
 
 def test_a_control_frame_has_up_to_125_bytes() -> None:
-    for size, found in ((125, Ping(b"x" * 125)), (126, 1002)):
+    for size, found in ((125, PingFrame(b"x" * 125)), (126, 1002)):
         inbound = Inbound(deflate=False, max_bytes=1000)
         inbound.feed(masked(b"x" * size, PING))
         assert read_all(inbound) == [found]

@@ -15,10 +15,10 @@ from websockets.server import ServerProtocol
 from hub.errors import TooLargeError
 from hub.transports.inbound import (
     MAX_FRAGMENTS,
-    Closed,
+    CloseFrame,
+    FrameError,
     Inbound,
-    Ping,
-    ProtocolError,
+    PingFrame,
     Seen,
     lone_message,
 )
@@ -41,7 +41,7 @@ def read_all(inbound: Inbound) -> list[object]:
     while True:
         try:
             event = inbound.read()
-        except ProtocolError as error:
+        except FrameError as error:
             return [*found, int(error.code)]
         except TooLargeError:
             return [*found, TOO_LARGE]
@@ -49,7 +49,7 @@ def read_all(inbound: Inbound) -> list[object]:
             return found
         if event is not Seen.FRAGMENT:
             found.append(event)
-        if isinstance(event, Closed):
+        if isinstance(event, CloseFrame):
             return found
 
 
@@ -58,7 +58,7 @@ def read_pieces(pieces: list[bytes], *, deflate: bool = False) -> list[object]:
     for piece in pieces:
         inbound.feed(piece)
         found += read_all(inbound)
-        if found and isinstance(found[-1], int | Closed):
+        if found and isinstance(found[-1], int | CloseFrame):
             break
     return found
 
@@ -118,13 +118,13 @@ def reference(stream: bytes, *, deflate: bool) -> list[object]:
                     found.append(Seen.BINARY if binary else parts)
                     parts, binary = b"", False
             case Opcode.PING:
-                found.append(Ping(bytes(event.data)))
+                found.append(PingFrame(bytes(event.data)))
             case Opcode.PONG:
                 found.append(Seen.PONG)
             case Opcode.CLOSE:
                 closed = protocol.close_rcvd
                 assert closed is not None
-                found.append(Closed(closed.code, closed.reason, bytes(event.data)))
+                found.append(CloseFrame(closed.code, closed.reason, bytes(event.data)))
     if protocol.parser_exc is not None and protocol.close_sent is not None:
         found.append(protocol.close_sent.code)
     return found
@@ -145,7 +145,7 @@ def test_what_is_read_is_what_another_implementation_reads(
     if Seen.BINARY in found:
         found = found[: found.index(Seen.BINARY)]
         expected = expected[: len(found)]
-    if found and isinstance(found[-1], Closed | int) and isinstance(expected[-1], int):
+    if found and isinstance(found[-1], CloseFrame | int) and isinstance(expected[-1], int):
         # A frame with two faults is refused for either.
         found.pop()
         expected.pop()
@@ -156,7 +156,7 @@ def test_what_is_read_is_what_another_implementation_reads(
 def test_a_stream_cut_at_every_place_reads_the_same(cut: int) -> None:
     stream = masked(b"{}") + masked(b"x" * 200) + masked(b"p", PING) + masked(b"", CLOSE)
     pieces = [stream[at : at + cut] for at in range(0, len(stream), cut)]
-    assert read_pieces(pieces) == [b"{}", b"x" * 200, Ping(b"p"), Closed(1005, "", b"")]
+    assert read_pieces(pieces) == [b"{}", b"x" * 200, PingFrame(b"p"), CloseFrame(1005, "", b"")]
 
 
 # -- limits ----------------------------------------------------------------------------------
@@ -276,6 +276,6 @@ def test_when_only_the_close_frame_matters_nothing_else_is_unpacked() -> None:
     assert inbound.idle
     rubbish = masked(b"\xff\xff\xff\xff", bits=RSV1)
     inbound.feed(masked(b"y", CONTINUATION) + rubbish + masked(b"\x03\xe8", CLOSE))
-    assert read_all(inbound) == [Closed(1000, "", b"\x03\xe8")]
+    assert read_all(inbound) == [CloseFrame(1000, "", b"\x03\xe8")]
     inbound.feed(masked(b"", 0x3))
     assert read_all(inbound) == [1002]

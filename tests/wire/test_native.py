@@ -63,7 +63,7 @@ def read(raw: str | bytes) -> Command:
             commands.History(4, "a", Position("e", 1), 7),
         ),
         ('{"op":"history","id":4,"channel":"a"}', commands.History(4, "a", None, 100)),
-        ('{"op":"presence","id":5,"channel":"a"}', commands.Presence(5, "a")),
+        ('{"op":"presence","id":5,"channel":"a"}', commands.ListMembers(5, "a")),
         ('{"op":"authenticate","id":6,"token":"t"}', commands.Authenticate(6, "t")),
         (' {"id":-7, "op":"ping", "new":"field"} ', commands.Ping(-7)),
     ],

@@ -21,7 +21,7 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A server's answer, of a hub or of anything else."""
 
     status: int
@@ -91,7 +91,7 @@ def none_free() -> PostFailedError:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class PostTarget:
     """The server's address, and the head of each request."""
 
     host: str
@@ -101,7 +101,7 @@ class Server:
     """The head up to the length of the body."""
 
     @classmethod
-    def of(cls, url: str, headers: Mapping[str, str]) -> "Server":
+    def of(cls, url: str, headers: Mapping[str, str]) -> "PostTarget":
         """Args:
         url: of the endpoint; a user's name and password in it are sent as HTTP knows them.
         headers: of every request; they hold no line end.
@@ -142,7 +142,7 @@ class AnswerReader:
         self._body: list[bytes] = []
         self._size = 0
         self._begun = False
-        self.answer: Answer | None = None
+        self.answer: HttpResponse | None = None
         self.may_reuse = False
         """Whether the connection can carry another request."""
 
@@ -172,7 +172,7 @@ class AnswerReader:
 
     def _finish(self) -> None:
         status = self._parser.get_status_code()
-        self.answer = Answer(status, self._retry_after, b"".join(self._body))
+        self.answer = HttpResponse(status, self._retry_after, b"".join(self._body))
 
     # -- called by the parser --------------------------------------------------------------
 

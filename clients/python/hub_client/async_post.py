@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from hub_client.answer import (
-    Answer,
     AnswerReader,
+    HttpResponse,
     PostFailedError,
-    Server,
+    PostTarget,
     cut,
     none_free,
     not_reached,
 )
-from hub_client.window import Turns
+from hub_client.window import FairSemaphore
 
-OnAnswer = Callable[[Answer | PostFailedError], None]
+OnAnswer = Callable[[HttpResponse | PostFailedError], None]
 
 
 class AsyncPost:
@@ -30,7 +30,7 @@ class AsyncPost:
 
     def __init__(
         self,
-        server: Server,
+        server: PostTarget,
         *,
         tls: ssl.SSLContext | None,
         max_connections: int,
@@ -40,7 +40,7 @@ class AsyncPost:
         self._server = server
         self._tls = tls if server.secure else None
         self._connect_seconds = connect_seconds
-        self._places = Turns(max_connections)
+        self._places = FairSemaphore(max_connections)
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._look: asyncio.TimerHandle | None = None
@@ -65,7 +65,7 @@ class AsyncPost:
         self._ask(connection, body, deadline, on_answer)
         return True
 
-    async def post(self, body: bytes, *, seconds: float) -> Answer:
+    async def post(self, body: bytes, *, seconds: float) -> HttpResponse:
         """Return the answer; raise `PostFailedError` where none comes whole within `seconds`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
@@ -79,7 +79,7 @@ class AsyncPost:
         except BaseException:
             self._places.give_back()
             raise
-        known: asyncio.Future[Answer | PostFailedError] = loop.create_future()
+        known: asyncio.Future[HttpResponse | PostFailedError] = loop.create_future()
         self._ask(connection, body, deadline, functools.partial(_tell, known))
         try:
             answer = await known
@@ -99,7 +99,7 @@ class AsyncPost:
         connection.ask(self._server.request(body), deadline, on_end)
 
     def _answered(
-        self, connection: "_Connection", on_answer: OnAnswer, answer: Answer | PostFailedError
+        self, connection: "_Connection", on_answer: OnAnswer, answer: HttpResponse | PostFailedError
     ) -> None:
         if connection.may_reuse and not self.is_closed:
             self._idle.append(connection)
@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _tell(self, answer: Answer | PostFailedError) -> None:
+    def _tell(self, answer: HttpResponse | PostFailedError) -> None:
         told, self._on_answer, self.deadline = self._on_answer, None, None
         if told is not None:
             told(answer)
@@ -249,7 +249,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _tell(
-    known: "asyncio.Future[Answer | PostFailedError]", answer: Answer | PostFailedError
+    known: "asyncio.Future[HttpResponse | PostFailedError]", answer: HttpResponse | PostFailedError
 ) -> None:
     if not known.done():
         known.set_result(answer)

@@ -8,10 +8,10 @@ import threading
 import time
 
 from hub_client.answer import (
-    Answer,
     AnswerReader,
+    HttpResponse,
     PostFailedError,
-    Server,
+    PostTarget,
     cut,
     none_free,
     not_reached,
@@ -25,7 +25,7 @@ class BlockingPost:
 
     def __init__(
         self,
-        server: Server,
+        server: PostTarget,
         *,
         tls: ssl.SSLContext | None,
         max_connections: int,
@@ -45,7 +45,7 @@ class BlockingPost:
         self._open: set[_Line] = set()
         self._closed = False
 
-    def post(self, body: bytes, *, seconds: float) -> Answer:
+    def post(self, body: bytes, *, seconds: float) -> HttpResponse:
         """Return the answer; raise `PostFailedError` where none comes whole within `seconds`."""
         deadline = time.monotonic() + seconds
         if not self._places.acquire(timeout=self._connect_seconds):
@@ -55,7 +55,7 @@ class BlockingPost:
         finally:
             self._places.release()
 
-    def _exchange(self, line: "_Line", body: bytes, deadline: float) -> Answer:
+    def _exchange(self, line: "_Line", body: bytes, deadline: float) -> HttpResponse:
         reader, connection = line.reader, line.socket
         reader.begin()
         try:

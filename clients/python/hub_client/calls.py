@@ -1,6 +1,7 @@
 """The commands of a client: the fields of each, and the reading of its reply.
 
-Each call raises as `Request` does: a `CommandError` where the hub refuses. Nothing is retried here.
+Each call raises as `CommandSender` does: a `CommandError` where the hub refuses. No call is
+retried here.
 """
 
 import asyncio
@@ -16,14 +17,14 @@ from hub_client.messages import HistoryPage, Member, Moment, Position, Published
 from hub_client.publishing import Outgoing
 
 
-class Request(Protocol):
+class CommandSender(Protocol):
     """A function that sends a command and returns its reply's `ok`."""
 
     async def __call__(self, op: str, **fields: object) -> msgspec.Raw: ...
 
 
 async def publish(
-    request: Request, item: Outgoing, *, echo: bool, idempotency_key: str | None
+    request: CommandSender, item: Outgoing, *, echo: bool, idempotency_key: str | None
 ) -> Published:
     ok = await request(
         "publish",
@@ -35,7 +36,7 @@ async def publish(
 
 
 async def publish_each(
-    request: Request, items: Sequence[Outgoing], *, echo: bool, idempotency_key: str | None
+    request: CommandSender, items: Sequence[Outgoing], *, echo: bool, idempotency_key: str | None
 ) -> tuple[Published | HubClientError, ...]:
     """Publish all items at once; return their outcomes in the same order."""
     told = await asyncio.gather(
@@ -52,7 +53,7 @@ def _outcome(told: Published | BaseException) -> Published | HubClientError:
 
 
 async def history(
-    request: Request,
+    request: CommandSender,
     channel: str,
     *,
     since: Position | str | None,
@@ -71,7 +72,7 @@ async def history(
     return frames.history_page(ok)
 
 
-async def members(request: Request, channel: str) -> tuple[Member, ...]:
+async def members(request: CommandSender, channel: str) -> tuple[Member, ...]:
     """Return all members, page by page; a member that moved between two pages stands there once."""
     after = None
     found: dict[str, Member] = {}
@@ -83,16 +84,16 @@ async def members(request: Request, channel: str) -> tuple[Member, ...]:
             return tuple(found.values())
 
 
-async def member_count(request: Request, channel: str) -> int:
+async def member_count(request: CommandSender, channel: str) -> int:
     return frames.member_count(await request("presence", channel=channel, count=True))
 
 
-async def presence_update(request: Request, channel: str, data: object) -> None:
+async def presence_update(request: CommandSender, channel: str, data: object) -> None:
     raw = frames.raw_json(frames.encode(data))
     await request("presence_update", channel=channel, data=raw)
 
 
-async def ping(request: Request) -> float:
+async def ping(request: CommandSender) -> float:
     """Return the seconds to the hub and back."""
     started = time.perf_counter()
     await request("ping")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hub_client.answer import UNTRUSTED
 from hub_client.breaker import Breaker
 from hub_client.collector import Batching
-from hub_client.publishing import Batch, Outcome, Outgoing
+from hub_client.publishing import Outcome, Outgoing, PublishBatch
 from hub_client.timing import Backoff, ReconnectTiming
 
 # The hub's memory of an idempotency key (clients/PROTOCOL.md): an attempt that could arrive
@@ -88,7 +88,7 @@ class Campaign:
         self._retry = retry
         self._breaker = rules.breaker
         self._hub = rules.hub
-        self._batch = Batch(
+        self._batch = PublishBatch(
             tuple(items), max_items=batching.max_items, max_bytes=batching.max_bytes
         )
         timing = ReconnectTiming(retry.base_seconds, retry.cap_seconds)

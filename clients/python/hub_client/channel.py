@@ -29,7 +29,7 @@ Epochs = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PushSource:
     """The connection that brought a push, as one channel sees it."""
 
     epochs: Epochs
@@ -42,7 +42,7 @@ class Source:
     do not come again."""
 
 
-class Channel:
+class SubscribedChannel:
     """One subscription's place in its channel; it survives every connection."""
 
     kind = "channel"
@@ -102,7 +102,7 @@ class Channel:
         self.duplicates = 0
         self._asked = ""
         """The epoch in which the newest connection was asked to resume."""
-        self._held: deque[tuple[Frame, bytes, Source]] = deque()
+        self._held: deque[tuple[Frame, bytes, PushSource]] = deque()
         self._held_bytes = 0
 
     def request(self) -> dict[str, object]:
@@ -124,7 +124,7 @@ class Channel:
             fields["last"] = self.last
         return fields
 
-    def subscribed(self, start: Position, source: Source) -> tuple[Item, ...]:
+    def subscribed(self, start: Position, source: PushSource) -> tuple[Item, ...]:
         """Note that the connection starts here. A known position stays: a start in another epoch is
         followed by a `reset`, and a move now would hide that if the connection ended first."""
         source.epochs[self.key] = start.epoch
@@ -150,7 +150,7 @@ class Channel:
             return False
         return place.epoch != start.epoch or place.offset >= start.offset
 
-    def push(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
+    def push(self, frame: Frame, raw: bytes, source: PushSource) -> tuple[Item, ...]:
         """Return the items for the application that one push of this channel makes, in order."""
         if not source.newer or not (self._held or self._is_lacking(frame, source)):
             return (*self._take(frame, raw, source), *self.release())
@@ -174,19 +174,19 @@ class Channel:
         """The keys by which a connection knows the places; a channel has one place."""
         yield self.key
 
-    def all_places(self) -> "Iterator[Channel]":
+    def all_places(self) -> "Iterator[SubscribedChannel]":
         yield self
 
     @property
     def _epoch(self) -> str:
         return self.position.epoch if self.position is not None else ""
 
-    def _hold(self, frame: Frame, raw: bytes, source: Source, *, front: bool = False) -> None:
+    def _hold(self, frame: Frame, raw: bytes, source: PushSource, *, front: bool = False) -> None:
         held = (frame, raw, source)
         self._held.appendleft(held) if front else self._held.append(held)
         self._held_bytes += len(raw)
 
-    def _is_lacking(self, frame: Frame, source: Source) -> bool:
+    def _is_lacking(self, frame: Frame, source: PushSource) -> bool:
         """Return whether an older connection may still bring the missing part."""
         if frame.op != "gap" or frame.reason not in _LACKING or frame.to is None:
             return False
@@ -201,7 +201,7 @@ class Channel:
         raw = encode({**fields, "from": first, "to": start.offset})
         return decode(raw), raw
 
-    def _take(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
+    def _take(self, frame: Frame, raw: bytes, source: PushSource) -> tuple[Item, ...]:
         epoch = source.epochs.get(self.key)
         if epoch is None:
             # Still under way from a subscription that was given up on this connection.
@@ -223,7 +223,7 @@ class Channel:
         member = frame.member.public() if frame.member else None
         return (Presence(self.name, frame.op, member, raw),)
 
-    def _state(self, frame: Frame, raw: bytes, source: Source) -> tuple[Item, ...]:
+    def _state(self, frame: Frame, raw: bytes, source: PushSource) -> tuple[Item, ...]:
         """Return the rows; with the last of them the next resume goes on from their position."""
         place = position(frame.position)
         if self.key != self.name:
@@ -236,7 +236,7 @@ class Channel:
         found = rows(frame, place.epoch)
         return (State(self.name, place, found, frame.more, begins, frame.dropped, raw),)
 
-    def _passed_over(self, place: Position, source: Source, *, more: bool) -> tuple[Item, ...]:
+    def _passed_over(self, place: Position, source: PushSource, *, more: bool) -> tuple[Item, ...]:
         """Return a gap for rows that stand in place of messages: a subscription by name asked for
         them, and a pattern cannot."""
         if more or self.position is None:
@@ -249,7 +249,9 @@ class Channel:
             return ()
         return self._take(*self._lacking_before(place), source)
 
-    def _message(self, frame: Frame, raw: bytes, epoch: str, source: Source) -> tuple[Item, ...]:
+    def _message(
+        self, frame: Frame, raw: bytes, epoch: str, source: PushSource
+    ) -> tuple[Item, ...]:
         offset = frame.offset or 0
         unannounced: tuple[Item, ...] = ()
         if epoch != self._epoch:
@@ -283,7 +285,7 @@ class Channel:
         frame = encode({**fields, "reason": "reset", "position": str(place)})
         return (Gap(self.name, place.epoch, 0, place.offset, "reset", frame=frame),)
 
-    def _reset(self, start: Position, raw: bytes, source: Source) -> tuple[Item, ...]:
+    def _reset(self, start: Position, raw: bytes, source: PushSource) -> tuple[Item, ...]:
         source.epochs[self.key] = start.epoch
         if start.epoch == self._epoch and self._asked != start.epoch:
             return ()  # the other connection said it

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from hub_client import frames
-from hub_client.channel import Channel, Source
+from hub_client.channel import PushSource, SubscribedChannel
 from hub_client.commands import Command, Commands, Outcome
 from hub_client.connection import Connections
 from hub_client.errors import (
@@ -24,7 +24,7 @@ from hub_client.errors import (
 )
 from hub_client.feed import OVERFULL, Feed
 from hub_client.feeds import Feeds
-from hub_client.link import Link
+from hub_client.link import ClientLink
 from hub_client.messages import ConnectionState, Position
 from hub_client.opening import make_dialers
 from hub_client.options import ClientOptions
@@ -54,8 +54,8 @@ class Channels:
         self._report = options.on_state or OutageLog(self._hub)
         self._loop = asyncio.get_running_loop()
         self._feeds = Feeds()
-        self._link: Link | None = None
-        self._before: set[Link] = set()
+        self._link: ClientLink | None = None
+        self._before: set[ClientLink] = set()
         """Former connections that may still bring pushes."""
         self._commands = Commands(
             self._hub, timeout_seconds=options.command_timeout_seconds, trouble=self.trouble
@@ -121,7 +121,7 @@ class Channels:
 
     # -- subscriptions ---------------------------------------------------------------------
 
-    def subscribe(self, channel: Channel | Pattern, *, joined: bool = False) -> Feed:
+    def subscribe(self, channel: SubscribedChannel | Pattern, *, joined: bool = False) -> Feed:
         """Raise `AlreadySubscribedError`, `ValueError` as `Feed` does, or the error that ended the
         client."""
         self.check_open()
@@ -181,7 +181,7 @@ class Channels:
         fields = channel.request()
         link.send(self._commands.make("subscribe", told, own=True, **fields))
 
-    def _ask_later(self, feed: Feed, link: Link, error: CommandError) -> None:
+    def _ask_later(self, feed: Feed, link: ClientLink, error: CommandError) -> None:
         def again() -> None:
             self._later.discard(timer)
             if link is self._link and self._feeds.has(feed):
@@ -191,7 +191,7 @@ class Channels:
         timer = self._loop.call_later(pause, again)
         self._later.add(timer)
 
-    def _told(self, feed: Feed, ok: msgspec.Raw, link: Link) -> None:
+    def _told(self, feed: Feed, ok: msgspec.Raw, link: ClientLink) -> None:
         """Take the answer to a subscribe command, in the order of the stream."""
         if isinstance(feed.channel, Pattern):
             self._pattern_starts(feed, feed.channel, frames.begun_positions(ok), link)
@@ -201,7 +201,7 @@ class Channels:
             self._starts(name, start, link, of=feed.channel, replayed=replayed, given=given)
 
     def _pattern_starts(
-        self, feed: Feed, pattern: Pattern, positions: Mapping[str, Position], link: Link
+        self, feed: Feed, pattern: Pattern, positions: Mapping[str, Position], link: ClientLink
     ) -> None:
         link.epochs[pattern.key] = ""
         pattern.begun = True
@@ -210,7 +210,11 @@ class Channels:
         for by_name in [each.channel for each in self._feeds if each.channel.key in link.epochs]:
             # One that nobody has published to is brought by name alone.
             at = by_name.position
-            if isinstance(by_name, Channel) and at is not None and pattern.matches(by_name.name):
+            if (
+                isinstance(by_name, SubscribedChannel)
+                and at is not None
+                and pattern.matches(by_name.name)
+            ):
                 place = pattern.place(by_name.name)
                 if place.position is None:
                     self._starts(by_name.name, at, link, of=place)
@@ -220,9 +224,9 @@ class Channels:
         self,
         name: str,
         start: Position,
-        link: Link,
+        link: ClientLink,
         *,
-        of: Channel | None = None,
+        of: SubscribedChannel | None = None,
         replayed: int = 0,
         given: object = None,
     ) -> None:
@@ -258,20 +262,22 @@ class Channels:
         if self._link is not None:
             self._unsubscribe(channel.kind, channel.name, self._link)
 
-    def _unsubscribe(self, kind: str, name: str, link: Link) -> None:
+    def _unsubscribe(self, kind: str, name: str, link: ClientLink) -> None:
         """Send an unsubscribe command; its answer changes nothing."""
         link.send(self._commands.make("unsubscribe", lambda _: None, own=True, **{kind: name}))
 
-    def _is_brought(self, place: Channel) -> bool:
+    def _is_brought(self, place: SubscribedChannel) -> bool:
         """Return whether a former connection still brings the channel."""
         return any(place.key in link.epochs for link in self._before)
 
-    def _source(self, place: Channel, link: Link, *, shared: bool = False) -> Source:
+    def _source(
+        self, place: SubscribedChannel, link: ClientLink, *, shared: bool = False
+    ) -> PushSource:
         # While two connections bring a channel, one is for what has no offset to compare.
         current = link is self._link
         carried = self._link is not None and place.key in self._link.epochs
         newer = current and self._is_brought(place)
-        return Source(link.epochs, current or not carried, newer, shared)
+        return PushSource(link.epochs, current or not carried, newer, shared)
 
     # -- what the connections tell ---------------------------------------------------------
 
@@ -279,7 +285,7 @@ class Channels:
         """Return the subscriptions that a URL may hold."""
         return tuple(channel.request() for channel in self._feeds.of_urls())
 
-    def up(self, link: Link) -> None:
+    def up(self, link: ClientLink) -> None:
         if self._link is not None:
             self._before.add(self._link)
         self._link = link
@@ -295,11 +301,11 @@ class Channels:
             link.send(command)
         self._up.set()
 
-    def down(self, link: Link) -> None:  # noqa: ARG002 - port
+    def down(self, link: ClientLink) -> None:  # noqa: ARG002 - port
         self._up.clear()
         self._link = None
 
-    def over(self, link: Link) -> None:
+    def over(self, link: ClientLink) -> None:
         text = f"the connection to {self._hub} ended before the reply"
         self._commands.lost(link, ConnectionLostError(text))
         if link in self._before:
@@ -309,7 +315,7 @@ class Channels:
                     if not self._is_brought(place):
                         feed.put(place.release(everything=True))
 
-    def heard(self, frame: frames.Frame, raw: bytes, link: Link) -> None:
+    def heard(self, frame: frames.Frame, raw: bytes, link: ClientLink) -> None:
         if frame.op == "reply":
             self._commands.reply(frame)
         elif frame.op == "subscribed" and frame.pattern:
@@ -326,13 +332,13 @@ class Channels:
                 if frame.op == "state" and link is self._link:
                     self._only_here(place)
 
-    def _only_here(self, place: Channel) -> None:
+    def _only_here(self, place: SubscribedChannel) -> None:
         """Note that a table begins anew: the former connection's pushes may be part of it
         already."""
         for former in self._before:
             former.epochs.pop(place.key, None)
 
-    def _left(self, frame: frames.Frame, link: Link) -> None:
+    def _left(self, frame: frames.Frame, link: ClientLink) -> None:
         """End a subscription that an operator ended, without asking again, or whose channel has
         ended."""
         key = key_of(frame.pattern) if frame.pattern else frame.channel

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any, Literal, Self, Unpack, overload
 
 from hub_client import calls
-from hub_client.channel import Channel
+from hub_client.channel import SubscribedChannel
 from hub_client.channels import Channels
 from hub_client.errors import ClosedError, HubClientError
-from hub_client.feed import Feed, GetState, OnGap, Subscription, Wanted
+from hub_client.feed import Feed, GetState, OnGap, Subscription, WantedItems
 from hub_client.messages import (
     Filter,
     Gap,
@@ -22,7 +22,7 @@ from hub_client.messages import (
     Presence,
     Published,
 )
-from hub_client.options import ChannelOptions, ClientOptions, PatternOptions
+from hub_client.options import ClientOptions, SubscribeOptions, SubscribePatternOptions
 from hub_client.pattern import Pattern
 from hub_client.publishing import Outgoing, PublishOptions
 from hub_client.route import find_route
@@ -126,7 +126,7 @@ class HubClient:
         presence: bool = False,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> Subscription[Item]: ...
 
     @overload
@@ -138,7 +138,7 @@ class HubClient:
         presence: Literal[False] = False,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> Subscription[Message]: ...
 
     @overload
@@ -150,7 +150,7 @@ class HubClient:
         presence: Literal[False] = False,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> Subscription[Message | Gap]: ...
 
     @overload
@@ -162,7 +162,7 @@ class HubClient:
         presence: bool = False,
         get_state: GetState | None = None,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> Subscription[Message | Gap | Presence]: ...
 
     def subscribe(  # noqa: PLR0913 - what a subscription may ask for
@@ -211,7 +211,7 @@ class HubClient:
         """
         channels = self._open_channels()
         feed = channels.subscribe(
-            Channel(
+            SubscribedChannel(
                 channel,
                 since=None if since is None else Position.of(since),
                 last=last,
@@ -223,7 +223,7 @@ class HubClient:
             ),
             joined=joined,
         )
-        wanted = Wanted(
+        wanted = WantedItems(
             gaps=gaps, presence=presence, on_gap=on_gap, get_state=get_state, joined=joined
         )
         return self._subscription(feed, wanted)
@@ -236,7 +236,7 @@ class HubClient:
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
-        **options: Unpack[PatternOptions],
+        **options: Unpack[SubscribePatternOptions],
     ) -> Subscription[Message]: ...
 
     @overload
@@ -247,7 +247,7 @@ class HubClient:
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
-        **options: Unpack[PatternOptions],
+        **options: Unpack[SubscribePatternOptions],
     ) -> Subscription[Message | Gap | Presence]: ...
 
     def subscribe_pattern(  # noqa: PLR0913 - what a subscription may ask for
@@ -278,9 +278,9 @@ class HubClient:
         feed = self._open_channels().subscribe(
             Pattern(pattern, since=places, last=last, fill=fill, filter=filter)
         )
-        return self._subscription(feed, Wanted(gaps=gaps, presence=presence, on_gap=on_gap))
+        return self._subscription(feed, WantedItems(gaps=gaps, presence=presence, on_gap=on_gap))
 
-    def _subscription(self, feed: Feed, wanted: Wanted) -> Subscription[Any]:
+    def _subscription(self, feed: Feed, wanted: WantedItems) -> Subscription[Any]:
         return Subscription[Item](
             feed,
             wanted,

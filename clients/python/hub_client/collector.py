@@ -24,7 +24,7 @@ class Batching:
     """The bound of memory: a call beyond it waits for its turn, as long as the hub takes any."""
 
 
-class Ticket:
+class PendingPublication:
     """One publication and the caller that waits for its outcome."""
 
     __slots__ = ("_on_outcome", "item", "outcome", "taken")
@@ -50,7 +50,7 @@ class Collector:
 
     def __init__(self, batching: Batching) -> None:
         self._batching = batching
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: deque[PendingPublication] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -62,14 +62,14 @@ class Collector:
         limits = self._batching
         return len(self._waiting) >= limits.max_items or self._bytes >= limits.max_bytes
 
-    def add(self, ticket: Ticket) -> None:
+    def add(self, ticket: PendingPublication) -> None:
         """Queue `ticket`."""
         self._waiting.append(ticket)
         self._bytes += ticket.item.size_bytes
 
-    def take(self) -> list[Ticket]:
+    def take(self) -> list[PendingPublication]:
         """Take the publications of one request in their order; at least one where any waits."""
-        taken: list[Ticket] = []
+        taken: list[PendingPublication] = []
         room = self._batching.max_bytes
         while self._waiting and len(taken) < self._batching.max_items:
             room -= self._waiting[0].item.size_bytes
@@ -81,7 +81,7 @@ class Collector:
             taken.append(ticket)
         return taken
 
-    def withdraw(self, ticket: Ticket) -> bool:
+    def withdraw(self, ticket: PendingPublication) -> bool:
         """Take a publication out again; return False when a request has it already."""
         if ticket.taken or ticket not in self._waiting:
             return False

@@ -29,7 +29,7 @@ from hub_client.errors import (
     forbids_reconnect,
     rejection,
 )
-from hub_client.link import OWN_ID, Link
+from hub_client.link import OWN_ID, ClientLink
 from hub_client.messages import ConnectionState
 from hub_client.opening import Opening
 from hub_client.timing import Backoff, ReconnectTiming, better_timing
@@ -55,19 +55,19 @@ class Host(Protocol):
         """Return fields of the subscribe commands that a transport may put into its URL."""
         ...
 
-    def up(self, link: Link) -> None:
+    def up(self, link: ClientLink) -> None:
         """Use `link` as the connection from now on."""
         ...
 
-    def down(self, link: Link) -> None:
+    def down(self, link: ClientLink) -> None:
         """Note that there is no connection."""
         ...
 
-    def over(self, link: Link) -> None:
+    def over(self, link: ClientLink) -> None:
         """Note that `link` brings no frame any more."""
         ...
 
-    def heard(self, frame: frames.Frame, raw: bytes, link: Link) -> None: ...
+    def heard(self, frame: frames.Frame, raw: bytes, link: ClientLink) -> None: ...
 
     async def room(self, channel: str) -> None:
         """Return when the application has room for more messages of this channel."""
@@ -131,7 +131,7 @@ class Connections:
 
     # -- connected -------------------------------------------------------------------------
 
-    async def _serve(self, link: Link) -> Link:
+    async def _serve(self, link: ClientLink) -> ClientLink:
         """Use `link` until another connection goes on for it, and return that one; raise
         `DisconnectedError` where `link` ends before."""
         self._choice.worked(link.wire.transport)
@@ -141,7 +141,7 @@ class Connections:
         self._host.up(link)
         reading, writing = _job(self._read(link)), _job(self._write(link))
         moving = asyncio.create_task(self._move(link))
-        better: Link | None = None
+        better: ClientLink | None = None
         try:
             jobs = (reading, writing, moving, link.ended)
             await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +155,9 @@ class Connections:
                 ends = await self._finish(link, (reading, writing, moving))
         raise ends[0] if ends else DisconnectedError(ABNORMAL_CLOSE, "ended")
 
-    async def _finish(self, link: Link, jobs: "Iterable[asyncio.Task[Any]]") -> list[BaseException]:
+    async def _finish(
+        self, link: ClientLink, jobs: "Iterable[asyncio.Task[Any]]"
+    ) -> list[BaseException]:
         """End `link`; return the errors of the jobs that had ended by themselves."""
         if link.renewing is not None:
             jobs = (*jobs, link.renewing)
@@ -167,13 +169,13 @@ class Connections:
             self._host.over(link)
             await link.wire.close()
         for outcome in outcomes:
-            if isinstance(outcome, Link):
+            if isinstance(outcome, ClientLink):
                 await outcome.wire.close()
         given = [link.ended.exception()] if link.ended.done() else []
         errors = (each for each in (*given, *outcomes) if isinstance(each, BaseException))
         return [error for error in errors if not isinstance(error, asyncio.CancelledError)]
 
-    def _linger(self, link: Link, jobs: "set[asyncio.Task[NoReturn]]") -> None:
+    def _linger(self, link: ClientLink, jobs: "set[asyncio.Task[NoReturn]]") -> None:
         """Read the rest of a former connection while another one goes on."""
 
         async def linger() -> None:
@@ -190,13 +192,13 @@ class Connections:
         self._lingering.add(job)
         job.add_done_callback(self._lingering.discard)
 
-    async def _read(self, link: Link) -> NoReturn:
+    async def _read(self, link: ClientLink) -> NoReturn:
         while True:
             raw = link.early.popleft() if link.early else await self._next_frame(link)
             if raw:
                 await self._heard(link, raw)
 
-    async def _next_frame(self, link: Link) -> bytes:
+    async def _next_frame(self, link: ClientLink) -> bytes:
         """Return the next frame; the time that the application takes to make room is no silence of
         the hub."""
         silence = self._timing.missed_heartbeats * link.heartbeat_seconds
@@ -207,14 +209,14 @@ class Connections:
             text = f"no frame in {silence:g} seconds"
             raise DisconnectedError(ABNORMAL_CLOSE, text) from None
 
-    async def _write(self, link: Link) -> NoReturn:
+    async def _write(self, link: ClientLink) -> NoReturn:
         while True:
             command = await link.next_command()
             reply = await link.wire.send(command.id, command.raw)
             if reply is not None:
                 await self._heard(link, reply)
 
-    async def _heard(self, link: Link, raw: bytes) -> None:
+    async def _heard(self, link: ClientLink, raw: bytes) -> None:
         try:
             frame = frames.decode(raw)
             if frame.op == "goodbye":
@@ -229,14 +231,14 @@ class Connections:
 
     # -- moving ----------------------------------------------------------------------------
 
-    def _leave(self, link: Link, goodbye: frames.Frame) -> None:
+    def _leave(self, link: ClientLink, goodbye: frames.Frame) -> None:
         link.goodbye = goodbye
         window_ms = goodbye.reconnect_within_ms
         if window_ms is not None and not forbids_reconnect(goodbye.code):
             link.leave_at = time.monotonic() + self._backoff.within(window_ms)
             link.asked_to_leave.set()
 
-    async def _move(self, link: Link) -> Link:
+    async def _move(self, link: ClientLink) -> ClientLink:
         """Return the connection that goes on for `link`: at another node as the hub asked, or a
         better one."""
         pauses = Backoff(better_timing(self._timing))
@@ -255,7 +257,7 @@ class Connections:
                 return found
             await asyncio.sleep(self._backoff.next_pause())
 
-    async def _open_beside(self, names: Sequence[str]) -> Link | None:
+    async def _open_beside(self, names: Sequence[str]) -> ClientLink | None:
         """Open without subscriptions: they follow when the connection takes the place of the
         other."""
         try:
@@ -265,12 +267,12 @@ class Connections:
 
     # -- the token -------------------------------------------------------------------------
 
-    def _renew(self, link: Link) -> None:
+    def _renew(self, link: ClientLink) -> None:
         """Renew the token beside the reading, because an application may take long to make one."""
         if self._tokens.renewable and link.renewing is None:
             link.renewing = asyncio.create_task(self._authenticate(link))
 
-    async def _authenticate(self, link: Link) -> None:
+    async def _authenticate(self, link: ClientLink) -> None:
         try:
             token = await self._tokens.renewed()
         except (LoggedOutError, TokenCancelledError) as error:
@@ -288,7 +290,7 @@ class Connections:
 
     # -- waiting ---------------------------------------------------------------------------
 
-    def _ended(self, link: Link, end: DisconnectedError) -> float:
+    def _ended(self, link: ClientLink, end: DisconnectedError) -> float:
         """Return the seconds to wait after the end of a connection that had proved itself."""
         self._backoff.lived(time.monotonic() - link.proved_at)
         leaving = link.until_leaving()

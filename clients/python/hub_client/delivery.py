@@ -10,14 +10,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hub_client.answer import Answer, PostFailedError
+from hub_client.answer import HttpResponse, PostFailedError
 from hub_client.async_post import OnAnswer
 from hub_client.campaign import Campaign, Send, Wait
-from hub_client.collector import Ticket
+from hub_client.collector import PendingPublication
 from hub_client.posting import Attempts, PostsAsync
 
 
-class Carrier:
+class PublishSender:
     """Carry out campaigns over the connections of one publisher."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Carrier:
         """Make an attempt now; return False, with nothing sent, where it would have to wait."""
         return self.post.begin(sent.body, seconds=self._seconds, on_answer=on_answer)
 
-    def note(self, campaign: Campaign, sent: Send, answer: Answer | PostFailedError) -> None:
+    def note(self, campaign: Campaign, sent: Send, answer: HttpResponse | PostFailedError) -> None:
         """Note the end of an attempt."""
         if isinstance(answer, PostFailedError):
             self._attempts.failed(campaign, sent, answer)
@@ -67,7 +67,7 @@ class Carrier:
 
     async def _attempt(self, campaign: Campaign, sent: Send) -> None:
         try:
-            answer: Answer | PostFailedError
+            answer: HttpResponse | PostFailedError
             answer = await self.post.post(sent.body, seconds=self._seconds)
         except PostFailedError as error:
             answer = error
@@ -85,9 +85,9 @@ class Delivery:
 
     def __init__(
         self,
-        tickets: list[Ticket],
+        tickets: list[PendingPublication],
         campaign: Campaign,
-        carrier: Carrier,
+        carrier: PublishSender,
         on_end: "Callable[[Delivery], None]",
     ) -> None:
         """Args:
@@ -114,7 +114,7 @@ class Delivery:
             self._sent = None
         self._go_on(step)
 
-    def _answered(self, answer: Answer | PostFailedError) -> None:
+    def _answered(self, answer: HttpResponse | PostFailedError) -> None:
         sent, self._sent = self._sent, None
         if sent is None:
             return  # `cancel` was first

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from hub_client import frames
-from hub_client.channel import Channel
+from hub_client.channel import SubscribedChannel
 from hub_client.joining import Joiner, behind, join_page
 from hub_client.messages import Gap, HistoryPage, Item, Message, Position, Presence, State
 from hub_client.pattern import Pattern
@@ -49,12 +49,12 @@ class Feed:
     """The items that one subscription has not consumed yet."""
 
     def __init__(
-        self, channel: Channel | Pattern, *, limits: FeedLimits, joined: bool = False
+        self, channel: SubscribedChannel | Pattern, *, limits: FeedLimits, joined: bool = False
     ) -> None:
         """Raise `ValueError` for a `joined` feed of a channel with a filter or with state."""
         if (
             joined
-            and isinstance(channel, Channel)
+            and isinstance(channel, SubscribedChannel)
             and (channel.state or channel.filter is not None)
         ):
             # A filter may leave the last message out, so nothing would tell where the replay ends.
@@ -161,7 +161,7 @@ ReadHistory = Callable[[str, Position], Awaitable[HistoryPage]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedItems:
     """The kinds of items that the application wants to see in its iteration."""
 
     gaps: bool = False
@@ -184,7 +184,7 @@ class Subscription(Generic[ItemT_co]):
     def __init__(
         self,
         feed: Feed,
-        wanted: Wanted,
+        wanted: WantedItems,
         *,
         release: Callable[[Feed], None],
         trouble: Callable[[], str],

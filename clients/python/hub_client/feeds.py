@@ -6,7 +6,7 @@ pattern. A push of the channel goes to all of them, and each has a place of its 
 
 from collections.abc import Iterator
 
-from hub_client.channel import Channel
+from hub_client.channel import SubscribedChannel
 from hub_client.feed import Feed
 from hub_client.pattern import Pattern, key_of
 
@@ -44,28 +44,28 @@ class Feeds:
 
         A subscription by name then cannot overtake a pattern that resumes.
         """
-        return iter(sorted(self, key=lambda feed: isinstance(feed.channel, Channel)))
+        return iter(sorted(self, key=lambda feed: isinstance(feed.channel, SubscribedChannel)))
 
-    def of_urls(self) -> Iterator[Channel]:
+    def of_urls(self) -> Iterator[SubscribedChannel]:
         """Yield the channels that a URL may hold; patterns, and the channels that they match, need
         commands."""
         for feed in self:
             channel = feed.channel
-            if isinstance(channel, Channel) and not any(
+            if isinstance(channel, SubscribedChannel) and not any(
                 pattern.matches(channel.name) for _, pattern in self._patterns.values()
             ):
                 yield channel
 
-    def by_name(self, name: str) -> tuple[Feed, Channel] | None:
+    def by_name(self, name: str) -> tuple[Feed, SubscribedChannel] | None:
         feed = self._feeds.get(name)
-        if feed is not None and isinstance(feed.channel, Channel):
+        if feed is not None and isinstance(feed.channel, SubscribedChannel):
             return feed, feed.channel
         return None
 
     def by_pattern(self, pattern: str) -> tuple[Feed, Pattern] | None:
         return self._patterns.get(key_of(pattern))
 
-    def places(self, name: str) -> Iterator[tuple[Feed, Channel]]:
+    def places(self, name: str) -> Iterator[tuple[Feed, SubscribedChannel]]:
         """Yield each feed that has a place in this channel."""
         if (known := self.by_name(name)) is not None:
             yield known
@@ -73,7 +73,7 @@ class Feeds:
             if (place := pattern.places.get(name)) is not None:
                 yield feed, place
 
-    def wanting(self, name: str) -> Iterator[tuple[Feed, Channel]]:
+    def wanting(self, name: str) -> Iterator[tuple[Feed, SubscribedChannel]]:
         """Yield each feed that a start of this channel concerns; a pattern that has begun gets a
         place in it."""
         for _, pattern in self._patterns.values():

@@ -8,7 +8,7 @@ serve, so nothing is sent when no call waits.
 import threading
 from collections.abc import Callable
 
-from hub_client.collector import Batching, Collector, Ticket
+from hub_client.collector import Batching, Collector, PendingPublication
 from hub_client.errors import NotPublishedError, OutcomeUnknownError
 from hub_client.publishing import Outcome, Outgoing
 
@@ -16,7 +16,7 @@ Deliver = Callable[[list[Outgoing], Callable[[tuple[Outcome, ...]], None]], None
 """A function that publishes items and hands their outcomes to the callback, also when it raises."""
 
 
-class Group:
+class ThreadBatcher:
     """Collect the publications of many threads and let some of these threads send."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Group:
             NotPublishedError: Too many publications wait already, and the hub takes none.
             BaseException: An interruption of this thread; an item that was not sent is withdrawn.
         """
-        ticket = Ticket(item)
+        ticket = PendingPublication(item)
         with self._changed:
             self._wait_for_room()
             self._collector.add(ticket)
@@ -73,7 +73,7 @@ class Group:
             text = f"{limit:,} publications wait for the hub already, and it takes none"
             raise NotPublishedError("overloaded", text, retryable=True)
 
-    def _turn(self, ticket: Ticket) -> list[Ticket]:
+    def _turn(self, ticket: PendingPublication) -> list[PendingPublication]:
         """Return the tickets that this thread has to send; none when its own one has an outcome."""
         with self._changed:
             while ticket.outcome is None:
@@ -87,7 +87,7 @@ class Group:
                 self._changed.wait(self._patience_seconds)
             return []
 
-    def _gather(self) -> list[Ticket]:
+    def _gather(self) -> list[PendingPublication]:
         if self._max_wait_seconds:
             self._gathering = True
             try:
@@ -98,7 +98,7 @@ class Group:
         self._senders += 1
         return self._collector.take()
 
-    def _send(self, batch: list[Ticket]) -> None:
+    def _send(self, batch: list[PendingPublication]) -> None:
         def settle(outcomes: tuple[Outcome, ...]) -> None:
             with self._changed:
                 self._senders -= 1

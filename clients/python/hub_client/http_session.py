@@ -8,13 +8,13 @@ from dataclasses import replace
 import httpx2
 
 from hub_client.frames import encode, read_problem
-from hub_client.route import HTTP_ERRORS, Route
+from hub_client.route import HTTP_ERRORS, OutboundRoute
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
-    Connection,
     DisconnectedError,
     Target,
+    TransportConnection,
     encode_query,
     refused,
 )
@@ -39,7 +39,7 @@ class LazyHttp:
     def __init__(self) -> None:
         self._client: httpx2.AsyncClient | None = None
 
-    def client(self, route: Route) -> httpx2.AsyncClient:
+    def client(self, route: OutboundRoute) -> httpx2.AsyncClient:
         """The client has no read time-out: each caller that waits for an answer sets one for all of
         it."""
         if self._client is None:
@@ -125,8 +125,8 @@ class HttpSession:
 
 
 async def dial_by_url(
-    dial: Callable[[Target], Awaitable[Connection]], target: Target
-) -> Connection:
+    dial: Callable[[Target], Awaitable[TransportConnection]], target: Target
+) -> TransportConnection:
     """Call `dial` with the subscriptions in the URL; where that is refused, call it without them.
 
     One channel without a grant refuses the whole request. By command it is refused alone, as over a

@@ -17,8 +17,8 @@ from hub_client.errors import ProtocolError, forbids_reconnect, rejection
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
-    Connection,
     DisconnectedError,
+    TransportConnection,
 )
 
 OWN_ID = 0
@@ -29,10 +29,10 @@ _MAX_EARLY_BYTES = 1024 * 1024
 _HEARTBEAT_SECONDS = 25.0
 
 
-class Link:
+class ClientLink:
     """One connection, from its first frame to its end."""
 
-    def __init__(self, wire: Connection) -> None:
+    def __init__(self, wire: TransportConnection) -> None:
         self.wire = wire
         self.epochs: Epochs = {}
         self.heartbeat_seconds = _HEARTBEAT_SECONDS

@@ -1,7 +1,7 @@
 """Open a connection: the transports to try, their order, and the token.
 
-An opened connection has proved itself (`Link.prove`). `hub_client.connection` decides when to try
-again.
+An opened connection has proved itself (`ClientLink.prove`). `hub_client.connection` decides when
+to try again.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hub_client.errors import LoggedOutError
-from hub_client.link import Link
+from hub_client.link import ClientLink
 from hub_client.poll import PollDialer
 from hub_client.sse import SseDialer
 from hub_client.timing import ReconnectTiming
@@ -84,7 +84,7 @@ class Opening:
         subscribe: tuple[Mapping[str, object], ...] = (),
         *,
         beside: bool = False,
-    ) -> Link:
+    ) -> ClientLink:
         """Try the transports in order; raise the last one's `CannotConnectError`.
 
         An attempt `beside` a working connection tries all of them, and leaves the order unchanged.
@@ -110,11 +110,11 @@ class Opening:
             text = f"no token: {type(error).__name__}: {error}"
             raise CannotConnectError(text) from error
 
-    async def _open_by(self, dialer: Dialer, target: Target) -> Link:
-        link: Link | None = None
+    async def _open_by(self, dialer: Dialer, target: Target) -> ClientLink:
+        link: ClientLink | None = None
         try:
             async with asyncio.timeout(self._timing.open_timeout_seconds):
-                link = Link(await dialer.dial(target))
+                link = ClientLink(await dialer.dial(target))
                 await link.prove()
         except BaseException as error:
             if link is not None:

@@ -34,7 +34,7 @@ class _Options(TypedDict, total=False):
     filter: Filter | None
 
 
-class ChannelOptions(_Options, total=False):
+class SubscribeOptions(_Options, total=False):
     """The options of a subscription to one channel, as `HubClient.subscribe` describes them."""
 
     since: Position | str | None
@@ -43,7 +43,7 @@ class ChannelOptions(_Options, total=False):
     joined: bool
 
 
-class PatternOptions(_Options, total=False):
+class SubscribePatternOptions(_Options, total=False):
     """The options of a subscription to a pattern, as `HubClient.subscribe_pattern` describes
     them."""
 

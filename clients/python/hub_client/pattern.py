@@ -1,15 +1,15 @@
 """A subscription to a pattern as this client sees it: one place in each matching channel.
 
-Positions belong to channels, so each channel has a `Channel` of its own, and gaps, resets and moves
-between connections work as in any channel. A resume names all positions; the hub reads a channel
-without one from its beginning. No I/O, no clock.
+Positions belong to channels, so each channel has a `SubscribedChannel` of its own, and gaps, resets
+and moves between connections work as in any channel. A resume names all positions; the hub reads a
+channel without one from its beginning. No I/O, no clock.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hub_client.channel import Channel
+from hub_client.channel import SubscribedChannel
 from hub_client.messages import Item, Position
 
 _OF_THE_HUB = "hub:"
@@ -60,7 +60,7 @@ class Pattern:
         self.begun = since is not None
         """Whether the pattern resumes: then it asks for the missing part of each channel."""
         self._expression = _expression(pattern)
-        self.places: dict[str, Channel] = {}
+        self.places: dict[str, SubscribedChannel] = {}
         for name, position in (since or {}).items():
             self.places[name] = self._place(name, position)
 
@@ -71,7 +71,7 @@ class Pattern:
             return False
         return self._expression.fullmatch(channel) is not None
 
-    def place(self, channel: str) -> Channel:
+    def place(self, channel: str) -> SubscribedChannel:
         """Return the place in a matching channel; make it where there is none."""
         if (known := self.places.get(channel)) is None:
             known = self.places[channel] = self._place(channel, None)
@@ -93,11 +93,11 @@ class Pattern:
         """The keys by which a connection knows the places."""
         return (place.key for place in self.places.values())
 
-    def all_places(self) -> Iterator[Channel]:
+    def all_places(self) -> Iterator[SubscribedChannel]:
         yield from tuple(self.places.values())
 
     def release(self, *, everything: bool = False) -> tuple[Item, ...]:
-        """Release as `Channel.release` does, for all places."""
+        """Release as `SubscribedChannel.release` does, for all places."""
         held = (place.release(everything=everything) for place in self.places.values())
         return tuple(item for items in held for item in items)
 
@@ -105,9 +105,9 @@ class Pattern:
     def duplicates(self) -> int:
         return sum(place.duplicates for place in self.places.values())
 
-    def _place(self, channel: str, since: Position | None) -> Channel:
+    def _place(self, channel: str, since: Position | None) -> SubscribedChannel:
         key = f"{self.key} {channel}"
-        return Channel(channel, since=since, last=None, fill=self.fill, key=key)
+        return SubscribedChannel(channel, since=since, last=None, fill=self.fill, key=key)
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

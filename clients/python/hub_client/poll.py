@@ -16,9 +16,9 @@ from hub_client.route import HTTP_ERRORS
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
-    Connection,
     DisconnectedError,
     Target,
+    TransportConnection,
     encode_query,
     unreachable,
 )
@@ -37,10 +37,10 @@ class PollDialer:
     def __init__(self) -> None:
         self._http = LazyHttp()
 
-    async def dial(self, target: Target) -> Connection:
+    async def dial(self, target: Target) -> TransportConnection:
         return await dial_by_url(self._dial, target)
 
-    async def _dial(self, target: Target) -> Connection:
+    async def _dial(self, target: Target) -> TransportConnection:
         channels, query = url_subscriptions(target.subscribe)
         url = f"{target.base_url}/poll?session=true&wait=0" + (f"&{query}" if query else "")
         http = self._http.client(target.route)

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hub_client.answer import Answer, PostFailedError, Server
+from hub_client.answer import HttpResponse, PostFailedError, PostTarget
 from hub_client.async_post import AsyncPost
 from hub_client.blocking_post import BlockingPost
 from hub_client.breaker import Breaker, BreakerPolicy
 from hub_client.campaign import Campaign, PublishRetry, Retrying, Rules, Send
 from hub_client.collector import Batching
-from hub_client.proxied_post import ProxiedAsyncPost, ProxiedBlockingPost, Way
-from hub_client.route import Route
+from hub_client.proxied_post import HttpxSettings, ProxiedAsyncPost, ProxiedBlockingPost
+from hub_client.route import OutboundRoute
 from hub_client.timing import asked_seconds
 from hub_client.tokens import check_secret
 from hub_client.transport import check_base_url, public_url
@@ -52,21 +52,23 @@ class PublisherOptions:
         """The longest time of one call without progress."""
         return self.retry.for_seconds + 2 * self.retry.request_timeout_seconds
 
-    def blocking_post(self, url: str, headers: dict[str, str], route: Route) -> "PostsBlocking":
+    def blocking_post(
+        self, url: str, headers: dict[str, str], route: OutboundRoute
+    ) -> "PostsBlocking":
         if route.proxy is not None:
             return ProxiedBlockingPost(url, headers, self._way(route))
         return BlockingPost(
-            Server.of(url, headers),
+            PostTarget.of(url, headers),
             tls=route.tls,
             max_connections=self.max_connections,
             connect_seconds=self._connect_seconds,
         )
 
-    def async_post(self, url: str, headers: dict[str, str], route: Route) -> "PostsAsync":
+    def async_post(self, url: str, headers: dict[str, str], route: OutboundRoute) -> "PostsAsync":
         if route.proxy is not None:
             return ProxiedAsyncPost(url, headers, self._way(route))
         return AsyncPost(
-            Server.of(url, headers),
+            PostTarget.of(url, headers),
             tls=route.tls,
             max_connections=self.max_connections,
             connect_seconds=self._connect_seconds,
@@ -76,8 +78,8 @@ class PublisherOptions:
     def _connect_seconds(self) -> float:
         return self.retry.request_timeout_seconds * _CONNECT_SHARE
 
-    def _way(self, route: Route) -> Way:
-        return Way(
+    def _way(self, route: OutboundRoute) -> HttpxSettings:
+        return HttpxSettings(
             route,
             max_connections=self.max_connections,
             seconds=self.retry.request_timeout_seconds,
@@ -97,7 +99,7 @@ class Attempts:
         self._on_retry = options.on_retry
         self._away = False
 
-    def answered(self, campaign: Campaign, sent: Send, answer: Answer) -> None:
+    def answered(self, campaign: Campaign, sent: Send, answer: HttpResponse) -> None:
         """Take an answer of the hub, or of something on the way."""
         asked = 0.0
         if answer.retry_after:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import httpx2
 
-from hub_client.answer import HINT, MAX_ANSWER_BYTES, Answer, PostFailedError, untrusted
+from hub_client.answer import HINT, MAX_ANSWER_BYTES, HttpResponse, PostFailedError, untrusted
 from hub_client.async_post import OnAnswer
-from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS, Route
+from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS, OutboundRoute
 
 # Errors of a request that cannot have reached the hub, and the one that is our own doing.
 _NOT_SENT: tuple[type[Exception], ...] = (
@@ -27,11 +27,11 @@ _NOBODY_THERE = (httpx2.ConnectError, httpx2.ConnectTimeout)
 class ProxiedBlockingPost:
     """The same as `BlockingPost`, by way of a proxy."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], way: "Way") -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], way: "HttpxSettings") -> None:
         self._url = url
         self._http = httpx2.Client(headers=headers, **way.settings())  # type: ignore[arg-type]  # by name
 
-    def post(self, body: bytes, *, seconds: float) -> Answer:
+    def post(self, body: bytes, *, seconds: float) -> HttpResponse:
         deadline = time.monotonic() + seconds
         try:
             with self._http.stream("POST", self._url, content=body) as response:
@@ -53,7 +53,7 @@ class ProxiedBlockingPost:
 class ProxiedAsyncPost:
     """The same as `AsyncPost`, by way of a proxy."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], way: "Way") -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], way: "HttpxSettings") -> None:
         self._url = url
         self._http = httpx2.AsyncClient(headers=headers, **way.settings())  # type: ignore[arg-type]  # by name
 
@@ -65,14 +65,14 @@ class ProxiedAsyncPost:
         """Return False: a request by way of a proxy always waits."""
         return False
 
-    async def post(self, body: bytes, *, seconds: float) -> Answer:
+    async def post(self, body: bytes, *, seconds: float) -> HttpResponse:
         try:
             async with asyncio.timeout(seconds):
                 return await self._post(body)
         except _FAILURES as error:
             raise _failed(error) from None
 
-    async def _post(self, body: bytes) -> Answer:
+    async def _post(self, body: bytes) -> HttpResponse:
         async with self._http.stream("POST", self._url, content=body) as response:
             answer = b""
             async for chunk in response.aiter_bytes():
@@ -85,11 +85,11 @@ class ProxiedAsyncPost:
         await self._http.aclose()
 
 
-class Way:
+class HttpxSettings:
     """The settings by which httpx2 reaches the hub."""
 
     def __init__(
-        self, route: Route, *, max_connections: int, seconds: float, connect_seconds: float
+        self, route: OutboundRoute, *, max_connections: int, seconds: float, connect_seconds: float
     ) -> None:
         self._route = route
         self._limits = httpx2.Limits(max_connections=max_connections)
@@ -102,8 +102,8 @@ class Way:
         return {**given, "timeout": self._timeout, "trust_env": False}
 
 
-def _answer(response: httpx2.Response, body: bytes) -> Answer:
-    return Answer(response.status_code, response.headers.get("retry-after", ""), body)
+def _answer(response: httpx2.Response, body: bytes) -> HttpResponse:
+    return HttpResponse(response.status_code, response.headers.get("retry-after", ""), body)
 
 
 def _failed(error: Exception) -> PostFailedError:

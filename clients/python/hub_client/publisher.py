@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self, Unpack, overload
 
 from hub_client.campaign import Campaign
-from hub_client.collector import Collector, Ticket
-from hub_client.delivery import Carrier, Delivery
+from hub_client.collector import Collector, PendingPublication
+from hub_client.delivery import Delivery, PublishSender
 from hub_client.errors import NotPublishedError, PublishError
 from hub_client.messages import ManyChannels, Published
 from hub_client.posting import Attempts, PublisherOptions, publish_headers, publish_url
@@ -49,7 +49,7 @@ class Publisher:
             self._options.batching.max_waiting_items,
             patience_seconds=self._options.patience_seconds,
         )
-        self._carrier = Carrier(
+        self._carrier = PublishSender(
             self._post,
             Attempts(self._options),
             request_timeout_seconds=self._options.retry.request_timeout_seconds,
@@ -186,7 +186,7 @@ class Publisher:
         known: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if self._abandoned:
             return _closed_before()
-        ticket = Ticket(item, on_outcome=functools.partial(_settle, known))
+        ticket = PendingPublication(item, on_outcome=functools.partial(_settle, known))
         self._collector.add(ticket)
         self._wake()
         try:

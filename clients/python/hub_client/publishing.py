@@ -155,7 +155,7 @@ class Outgoing:
         return len(self.data) + len(self.channel) + _ITEM_OVERHEAD_BYTES
 
 
-class Batch:
+class PublishBatch:
     """Publications that travel together, and the outcome of each."""
 
     def __init__(self, items: tuple[Outgoing, ...], *, max_items: int, max_bytes: int) -> None:

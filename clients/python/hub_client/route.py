@@ -46,7 +46,7 @@ HTTP_ERRORS: tuple[type[Exception], ...] = (httpx2.HTTPError, *SOCKS_ERRORS)
 
 
 @dataclass(frozen=True)
-class Route:
+class OutboundRoute:
     """The way to one hub."""
 
     proxy: str | None = None
@@ -79,7 +79,7 @@ class Route:
         return httpx2.Proxy(self.proxy, ssl_context=inner)
 
 
-def find_route(url: str) -> Route:
+def find_route(url: str) -> OutboundRoute:
     """Return the way to the hub at `url`, which is `http` or `https`.
 
     Raises:
@@ -89,7 +89,7 @@ def find_route(url: str) -> Route:
     hub = urlsplit(url)
     proxy = _proxy_for(hub)
     secure = hub.scheme == "https" or (proxy or "").startswith("https:")
-    return Route(proxy, _tls_context() if secure else None)
+    return OutboundRoute(proxy, _tls_context() if secure else None)
 
 
 # -- proxies -------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from hub_client.route import HTTP_ERRORS
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
-    Connection,
     DisconnectedError,
     Target,
+    TransportConnection,
     unreachable,
 )
 
@@ -26,10 +26,10 @@ class SseDialer:
     def __init__(self) -> None:
         self._http = LazyHttp()
 
-    async def dial(self, target: Target) -> Connection:
+    async def dial(self, target: Target) -> TransportConnection:
         return await dial_by_url(self._dial, target)
 
-    async def _dial(self, target: Target) -> Connection:
+    async def _dial(self, target: Target) -> TransportConnection:
         channels, query = url_subscriptions(target.subscribe)
         # A stream without a channel has to be asked for by name.
         query = query if channels else "session=true"

@@ -29,7 +29,7 @@ from hub_client.messages import (
     Presence,
     Published,
 )
-from hub_client.options import ChannelOptions, ClientOptions, PatternOptions
+from hub_client.options import ClientOptions, SubscribeOptions, SubscribePatternOptions
 from hub_client.publishing import PublishOptions
 from hub_client.sync_subscription import OnGap, SyncSubscription
 from hub_client.tokens import Token
@@ -113,7 +113,7 @@ class SyncHubClient:
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> "SyncSubscription[Item]": ...
 
     @overload
@@ -125,7 +125,7 @@ class SyncHubClient:
         presence: Literal[False] = False,
         get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> "SyncSubscription[Message]": ...
 
     @overload
@@ -137,7 +137,7 @@ class SyncHubClient:
         presence: bool = False,
         get_state: Callable[[], Mapping[str, Any]] | None = None,
         on_gap: OnGap | None = None,
-        **options: Unpack[ChannelOptions],
+        **options: Unpack[SubscribeOptions],
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
     def subscribe(  # noqa: PLR0913 - as there
@@ -188,7 +188,7 @@ class SyncHubClient:
         gaps: Literal[False] = False,
         presence: Literal[False] = False,
         on_gap: OnGap | None = None,
-        **options: Unpack[PatternOptions],
+        **options: Unpack[SubscribePatternOptions],
     ) -> "SyncSubscription[Message]": ...
 
     @overload
@@ -199,7 +199,7 @@ class SyncHubClient:
         gaps: bool = False,
         presence: bool = False,
         on_gap: OnGap | None = None,
-        **options: Unpack[PatternOptions],
+        **options: Unpack[SubscribePatternOptions],
     ) -> "SyncSubscription[Message | Gap | Presence]": ...
 
     def subscribe_pattern(  # noqa: PLR0913 - as there

@@ -10,7 +10,7 @@ from typing import Self, Unpack, overload
 from hub_client.answer import PostFailedError
 from hub_client.campaign import Campaign, Send
 from hub_client.errors import NotPublishedError, PublishError
-from hub_client.grouping import Group
+from hub_client.grouping import ThreadBatcher
 from hub_client.messages import ManyChannels, Published
 from hub_client.posting import (
     Attempts,
@@ -161,7 +161,7 @@ class _Process:
         # Nobody has to close a publisher that lives as long as its module.
         weakref.finalize(self, _close_own, post, self.pid)
         self._attempts = Attempts(options)
-        self.group = Group(
+        self.group = ThreadBatcher(
             options.batching,
             self._deliver,
             max_senders=options.max_connections,

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from hub_client.answer import HINT, UNTRUSTED, untrusted
 from hub_client.errors import RejectedError, rejection, whole_url
-from hub_client.route import Route
+from hub_client.route import OutboundRoute
 from hub_client.timing import asked_seconds
 
 # Whatever an answer to a handshake asks for, in seconds: a client waits, but not for ever.
@@ -67,7 +67,7 @@ class Target:
     subscribe: tuple[Mapping[str, object], ...] = ()
     """Fields of the subscribe commands; a transport may put some into its URL."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    route: Route = field(default_factory=Route)
+    route: OutboundRoute = field(default_factory=OutboundRoute)
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class Target:
         return given
 
 
-class Connection(Protocol):
+class TransportConnection(Protocol):
     """One open connection."""
 
     transport: str
@@ -111,7 +111,7 @@ class Dialer(Protocol):
 
     transport: str
 
-    async def dial(self, target: Target) -> Connection:
+    async def dial(self, target: Target) -> TransportConnection:
         """Open a connection or raise `CannotConnectError`. The caller sets the time-out."""
         ...
 

@@ -16,9 +16,9 @@ from hub_client.frames import read_problem
 from hub_client.transport import (
     ABNORMAL_CLOSE,
     CannotConnectError,
-    Connection,
     DisconnectedError,
     Target,
+    TransportConnection,
     refused,
     unreachable,
 )
@@ -36,7 +36,7 @@ class WebSocketDialer:
 
     transport = "websocket"
 
-    async def dial(self, target: Target) -> Connection:
+    async def dial(self, target: Target) -> TransportConnection:
         try:
             socket = await connect(
                 _websocket_url(target.base_url),

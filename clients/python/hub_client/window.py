@@ -10,7 +10,7 @@ import time
 from collections import deque
 
 
-class Turns:
+class FairSemaphore:
     """A semaphore whose places are given in order, and without a wait where one is free. One event
     loop uses it."""
 
@@ -69,7 +69,7 @@ class Window:
         size: how many may be under way.
         patience_seconds: a turn is waited for so long without progress.
         """
-        self._turns = Turns(size)
+        self._turns = FairSemaphore(size)
         self._patience_seconds = patience_seconds
         self._progress_at = 0.0
 

@@ -8,7 +8,7 @@ from hub.bench.contest import Outcome, run
 from hub.bench.figures import Figures
 from hub.bench.plan import Contestant, Plan
 from hub.bench.scenarios.probe import MeasuredPhase, Waits, watched
-from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
+from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
 from hub.bench.server import own_server
 
 _NAMES = {
@@ -50,7 +50,7 @@ class Deliveries:
     probes: bool = False
     """Whether the longest wait of others meanwhile is measured too."""
 
-    def __call__(self, request: Request) -> Result:
+    def __call__(self, request: ScenarioOptions) -> Result:
         plan, peer = _scaled(self.plan, request), request.peer
         waits: list[Waits] = []
         phases = MeasuredPhase(request.watch)
@@ -79,7 +79,7 @@ def _medians(waits: Sequence[Waits]) -> Waits:
     )
 
 
-def _scaled(plan: Plan, request: Request) -> Plan:
+def _scaled(plan: Plan, request: ScenarioOptions) -> Plan:
     subscribers = request.subscribers or plan.subscribers
     # As many subscribers of each channel as in the plan.
     channels = max(1, plan.channels * subscribers // plan.subscribers)
@@ -98,7 +98,7 @@ def _bars(outcome: Outcome) -> list[Bar]:
     return [Bar(_NAMES[who], cost) for who, cost in costs if cost is not None]
 
 
-def _beside(measured: Measured, request: Request) -> list[Goal]:
+def _beside(measured: Measured, request: ScenarioOptions) -> list[Goal]:
     """Return the figures of a peer, which has no goal."""
     if request.peer is None:
         return []

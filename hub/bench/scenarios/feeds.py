@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 from hub.bench.cores import Cores
 from hub.bench.greetings import subscribe_request
-from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.reader import allow_open_files
 from hub.bench.scenarios.probe import stall_goals, watched_server
-from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
+from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
 from hub.bench.server import own_server
 
 ROUNDS = 5
@@ -103,7 +103,10 @@ class _Side:
 
 
 async def _subscribe(
-    target: Target, queries: Sequence[str], arrivals: _Arrivals, held: list[asyncio.Transport]
+    target: ServerAddress,
+    queries: Sequence[str],
+    arrivals: _Arrivals,
+    held: list[asyncio.Transport],
 ) -> None:
     loop, head = asyncio.get_running_loop(), subscribe_request(target, Contestant.WEBSOCKET, "X")
     for start in range(0, len(queries), _DIALLED_AT_ONCE):
@@ -136,7 +139,7 @@ async def _leave(held: Sequence[asyncio.Transport]) -> None:
     await asyncio.sleep(0)
 
 
-async def _post(target: Target, bodies: Sequence[object]) -> None:
+async def _post(target: ServerAddress, bodies: Sequence[object]) -> None:
     """Each on one of a few connections, one after another there."""
     waiting = [json.dumps(body).encode() for body in reversed(bodies)]
 
@@ -159,7 +162,7 @@ async def _post(target: Target, bodies: Sequence[object]) -> None:
 
 
 def _compare(
-    request: Request, sides: tuple[_Side, _Side], *, at_most: float, about: str, per: str
+    request: ScenarioOptions, sides: tuple[_Side, _Side], *, at_most: float, about: str, per: str
 ) -> Result:
     """Compare the first side with the second; `per` is the unit of the figure."""
     allow_open_files(sum(len(side.queries) for side in sides) + _OTHER_FILES)
@@ -206,7 +209,7 @@ async def _arrivals() -> _Arrivals:
     return _Arrivals()
 
 
-async def _round(target: Target, side: _Side, arrivals: _Arrivals) -> None:
+async def _round(target: ServerAddress, side: _Side, arrivals: _Arrivals) -> None:
     wanted = arrivals.count + side.deliveries
     await _post(target, side.bodies)
     await arrivals.reach(wanted)
@@ -218,7 +221,7 @@ def _items(channels: Sequence[str], **more: object) -> Sequence[object]:
     return [items[start : start + 100] for start in range(0, len(items), 100)]
 
 
-def patterns(request: Request) -> Result:
+def patterns(request: ScenarioOptions) -> Result:
     """Give each session a pattern of its own; each publication matches one of them."""
     count = request.subscribers or FOLLOWERS
     run = secrets.token_hex(3)
@@ -238,7 +241,7 @@ def patterns(request: Request) -> Result:
     return _compare(request, sides, at_most=1.3, about=about, per="delivery")
 
 
-def filters(request: Request) -> Result:
+def filters(request: ScenarioOptions) -> Result:
     """Give one channel's members 100 filters, all of which look at each publication."""
     count = request.subscribers or MEMBERS
     run = secrets.token_hex(3)
@@ -261,7 +264,7 @@ def filters(request: Request) -> Result:
     return _compare(request, sides, at_most=2, about=about, per="delivery")
 
 
-def keyed(request: Request) -> Result:
+def keyed(request: ScenarioOptions) -> Result:
     """POST single publications with a key, to a channel that keeps a table and to one that does
     not."""
     run = secrets.token_hex(3)
@@ -278,7 +281,7 @@ def keyed(request: Request) -> Result:
     return _compare(request, sides, at_most=1.2, about=about, per="POST")
 
 
-def state(request: Request) -> Result:
+def state(request: ScenarioOptions) -> Result:
     """Send a table of 10,000 rows to new subscribers, one after another."""
     cores = Cores.divide()
     channel = f"table:{secrets.token_hex(3)}"
@@ -310,7 +313,7 @@ def state(request: Request) -> Result:
     )
 
 
-async def _table(target: Target, channel: str) -> int:
+async def _table(target: ServerAddress, channel: str) -> int:
     """Return the number of rows that a new subscriber got."""
     reader, writer = await asyncio.open_connection(target.host, target.port)
     head = subscribe_request(target, Contestant.WEBSOCKET, channel)

@@ -9,14 +9,14 @@ from dataclasses import asdict
 
 from hub.bench import workers
 from hub.bench.plan import Plan
-from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
+from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
 from hub.bench.workers import WorkersFigures
 
 WORKERS = 2
 _SECONDS = 10.0
 
 
-def measure(request: Request) -> Result:
+def measure(request: ScenarioOptions) -> Result:
     """Run both loads; raises `BenchError` where that cannot be done."""
     rounds, seconds = request.rounds or 1, request.seconds or _SECONDS
     readers = request.readers

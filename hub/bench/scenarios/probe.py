@@ -18,9 +18,9 @@ from typing import Self
 
 from hub.bench.cores import Cores
 from hub.bench.loop_watch import FILE_VARIABLE, WATCHED_COMMAND, stalls_between
-from hub.bench.plan import Target
+from hub.bench.plan import ServerAddress
 from hub.bench.scenarios.scenario import Goal
-from hub.bench.server import NO_SETTINGS, Server, own_server
+from hub.bench.server import NO_SETTINGS, BenchServer, own_server
 from hub.bench.watch import Watch
 
 EVERY_SECONDS = 0.01
@@ -42,7 +42,7 @@ class Waits:
 class Probe:
     """Send requests for as long as the block lasts."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ServerAddress) -> None:
         self._target = target
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
@@ -83,7 +83,7 @@ def stall_goals(waits: Waits | None, *, at_most_ms: float) -> Sequence[Goal]:
 class WatchedServer:
     """A hub whose loop is watched from inside, and asked from outside."""
 
-    def __init__(self, server: Server, probe: Probe, notes: Path) -> None:
+    def __init__(self, server: BenchServer, probe: Probe, notes: Path) -> None:
         self.server = server
         self._probe = probe
         self._notes = notes
@@ -138,11 +138,11 @@ def watched_server(
 
 def watched(
     phases: MeasuredPhase, found: list[Waits]
-) -> Callable[[Cores], AbstractContextManager[Server]]:
+) -> Callable[[Cores], AbstractContextManager[BenchServer]]:
     """Start a hub as `own_server` does; `found` gets the longest waits of each one's last phase."""
 
     @contextlib.contextmanager
-    def opened(cores: Cores) -> Iterator[Server]:
+    def opened(cores: Cores) -> Iterator[BenchServer]:
         with watched_server(cores) as hub:
             phases.hub = hub
             yield hub.server

@@ -68,7 +68,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ScenarioOptions:
     """The options of the command line; None stands for the scenario's own."""
 
     watch: Watch
@@ -85,4 +85,4 @@ class Scenario:
 
     name: str
     about: str
-    measure: Callable[[Request], Result]
+    measure: Callable[[ScenarioOptions], Result]

@@ -16,10 +16,10 @@ from urllib.parse import quote
 
 from hub.bench.cores import Cores
 from hub.bench.greetings import payload, subscribe_request
-from hub.bench.plan import BenchError, Contestant, Target
+from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.reader import allow_open_files
 from hub.bench.scenarios.probe import Waits, stall_goals, watched_server
-from hub.bench.scenarios.scenario import Bar, Goal, Request, Result
+from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
 
 SUBSCRIBERS = 15_000
 MISSED = 20
@@ -70,7 +70,7 @@ class Storm:
     """The waits while all leave again at once."""
 
 
-def measure(request: Request) -> Result:
+def measure(request: ScenarioOptions) -> Result:
     """Measure as a scenario's `measure`."""
     count = request.subscribers or SUBSCRIBERS
     allow_open_files(count + _OTHER_FILES)
@@ -125,7 +125,7 @@ def _storm(cores: Cores, count: int) -> Storm:
     return Storm(len(texts), wrong, seconds, used / count * 1e6, returning, leaving)
 
 
-async def _publish(target: Target, channel: str) -> str:
+async def _publish(target: ServerAddress, channel: str) -> str:
     """Publish the messages that are resumed later; return the position before them."""
     reader, writer = await asyncio.open_connection(target.host, target.port)
     answers = b""
@@ -149,7 +149,7 @@ async def _publish(target: Target, channel: str) -> str:
 
 
 async def _return(
-    target: Target, channel: str, since: str, count: int, held: list[asyncio.Transport]
+    target: ServerAddress, channel: str, since: str, count: int, held: list[asyncio.Transport]
 ) -> Sequence[bytes]:
     loop, left = asyncio.get_running_loop(), count
     head = subscribe_request(target, Contestant.WEBSOCKET, channel)

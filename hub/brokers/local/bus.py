@@ -2,7 +2,7 @@
 
 `WorkerRoster` tells the broker process of the worker's own members, and tells all of them anew
 whenever the connection is up again. Its word holds for some seconds after the connection has ended
-(`hub.brokers.local.workers.MemberTable`). `WorkerBus` (`hub.admin.cluster.NodeBus`) asks another
+(`hub.brokers.local.workers.MemberTable`). `WorkerBus` (`hub.admin.rpc.NodeBus`) asks another
 worker, and answers. The broker process carries questions and answers as bytes, and answers at once
 where the asked worker is gone. Secrets are checked by the worker that holds the session, operators'
 rights by the worker that was asked first.
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from hub.brokers.local import frames
-from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink
 from hub.brokers.questions import ANSWER_SECONDS, UnderWay
 from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
@@ -28,7 +28,7 @@ class WorkerRoster:
     lag_seconds = 0.0
     """Changes and the answer come on one connection, in order."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: WorkerLink) -> None:
         self._link = link
         self._here: dict[str, dict[str, Member]] = {}
         link.on_up(self._tell_all)
@@ -78,7 +78,9 @@ class WorkerBus:
 
     alone = False
 
-    def __init__(self, link: Link, *, spawn: Spawn, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self, link: WorkerLink, *, spawn: Spawn, answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
         self._link = link
         self._spawn = spawn
         self._answer_seconds = answer_seconds

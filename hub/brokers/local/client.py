@@ -1,11 +1,11 @@
-"""The broker as a worker sees it: implements `hub.core.ports.Broker` over a `Link`.
+"""The broker as a worker sees it: implements `hub.core.ports.Broker` over a `WorkerLink`.
 
 The connection carries everything once and in order, so nothing is missing while it lasts. A worker
 reads what was published while it was down from history after each reconnect, and announces what
 history does not hold (`hub.brokers.local.followed`). A broker process that has begun anew has other
 epochs, so every channel that kept its history in that process' memory gets a `reset`.
 
-`ChannelDirectory` knows which channels there are: for patterns it asks each time, and is told of
+`LocalDirectory` knows which channels there are: for patterns it asks each time, and is told of
 each channel that appears; for operators' lists it asks when they look.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 from hub import errors
 from hub.brokers.local import frames
 from hub.brokers.local.followed import FollowedChannels, read_page
-from hub.brokers.local.link import DEAF_SECONDS, Link, NoAnswerError, NotSentError
-from hub.brokers.tracker import HoldBudget, State, once_reached
+from hub.brokers.local.link import DEAF_SECONDS, NoAnswerError, NotSentError, WorkerLink
+from hub.brokers.tracker import HoldBudget, TrackerState, once_reached
 from hub.core.counters import Counters
 from hub.core.node_records import BrokerRecord
 from hub.core.options import MIB, Namespaces
@@ -41,10 +41,10 @@ from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, Unavail
 _LISTED_SECONDS = 4.0
 
 
-class ChannelDirectory:
+class LocalDirectory:
     """One per worker."""
 
-    def __init__(self, link: Link, *, clock: Monotonic) -> None:
+    def __init__(self, link: WorkerLink, *, clock: Monotonic) -> None:
         self._link = link
         self._clock = clock
         self.listed: Mapping[str, tuple[Position, int | None]] = {}
@@ -134,7 +134,7 @@ class LocalBroker:
 
     def __init__(
         self,
-        link: Link,
+        link: WorkerLink,
         *,
         downstream: Downstream,
         namespaces: Namespaces,
@@ -151,7 +151,7 @@ class LocalBroker:
             total_bytes=hold_total_bytes,
             counters=counters,
         )
-        self._directory = ChannelDirectory(link, clock=clock)
+        self._directory = LocalDirectory(link, clock=clock)
         self._followed = FollowedChannels(
             link,
             downstream=downstream,
@@ -306,7 +306,7 @@ class LocalBroker:
         """Return this worker's position in a channel, and how much of it is held where that was
         learned; None for an unknown channel."""
         tracker, listed = self._followed.tracker(channel), self._directory.listed.get(channel)
-        if tracker is None or tracker.state is State.OPENING:
+        if tracker is None or tracker.state is TrackerState.OPENING:
             return listed
         position = tracker.position
         return position, listed[1] if listed is not None and listed[0] == position else None

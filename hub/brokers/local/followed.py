@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hub.brokers.local import frames
-from hub.brokers.local.link import Link, NoAnswerError, NotSentError
-from hub.brokers.tracker import HoldBudget, Page, State, Step, Tracker
-from hub.brokers.tracker import Message as Held
+from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink
+from hub.brokers.tracker import HoldBudget, Step, Tracker, TrackerPage, TrackerState
+from hub.brokers.tracker import SequencedMessage as Held
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from hub.core.ports import PAGE_BYTES, Downstream, HistoryPage, OnOpen, Spawn
@@ -27,9 +27,9 @@ _RETRY_SECONDS = 0.2
 
 
 async def read_page(
-    link: Link, channel: str, after: int, limit: int, max_bytes: int
+    link: WorkerLink, channel: str, after: int, limit: int, max_bytes: int
 ) -> HistoryPage:
-    """Read a page of the broker process; raise the errors of `Link.ask`."""
+    """Read a page of the broker process; raise the errors of `WorkerLink.ask`."""
     answer = await link.ask(frames.HISTORY, channel, after, limit, max_bytes)
     _, _, epoch, offset, oldest, found = answer
     publications = tuple(Publication(*each) for each in found)
@@ -68,7 +68,7 @@ class FollowedChannels:
 
     def __init__(
         self,
-        link: Link,
+        link: WorkerLink,
         *,
         downstream: Downstream,
         namespaces: Namespaces,
@@ -115,7 +115,7 @@ class FollowedChannels:
                 raise UnavailableError(
                     f"cannot subscribe to {channel!r}: {error.message}"
                 ) from None
-        elif followed.tracker.state is not State.OPENING:
+        elif followed.tracker.state is not TrackerState.OPENING:
             on_open(followed.tracker.position)
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -132,7 +132,9 @@ class FollowedChannels:
 
     def _on_down(self) -> None:
         """Fail the callers that wait for a head: its connection has ended."""
-        opening = [n for n, each in self._channels.items() if each.tracker.state is State.OPENING]
+        opening = [
+            n for n, each in self._channels.items() if each.tracker.state is TrackerState.OPENING
+        ]
         for channel in opening:
             self._fail(channel, self._channels[channel], NoAnswerError("the broker process ended"))
 
@@ -150,7 +152,7 @@ class FollowedChannels:
         self._link.call((frames.SUBSCRIBE, channel), answered, lasts=again)
 
     def _fail(self, channel: str, followed: _Followed, error: HubError) -> None:
-        if followed.tracker.state is not State.OPENING:
+        if followed.tracker.state is not TrackerState.OPENING:
             # Without a head a missing publication would show nowhere.
             self._spawn(self._ask_head_again(channel, followed, error))
             return
@@ -171,7 +173,7 @@ class FollowedChannels:
     def _go_on(self, channel: str, followed: _Followed, head: Position) -> None:
         """Go on with the publications that follow `head`."""
         tracker, followed.epoch = followed.tracker, head.epoch
-        if tracker.state is State.OPENING:
+        if tracker.state is TrackerState.OPENING:
             tracker.open(head)
             followed.opened()
             return
@@ -194,10 +196,10 @@ class FollowedChannels:
             return
         self._counters.broker_received += 1
         tracker = followed.tracker
-        if tracker.state is State.LIVE and offset == tracker.offset + 1:
+        if tracker.state is TrackerState.LIVE and offset == tracker.offset + 1:
             tracker.offset = offset
             self._downstream.deliver(publication)
-        elif tracker.state is not State.OPENING:
+        elif tracker.state is not TrackerState.OPENING:
             held = Held(followed.epoch, offset, publication, len(publication.data))
             self._carry_out(channel, tracker.receive(held))
             self._fill_if_behind(channel, followed)
@@ -206,10 +208,14 @@ class FollowedChannels:
         """Take the word of the broker that it lost a range."""
         _, channel, epoch, first, last, reason, unsequenced = message
         followed = self._channels.get(channel)
-        if followed is None or followed.tracker.state is State.OPENING:
+        if followed is None or followed.tracker.state is TrackerState.OPENING:
             return
         tracker = followed.tracker
-        if tracker.state is State.LIVE and epoch == tracker.epoch and first == tracker.offset + 1:
+        if (
+            tracker.state is TrackerState.LIVE
+            and epoch == tracker.epoch
+            and first == tracker.offset + 1
+        ):
             tracker.offset = last
             gap = Gap(channel, epoch, first, last, GapReason(reason), unsequenced)
             self._downstream.lost(gap)
@@ -221,7 +227,7 @@ class FollowedChannels:
         """Take the word of the broker that it began another epoch."""
         _, channel, epoch, offset = message
         followed = self._channels.get(channel)
-        if followed is not None and followed.tracker.state is not State.OPENING:
+        if followed is not None and followed.tracker.state is not TrackerState.OPENING:
             self._go_on(channel, followed, Position(epoch, offset))
 
     def _on_announce(self, message: frames.Message) -> None:
@@ -233,7 +239,7 @@ class FollowedChannels:
             self._downstream.announce(channel, change)
 
     def _fill_if_behind(self, channel: str, followed: _Followed) -> None:
-        if followed.tracker.state is State.FILLING and not followed.filling:
+        if followed.tracker.state is TrackerState.FILLING and not followed.filling:
             followed.filling = True
             self._counters.broker_holes += 1
             self._spawn(self._fill(channel, followed))
@@ -242,7 +248,7 @@ class FollowedChannels:
         """Read what is missing; a connection that ends meanwhile begins it again."""
         tracker = followed.tracker
         try:
-            while tracker.state is State.FILLING and self._channels.get(channel) is followed:
+            while tracker.state is TrackerState.FILLING and self._channels.get(channel) is followed:
                 async with self._reads:
                     after = tracker.ask()
                     page = await self._try_page(channel, after)
@@ -253,7 +259,7 @@ class FollowedChannels:
         finally:
             followed.filling = False
 
-    async def _try_page(self, channel: str, after: int) -> Page | None:
+    async def _try_page(self, channel: str, after: int) -> TrackerPage | None:
         try:
             page = await read_page(self._link, channel, after, _PAGE_PUBLICATIONS, PAGE_BYTES)
         except HubError:
@@ -263,7 +269,7 @@ class FollowedChannels:
         ]
         complete = not messages or page.last == page.head.offset
         self._counters.broker_filled += len(messages)
-        return Page(page.head, page.oldest, messages, complete=complete)
+        return TrackerPage(page.head, page.oldest, messages, complete=complete)
 
     def _carry_out(self, channel: str, steps: Sequence[Step]) -> None:
         for step in steps:

@@ -55,7 +55,7 @@ class _Call:
     answered: Answered
 
 
-class Link:
+class WorkerLink:
     """One per worker.
 
     Args:

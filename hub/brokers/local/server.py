@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.local import frames
 from hub.brokers.local.frames import Frames, Message
-from hub.brokers.local.workers import HeardChannels, MemberTable, Worker, WorkerNodes, run
+from hub.brokers.local.workers import HeardChannels, MemberTable, WorkerConnection, WorkerNodes, run
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     DirectoryBroker,
@@ -70,17 +70,17 @@ class BrokerServer:
     ) -> None:
         self._spawn = spawn
         self._log = log
-        self._workers: set[Worker] = set()
+        self._workers: set[WorkerConnection] = set()
         self._channels = HeardChannels(spawn=spawn)
         self._members = MemberTable(self._channels.announce)
         nodes = self._nodes = WorkerNodes(
             clock=clock, lease_seconds=lease_seconds, on_gone=self._members.gone
         )
-        self._followers: dict[Worker, None] = {}
+        self._followers: dict[WorkerConnection, None] = {}
         """Workers that get the names of channels that appear."""
         self.publications = 0
         """How many were taken since the start."""
-        self._handlers: dict[int, Callable[[Worker, Message], None]] = {
+        self._handlers: dict[int, Callable[[WorkerConnection, Message], None]] = {
             frames.PUBLISH: self._publish,
             frames.PUBLISH_MANY: self._publish_many,
             frames.SUBSCRIBE: self._channels.subscribe,
@@ -117,7 +117,7 @@ class BrokerServer:
             on_messages=lambda messages: self._on_messages(worker, messages),
             on_lost=lambda: self._on_lost(worker),
         )
-        worker = Worker(made)
+        worker = WorkerConnection(made)
         self._workers.add(worker)
         return made
 
@@ -128,7 +128,7 @@ class BrokerServer:
 
     # -- connections -------------------------------------------------------------------------
 
-    def _on_messages(self, worker: Worker, messages: Sequence[Message]) -> None:
+    def _on_messages(self, worker: WorkerConnection, messages: Sequence[Message]) -> None:
         for message in messages:
             if not worker.tag:
                 if not self._hello(worker, message):
@@ -136,7 +136,7 @@ class BrokerServer:
             elif (handler := self._handlers.get(message[0])) is not None:
                 handler(worker, message)
 
-    def _hello(self, worker: Worker, message: Message) -> bool:
+    def _hello(self, worker: WorkerConnection, message: Message) -> bool:
         kind, shape, tag = message
         worker.frames.send((frames.WELCOME, frames.SHAPE))
         if kind != frames.HELLO or shape != frames.SHAPE:
@@ -149,20 +149,22 @@ class BrokerServer:
         self._log.info("worker_connected", tag=tag)
         return True
 
-    def _on_lost(self, worker: Worker) -> None:
+    def _on_lost(self, worker: WorkerConnection) -> None:
         self._workers.discard(worker)
         self._channels.lost_worker(worker)
         self._unfollow(worker)
         if self._nodes.left(worker):
             self._log.info("worker_gone", tag=worker.tag)
 
-    def _run(self, worker: Worker, number: int, work: Coroutine[Any, Any, Message]) -> None:
+    def _run(
+        self, worker: WorkerConnection, number: int, work: Coroutine[Any, Any, Message]
+    ) -> None:
         """Answer with the result of `work`, at once where it does not wait."""
         answering = self._answer_with(worker, number, work)
         run(answering, at_once=self.broker.answers_at_once, spawn=self._spawn)
 
     async def _answer_with(
-        self, worker: Worker, number: int, work: Coroutine[Any, Any, Message]
+        self, worker: WorkerConnection, number: int, work: Coroutine[Any, Any, Message]
     ) -> None:
         try:
             answer = await work
@@ -177,7 +179,7 @@ class BrokerServer:
 
     # -- calls of the broker -----------------------------------------------------------------
 
-    def _publish(self, worker: Worker, message: Message) -> None:
+    def _publish(self, worker: WorkerConnection, message: Message) -> None:
         number, request = message[1], PublishRequest(*message[2:])
         self.publications += 1
         if (publish_now := self._publish_now) is None:
@@ -192,7 +194,7 @@ class BrokerServer:
     async def _publish_later(self, number: int, request: PublishRequest) -> Message:
         return _published(number, await self.broker.publish(request))
 
-    def _publish_many(self, worker: Worker, message: Message) -> None:
+    def _publish_many(self, worker: WorkerConnection, message: Message) -> None:
         _, number, fields = message
         requests = [PublishRequest(*each) for each in fields]
         self.publications += len(requests)
@@ -215,7 +217,7 @@ class BrokerServer:
                 outcomes.append(error)
         return (frames.PUBLISHED_MANY, number, list(map(_outcome, outcomes)))
 
-    def _history(self, worker: Worker, message: Message) -> None:
+    def _history(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name, after, limit, max_bytes = message
         self._run(worker, number, self._page(number, name, after, limit, max_bytes))
 
@@ -226,7 +228,7 @@ class BrokerServer:
         found = [frames.publication_fields(each) for each in page.publications]
         return (frames.PAGE, number, page.head.epoch, page.head.offset, page.oldest, found)
 
-    def _state(self, worker: Worker, message: Message) -> None:
+    def _state(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name, after, limit, upto, max_bytes = message
         self._run(worker, number, self._rows(number, name, after, limit, upto, max_bytes))
 
@@ -238,7 +240,7 @@ class BrokerServer:
         head = page.head
         return (frames.ROWS, number, head.epoch, head.offset, page.next, page.dropped, found)
 
-    def _clear(self, worker: Worker, message: Message) -> None:
+    def _clear(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name = message
         self._run(worker, number, self._cleared(number, name))
 
@@ -246,7 +248,7 @@ class BrokerServer:
         await self.broker.clear(name)
         return (frames.CLEARED, number)
 
-    def _ping(self, worker: Worker, message: Message) -> None:
+    def _ping(self, worker: WorkerConnection, message: Message) -> None:
         record, troubles = self.broker.record(), list(self.broker.problems())
         worker.frames.send(
             (
@@ -260,7 +262,7 @@ class BrokerServer:
             )
         )
 
-    def _tell_names(self, worker: Worker, message: Message) -> None:
+    def _tell_names(self, worker: WorkerConnection, message: Message) -> None:
         _, number, first = message
         if not first:
             worker.names = self.broker.names()
@@ -275,7 +277,7 @@ class BrokerServer:
 
     # -- names of channels -------------------------------------------------------------------
 
-    def _follow(self, worker: Worker, _message: Message) -> None:
+    def _follow(self, worker: WorkerConnection, _message: Message) -> None:
         self._followers[worker] = None
         self.broker.follow(self)
 
@@ -288,28 +290,28 @@ class BrokerServer:
         for worker in self._followers:
             worker.frames.send((frames.MISSED,))
 
-    def _match(self, worker: Worker, message: Message) -> None:
+    def _match(self, worker: WorkerConnection, message: Message) -> None:
         _, number, pattern, most = message
         self._run(worker, number, self._matching(number, pattern, most))
 
     async def _matching(self, number: int, pattern: str, most: int) -> Message:
         return (frames.MATCHING, number, list(await self.broker.matching(pattern, most)))
 
-    def _unfollow(self, worker: Worker) -> None:
+    def _unfollow(self, worker: WorkerConnection) -> None:
         if self._followers.pop(worker, 0) is None and not self._followers:
             self.broker.unfollow()
 
     # -- presence ----------------------------------------------------------------------------
 
-    def _change(self, worker: Worker, message: Message) -> None:
+    def _change(self, worker: WorkerConnection, message: Message) -> None:
         _, name, joins, *who = message
         self._members.change(worker.tag, name, Member(*who), joins=joins)
 
-    def _present(self, worker: Worker, message: Message) -> None:
+    def _present(self, worker: WorkerConnection, message: Message) -> None:
         _, name, members = message
         self._members.present(worker.tag, name, [Member(*who) for who in members])
 
-    def _tell_members(self, worker: Worker, message: Message) -> None:
+    def _tell_members(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name = message
         members = tuple(self._members.members(name))
         told = [frames.member_fields(member) for member in members]

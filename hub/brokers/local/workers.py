@@ -21,7 +21,7 @@ from hub.errors import HubError
 
 
 @dataclass(eq=False, slots=True)
-class Worker:
+class WorkerConnection:
     """One connection."""
 
     frames: Frames
@@ -36,7 +36,7 @@ class Worker:
 class _Node:
     """A worker over all its connections."""
 
-    worker: Worker | None
+    worker: WorkerConnection | None
     record: bytes = b""
     left_at: float = 0.0
 
@@ -58,14 +58,14 @@ class WorkerNodes:
         self._asked: dict[tuple[str, int], str] = {}
         """The tag of the worker that is to answer, by the asker's tag and its question's number."""
 
-    def came(self, worker: Worker) -> None:
+    def came(self, worker: WorkerConnection) -> None:
         """Note a connection that has said hello, and end an older one of the same worker."""
         known = self._nodes.get(worker.tag)
         if known is not None and known.worker is not None:
             known.worker.frames.abort()
         self._nodes[worker.tag] = _Node(worker)
 
-    def left(self, worker: Worker) -> bool:
+    def left(self, worker: WorkerConnection) -> bool:
         """Note the end of a connection; return False where the worker has another, or none."""
         node = self._nodes.get(worker.tag)
         if node is None or node.worker is not worker:
@@ -86,11 +86,11 @@ class WorkerNodes:
                 del self._nodes[tag]
                 self._on_gone(tag)
 
-    def note_record(self, worker: Worker, message: Message) -> None:
+    def note_record(self, worker: WorkerConnection, message: Message) -> None:
         if (node := self._nodes.get(worker.tag)) is not None:
             node.record = message[1]
 
-    def tell_others(self, worker: Worker, message: Message) -> None:
+    def tell_others(self, worker: WorkerConnection, message: Message) -> None:
         others = {
             tag: node.record
             for tag, node in self._nodes.items()
@@ -98,7 +98,7 @@ class WorkerNodes:
         }
         worker.frames.send((frames.OTHERS_ARE, message[1], others), 500 * len(others))
 
-    def ask(self, worker: Worker, message: Message) -> None:
+    def ask(self, worker: WorkerConnection, message: Message) -> None:
         _, number, tag, question, lasts = message
         node = self._nodes.get(tag)
         if node is None or node.worker is None:
@@ -107,7 +107,7 @@ class WorkerNodes:
         self._asked[worker.tag, number] = tag
         node.worker.frames.send((frames.ASKED, worker.tag, number, question, lasts), len(question))
 
-    def answer(self, _worker: Worker, message: Message) -> None:
+    def answer(self, _worker: WorkerConnection, message: Message) -> None:
         _, asker, number, answer = message
         self._answered(asker, number, answer)
 
@@ -117,7 +117,7 @@ class WorkerNodes:
             size = 0 if answer is None else len(answer)
             node.worker.frames.send((frames.ANSWERED, number, answer), size)
 
-    def give_up(self, worker: Worker, message: Message) -> None:
+    def give_up(self, worker: WorkerConnection, message: Message) -> None:
         _, number = message
         tag = self._asked.pop((worker.tag, number), None)
         node = None if tag is None else self._nodes.get(tag)
@@ -220,8 +220,8 @@ class _Channel:
 
     head: Position | None = None
     """None until the broker has answered."""
-    workers: dict[Worker, None] = field(default_factory=dict)
-    waiting: list[tuple[Worker, int]] = field(default_factory=list)
+    workers: dict[WorkerConnection, None] = field(default_factory=dict)
+    waiting: list[tuple[WorkerConnection, int]] = field(default_factory=list)
 
 
 class HeardChannels:
@@ -285,7 +285,7 @@ class HeardChannels:
 
     # -- calls of workers ---------------------------------------------------------------------
 
-    def subscribe(self, worker: Worker, message: Message) -> None:
+    def subscribe(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name = message
         channel = self._channels.get(name)
         if channel is not None and channel.head is not None:
@@ -315,18 +315,20 @@ class HeardChannels:
         self._close_if_unused(name, channel)
 
     @staticmethod
-    def _join(channel: _Channel, name: str, worker: Worker, number: int, head: Position) -> None:
+    def _join(
+        channel: _Channel, name: str, worker: WorkerConnection, number: int, head: Position
+    ) -> None:
         if worker.frames.is_open:
             channel.workers[worker] = None
             worker.channels.add(name)
             worker.frames.send((frames.HEAD, number, head.epoch, head.offset))
 
-    def unsubscribe(self, worker: Worker, message: Message) -> None:
+    def unsubscribe(self, worker: WorkerConnection, message: Message) -> None:
         name = message[1]
         worker.channels.discard(name)
         self._leave(worker, name)
 
-    def _leave(self, worker: Worker, name: str) -> None:
+    def _leave(self, worker: WorkerConnection, name: str) -> None:
         if (channel := self._channels.get(name)) is None:
             return
         channel.workers.pop(worker, None)
@@ -339,7 +341,7 @@ class HeardChannels:
             del self._channels[name]
             self.broker.unsubscribe(name)
 
-    def lost_worker(self, worker: Worker) -> None:
+    def lost_worker(self, worker: WorkerConnection) -> None:
         """Leave all channels of a connection that has ended."""
         for name in worker.channels:
             self._leave(worker, name)

@@ -11,18 +11,18 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.idempotency import said_beside
 from hub.brokers.redis.channels.messages import envelope
-from hub.brokers.redis.directory import ChannelDirectory
+from hub.brokers.redis.directory import RedisDirectory
 from hub.brokers.redis.link.outcomes import (
-    CallError,
-    NoAnswerError,
-    NotSentError,
+    RedisCallError,
+    RedisNoAnswerError,
+    RedisNotSentError,
     RefusedError,
     public_reason,
 )
 from hub.brokers.redis.options import RedisOptions, ShardContext
 from hub.brokers.redis.shard import Shard, ShardStatistics
 from hub.brokers.redis.topology.topology import make_topology
-from hub.brokers.tracker import HoldBudget, State, once_reached
+from hub.brokers.tracker import HoldBudget, TrackerState, once_reached
 from hub.core.counters import Counters
 from hub.core.node_records import BrokerRecord
 from hub.core.options import Namespaces, is_kept, is_reserved
@@ -103,7 +103,7 @@ class RedisBroker:
         self._keys = options.keys
         self._namespaces = namespaces
         self._topology = make_topology(url, context)
-        self._directory = ChannelDirectory(
+        self._directory = RedisDirectory(
             shard=self.shard,
             shards=self.shards,
             options=options,
@@ -190,7 +190,7 @@ class RedisBroker:
             passes = is_reserved(request.channel) and not is_kept(request.channel)
             function = "tell" if passes else "publish"
             answer = await shard.calls.run_function(function, names, arguments)
-        except CallError as error:
+        except RedisCallError as error:
             raise _publish_error(error) from None
         return _published(request, answer)
 
@@ -198,7 +198,7 @@ class RedisBroker:
         """Deliver the channel from now on; raise `UnavailableError` when Redis is away."""
         try:
             await self.shard(channel).channels.subscribe(channel, on_open)
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(
                 f"cannot subscribe to {channel!r}: {public_reason(error)}"
             ) from None
@@ -226,7 +226,7 @@ class RedisBroker:
         for channel in channels:
             try:
                 self.shard(channel).channels.expect(channel)
-            except CallError:
+            except RedisCallError:
                 return  # The subscriber's own call tells why.
 
     # -- history and rows --------------------------------------------------------------------
@@ -271,7 +271,7 @@ class RedisBroker:
         names = (keys.meta(channel), keys.log(channel))
         try:
             await shard.calls.run_function("clear", names, ())
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(f"history is not cleared: {public_reason(error)}") from None
 
     async def _page(self, channel: str, after: int, limit: int, max_bytes: int) -> HistoryPage:
@@ -285,7 +285,7 @@ class RedisBroker:
                 if page.complete or any(m.publication for m in page.messages):
                     break
                 after = page.messages[-1].offset
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(f"no history of {channel!r}: {public_reason(error)}") from None
         found = tuple(m.publication for m in page.messages if m.publication is not None)
         return HistoryPage(page.head, page.oldest, found, tuple(invalid))
@@ -297,7 +297,7 @@ class RedisBroker:
         try:
             async with shard.reads:
                 return await shard.history.rows(channel, after, limit, max_bytes, upto)
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(f"no state of {channel!r}: {public_reason(error)}") from None
 
     # -- this node's knowledge ---------------------------------------------------------------
@@ -312,7 +312,7 @@ class RedisBroker:
         Only Redis knows how much history holds.
         """
         tracker = self.shard(channel).channels.tracker(channel)
-        if tracker is None or tracker.state is State.OPENING:
+        if tracker is None or tracker.state is TrackerState.OPENING:
             return None
         return tracker.position, None
 
@@ -339,12 +339,12 @@ def _published(request: PublishRequest, answer: object) -> PublishResult:
     raise OutcomeUnknownError(f"Redis answered {answer!r:.100}")
 
 
-def _publish_error(error: CallError) -> NotPublishedError | OutcomeUnknownError:
+def _publish_error(error: RedisCallError) -> NotPublishedError | OutcomeUnknownError:
     """See the table in `hub.brokers.redis.link.outcomes`."""
     reason = public_reason(error)
     nothing_done = isinstance(error, RefusedError) and error.nothing_done
-    if nothing_done or isinstance(error, NotSentError):
+    if nothing_done or isinstance(error, RedisNotSentError):
         return NotPublishedError(f"not published: {reason}")
-    if isinstance(error, NoAnswerError):
+    if isinstance(error, RedisNoAnswerError):
         return OutcomeUnknownError(f"it is not known whether it was published: {reason}")
     return OutcomeUnknownError(f"Redis failed while publishing: {reason}")

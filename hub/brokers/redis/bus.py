@@ -1,4 +1,4 @@
-"""One node asks another, and answers when asked: `hub.admin.cluster.NodeBus` over Redis.
+"""One node asks another, and answers when asked: `hub.admin.rpc.NodeBus` over Redis.
 
 Each node hears questions and answers on a pub/sub channel of its own. A question is bytes here.
 Secrets are checked by the node that holds the session, operators' rights by the node that was asked
@@ -27,8 +27,8 @@ from hub.brokers.questions import ANSWER_SECONDS, UnderWay
 from hub.brokers.redis.keys import NODES
 from hub.brokers.redis.leases import LEASE_SECONDS, Registry
 from hub.brokers.redis.link.outcomes import (
-    CallError,
-    NotSentError,
+    RedisCallError,
+    RedisNotSentError,
     RefusedError,
     public_reason,
 )
@@ -185,7 +185,7 @@ class RedisNodeBus:
     async def others(self) -> Mapping[str, NodeRecord]:
         try:
             return await self._registry.others()
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(
                 f"the other nodes are not known now: {public_reason(error)}"
             ) from None
@@ -208,7 +208,7 @@ class RedisNodeBus:
                 asked.sent = True
                 await self._tell(tag, ask)
                 return await self._answered(tag, waiting)
-        except (CallError, TimeoutError) as error:
+        except (RedisCallError, TimeoutError) as error:
             raise _unanswered(error, asked) from None
         except asyncio.CancelledError:
             if asked.sent and lasts:
@@ -233,7 +233,7 @@ class RedisNodeBus:
         await self._registry.call("PUBLISH", name, self._proof.seal(tag, raw))
 
     async def _tell_gone(self, tag: str, number: int) -> None:
-        with suppress(CallError):
+        with suppress(RedisCallError):
             await self._tell(tag, _Gone(number, self._tag))
 
     # -- answering ---------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class RedisNodeBus:
             else:
                 answer = await self._serve_question(ask.question)
             if answer is not None:
-                with suppress(CallError):
+                with suppress(RedisCallError):
                     await self._tell(ask.asker, _Answer(ask.number, answer))
         finally:
             self._answering.leave(lasts=ask.lasts)
@@ -284,11 +284,11 @@ class RedisNodeBus:
 
 
 def _unanswered(
-    error: CallError | TimeoutError, asked: _Asked
+    error: RedisCallError | TimeoutError, asked: _Asked
 ) -> UnavailableError | OutcomeUnknownError:
     """Return the error of a question, by whether the node may have seen it."""
-    why = public_reason(error) if isinstance(error, CallError) else "it does not answer"
+    why = public_reason(error) if isinstance(error, RedisCallError) else "it does not answer"
     refused = isinstance(error, RefusedError) and error.nothing_done
-    if not asked.sent or refused or isinstance(error, NotSentError):
+    if not asked.sent or refused or isinstance(error, RedisNotSentError):
         return UnavailableError(why)
     return OutcomeUnknownError(why)

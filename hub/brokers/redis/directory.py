@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.name_tree import NameTree
-from hub.brokers.redis.link.outcomes import CallError, public_reason
+from hub.brokers.redis.link.outcomes import RedisCallError, public_reason
 from hub.brokers.redis.options import RedisOptions, Tasks
 from hub.brokers.redis.shard import Shard
-from hub.brokers.tracker import State
+from hub.brokers.tracker import TrackerState
 from hub.core.ports import Appearances, Monotonic, Spawn
 from hub.core.publication import check_channel
 from hub.errors import HubError, UnavailableError
@@ -79,7 +79,7 @@ class _Known:
             self.fresh.add(name)
 
 
-class ChannelDirectory:
+class RedisDirectory:
     """One per node.
 
     Args:
@@ -156,7 +156,7 @@ class ChannelDirectory:
                 if len(found) < asked or len(published) >= most:
                     return published[:most]
                 asked += len(found) - len(published)
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(f"no list of channels: {public_reason(error)}") from None
 
     async def _until_whole(self, known: _Known) -> None:
@@ -192,7 +192,9 @@ class ChannelDirectory:
     def _is_open(self, name: str) -> bool:
         """Return whether this node knows of a publication there."""
         tracker = self._shard(name).channels.tracker(name)
-        return tracker is not None and tracker.state is not State.OPENING and tracker.offset > 0
+        return (
+            tracker is not None and tracker.state is not TrackerState.OPENING and tracker.offset > 0
+        )
 
     async def _offset(self, name: str) -> int:
         answer = await self._shard(name).calls.call("HGET", self._keys.meta(name), "offset")
@@ -272,7 +274,7 @@ class ChannelDirectory:
                 await self._take(known, names)
                 if cursor == b"0":
                     break
-        except CallError as error:
+        except RedisCallError as error:
             server.unread = True
             self._log.debug("redis_names_failed", reason=str(error))
             return False
@@ -313,4 +315,4 @@ def _page(answer: object) -> tuple[bytes, Sequence[object]]:
     match answer:
         case [bytes() as cursor, list() as found]:
             return cursor, found
-    raise CallError(f"no page of keys: {answer!r:.100}")
+    raise RedisCallError(f"no page of keys: {answer!r:.100}")

@@ -24,7 +24,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.brokers.redis.channels.messages import decode_member, encode_member
 from hub.brokers.redis.keys import NODES, Keys
 from hub.brokers.redis.link.library import Argument
-from hub.brokers.redis.link.outcomes import CallError, public_reason
+from hub.brokers.redis.link.outcomes import RedisCallError, public_reason
 from hub.brokers.redis.shard import Shard
 from hub.core.node_records import NodeRecord
 from hub.core.options import KIB
@@ -63,7 +63,7 @@ class Registry:
             await until_renewal(self._lease_seconds)
             each_time()
             await self.register(record)
-            with contextlib.suppress(CallError):
+            with contextlib.suppress(RedisCallError):
                 await self.others()
 
     async def register(self, record: Callable[[], NodeRecord]) -> None:
@@ -73,18 +73,18 @@ class Registry:
         tag, lease_ms = self._tag, int(self._lease_seconds * 1000)
         encoded = msgspec.json.encode(record())
         names = (self.keys.node(tag), self.keys.nodes())
-        with contextlib.suppress(CallError):
+        with contextlib.suppress(RedisCallError):
             calls = self._shard(NODES).calls
             await calls.run_function("register", names, (encoded, lease_ms, tag))
 
     async def leave(self) -> None:
         """Make this node known no more."""
         self._stopped = True
-        with contextlib.suppress(CallError):
+        with contextlib.suppress(RedisCallError):
             await self.call("DEL", self.keys.node(self._tag))
 
     async def others(self) -> Mapping[str, NodeRecord]:
-        """Return the other nodes by tag; raise `CallError` when Redis is away."""
+        """Return the other nodes by tag; raise `RedisCallError` when Redis is away."""
         answer = await self.call("SMEMBERS", self.keys.nodes())
         tags = [tag.decode() for tag in answer] if isinstance(answer, list | set) else []
         others = [tag for tag in tags if tag != self._tag]
@@ -102,7 +102,7 @@ class Registry:
         return self.known
 
     async def lives(self, tag: str) -> bool:
-        """Return whether the node lives; raise `CallError` when Redis is away."""
+        """Return whether the node lives; raise `RedisCallError` when Redis is away."""
         return await self.call("EXISTS", self.keys.node(tag)) == 1
 
     @property
@@ -185,7 +185,7 @@ class RedisRoster:
         try:
             async for entries in self._pages(channel):
                 found |= {each.member.id: (each.came, each.member) for each in entries}
-        except CallError as error:
+        except RedisCallError as error:
             raise UnavailableError(
                 f"cannot tell who is in {channel!r}: {public_reason(error)}"
             ) from None
@@ -217,7 +217,7 @@ class RedisRoster:
             else:
                 arguments = (self._tag, self._lease_ms, member.id, encode_member(member))
                 await self._run("join", channel, *arguments)
-        except CallError as error:
+        except RedisCallError as error:
             self._log.debug("redis_presence_failed", channel=channel, reason=str(error))
             self._stale[channel] = 0
 
@@ -243,7 +243,7 @@ class RedisRoster:
                 ]
                 if gone:
                     await self._run("absent", channel, self._tag, *gone)
-        except CallError:
+        except RedisCallError:
             self._stale[channel] = 0
 
     def _pieces(self, channel: str) -> Iterator[Sequence[Argument]]:
@@ -284,7 +284,7 @@ class RedisRoster:
                 del self._stale[channel]
 
     async def _renew(self, channel: str) -> None:
-        with contextlib.suppress(CallError):
+        with contextlib.suppress(RedisCallError):
             now = asyncio.get_running_loop().time()
             judges = int(now >= self._judges_from_seconds)
             found = await self._run("renew", channel, self._tag, self._lease_ms, judges)
@@ -300,7 +300,7 @@ def _part(answer: object) -> tuple[bytes | None, list[bytes]]:
     match answer:
         case [bytes() as place, list() as entries]:
             return None if place == b"0" else place, entries
-    raise CallError(f"not members: {answer!r:.100}")
+    raise RedisCallError(f"not members: {answer!r:.100}")
 
 
 @dataclass(frozen=True, slots=True)

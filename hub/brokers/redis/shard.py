@@ -22,7 +22,7 @@ from hub.brokers.redis.link.library import Library
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.link.replication import ReplicationLine
 from hub.brokers.redis.options import ShardContext, Tasks
-from hub.brokers.tracker import Message, State, Tracker
+from hub.brokers.tracker import SequencedMessage, Tracker, TrackerState
 from hub.core.pushes import PresenceReset
 
 
@@ -173,7 +173,7 @@ class Shard:
         self._count(message)
         self._backfill.act(tracker, tracker.receive(message))
 
-    def _count(self, message: Message) -> None:
+    def _count(self, message: SequencedMessage) -> None:
         self._context.counters.broker_received += 1
         if (publication := message.publication) is not None:
             lag_seconds = self._context.wall_clock() - publication.time_ms / 1000
@@ -191,7 +191,7 @@ class Shard:
         for tracker in found:
             channel = tracker.channel
             has_presence = self._context.namespaces.options(channel).presence
-            if has_presence and tracker.state is not State.OPENING:
+            if has_presence and tracker.state is not TrackerState.OPENING:
                 # Joins and leaves have no offsets: it is not known which of them were missed.
                 self._context.downstream.announce(channel, PresenceReset(channel))
 
@@ -203,7 +203,7 @@ class Shard:
         # Until the channel is open no session here has it, and one that subscribes asks for the
         # members. While a hole is being filled a change overtakes the messages that wait: a join
         # then still precedes its member's publications.
-        if change is not None and tracker.state is not State.OPENING:
+        if change is not None and tracker.state is not TrackerState.OPENING:
             self._context.downstream.announce(tracker.channel, change)
 
     def _on_calls_up(self) -> None:

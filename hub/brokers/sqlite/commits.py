@@ -1,10 +1,10 @@
 """The next commit of the history file, and the state in memory that each opened file begins with.
 
 The thread that writes asks for one piece of work after another
-(`hub.brokers.sqlite.writing.Source`). Work that keeps the file small goes first, then the waiting
-publications, then the rest. The memory broker, the stored logs and the idempotency keys are made
-anew from each file that is opened (`Restoring`). Publications stay in the file. The file is read in
-parts, so that a file with very many channels never holds the loop for long.
+(`hub.brokers.sqlite.writing.WorkSource`). Work that keeps the file small goes first, then the
+waiting publications, then the rest. The memory broker, the stored logs and the idempotency keys are
+made anew from each file that is opened (`Restoring`). Publications stay in the file. The file is
+read in parts, so that a file with very many channels never holds the loop for long.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from hub.brokers.memory_history import ChannelLog
 from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
-from hub.brokers.sqlite.intake import Batch, StoredLogs, Waiting
+from hub.brokers.sqlite.intake import CommitGroup, StoredLogs, Waiting
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
-from hub.brokers.sqlite.reading import Pages
+from hub.brokers.sqlite.reading import PageReader
 from hub.brokers.sqlite.tending import Step, Tending
 from hub.brokers.sqlite.writing import HistoryWriter, Work
 from hub.core.counters import Counters
@@ -76,7 +76,7 @@ class SqliteContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredState:
     """The state of one file in memory."""
 
     memory: MemoryBroker
@@ -100,7 +100,7 @@ class Restoring:
 
     async def known(
         self, stored: Stored, now_ms: int, load_keys: LoadKeys, load_rows: LoadRows
-    ) -> Known:
+    ) -> StoredState:
         """Return the state of a file whose clock says `now_ms`."""
         keys, logs = self.no_keys(), StoredLogs(stored.next_id)
         memory = self._memory(keys, Epochs(stored.secret, stored.ended))
@@ -128,7 +128,7 @@ class Restoring:
                 )
         await self._restore_rows(logs, now_ms, load_rows)
         gone = [channel.id for channel in stored.channels[:excess]]
-        return Known(memory, keys, logs, gone)
+        return StoredState(memory, keys, logs, gone)
 
     async def _restore_rows(self, logs: StoredLogs, now_ms: int, load_rows: LoadRows) -> None:
         """Restore rows in the order of their changes, so that each channel knows its oldest."""
@@ -179,7 +179,7 @@ MAX_COMMIT = 10_000
 
 
 class Commits:
-    """One per broker; implements `hub.brokers.sqlite.writing.Source`."""
+    """One per broker; implements `hub.brokers.sqlite.writing.WorkSource`."""
 
     def __init__(self, context: SqliteContext) -> None:
         self._context = context
@@ -201,7 +201,7 @@ class Commits:
             log=context.log,
             counters=context.counters,
         )
-        self.pages = Pages(context.spawn, self._on_unreadable)
+        self.pages = PageReader(context.spawn, self._on_unreadable)
         self.tending = Tending(context.options.history_total_bytes, self.logs)
         self.appearances: Appearances | None = None
         """Gets the names of channels that appear; None where no session follows them."""
@@ -233,7 +233,7 @@ class Commits:
         memory = self.memory
         assert memory is not None  # noqa: S101 - the file was read before anything waits
         now_ms, waiting = self.now_ms(), self.waiting
-        batch = Batch(
+        batch = CommitGroup(
             memory,
             self._keys,
             self.logs,

@@ -266,14 +266,14 @@ class HistoryFile:
 
     # -- called by any thread -----------------------------------------------------------------
 
-    def reader(self) -> "Reader":
+    def reader(self) -> "FileReader":
         """Return another connection, for reading."""
         with translating(self.path):
-            return Reader(self.path)
+            return FileReader(self.path)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PageBounds:
     """The bounds of one page of a channel."""
 
     channel: int
@@ -284,14 +284,14 @@ class Wanted:
     """Publications taken before this time are too old."""
 
 
-class Reader:
+class FileReader:
     """A connection that reads; one thread at a time has it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._db = connected(path)
 
-    def page(self, wanted: Wanted) -> tuple[int | None, bytes]:
+    def page(self, wanted: PageBounds) -> tuple[int | None, bytes]:
         """Return the first offset held, and the blocks that follow `after`."""
         values = {
             "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,

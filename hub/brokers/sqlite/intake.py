@@ -28,7 +28,7 @@ Outcome = PublishResult | HubError
 Settled = Callable[[Outcome], None]
 
 
-class Ticket:
+class WaitingPublication:
     """A publication that waits, and the call that tells its publisher the outcome."""
 
     __slots__ = ("request", "settle")
@@ -38,7 +38,7 @@ class Ticket:
         self.settle = settle
 
 
-class Call:
+class OutcomeCollector:
     """Publications whose publisher waits for all of them together."""
 
     __slots__ = ("_left", "_on_settled", "_outcomes")
@@ -61,7 +61,7 @@ class Waiting:
     def __init__(self) -> None:
         self.bytes = 0
         """Bytes of payload that wait."""
-        self._tickets: deque[Ticket] = deque()
+        self._tickets: deque[WaitingPublication] = deque()
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -79,7 +79,7 @@ class Waiting:
         )
 
     def add(self, request: PublishRequest, on_settled: Settled) -> None:
-        self._tickets.append(Ticket(request, on_settled))
+        self._tickets.append(WaitingPublication(request, on_settled))
         self.bytes += len(request.data)
 
     def add_many(
@@ -88,13 +88,14 @@ class Waiting:
         size: int,
         on_settled: Callable[[Sequence[Outcome]], None],
     ) -> None:
-        call = Call(len(requests), on_settled)
+        call = OutcomeCollector(len(requests), on_settled)
         self._tickets.extend(
-            Ticket(each, partial(call.settle, place)) for place, each in enumerate(requests)
+            WaitingPublication(each, partial(call.settle, place))
+            for place, each in enumerate(requests)
         )
         self.bytes += size
 
-    def first(self) -> Ticket:
+    def first(self) -> WaitingPublication:
         return self._tickets[0]
 
     def taken(self) -> None:
@@ -166,15 +167,15 @@ class _Numbered:
 
     __slots__ = ("publication", "repeats", "ticket")
 
-    def __init__(self, ticket: Ticket, publication: Publication) -> None:
+    def __init__(self, ticket: WaitingPublication, publication: Publication) -> None:
         self.ticket = ticket
         self.publication = publication
-        self.repeats: Sequence[Ticket] = ()
+        self.repeats: Sequence[WaitingPublication] = ()
         """Tickets under the same idempotency key, which came before this publication was
         written."""
 
 
-class Batch:
+class CommitGroup:
     """One commit.
 
     Args:
@@ -210,7 +211,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self._order)
 
-    def take(self, ticket: Ticket) -> bool:
+    def take(self, ticket: WaitingPublication) -> bool:
         """Number the publication, or settle it; return False where the next commit has to take
         it."""
         request, memory = ticket.request, self._memory
@@ -244,7 +245,7 @@ class Batch:
             self._remember(request, log, numbered)
         return True
 
-    def _is_answered(self, ticket: Ticket, log: ChannelLog) -> bool:
+    def _is_answered(self, ticket: WaitingPublication, log: ChannelLog) -> bool:
         """Return whether its key was used before, in the file or in this commit."""
         request = ticket.request
         made = self._keys.find(request, epoch=log.epoch)

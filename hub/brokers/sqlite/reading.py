@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import HistoryFile, Reader, Wanted
+from hub.brokers.sqlite.file import FileReader, HistoryFile, PageBounds
 from hub.brokers.sqlite.intake import StoredLog
 from hub.brokers.sqlite.layout import records
 from hub.core.ports import HistoryPage, Spawn
@@ -22,7 +22,7 @@ READERS = 2
 _Asked = tuple[int, int, int, int, int, int]
 
 
-class Pages:
+class PageReader:
     """One per broker.
 
     Args:
@@ -36,7 +36,7 @@ class Pages:
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="history-checkpoint")
         self._turn = asyncio.Semaphore(READERS)
         self._file: HistoryFile | None = None
-        self._idle: list[Reader] = []
+        self._idle: list[FileReader] = []
         self._asked: dict[_Asked, asyncio.Future[HistoryPage]] = {}
 
     def use(self, file: HistoryFile) -> None:
@@ -76,7 +76,7 @@ class Pages:
             # A failure may have no caller left to take it.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             after = max(after, first - 1)
-            wanted = Wanted(stored.id, after, limit, max_bytes, fresh_ms)
+            wanted = PageBounds(stored.id, after, limit, max_bytes, fresh_ms)
             empty = HistoryPage(log.head, log.offset + 1, ())
             self._spawn(
                 self._answer(key, future, _Page(log.name, first, wanted, empty, wall_ms=wall_ms))
@@ -142,7 +142,7 @@ class _Page:
     """A page that callers wait for."""
 
     def __init__(
-        self, channel: str, first: int, wanted: Wanted, empty: HistoryPage, *, wall_ms: int
+        self, channel: str, first: int, wanted: PageBounds, empty: HistoryPage, *, wall_ms: int
     ) -> None:
         self.wall_ms = wall_ms
         self.channel = channel

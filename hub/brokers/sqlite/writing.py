@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.sqlite.faults import Fault, FileError, translated
 from hub.brokers.sqlite.file import HistoryFile
-from hub.brokers.sqlite.intake import Batch
+from hub.brokers.sqlite.intake import CommitGroup
 from hub.brokers.sqlite.layout import Stored
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic, Spawn
@@ -34,7 +34,7 @@ Work = tuple[Callable[[], object], Callable[[FileError | None], None]]
 """A call for the thread, and one for the loop behind it, which gets the error or None."""
 
 
-class Source(Protocol):
+class WorkSource(Protocol):
     """The broker: gives the thread its work, and knows the content of the file."""
 
     def next_work(self, file: HistoryFile) -> Work | None:
@@ -64,7 +64,7 @@ class HistoryWriter:
     def __init__(
         self,
         path: str,
-        source: Source,
+        source: WorkSource,
         *,
         clock: Monotonic,
         spawn: Spawn,
@@ -86,7 +86,7 @@ class HistoryWriter:
         """Whether the thread has work."""
         self._line = ""
         """The line of the file that was read; empty until one was."""
-        self._uncertain: Batch | None = None
+        self._uncertain: CommitGroup | None = None
         """A commit that failed and may be in the file all the same."""
         self._wanted_bytes = 0
         """Bytes of the commit that failed last: a disk without room for them is not mended."""
@@ -165,7 +165,7 @@ class HistoryWriter:
 
     # -- failures -----------------------------------------------------------------------------
 
-    def not_committed(self, batch: Batch, error: FileError) -> None:
+    def not_committed(self, batch: CommitGroup, error: FileError) -> None:
         """Note a commit that failed, or whose outcome is not known, and recover."""
         self._wanted_bytes = batch.bytes
         if error.uncertain:

@@ -7,7 +7,15 @@ effects.
 
 from collections.abc import Mapping
 
-from hub.core.forensics.answers import OWED, RESERVATIONS, TABLE, Answer, AnswerRow, Fact, Times
+from hub.core.forensics.answers import (
+    OWED,
+    RESERVATIONS,
+    TABLE,
+    AnswerRow,
+    Fact,
+    Fate,
+    Times,
+)
 from hub.core.forensics.noted import TERMS, ClosedSession, Event, Notes, What, written_of
 from hub.core.forensics.question import (
     NOTHING_HELD,
@@ -108,7 +116,7 @@ class Explainer:
 
     def _by(self, row: AnswerRow) -> int | None:
         """Return the offset that replaced a conflated publication; None where unknown."""
-        if row.answer is not Answer.CONFLATED or self._note is None:
+        if row.answer is not Fate.CONFLATED or self._note is None:
             return None
         return (self._successor if self._note is self._turn else self._note.by) or None
 

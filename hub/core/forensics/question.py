@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.forensics.journal import NotedSession, NotedSubscription
 from hub.core.forensics.timeline import Timeline
 from hub.core.publication import Filter, Position, Publication
@@ -33,7 +33,7 @@ class Question:
 class Explanation:
     """An answer with its details."""
 
-    answer: Answer
+    answer: Fate
     detail: str
     """One sentence for a human."""
     at_seconds: float | None = None

@@ -43,7 +43,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TimeRange:
     """A period of monotonic time."""
 
     from_seconds: float = float("-inf")
@@ -53,7 +53,7 @@ class Window:
         return since <= self.to_seconds and (until is None or until >= self.from_seconds)
 
 
-ALWAYS = Window()
+ALWAYS = TimeRange()
 _OF_CONTENT = frozenset({What.FILTERED, What.THINNED})
 
 
@@ -124,7 +124,7 @@ class Case:
             return ended
         return [*ended, Hold(place.began_offset + 1, None, place.began_at_seconds, None, "open")]
 
-    def stretches(self, window: Window = ALWAYS) -> Iterator[Stretch]:
+    def stretches(self, window: TimeRange = ALWAYS) -> Iterator[Stretch]:
         """Yield in order the stretches that were sent or noted in that time."""
         if (reach := self.reach(window)) is not None:
             yield from self.among(*reach)
@@ -146,7 +146,7 @@ class Case:
         yield from self._between(first, middle)
         yield from self._between(middle + 1, last)
 
-    def reach(self, window: Window) -> tuple[int, int] | None:
+    def reach(self, window: TimeRange) -> tuple[int, int] | None:
         """Return the first and last offset of its subscriptions that were noted in that time."""
         holds = self.holds()
         if not holds:

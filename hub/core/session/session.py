@@ -1,8 +1,7 @@
 """One subscriber over any transport: writes to its link, and queues what the link does not take.
 
-While the transport takes writes there is no outbox, and frames go straight to the link. After the
-first write that the link does not take whole, frames are owed until the link reports that it takes
-writes again. No method waits: each changes state and writes what the link takes at once.
+While the transport takes writes there is no outbox, and frames go straight to the link. When the
+link does not take a write whole, an outbox holds frames until it does again. No method waits.
 """
 
 from collections.abc import Mapping, Sequence

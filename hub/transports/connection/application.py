@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from hub.transports.asgi_types import ASGIApp, Message, Scope
 from hub.transports.http.dispatch import Call
+from hub.transports.http.ports import Log
 
 # Bytes of a body that the application has not asked for; more stop the reading.
 _WAITING_BYTES = 64 * 1024
@@ -29,13 +30,7 @@ class PeerGoneError(OSError):
     """Raised by `send` once the peer has gone (ASGI 2.4)."""
 
 
-class Log(Protocol):
-    """The part of a structlog logger that is used here."""
-
-    def exception(self, event: str, **fields: object) -> object: ...
-
-
-class Carrier(Protocol):
+class ApplicationTransport(Protocol):
     """The connection, as far as an application's answer uses it."""
 
     def write(self, data: bytes) -> bool:
@@ -68,14 +63,14 @@ class Application:
         self.state = state
         self.log = log
 
-    def begin(self, call: Call, carrier: Carrier) -> "ApplicationCall":
+    def begin(self, call: Call, carrier: ApplicationTransport) -> "ApplicationCall":
         return ApplicationCall(call, self, carrier)
 
 
 class ApplicationCall(Call):
     """One request of the application's and its answer."""
 
-    def __init__(self, call: Call, application: Application, carrier: Carrier) -> None:
+    def __init__(self, call: Call, application: Application, carrier: ApplicationTransport) -> None:
         super().__init__(call.request)
         self.foreign = True
         self.expects = call.expects

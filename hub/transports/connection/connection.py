@@ -14,15 +14,15 @@ from typing import cast
 from hub.errors import HubError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
-from hub.transports.connection.outgoing import Outgoing
+from hub.transports.connection.outgoing import AnswerWriter
 from hub.transports.connection.phase import LOOK, PARSE, STREAMING, Phase, awaited_state, is_last
 from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.receive_buffer import ReceiveBuffer
 from hub.transports.connection.requests import Requests
-from hub.transports.connection.states import MIN_TAKEN_BYTES, PIECE_BYTES, Incoming, Late, State
+from hub.transports.connection.states import MIN_TAKEN_BYTES, PIECE_BYTES, HttpState, Incoming, Late
 from hub.transports.http.dispatch import Call
-from hub.transports.http.routes import Stream
+from hub.transports.http.routes import StreamKind
 
 
 class Connection(asyncio.Protocol):
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._crowded: HubError | None = None
         """The error for all requests but probes: the node or the peer has too many connections."""
-        self._outgoing: Outgoing
+        self._outgoing: AnswerWriter
         self._requests: Requests
         self._reader: RequestReader
         self._buffer: ReceiveBuffer
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
             return
         context = self._context
         self._phase.incoming = PARSE
-        self._outgoing = Outgoing(self._transport, context.turn, self.settle)
+        self._outgoing = AnswerWriter(self._transport, context.turn, self.settle)
         self._requests = Requests(
             context, self, self._outgoing, address=self._address, crowded=self._crowded
         )
@@ -141,14 +141,14 @@ class Connection(asyncio.Protocol):
         requests = self._requests
         requests.peer_done = True
         requests.hurry()
-        if self._phase.state in {State.AWAITING_HEAD, State.READING_BODY} and not self._buffer.held:
+        if self._phase.reads_request and not self._buffer.held:
             # A request that is not whole is answered; without one the connection ends.
             begun = self._reader.in_message
             self.settle()
             return begun
         if isinstance(requests.answering, ApplicationCall):
             requests.answering.peer_ended()
-        answers = {State.ANSWERING, State.WRITING, State.APPLICATION}
+        answers = {HttpState.ANSWERING, HttpState.WRITING, HttpState.APPLICATION}
         return self._phase.state in answers or bool(self._buffer.held)
 
     def pause_writing(self) -> None:
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
     def shut_down(self) -> None:
         """End now where nothing is under way, else with the next answer: the listener stops."""
         self._begin()
-        if self._phase.state in {State.AWAITING_HEAD, State.BETWEEN} and not self._buffer.held:
+        if self._phase.awaits_request and not self._buffer.held:
             # Answers of this turn of the loop may wait to be written.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
         else:
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
             self._work(self._buffer.take())
         else:
             self.settle()
-        if self._phase.state is State.STREAMING:
+        if self._phase.state is HttpState.STREAMING:
             self._reader.close()
 
     def end(self, *, clean: bool) -> None:
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
         self._requests.end()
         self._buffer.hold(b"")
 
-    def open_stream(self, call: Call, stream: Stream) -> None:
+    def open_stream(self, call: Call, stream: StreamKind) -> None:
         """Have a stream take the connection over, behind all answers before it."""
         if self._requests.peer_done:
             # The peer's end would have ended the stream, had the stream been open then.
@@ -252,12 +252,12 @@ class Connection(asyncio.Protocol):
             self._requests.turn_came()
         finally:
             self._has_turn = False
-        if self._phase.state is State.STREAMING:
+        if self._phase.state is HttpState.STREAMING:
             self._reader.close()
         else:
             self.settle()
 
-    def _open_stream(self, call: Call, stream: Stream) -> None:
+    def _open_stream(self, call: Call, stream: StreamKind) -> None:
         rest = (self._reader.rest or b"") + self._buffer.held
         # From here on the stream pauses the reading.
         self._buffer.resume()
@@ -274,7 +274,7 @@ class Connection(asyncio.Protocol):
                 # No read has brought the request here, so no read writes its answer.
                 self.settle()
 
-    # -- hub.transports.connection.application.Carrier -------------------------------------------
+    # -- hub.transports.connection.application.ApplicationTransport -------------------------------
 
     def write(self, data: bytes) -> bool:
         """Write a part of an application's answer; return whether the peer takes more."""
@@ -334,10 +334,10 @@ class Connection(asyncio.Protocol):
         self._enter(state)
         buffer.choose_reading()
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: HttpState) -> None:
         """Be in `state`; its deadline begins anew unless it is the same wait as before."""
         began = self._phase.follow(state, self._requests, self._reader, self._context.limits)
-        if began and state in {State.WRITING, State.CLOSING}:
+        if began and state in {HttpState.WRITING, HttpState.CLOSING}:
             self._outgoing.begin_time()
 
     def _late(self) -> None:
@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
             # The hub has not looked at what its peer has sent.
             self._phase.begin_again(self._context.limits.handshake_timeout_seconds)
             return
-        if self._phase.state is State.AWAITING_HEAD and self._transport.is_closing():
+        if self._phase.state is HttpState.AWAITING_HEAD and self._transport.is_closing():
             # The peer was refused at the door and does not take the answer.
             self._transport.abort()
             return
@@ -368,25 +368,25 @@ class Connection(asyncio.Protocol):
             case Late.GIVE_UP:
                 requests.give_up()
             case Late.CLOSE:
-                self._enter(State.CLOSING)
+                self._enter(HttpState.CLOSING)
                 self._outgoing.close()
             case Late.ABORT if self._outgoing.took(MIN_TAKEN_BYTES):
                 self._phase.begin_again(limits.write_timeout_seconds)
             case Late.ABORT:
-                unsent, sends = self._outgoing.unsent_bytes, self._phase.state is State.APPLICATION
+                sends, unsent = self._phase.runs_application, self._outgoing.unsent_bytes
                 self._context.door.let_go(self._address, unsent, sends=sends)
                 self._transport.abort()
 
     def _finish(self) -> None:
         """End behind the last answer; read on for a while where the peer may still be sending."""
-        if self._phase.state in {State.DISCARDING, State.CLOSING}:
+        if self._phase.state in {HttpState.DISCARDING, HttpState.CLOSING}:
             return
         self._requests.drop_unread()
         if self._requests.peer_done or self._ends_clean:
-            self._enter(State.CLOSING)
+            self._enter(HttpState.CLOSING)
             self._transport.close()
             return
-        self._enter(State.DISCARDING)
+        self._enter(HttpState.DISCARDING)
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._buffer.resume()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic
 from hub.core.time.deadlines import Deadlines
-from hub.transports.connection.application import Application, Carrier
+from hub.transports.connection.application import Application, ApplicationTransport
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
@@ -17,7 +17,7 @@ from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Call, Dispatcher
-from hub.transports.http.routes import Stream
+from hub.transports.http.routes import StreamKind
 from hub.transports.turns import Turns
 
 Run = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -46,10 +46,10 @@ class ConnectionContext:
     """Answers requests for which the table has no route."""
 
 
-class Owner(Carrier, Protocol):
+class Owner(ApplicationTransport, Protocol):
     """The connection, as its requests see it: it owns the transport."""
 
-    def open_stream(self, call: Call, stream: Stream) -> None:
+    def open_stream(self, call: Call, stream: StreamKind) -> None:
         """Have a stream take the connection over; the request waits where that cannot be yet."""
         ...
 

@@ -17,8 +17,8 @@ from hub.core.limits import Limiter
 from hub.errors import HubError, RequestTimeoutError, SlowError, UnavailableError
 from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer, cross_origin, encode, problem
-from hub.transports.http.ports import Policy
-from hub.transports.http.routes import RouteTable, Stream
+from hub.transports.http.ports import AccessPolicy
+from hub.transports.http.routes import RouteTable, StreamKind
 from hub.transports.request import OnRefused, Request
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.1\r\n")
@@ -34,7 +34,7 @@ _MAX_FIXED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refusal:
     """The answer to a connection that ends with it."""
 
     answer: bytes
@@ -53,7 +53,7 @@ class Door:
         limiter: Limiter,
         proxies: TrustedProxies,
         counters: Counters,
-        policy: Policy,
+        policy: AccessPolicy,
         on_refused: OnRefused,
         max_head_bytes: int,
     ) -> None:
@@ -76,7 +76,7 @@ class Door:
         self._passed = 0
         self._fixed_answers: dict[tuple[str, int | None, str | None, int], bytes] = {}
 
-    def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refused | None:
+    def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refusal | None:
         """Return the answer to a peer with these first bytes; None where the parser has to look.
 
         Counts the refusal. A look takes none of the sessions that an address may begin.
@@ -105,7 +105,7 @@ class Door:
             answer = self._over_limit(error, stream, head, address, is_crowded=crowded is not None)
         if answer is None:
             return None
-        return Refused(answer, whole=method == b"GET" and end + len(_END) == len(data))
+        return Refusal(answer, whole=method == b"GET" and end + len(_END) == len(data))
 
     def _looks(self) -> bool:
         """Whether this connection's fields are read here."""
@@ -136,12 +136,18 @@ class Door:
         return None
 
     def _over_limit(
-        self, error: HubError, stream: Stream | None, head: bytes, address: str, *, is_crowded: bool
+        self,
+        error: HubError,
+        stream: StreamKind | None,
+        head: bytes,
+        address: str,
+        *,
+        is_crowded: bool,
     ) -> bytes | None:
-        fields = {} if stream is Stream.WEBSOCKET else _fields(head)
+        fields = {} if stream is StreamKind.WEBSOCKET else _fields(head)
         if fields is None:
             return None
-        if stream is Stream.SSE or "origin" in fields:
+        if stream is StreamKind.SSE or "origin" in fields:
             request = Request(fields)
             request.address = address
             return encode(self.turned_away(error, request, stream), close=True)
@@ -151,7 +157,7 @@ class Door:
         self._count(error, is_crowded=is_crowded)
         return self._fixed(error, None)
 
-    def turned_away(self, error: HubError, request: Request, stream: Stream | None) -> Answer:
+    def turned_away(self, error: HubError, request: Request, stream: StreamKind | None) -> Answer:
         """Count a request on a connection that is one too many; return its answer.
 
         Only a stream of events has an answer of its own kind for that (`Streams.refusal`).

@@ -60,7 +60,7 @@ class WriteTurn:
                 self._defer(self._end)
 
 
-class Outgoing:
+class AnswerWriter:
     """The answers of one connection; the only place that writes to its transport.
 
     Args:

@@ -16,19 +16,19 @@ from hub.transports.connection.states import (
     DISCARD_SECONDS,
     ROWS,
     ConnectionLimits,
+    HttpState,
     Incoming,
     Late,
-    State,
 )
 from hub.transports.turns import Lane
 
 # A look-up of a member in its enumeration takes 0.06 us, and each request needs these.
-BETWEEN = State.BETWEEN
-STREAMING = State.STREAMING
+BETWEEN = HttpState.BETWEEN
+STREAMING = HttpState.STREAMING
 PARSE = Incoming.PARSE
 LOOK = Incoming.LOOK
 # The mark of a connection that has sent nothing: no request begun, no message.
-_ARRIVED: tuple[object, ...] = (State.AWAITING_HEAD, 0, 0)
+_ARRIVED: tuple[object, ...] = (HttpState.AWAITING_HEAD, 0, 0)
 
 
 class StateTimer:
@@ -111,7 +111,7 @@ class Phase:
         self._deadlines = deadlines
         self._clock = clock
         self._late = late
-        self.state = State.AWAITING_HEAD
+        self.state = HttpState.AWAITING_HEAD
         self.incoming = Incoming.LOOK
         """The treatment of bytes that come."""
         self._mark: tuple[object, ...] = ()
@@ -124,12 +124,27 @@ class Phase:
         """The measure that the table has for a state that has taken too long."""
         return ROWS[self.state].late
 
+    @property
+    def reads_request(self) -> bool:
+        """Whether a request is on its way from the peer, or the first one has not begun."""
+        return self.state in {HttpState.AWAITING_HEAD, HttpState.READING_BODY}
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether the connection waits for a request, or for the rest of its head."""
+        return self.state in {HttpState.AWAITING_HEAD, HttpState.BETWEEN}
+
+    @property
+    def runs_application(self) -> bool:
+        """Whether the application beside the hub answers."""
+        return self.state is HttpState.APPLICATION
+
     def arrive(self) -> None:
         """Begin the deadline of a connection that has sent nothing yet."""
         self._mark = _ARRIVED
         self._arrivals.add(self._late)
 
-    def enter(self, state: State, mark: tuple[object, ...], seconds: float | None) -> bool:
+    def enter(self, state: HttpState, mark: tuple[object, ...], seconds: float | None) -> bool:
         """Be in `state` for `seconds` at most; None where the connection has no deadline.
 
         The time begins anew unless `mark` is that of the wait before. Returns whether it did.
@@ -143,7 +158,7 @@ class Phase:
         return True
 
     def follow(
-        self, state: State, requests: Requests, reader: RequestReader, limits: ConnectionLimits
+        self, state: HttpState, requests: Requests, reader: RequestReader, limits: ConnectionLimits
     ) -> bool:
         """Be in `state`, with the deadline that requests and reader give it; as `enter`."""
         mark = mark_of(state, requests, reader)
@@ -184,7 +199,7 @@ class Phase:
 
     def leave(self) -> None:
         """Leave the connection to a stream, which has deadlines of its own."""
-        self.state = State.STREAMING
+        self.state = HttpState.STREAMING
 
     def close(self) -> None:
         """Cancel the deadline, and let go of the callback."""
@@ -200,55 +215,55 @@ def _nobody() -> None:
     """The callback of a connection that is gone."""
 
 
-def awaited_state(requests: Requests, reader: RequestReader, *, blocked: bool) -> State:
+def awaited_state(requests: Requests, reader: RequestReader, *, blocked: bool) -> HttpState:
     """Return the state of a connection whose last answer is not decided.
 
     Args:
         blocked: whether the peer has to take what is written first.
     """
     if blocked:
-        return State.WRITING
+        return HttpState.WRITING
     if isinstance(requests.answering, ApplicationCall):
-        return State.APPLICATION
+        return HttpState.APPLICATION
     if requests.answering is not None:
-        return State.ANSWERING
+        return HttpState.ANSWERING
     if requests.reading is not None:
-        return State.READING_BODY
+        return HttpState.READING_BODY
     begins = reader.in_head or not requests.begun
-    return State.AWAITING_HEAD if begins else State.BETWEEN
+    return HttpState.AWAITING_HEAD if begins else HttpState.BETWEEN
 
 
-def is_last(state: State, requests: Requests) -> bool:
+def is_last(state: HttpState, requests: Requests) -> bool:
     """Return whether nothing is left to wait for: the peer has ended, or the listener stops."""
     if requests.peer_done:
-        return state in {State.AWAITING_HEAD, State.BETWEEN, State.READING_BODY}
-    return requests.stopping and state is State.BETWEEN
+        return state in {HttpState.AWAITING_HEAD, HttpState.BETWEEN, HttpState.READING_BODY}
+    return requests.stopping and state is HttpState.BETWEEN
 
 
-def mark_of(state: State, requests: Requests, reader: RequestReader) -> tuple[object, ...]:
+def mark_of(state: HttpState, requests: Requests, reader: RequestReader) -> tuple[object, ...]:
     """Return the mark that tells a wait from another in the same state: each has a deadline."""
     mark = (requests.begun, reader.messages)
-    if state is State.APPLICATION and isinstance(requests.reading, ApplicationCall):
+    if state is HttpState.APPLICATION and isinstance(requests.reading, ApplicationCall):
         # The peer's silence counts, not the application's: each part begins the time anew.
         return (*mark, requests.reading.size, requests.reading.is_full)
     return mark
 
 
-def seconds_in(state: State, requests: Requests, limits: ConnectionLimits) -> float | None:
+def seconds_in(state: HttpState, requests: Requests, limits: ConnectionLimits) -> float | None:
     """Return the time of a state; None where the connection has no deadline."""
     match state:
-        case State.AWAITING_HEAD:
+        case HttpState.AWAITING_HEAD:
             return limits.handshake_timeout_seconds
-        case State.READING_BODY:
+        case HttpState.READING_BODY:
             return limits.body_timeout_seconds
-        case State.ANSWERING:
+        case HttpState.ANSWERING:
             route = None if requests.answering is None else requests.answering.route
             return None if route is None else route.answer_seconds
-        case State.WRITING | State.CLOSING:
+        case HttpState.WRITING | HttpState.CLOSING:
             return limits.write_timeout_seconds
-        case State.BETWEEN:
+        case HttpState.BETWEEN:
             return limits.keep_alive_seconds
-        case State.DISCARDING:
+        case HttpState.DISCARDING:
             return DISCARD_SECONDS
         case _:
             call = requests.reading

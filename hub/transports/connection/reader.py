@@ -4,7 +4,7 @@ The parser alone decides where a message ends. An `Upgrade` that nobody takes is
 llhttp stops before the body: a second parser then gets the framing fields of that head alone, and
 reads the body and all bytes that follow.
 
-No I/O and no clock. Requests go to a `Sink` as they are read; nothing is raised.
+No I/O and no clock. Requests go to a `RequestSink` as they are read; nothing is raised.
 """
 
 from typing import Protocol
@@ -40,7 +40,7 @@ _POST = b"POST "
 _MAX_STRANGE = 16
 
 
-class Sink(Protocol):
+class RequestSink(Protocol):
     """Receives the parts of requests, in the order of the bytes."""
 
     def head_read(self, request: Request) -> bool:
@@ -84,7 +84,7 @@ class RequestReader:
 
     def __init__(
         self,
-        sink: Sink,
+        sink: RequestSink,
         *,
         max_head_bytes: int,
         address: str,

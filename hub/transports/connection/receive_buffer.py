@@ -9,7 +9,7 @@ from typing import cast
 
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
-from hub.transports.connection.outgoing import Outgoing
+from hub.transports.connection.outgoing import AnswerWriter
 from hub.transports.connection.phase import STREAMING, Phase
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.requests import Requests
@@ -17,8 +17,8 @@ from hub.transports.connection.states import (
     DISCARD_BYTES,
     HELD_BYTES,
     PIECE_BYTES,
+    HttpState,
     Incoming,
-    State,
 )
 from hub.transports.turns import PIECE_SECONDS
 
@@ -37,7 +37,7 @@ class ReceiveBuffer:
         transport: asyncio.Transport,
         reader: RequestReader,
         requests: Requests,
-        outgoing: Outgoing,
+        outgoing: AnswerWriter,
         phase: Phase,
     ) -> None:
         self._context = context
@@ -109,10 +109,10 @@ class ReceiveBuffer:
         """Read, unless bytes that come could only be held and enough are held already."""
         state, reading = self._phase.state, self._requests.reading
         holds = self._phase.incoming is Incoming.HOLD or not self.may_parse()
-        pause = holds and (state is State.WRITING or len(self.held) > HELD_BYTES)
-        if state is State.APPLICATION and isinstance(reading, ApplicationCall):
+        pause = holds and (state is HttpState.WRITING or len(self.held) > HELD_BYTES)
+        if state is HttpState.APPLICATION and isinstance(reading, ApplicationCall):
             pause = pause or reading.is_full
-        if pause and state is State.ANSWERING:
+        if pause and state is HttpState.ANSWERING:
             # While nothing is read, the end of the peer would not be seen either.
             self._requests.hurry()
         if pause is not self.paused:

@@ -14,11 +14,11 @@ from typing import Any
 from hub.errors import HubError, UnavailableError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext, Owner
-from hub.transports.connection.outgoing import Outgoing
+from hub.transports.connection.outgoing import AnswerWriter
 from hub.transports.http.answer import Answer, encode, encode_json
 from hub.transports.http.dispatch import Call
 from hub.transports.http.known import KnownHead
-from hub.transports.http.routes import PreparedLater, PreparedNow, Stream
+from hub.transports.http.routes import PreparedLater, PreparedNow, StreamKind
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 from hub.transports.turns import TASK_SECONDS
@@ -27,7 +27,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Requests:
-    """Requests of one connection; implements `hub.transports.connection.reader.Sink`."""
+    """Requests of one connection; implements `hub.transports.connection.reader.RequestSink`."""
 
     __slots__ = (
         "_address", "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing",
@@ -38,7 +38,7 @@ class Requests:
         self,
         context: ConnectionContext,
         owner: Owner,
-        outgoing: Outgoing,
+        outgoing: AnswerWriter,
         *,
         address: str,
         crowded: HubError | None,
@@ -67,7 +67,7 @@ class Requests:
         self.lost = False
         """The connection is gone."""
 
-    # -- hub.transports.connection.reader.Sink -------------------------------------------------
+    # -- hub.transports.connection.reader.RequestSink ----------------------------------------------
 
     def head_read(self, request: Request) -> bool:
         context = self._context
@@ -79,7 +79,7 @@ class Requests:
         self.reading = call
         if request.cut is not None:
             context.dispatcher.remember(call)
-        return request.upgrade and call.answer is None and call.stream is Stream.WEBSOCKET
+        return request.upgrade and call.answer is None and call.stream is StreamKind.WEBSOCKET
 
     def known_read(self, known: KnownHead, key: str | None, body: bytes) -> None:
         prepared = known.prepared

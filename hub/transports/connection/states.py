@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 
-class State(Enum):
+class HttpState(Enum):
     # States are looked up with each read; the hash of an enumeration is one of its name, in Python.
     __hash__ = object.__hash__
     AWAITING_HEAD = auto()
@@ -58,7 +58,7 @@ class Late(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StateRules:
     """The rules of one state."""
 
     incoming: Incoming
@@ -66,14 +66,14 @@ class Row:
 
 
 ROWS = {
-    State.AWAITING_HEAD: Row(Incoming.PARSE, Late.REFUSE),
-    State.READING_BODY: Row(Incoming.PARSE, Late.REFUSE),
-    State.ANSWERING: Row(Incoming.HOLD, Late.GIVE_UP),
-    State.WRITING: Row(Incoming.HOLD, Late.ABORT),
-    State.BETWEEN: Row(Incoming.PARSE, Late.CLOSE),
-    State.APPLICATION: Row(Incoming.PARSE, Late.ABORT),
-    State.DISCARDING: Row(Incoming.DROP, Late.CLOSE),
-    State.CLOSING: Row(Incoming.DROP, Late.ABORT),
+    HttpState.AWAITING_HEAD: StateRules(Incoming.PARSE, Late.REFUSE),
+    HttpState.READING_BODY: StateRules(Incoming.PARSE, Late.REFUSE),
+    HttpState.ANSWERING: StateRules(Incoming.HOLD, Late.GIVE_UP),
+    HttpState.WRITING: StateRules(Incoming.HOLD, Late.ABORT),
+    HttpState.BETWEEN: StateRules(Incoming.PARSE, Late.CLOSE),
+    HttpState.APPLICATION: StateRules(Incoming.PARSE, Late.ABORT),
+    HttpState.DISCARDING: StateRules(Incoming.DROP, Late.CLOSE),
+    HttpState.CLOSING: StateRules(Incoming.DROP, Late.ABORT),
 }
 
 

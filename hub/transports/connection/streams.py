@@ -8,7 +8,7 @@ from hub.core.pushes import Goodbye
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
 from hub.transports.http.answer import Answer, cross_origin, problem
 from hub.transports.http.dispatch import Call
-from hub.transports.http.routes import Stream
+from hub.transports.http.routes import StreamKind
 from hub.transports.opening import Openings
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode, close_code
@@ -38,7 +38,7 @@ class Streams:
         self._sse = sse
 
     def begin(
-        self, stream: Stream, call: Call, transport: asyncio.Transport, rest: bytes
+        self, stream: StreamKind, call: Call, transport: asyncio.Transport, rest: bytes
     ) -> Answer | None:
         """Give a session the transport for good; return the answer where it is refused.
 
@@ -57,7 +57,7 @@ class Streams:
         return None
 
     def open(
-        self, stream: Stream, request: Request, transport: asyncio.Transport, rest: bytes
+        self, stream: StreamKind, request: Request, transport: asyncio.Transport, rest: bytes
     ) -> None:
         """Give a session the transport for good; `rest` are the bytes behind its request.
 
@@ -65,7 +65,7 @@ class Streams:
         transport is untouched then.
         """
         check_target(request)
-        if stream is Stream.WEBSOCKET:
+        if stream is StreamKind.WEBSOCKET:
             if request.version == "1.0":
                 # RFC 9110 section 7.8: the field means nothing there.
                 raise UpgradeRequiredError("a WebSocket needs HTTP/1.1, the request is HTTP/1.0")
@@ -73,7 +73,7 @@ class Streams:
         else:
             self._openings.sse(request, transport, address=request.address)
 
-    def refusal(self, stream: Stream, request: Request, error: HubError) -> Answer:
+    def refusal(self, stream: StreamKind, request: Request, error: HubError) -> Answer:
         """Note a refusal, and return its answer.
 
         An EventSource never comes back after an answer that is not 200. One that is refused only
@@ -83,7 +83,7 @@ class Streams:
         headers = request.headers
         origin = headers.get("origin")
         if (
-            stream is Stream.SSE
+            stream is StreamKind.SSE
             and error.retryable
             and "text/event-stream" in headers.get("accept", "")
         ):

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 import orjson
 
 from hub.transports.http.answer import PROBLEM_JSON, Answer
-from hub.transports.http.batches import Batches
-from hub.transports.http.health import Health
+from hub.transports.http.batches import BatchRoutes
+from hub.transports.http.health import HealthRoutes
 from hub.transports.http.operator_schemas import OPERATOR_SCHEMAS
-from hub.transports.http.operators import Debugging, Operators
-from hub.transports.http.pages import Documents, Pages
+from hub.transports.http.operators import DebuggingRoutes, OperatorRoutes
+from hub.transports.http.pages import DocumentRoutes, PageRoutes
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.publishing import Publishing
-from hub.transports.http.reading import Reading
+from hub.transports.http.publishing import PublishRoutes
+from hub.transports.http.reading import ReadingRoutes
 from hub.transports.http.routes import Access, Route, RouteTable, public
 from hub.transports.http.schemas import (
     CHANNEL,
@@ -26,8 +26,8 @@ from hub.transports.http.schemas import (
     ok,
     ref,
 )
-from hub.transports.http.sessions import Sessions
-from hub.transports.http.subjects import Subjects
+from hub.transports.http.sessions import SessionRoutes
+from hub.transports.http.subjects import SubjectRoutes
 
 _SECURITY: dict[Access, list[Json]] = {
     Access.ANYBODY: [{}],
@@ -44,21 +44,21 @@ _IN_PATH = re.compile(r"{(\w+)}")
 
 def make_routes(deps: HttpDeps) -> RouteTable:
     """Return the table of a node. The files of the pages are read now."""
-    publishing = Publishing(deps)
+    publishing = PublishRoutes(deps)
     described = [
         *publishing.routes(),
-        *Batches(deps, publishing).routes(),
-        *Sessions(deps).routes(),
-        *Reading(deps).routes(),
-        *Operators(deps).routes(),
-        *Subjects(deps).routes(),
-        *Debugging(deps).routes(),
-        *Health(deps).routes(),
+        *BatchRoutes(deps, publishing).routes(),
+        *SessionRoutes(deps).routes(),
+        *ReadingRoutes(deps).routes(),
+        *OperatorRoutes(deps).routes(),
+        *SubjectRoutes(deps).routes(),
+        *DebuggingRoutes(deps).routes(),
+        *HealthRoutes(deps).routes(),
     ]
-    routes = [*described, _document(described, deps), *Pages(deps).routes()]
+    routes = [*described, _document(described, deps), *PageRoutes(deps).routes()]
     if deps.base_path or deps.fallback is None:
         # FastAPI and others have documents of their own there: an application's come first.
-        routes += Documents().routes()
+        routes += DocumentRoutes().routes()
     if deps.base_path and deps.fallback is None:
         routes.append(_to_the_page(deps.base_path))
     return RouteTable(routes, base_path=deps.base_path)

@@ -20,7 +20,7 @@ from hub.errors import BadRequestError, HubError, OutcomeUnknownError
 from hub.transports.http.answer import Answer, problem_fields, problem_headers
 from hub.transports.http.parameters import header
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.publishing import TRACE, Publishing, judged_by_application, result_json
+from hub.transports.http.publishing import TRACE, PublishRoutes, judged_by_application, result_json
 from hub.transports.http.routes import Access, Route
 from hub.transports.http.schemas import KEY, Json, array, content, ref
 from hub.transports.request import Request, text_header
@@ -53,14 +53,14 @@ Outcome = str | HubError
 Attempt = Outcome | Coroutine[Any, Any, Outcome]
 
 
-class Batches:
+class BatchRoutes:
     """Publishes the items of a request.
 
     Args:
         alone: publishes a request of one item.
     """
 
-    def __init__(self, deps: HttpDeps, alone: Publishing) -> None:
+    def __init__(self, deps: HttpDeps, alone: PublishRoutes) -> None:
         self._alone = alone
         self._node = deps.node
         self._counters = deps.counters

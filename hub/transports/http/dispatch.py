@@ -25,7 +25,7 @@ from hub.transports.http.bodies import check_declared, plain
 from hub.transports.http.known import KnownHead, KnownHeads, fields_of
 from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Access, Place, Route, RouteTable, Stream
+from hub.transports.http.routes import Access, PathItem, Route, RouteTable, StreamKind
 from hub.transports.request import Request, credentials_of, has_body
 
 _ALLOWED_HEADERS = (
@@ -74,7 +74,7 @@ class Call:
         return "" if self.route is None else self.route.path
 
     @property
-    def stream(self) -> Stream | None:
+    def stream(self) -> StreamKind | None:
         """The kind of stream that the connection is to become; None for any other request.
 
         The table answers HEAD with the row of GET, and gives no connection away for it.
@@ -251,7 +251,7 @@ class Dispatcher:
             case Access.STREAM if has_body(request):
                 raise BadRequestError("this request takes no body")
 
-    def _other_method(self, call: Call, place: Place) -> None:
+    def _other_method(self, call: Call, place: PathItem) -> None:
         request, headers = call.request, {"Allow": place.allow}
         if request.method == "OPTIONS":
             if "access-control-request-method" in request.headers:

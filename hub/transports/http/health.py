@@ -10,7 +10,7 @@ from hub.transports.http.schemas import STRING, content, ok, ref
 from hub.transports.request import Request
 
 
-class Health:
+class HealthRoutes:
     """A node is alive while its event loop answers, and ready while it should get traffic."""
 
     def __init__(self, deps: HttpDeps) -> None:

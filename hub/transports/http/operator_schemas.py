@@ -1,7 +1,7 @@
 """The OpenAPI document's bodies that operators send and get: lists, answers, bans, debugging."""
 
 from hub.admin.channels import PatternRecord
-from hub.core.forensics.answers import Answer
+from hub.core.forensics.answers import Fate
 from hub.core.records import SessionRecord
 from hub.core.refused import LimitedRecord, RefusalRecord
 from hub.transports.http.schemas import (
@@ -29,7 +29,7 @@ _CLOSED = record(
 _OPTIONAL_INTEGER: Json = {"type": ["integer", "null"]}
 _ANSWER: Json = {
     "epoch": OPTIONAL_STRING,
-    "answer": {"enum": [answer.value for answer in Answer]},
+    "answer": {"enum": [answer.value for answer in Fate]},
     "detail": STRING,
     "from_ms": _OPTIONAL_INTEGER,
     "to_ms": _OPTIONAL_INTEGER,
@@ -62,7 +62,7 @@ _MOMENT = record(
                 "left",
                 "refused",
                 "absent",
-                *(answer.value for answer in Answer),
+                *(answer.value for answer in Fate),
             ]
         },
         "connection": STRING,

@@ -13,14 +13,13 @@ import msgspec
 from msgspec import to_builtins
 
 from hub.admin.channels import ListPatterns, list_patterns
-from hub.admin.cluster import by_name
 from hub.admin.connections import (
     CONNECTIONS,
     Disconnect,
     GetConnection,
     ListClosed,
     ListConnections,
-    Unsubscribe,
+    UnsubscribeConnection,
     list_closed,
     list_connections,
 )
@@ -39,6 +38,7 @@ from hub.admin.explain_subject import ExplainSubject, explain_subject
 from hub.admin.listing import Page
 from hub.admin.refused import ListLimited, ListRefusals, list_newest
 from hub.admin.requests import HERE, AdminRequest, AtConnection, AtNode, Everywhere
+from hub.admin.rpc import by_name
 from hub.core.counters import Counters, Histogram
 from hub.core.publication import MAX_OFFSET, check_channel
 from hub.core.records import plain
@@ -73,7 +73,7 @@ _NODE = text("node", "A node's name; the one that is asked where left out.")
 _SECONDS = number("seconds", highest=MAX_SECONDS, above_zero=True)
 
 
-class Operators:
+class OperatorRoutes:
     """Reads a request, has it carried out at the nodes that it concerns, and shows the answer."""
 
     def __init__(self, deps: HttpDeps) -> None:
@@ -118,8 +118,8 @@ class Operators:
                   "Connections", LIMIT, AFTER, *filters),
             read(GetConnection, one, self.connection, "One connection", "Connection"),
             route(Disconnect, "DELETE", one, self.disconnect, "Close a connection", closed),
-            route(Unsubscribe, "DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
-                   "Take a connection out of a channel", taken_out),
+            route(UnsubscribeConnection, "DELETE", one + "/subscriptions/{channel}",
+                  self.unsubscribe, "Take a connection out of a channel", taken_out),
             read(ListClosed, "/api/closed", self.closed, "Connections that ended last", "Closed",
                   _SUBJECT, LIMIT),
             read(ListPatterns, "/api/patterns", self.patterns,
@@ -176,7 +176,7 @@ class Operators:
         """Take a session out of a channel; it gets a push `unsubscribed`."""
         named = check_channel(request.params["channel"])
         connection = request.params["connection"]
-        await self._admin.call(Unsubscribe(connection, named), AtConnection(connection))
+        await self._admin.call(UnsubscribeConnection(connection, named), AtConnection(connection))
         return Answer(status=204)
 
     async def closed(self, request: Request) -> Answer:
@@ -310,7 +310,7 @@ def _plain(value: object) -> object:
 # -- debugging -------------------------------------------------------------------------------------
 
 
-class Debugging:
+class DebuggingRoutes:
     """Brings a question to the node that is asked, or to `?node=`."""
 
     def __init__(self, deps: HttpDeps) -> None:

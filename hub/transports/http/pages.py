@@ -182,7 +182,7 @@ def _importing(files: Mapping[str, File], client: str) -> Mapping[str, File]:
     return {name: rewritten(file) if name.endswith(".js") else file for name, file in files.items()}
 
 
-class Pages:
+class PageRoutes:
     """Answers with files that every peer may read."""
 
     def __init__(self, deps: HttpDeps) -> None:
@@ -246,7 +246,7 @@ def _named(files: Mapping[str, File], name: str) -> File:
 # -- the documents ---------------------------------------------------------------------------------
 
 
-class Documents:
+class DocumentRoutes:
     """Answers `/docs` with documents that every peer may read."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ from hub.transports.request import OnRefused
 from hub.wire.query import MAX_CHANNELS
 
 
-class Node(Protocol):
+class NodeCalls(Protocol):
     """The calls of a node beside operators' requests. Each refusal is a `HubError`."""
 
     def publish(
@@ -122,7 +122,7 @@ class Node(Protocol):
     def node(self) -> NodeRecord: ...
 
 
-class Policy(Protocol):
+class AccessPolicy(Protocol):
     """The access policy; `hub.auth.policy` has it."""
 
     def identify(self, credentials: Credentials) -> Identity:
@@ -206,9 +206,9 @@ class HttpLimits:
 class HttpDeps:
     """Everything the routes are built from."""
 
-    node: Node
+    node: NodeCalls
     admin: Admin
-    policy: Policy
+    policy: AccessPolicy
     poll: Poll
     ready: Callable[[], Sequence[str]]
     """Returns the reasons why the node is not ready; none when it is."""

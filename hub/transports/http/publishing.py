@@ -34,7 +34,7 @@ from hub.wire.query import single, split_form
 TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
 
 
-class Publishing:
+class PublishRoutes:
     """Hands one publication to the node."""
 
     def __init__(self, deps: HttpDeps) -> None:

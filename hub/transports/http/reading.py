@@ -38,7 +38,7 @@ from hub.transports.request import Request
 from hub.wire.native_pushes import member_object, publication_object, row
 
 
-class Reading:
+class ReadingRoutes:
     """Answers about channels from the node's live state and the broker's history."""
 
     def __init__(self, deps: HttpDeps) -> None:

@@ -65,7 +65,7 @@ def access_of(asked: type[AdminRequest[Any]]) -> Access:
     return _ACCESS[asked.rights]
 
 
-class Stream(Enum):
+class StreamKind(Enum):
     """The kind of stream that takes a connection over."""
 
     WEBSOCKET = auto()
@@ -107,7 +107,7 @@ class Route:
     """After this time the hub answers 503 in the handler's place."""
     ends_with_its_peer: bool = False
     """The work is for the peer alone: it is cancelled when the connection goes."""
-    stream: Stream | None = None
+    stream: StreamKind | None = None
     query: tuple[Parameter, ...] = field(init=False)
     """The parameters that are read before the handler is called."""
 
@@ -186,7 +186,7 @@ def act(
 # -- finding them ----------------------------------------------------------------------------------
 
 
-class Place:
+class PathItem:
     """All routes of one path, by method."""
 
     __slots__ = ("allow", "public", "routes")
@@ -203,12 +203,12 @@ class Place:
 class _Segment:
     """A level of the tree of paths."""
 
-    place: Place | None = None
+    place: PathItem | None = None
     below: "dict[str, _Segment]" = field(default_factory=dict)
     """Levels below, by the segment's text."""
     parameter: "tuple[str, _Segment] | None" = None
     """Any other segment, under that name."""
-    rest: tuple[str, Place] | None = None
+    rest: tuple[str, PathItem] | None = None
     """All segments from here on, under that name."""
 
 
@@ -242,17 +242,17 @@ class RouteTable:
             others.append(route)
         self._root = _Segment()
         for path, found in by_path.items():
-            self._add(base_path + path, Place(found))
+            self._add(base_path + path, PathItem(found))
         self._cached = lru_cache(_CACHED_PATHS)(self._find)
 
-    def find(self, path: bytes) -> tuple[Place, Mapping[str, str]] | None:
+    def find(self, path: bytes) -> tuple[PathItem, Mapping[str, str]] | None:
         """Return the routes of `path`, still encoded, and its parameters; None for no route.
 
         Raises `BadRequestError` for a path that is not UTF-8.
         """
         return self._cached(path) if len(path) <= _CACHED_PATH_BYTES else self._find(path)
 
-    def _add(self, path: str, place: Place) -> None:
+    def _add(self, path: str, place: PathItem) -> None:
         at = self._root
         for part in path.split("/")[1:]:
             name = part[1:-1]
@@ -267,7 +267,7 @@ class RouteTable:
                 at = at.below.setdefault(part, _Segment())
         at.place = place
 
-    def _find(self, path: bytes) -> tuple[Place, Mapping[str, str]] | None:
+    def _find(self, path: bytes) -> tuple[PathItem, Mapping[str, str]] | None:
         at, params = self._root, dict(_NO_PARAMS)
         parts = path.split(b"/")[1:]
         for index, raw in enumerate(parts):

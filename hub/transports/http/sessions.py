@@ -12,7 +12,7 @@ from hub.transports.admission import AskedVerdict, identity_or_verdict
 from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter, documented, header, text
 from hub.transports.http.ports import HttpDeps
-from hub.transports.http.routes import Access, Route, Stream, access_of
+from hub.transports.http.routes import Access, Route, StreamKind, access_of
 from hub.transports.http.schemas import BOOLEAN, CHANNEL, NUMBER, STRING, Json, array, ok, ref
 from hub.transports.request import Request, bearer_of, credentials_of
 from hub.wire.query import MAX_EVERY_MS, MAX_LAST, SubscriptionQuery, parse_query
@@ -22,7 +22,7 @@ _DEFAULT_WAIT_SECONDS = 25.0  # The wire contract, long polling
 _POLL_EXTRA_SECONDS = 30.0
 
 
-class Sessions:
+class SessionRoutes:
     """Checks requests of sessions, and hands them to the node or to the poll transport."""
 
     def __init__(self, deps: HttpDeps) -> None:
@@ -70,7 +70,7 @@ class Sessions:
                 method="GET",
                 path="/ws",
                 access=Access.STREAM,
-                stream=Stream.WEBSOCKET,
+                stream=StreamKind.WEBSOCKET,
                 handler=_not_a_handshake,
                 summary="A WebSocket session",
                 parameters=_url_parameters(),
@@ -80,7 +80,7 @@ class Sessions:
                 method="GET",
                 path="/sse",
                 access=Access.STREAM,
-                stream=Stream.SSE,
+                stream=StreamKind.SSE,
                 handler=_head_of_a_stream,
                 summary="A session as a stream of server-sent events",
                 parameters=(

@@ -16,7 +16,7 @@ from hub.admin.connections import (
     everywhere,
     list_connections,
 )
-from hub.auth.bans import MAX_REASON_CHARACTERS, Kind, Standing
+from hub.auth.bans import MAX_REASON_CHARACTERS, Standing, StandingKind
 from hub.auth.tokens import LAST_SECOND
 from hub.core.identity import MAX_SUBJECT_LENGTH
 from hub.core.publication import check_channel
@@ -52,7 +52,7 @@ class _Revocation(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float = _REVOKED_SECONDS
 
 
-class Subjects:
+class SubjectRoutes:
     """Reads a request, and has it carried out at every node."""
 
     def __init__(self, deps: HttpDeps) -> None:
@@ -85,7 +85,7 @@ class Subjects:
         name, given = _subject(request), request.given
         query = CONNECTIONS.read({"sort": "connection", **given}, subject=name)
         page = await list_connections(self._admin, query)
-        ban = await self._admin.call(GetStanding(Kind.BAN, name))
+        ban = await self._admin.call(GetStanding(StandingKind.BAN, name))
         fields = CONNECTIONS.told(query, page)
         return json_answer({"sub": name, "ban": None if ban is None else _shown(ban), **fields})
 
@@ -105,11 +105,16 @@ class Subjects:
         """Refuse the subject's tokens until the ban ends; another ban takes its place."""
         wanted = _read(request.body, _Ban)
         return await self._say(
-            Say(Kind.BAN, _subject(request), _seconds(wanted.seconds), _reason(wanted.reason))
+            Say(
+                StandingKind.BAN,
+                _subject(request),
+                _seconds(wanted.seconds),
+                _reason(wanted.reason),
+            )
         )
 
     async def unban(self, request: Request) -> Answer:
-        await self._admin.call(Lift(Kind.BAN, _subject(request)))
+        await self._admin.call(Lift(StandingKind.BAN, _subject(request)))
         return Answer(status=204)
 
     async def bans(self, request: Request) -> Answer:
@@ -122,11 +127,11 @@ class Subjects:
         wanted = _read(request.body, _Revocation)
         seconds = _seconds(wanted.seconds)
         if wanted.jti is not None and wanted.sub is None and wanted.issued_before is None:
-            return await self._say(Say(Kind.TOKEN, _named(wanted.jti, "jti"), seconds))
+            return await self._say(Say(StandingKind.TOKEN, _named(wanted.jti, "jti"), seconds))
         if wanted.jti is None and wanted.sub is not None and wanted.issued_before is not None:
             before = _before(wanted.issued_before)
             name = _named(wanted.sub, "sub")
-            return await self._say(Say(Kind.SUBJECT, name, seconds, before=before))
+            return await self._say(Say(StandingKind.SUBJECT, name, seconds, before=before))
         raise BadRequestError("give either jti, or sub and issued_before")
 
     async def _say(self, wanted: Say) -> Answer:
@@ -176,12 +181,12 @@ def _reason(text: str) -> str:
 def _shown(standing: Standing) -> dict[str, object]:
     fields: dict[str, object] = {
         "kind": standing.kind,
-        "jti" if standing.kind is Kind.TOKEN else "sub": standing.name,
+        "jti" if standing.kind is StandingKind.TOKEN else "sub": standing.name,
         "at_ms": standing.at_ms,
         "until_ms": standing.until_ms,
     }
-    if standing.kind is Kind.BAN:
+    if standing.kind is StandingKind.BAN:
         fields["reason"] = standing.reason
-    if standing.kind is Kind.SUBJECT:
+    if standing.kind is StandingKind.SUBJECT:
         fields["issued_before"] = standing.before
     return fields

@@ -11,7 +11,7 @@ import structlog
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.local.bus import WorkerBus, WorkerRoster
 from hub.brokers.local.client import LocalBroker
-from hub.brokers.local.link import Link
+from hub.brokers.local.link import WorkerLink
 from hub.brokers.local.server import BrokerServer
 from hub.brokers.memory import MemoryBroker
 from hub.core.counters import Counters
@@ -115,7 +115,7 @@ class Worker(Rig):
         self.tag = tag
         self.counters = Counters()
         self._seen = 0
-        self.link = Link(
+        self.link = WorkerLink(
             connect or process.connect,
             tag=tag,
             clock=process.clock,

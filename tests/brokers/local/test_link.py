@@ -12,7 +12,7 @@ import structlog
 
 from hub.brokers.local import frames
 from hub.brokers.local.frames import Frames, Message
-from hub.brokers.local.link import Link, NoAnswerError, NotSentError
+from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink
 from hub.core.counters import Counters
 from hub.errors import BadRequestError, HubError
 from tests.brokers.local.test_frames_between_workers import NotingTransport, frame
@@ -46,7 +46,7 @@ class FakeProcess:
         self.connections: list[EndingTransport] = []
         self.refuses = False
         self.logged = structlog.testing.CapturingLogger()
-        self.link = Link(
+        self.link = WorkerLink(
             self._socket,
             tag="w1",
             clock=self.clock,

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from hub.brokers.redis.link import library
-from hub.brokers.redis.link.connection import Backoff, Server
+from hub.brokers.redis.link.connection import Backoff, FixedServer
 from hub.brokers.redis.link.library import PUBLIC_VERSION
 from hub.errors import NotPublishedError, SettingsError
 from tests.brokers.redis.acl import ACL
@@ -105,12 +105,12 @@ async def test_tls(channel: str, tmp_path: Path) -> None:
 )
 def test_url_that_names_no_redis_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="URL of a Redis"):
-        Server(url)
+        FixedServer(url)
 
 
 def test_message_about_a_url_shows_no_password() -> None:
     with pytest.raises(SettingsError) as refused:
-        Server("redis://user:s3cret@localhost:nonsense/0")
+        FixedServer("redis://user:s3cret@localhost:nonsense/0")
     assert "s3cret" not in refused.value.message
 
 

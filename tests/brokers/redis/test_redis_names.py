@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hub.brokers.redis.topology import slots
-from hub.brokers.redis.topology.cluster import Cluster
+from hub.brokers.redis.topology.cluster import ClusterTopology
 from hub.brokers.redis.topology.slots import HostNames, View, parse_nodes
 from tests.brokers.redis.acl import ACL
 from tests.brokers.redis.nodes import FAST, TestNode, node
@@ -47,9 +47,9 @@ def connections(server: RedisServer) -> int:
     return len(re.findall(r"name=hub:\S+:(?:commands|subscriber)", listed))
 
 
-def cluster_of(one: TestNode) -> Cluster:
+def cluster_of(one: TestNode) -> ClusterTopology:
     topology = one.broker._topology
-    assert isinstance(topology, Cluster)
+    assert isinstance(topology, ClusterTopology)
     return topology
 
 

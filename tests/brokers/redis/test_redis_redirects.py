@@ -9,7 +9,7 @@ import pytest
 from hub.brokers.redis.keys import Keys
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.topology import slots
-from hub.brokers.redis.topology.cluster import Cluster
+from hub.brokers.redis.topology.cluster import ClusterTopology
 from hub.brokers.redis.topology.moves import Redirects
 from hub.core.options import ChannelOptions
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
@@ -96,7 +96,7 @@ async def test_call_that_needs_a_key_of_either_server_waits(
         waiting = asyncio.create_task(one.publish(move.channel, 2, idempotency_key="k"))
         other = asyncio.create_task(one.publish(move.channel, 3, idempotency_key="l"))
         topology = one.broker._topology
-        assert isinstance(topology, Cluster)
+        assert isinstance(topology, ClusterTopology)
         redirects = topology._redirects
         await eventually(lambda: len(_waiting(redirects, move.channel)) == 2)
         move.keys()

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from hub.brokers.redis.link import urls
-from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.connection import FixedServer
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.topology.sentinel import Master, SentinelMaster
 from hub.errors import SettingsError
@@ -120,7 +120,7 @@ async def test_master_with_a_name_in_capitals_is_stayed_with() -> None:
     url = f"redis+sentinel://127.0.0.1/{SERVICE}"
     place = SentinelMaster(url, options=FAST, clock=time.monotonic, log=structlog.get_logger())
     place._set(Master(1, "Redis-0.Example", 6379))
-    connection = Server(place._url.master("Redis-0.Example", 6379)).make("test")
+    connection = FixedServer(place._url.master("Redis-0.Example", 6379)).make("test")
     leaving = asyncio.create_task(place.left(connection))
     for _ in range(2):
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from hub.brokers.redis.link.connection import Server, close, connect
+from hub.brokers.redis.link.connection import FixedServer, close, connect
 from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS
 from hub.brokers.redis.topology import slots
 from hub.brokers.redis.topology.discovery import Discovery
@@ -168,7 +168,7 @@ async def test_questions_share_what_tls_needs_until_one_fails(certificates: Cert
         client_name="hub:test:question", timeout_seconds=5, patience_seconds=5, clock=clock
     )
     with RedisServer(tls=certificates) as redis:
-        server = Server(
+        server = FixedServer(
             f"rediss://127.0.0.1:{redis.public_port}?ssl_ca_certs={certificates.authority}"
         )
         assert await discovery.ask(server, ("ECHO", "1"), ("ECHO", "2")) == [b"1", b"2"]
@@ -236,4 +236,4 @@ def _open_to(port: int) -> bool:
 
 def _to(port: int, certificates: Certificates) -> AbstractConnection:
     url = f"rediss://:secret@127.0.0.1:{port}?ssl_ca_certs={certificates.authority}"
-    return Server(url).make("hub:test")
+    return FixedServer(url).make("hub:test")

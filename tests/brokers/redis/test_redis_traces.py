@@ -12,7 +12,7 @@ from hub.brokers.redis.channels.messages import (
     is_announcement,
 )
 from hub.brokers.redis.keys import Keys
-from hub.brokers.tracker import Message
+from hub.brokers.tracker import SequencedMessage
 from hub.core.ports import PublishRequest
 from hub.core.publication import Publication
 from tests.brokers.redis.nodes import FAST, Stream, TestNode, node
@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MARK = f"presence\ntrace\ne1\n7\n{TRACE}".encode()
-MESSAGE = Message("e1", 7, Publication("c", 7, b"1", 0), 1)
+MESSAGE = SequencedMessage("e1", 7, Publication("c", 7, b"1", 0), 1)
 
 
 def test_a_mark_is_read_and_put_on_its_publication() -> None:
@@ -42,7 +42,7 @@ def test_a_mark_is_read_and_put_on_its_publication() -> None:
         replace(MESSAGE, publication=Publication("d", 7, b"1", 0)),
     ],
 )
-def test_a_mark_leaves_every_other_message_alone(message: Message) -> None:
+def test_a_mark_leaves_every_other_message_alone(message: SequencedMessage) -> None:
     assert Traced("c", "e1", 7, TRACE).on(message) is message
 
 

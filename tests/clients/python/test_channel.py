@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub_client.channel import Channel, Source
+from hub_client.channel import PushSource, SubscribedChannel
 from hub_client.frames import decode
 from hub_client.messages import Gap, Item, Message, Position, State
 
@@ -16,13 +16,13 @@ class Place:
     def __init__(
         self, *, since: Position | None = None, last: int | None = None, state: bool = False
     ) -> None:
-        self.channel = Channel("a", since=since, last=last, fill=False, state=state)
-        self.source = Source({})
+        self.channel = SubscribedChannel("a", since=since, last=last, fill=False, state=state)
+        self.source = PushSource({})
 
     def connect(self, start: Position) -> None:
         """Another connection begins and says where it starts."""
         self.channel.request()
-        self.source = Source({})
+        self.source = PushSource({})
         self.channel.subscribed(start, self.source)
 
 
@@ -154,9 +154,9 @@ class Two(Place):
         self.connect(Position("e1", 5))
         self.older = self.source
         self.channel.request()
-        self.source = Source({}, newer=True)
+        self.source = PushSource({}, newer=True)
         self.channel.subscribed(Position("e1", 5), self.source)
-        self.older = Source(self.older.epochs, first=False)
+        self.older = PushSource(self.older.epochs, first=False)
 
     def old(self, **push: object) -> tuple[Item, ...]:
         raw = json.dumps({"channel": "a", **push}).encode()
@@ -188,7 +188,7 @@ def test_a_newer_connection_that_starts_further_on_lacks_what_is_between() -> No
     """The older one may still bring it; what it does not bring is a gap."""
     place = Place()
     place.connect(Position("e1", 5))
-    older, newer = place.source, Source({}, newer=True)
+    older, newer = place.source, PushSource({}, newer=True)
     place.channel.request()
     place.source = newer
     assert place.channel.subscribed(Position("e1", 7), newer) == ()
@@ -213,7 +213,7 @@ def test_a_table_lacks_nothing_where_a_newer_connection_starts_further_on() -> N
     place = Place(state=True)
     place.connect(Position("e1", 5))
     rows(place, "e1:5", "x")
-    newer = Source({}, newer=True)
+    newer = PushSource({}, newer=True)
     place.channel.request()
     assert place.channel.subscribed(Position("e1", 7), newer) == ()
     place.source = newer

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hub_client import Gap, HubClient, Position, Publisher
-from hub_client.channel import Channel
-from hub_client.feed import Feed, FeedLimits, Subscription, Wanted
+from hub_client.channel import SubscribedChannel
+from hub_client.feed import Feed, FeedLimits, Subscription, WantedItems
 from hub_client.messages import HistoryPage, Item, Message
 from tests.support.hub_process import HubProcess
 
@@ -93,7 +93,9 @@ async def test_what_history_has_lost_is_mended_by_state(
 async def test_of_a_gap_that_the_state_covers_in_part_the_rest_is_missing() -> None:
     """The state is as of 5, so of 4 to 7 the application lacks 6 and 7."""
     states = iter(["e:5", "e:7"])
-    feed = Feed(Channel("a", since=Position("e", 3), last=None, fill=False), limits=FeedLimits())
+    feed = Feed(
+        SubscribedChannel("a", since=Position("e", 3), last=None, fill=False), limits=FeedLimits()
+    )
     feed.started.set()
     feed.put((Gap("a", "e", 4, 7, "slow"),))
 
@@ -102,7 +104,7 @@ async def test_of_a_gap_that_the_state_covers_in_part_the_rest_is_missing() -> N
 
     items = Subscription[Item](
         feed,
-        Wanted(gaps=True, get_state=lambda: {"data": 1, "position": next(states)}),
+        WantedItems(gaps=True, get_state=lambda: {"data": 1, "position": next(states)}),
         release=lambda _: None,
         trouble=lambda: "",
         history=history,
@@ -119,7 +121,7 @@ async def test_what_history_does_not_hold_between_state_and_stream_is_told(
 ) -> None:
     """Of 6 and 7 it has what `held` says, and the application, asked again, knows no more."""
     monkeypatch.setattr("random.uniform", lambda *_: 0.0)
-    feed = Feed(Channel("a", since=None, last=None, fill=False), limits=FeedLimits())
+    feed = Feed(SubscribedChannel("a", since=None, last=None, fill=False), limits=FeedLimits())
     feed.channel.start = Position("e", 7)
     feed.started.set()
     feed.put((Message("a", "e", 8, b"1"),))
@@ -135,7 +137,7 @@ async def test_what_history_does_not_hold_between_state_and_stream_is_told(
 
     items = Subscription[Item](
         feed,
-        Wanted(gaps=True, get_state=state),
+        WantedItems(gaps=True, get_state=state),
         release=lambda _: None,
         trouble=lambda: "",
         history=history,
@@ -156,7 +158,7 @@ async def test_what_history_does_not_hold_between_state_and_stream_is_told(
 
 @pytest.mark.parametrize("answer", [None, {"data": 1}, {"position": "e:5"}, "e:5"])
 async def test_an_answer_that_is_no_state_says_what_it_should_be(answer: Any) -> None:
-    feed = Feed(Channel("a", since=None, last=None, fill=False), limits=FeedLimits())
+    feed = Feed(SubscribedChannel("a", since=None, last=None, fill=False), limits=FeedLimits())
     feed.channel.start = Position("e", 7)
     feed.started.set()
 
@@ -165,7 +167,7 @@ async def test_an_answer_that_is_no_state_says_what_it_should_be(answer: Any) ->
 
     items = Subscription[Item](
         feed,
-        Wanted(get_state=lambda: answer),
+        WantedItems(get_state=lambda: answer),
         release=lambda _: None,
         trouble=lambda: "",
         history=history,

@@ -7,8 +7,8 @@ import pytest
 
 from hub_client import Gap, HubClient, Message, Position
 from hub_client import feed as feed_module
-from hub_client.channel import Channel
-from hub_client.feed import Feed, FeedLimits, Subscription, Wanted
+from hub_client.channel import SubscribedChannel
+from hub_client.feed import Feed, FeedLimits, Subscription, WantedItems
 from hub_client.joining import Joiner, join_page
 from hub_client.messages import HistoryPage, Item
 
@@ -99,8 +99,8 @@ async def _no_history(channel: str, since: Position) -> HistoryPage:
     raise AssertionError(f"{channel} {since}")
 
 
-def subscription(wanted: Wanted) -> tuple[Feed, Subscription[Message]]:
-    place = Channel("a", since=Position("e", 0), last=None, fill=False)
+def subscription(wanted: WantedItems) -> tuple[Feed, Subscription[Message]]:
+    place = SubscribedChannel("a", since=Position("e", 0), last=None, fill=False)
     made = Feed(place, limits=FeedLimits(), joined=True)
     return made, Subscription[Message](
         made, wanted, release=lambda _: None, trouble=str, history=_no_history
@@ -112,7 +112,7 @@ async def test_a_replay_that_does_not_go_on_is_told_as_far_as_it_came(
 ) -> None:
     """The rest comes singly."""
     monkeypatch.setattr(feed_module, "JOIN_SECONDS", 0.01)
-    replay, items = subscription(Wanted(joined=True))
+    replay, items = subscription(WantedItems(joined=True))
     replay.starts(Position("e", 0), 4)
     replay.put((message(1), message(2)))
     assert recorded(await anext(items)) == (2, "1 2 ", "e:2")
@@ -121,7 +121,7 @@ async def test_a_replay_that_does_not_go_on_is_told_as_far_as_it_came(
 
 
 async def test_a_subscription_that_is_ended_tells_what_it_has() -> None:
-    replay, items = subscription(Wanted(joined=True))
+    replay, items = subscription(WantedItems(joined=True))
     replay.starts(Position("e", 0), 4)
     replay.put((message(1), message(2)))
     replay.end()
@@ -130,7 +130,7 @@ async def test_a_subscription_that_is_ended_tells_what_it_has() -> None:
 
 async def test_what_the_applications_state_has_is_not_joined_to_what_follows_it() -> None:
     state = {"data": "1 2 ", "position": "e:2"}
-    replay, items = subscription(Wanted(joined=True, get_state=lambda: state))
+    replay, items = subscription(WantedItems(joined=True, get_state=lambda: state))
     replay.starts(Position("e", 0), 4)
     replay.started.set()
     replay.put((message(1), message(2), message(3), message(4), message(5)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hub_client.channel import Channel, Source
+from hub_client.channel import PushSource, SubscribedChannel
 from hub_client.frames import decode
 from hub_client.messages import Gap, Item, Message, Position
 from tests.clients.python.fakes import Json, message
@@ -31,8 +31,8 @@ class Story:
 
     def __init__(self, scenario: Json) -> None:
         self._scenario = scenario
-        self._channel = Channel("a", since=None, last=None, fill=False)
-        self._old, self._new = Source({}), Source({}, newer=True)
+        self._channel = SubscribedChannel("a", since=None, last=None, fill=False)
+        self._old, self._new = PushSource({}), PushSource({}, newer=True)
         self.told: list[Told] = []
 
     def _tell(self, items: Iterable[Item]) -> None:
@@ -43,7 +43,7 @@ class Story:
             elif isinstance(item, Gap):
                 self.told.append([item.first, item.last, item.reason])
 
-    def _hear(self, what: Told, source: Source) -> None:
+    def _hear(self, what: Told, source: PushSource) -> None:
         raw = json.dumps(pushed(what)).encode()
         self._tell(self._channel.push(decode(raw), raw, source))
 
@@ -57,7 +57,7 @@ class Story:
         for who, *what in self._scenario["steps"]:
             if who == "over":
                 self._tell(self._channel.release(everything=True))
-                self._new = Source(self._new.epochs)
+                self._new = PushSource(self._new.epochs)
             else:
                 self._hear(what[0], self._old if who == "old" else self._new)
         self._tell(self._channel.release(everything=True))

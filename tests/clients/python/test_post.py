@@ -16,14 +16,20 @@ from hub_client import (
     PublishRetry,
     SyncPublisher,
 )
-from hub_client.answer import MAX_ANSWER_BYTES, Answer, AnswerReader, PostFailedError, Server
+from hub_client.answer import (
+    MAX_ANSWER_BYTES,
+    AnswerReader,
+    HttpResponse,
+    PostFailedError,
+    PostTarget,
+)
 from hub_client.async_post import AsyncPost
 from hub_client.blocking_post import BlockingPost
 from tests.clients.python.fakes import DEADLINE_SECONDS, HttpRequest, answers_all, http_hub
 from tests.support import certificates
 from tests.support.waiting import eventually
 
-Post = Callable[[bytes], Awaitable[Answer]]
+Post = Callable[[bytes], Awaitable[HttpResponse]]
 Say = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
 
@@ -51,11 +57,11 @@ async def asked(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def poster(kind: str, url: str, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Post]:
-    server = Server.of(url, {"Content-Type": "application/json"})
+    server = PostTarget.of(url, {"Content-Type": "application/json"})
     if kind == "asyncio":
         post = AsyncPost(server, tls=None, max_connections=1, connect_seconds=seconds / 3)
 
-        async def one(body: bytes) -> Answer:
+        async def one(body: bytes) -> HttpResponse:
             return await post.post(body, seconds=seconds)
 
         yield one
@@ -63,7 +69,7 @@ async def poster(kind: str, url: str, seconds: float = DEADLINE_SECONDS) -> Asyn
         return
     blocking = BlockingPost(server, tls=None, max_connections=1, connect_seconds=seconds / 3)
 
-    async def threaded(body: bytes) -> Answer:
+    async def threaded(body: bytes) -> HttpResponse:
         return await asyncio.to_thread(blocking.post, body, seconds=seconds)
 
     yield threaded
@@ -179,7 +185,7 @@ async def test_an_answer_is_late_by_its_own_deadline() -> None:
         await asyncio.Event().wait()
 
     async with raw_server(say) as url:
-        server = Server.of(url, {})
+        server = PostTarget.of(url, {})
         post = AsyncPost(server, tls=None, max_connections=2, connect_seconds=DEADLINE_SECONDS)
         patient = asyncio.create_task(post.post(b"[]", seconds=3600))
         await eventually(lambda: post._look is not None)
@@ -228,7 +234,7 @@ async def test_where_no_connection_is_free_in_time_nothing_was_sent(kind: str) -
 
 def test_a_request_says_where_it_goes_as_http_has_it() -> None:
     """The port where it is not the scheme's, a user of the URL, a path of any letters."""
-    plain = Server.of("http://[::1]:8000/livé/api/publish", {"A": "b"}).request(b"[]")
+    plain = PostTarget.of("http://[::1]:8000/livé/api/publish", {"A": "b"}).request(b"[]")
     head, _, body = plain.partition(b"\r\n\r\n")
     assert body == b"[]"
     assert head.split(b"\r\n") == [
@@ -237,7 +243,7 @@ def test_a_request_says_where_it_goes_as_http_has_it() -> None:
         b"A: b",
         b"Content-Length: 2",
     ]
-    secure = Server.of("https://ann:p%40w@hub.example/api/publish", {})
+    secure = PostTarget.of("https://ann:p%40w@hub.example/api/publish", {})
     assert (secure.port, secure.secure) == (443, True)
     assert b"Host: hub.example\r\nAuthorization: Basic YW5uOnBAdw==\r\n" in secure.head
 

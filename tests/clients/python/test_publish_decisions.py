@@ -20,7 +20,7 @@ from hub_client import (
 )
 from hub_client.breaker import Breaker
 from hub_client.campaign import Campaign, Rules, Send
-from hub_client.publishing import Batch
+from hub_client.publishing import PublishBatch
 from hub_client.timing import asked_seconds
 
 HUB = "http://hub.example"
@@ -307,7 +307,7 @@ def test_of_several_channels_only_those_that_failed_are_asked_again() -> None:
 def test_more_channels_than_the_hub_takes_at_once_are_several_requests() -> None:
     """100 in one, and its bytes are those of one payload."""
     items = list(Outgoing.to_each([f"c{n}" for n in range(250)], "x" * 60_000))
-    batch = Batch(tuple(items), max_items=250, max_bytes=1024 * 1024)
+    batch = PublishBatch(tuple(items), max_items=250, max_bytes=1024 * 1024)
     assert len(batch.next_request()) == 100
     assert len(batch.body(batch.next_request())) < 70_000
 

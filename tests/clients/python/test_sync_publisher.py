@@ -21,8 +21,8 @@ from hub_client import (
     PublishRetry,
     SyncPublisher,
 )
-from hub_client.collector import Ticket
-from hub_client.grouping import Group
+from hub_client.collector import PendingPublication
+from hub_client.grouping import ThreadBatcher
 from tests.clients.python.fakes import (
     Answer,
     HttpAnswer,
@@ -193,7 +193,7 @@ def test_an_exception_in_the_thread_that_sends_does_not_leave_the_others_waiting
         raise SoftTimeLimitError
 
     batching = Batching(max_items=2, max_wait_seconds=3600)
-    group = Group(batching, deliver, max_senders=1, patience_seconds=10)
+    group = ThreadBatcher(batching, deliver, max_senders=1, patience_seconds=10)
     outcomes: list[object] = []
 
     def call() -> None:
@@ -215,8 +215,10 @@ def test_an_exception_in_the_thread_that_sends_does_not_leave_the_others_waiting
 
 def test_a_sender_that_never_comes_back_is_given_up() -> None:
     """Every wait has an end; what it had taken is unknown."""
-    group = Group(Batching(), lambda _items, _settle: None, max_senders=1, patience_seconds=0.01)
-    lost = Ticket(Outgoing.of("a", 1))
+    group = ThreadBatcher(
+        Batching(), lambda _items, _settle: None, max_senders=1, patience_seconds=0.01
+    )
+    lost = PendingPublication(Outgoing.of("a", 1))
     lost.taken = True
     assert group._turn(lost) == []
     assert isinstance(group.publish(Outgoing.of("a", 1)), OutcomeUnknownError)

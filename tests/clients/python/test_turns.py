@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from hub_client.window import Turns
+from hub_client.window import FairSemaphore
 from tests.clients.python.fakes import DEADLINE_SECONDS
 
 
 async def test_whoever_waits_longest_gets_the_next_place() -> None:
     """Three wait for one place, and get it in the order in which they came."""
-    turns, had = Turns(1), list[int]()
+    turns, had = FairSemaphore(1), list[int]()
     assert turns.take()
 
     async def wait(number: int) -> None:
@@ -29,7 +29,7 @@ async def test_whoever_waits_longest_gets_the_next_place() -> None:
 
 async def test_a_place_that_is_handed_over_cannot_be_taken_by_somebody_else() -> None:
     """Whoever comes between the hand-over and the next turn of the loop waits behind."""
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     assert turns.take()
     waiting = asyncio.create_task(turns.wait(DEADLINE_SECONDS))
     await asyncio.sleep(0)
@@ -42,7 +42,7 @@ async def test_a_place_that_is_handed_over_cannot_be_taken_by_somebody_else() ->
 @pytest.mark.parametrize("handed_over", [False, True])
 async def test_somebody_who_gives_up_takes_no_place_along(handed_over: bool) -> None:
     """Also where the place was handed over in the moment of the cancellation."""
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     assert turns.take()
     waiting = asyncio.create_task(turns.wait(DEADLINE_SECONDS))
     await asyncio.sleep(0)
@@ -58,7 +58,7 @@ async def test_somebody_who_gives_up_takes_no_place_along(handed_over: bool) -> 
 
 async def test_a_place_that_does_not_come_in_time_is_a_time_out() -> None:
     """And whoever gave up is not handed anything later."""
-    turns = Turns(1)
+    turns = FairSemaphore(1)
     assert turns.take()
     with pytest.raises(TimeoutError):
         await turns.wait(0.001)

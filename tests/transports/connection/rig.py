@@ -27,7 +27,7 @@ from hub.transports.http.app import make_routes
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import CheckPublish, HttpLimits
-from hub.transports.http.routes import Stream
+from hub.transports.http.routes import StreamKind
 from hub.transports.request import Request
 from hub.transports.turns import Turns
 from tests.transports.http.fakes import FakeNode, make_deps
@@ -178,18 +178,18 @@ class WaitingNode(FakeNode):
 class FakeStreams(Streams):
     """Takes connections over, or refuses them."""
 
-    opened: list[tuple[Stream, bytes, bytes]] = field(default_factory=list)
+    opened: list[tuple[StreamKind, bytes, bytes]] = field(default_factory=list)
     """What kind, which target, and the bytes behind it."""
     refuses: HubError | None = None
 
-    def open(self, stream: Stream, request: Request, transport: Any, rest: bytes) -> None:
+    def open(self, stream: StreamKind, request: Request, transport: Any, rest: bytes) -> None:
         if self.refuses is not None:
             raise self.refuses
         assert transport.protocol is not None, "the transport was taken over before"
         transport.set_protocol(None)
         self.opened.append((stream, request.target, rest))
 
-    def refusal(self, stream: Stream, request: Request, error: HubError) -> Answer:
+    def refusal(self, stream: StreamKind, request: Request, error: HubError) -> Answer:
         return problem(error)
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.transports.connection.connection import Connection
-from hub.transports.connection.states import State
-from hub.transports.http.routes import Stream
+from hub.transports.connection.states import HttpState
+from hub.transports.http.routes import StreamKind
 from hub.transports.request import Request
 from hub.transports.turns import TURN_SECONDS
 from tests.support.frames import UPGRADE
@@ -24,7 +24,7 @@ async def test_a_stream_that_comes_in_a_crowd_waits_for_its_turn(rig: Rig) -> No
     assert not rig.streams.opened
     rig.receive(b"second")
     await rig.settle()
-    assert rig.streams.opened == [(Stream.WEBSOCKET, b"/ws?channel=a", b"firstsecond")]
+    assert rig.streams.opened == [(StreamKind.WEBSOCKET, b"/ws?channel=a", b"firstsecond")]
     assert not rig.sockets.http
 
 
@@ -32,7 +32,7 @@ async def test_in_one_turn_of_the_loop_a_crowd_has_a_bounded_time(rig: Rig) -> N
     """Each of these takes more than that, so one is opened in each turn."""
     opening = rig.streams.open
 
-    def slowly(stream: Stream, request: Request, transport: Any, rest: bytes) -> None:
+    def slowly(stream: StreamKind, request: Request, transport: Any, rest: bytes) -> None:
         rig.now += 3 * TURN_SECONDS
         opening(stream, request, transport, rest)
 
@@ -117,7 +117,7 @@ async def test_a_stream_behind_another_request_waits_for_its_turn_too(rig: Rig) 
     rig.registry.gate.set()
     await rig.settle()
     assert rig.answers == [200]
-    assert [stream for stream, _, _ in rig.streams.opened] == [Stream.SSE]
+    assert [stream for stream, _, _ in rig.streams.opened] == [StreamKind.SSE]
 
 
 async def test_it_is_given_up_when_its_turn_takes_as_long_as_an_answer_may(rig: Rig) -> None:
@@ -128,7 +128,7 @@ async def test_it_is_given_up_when_its_turn_takes_as_long_as_an_answer_may(rig: 
     connection.connection_made(transport)
     rig.turns.crowd.spent(1e6)
     connection.data_received(get("/ws", UPGRADE))
-    assert connection._phase.state is State.ANSWERING
+    assert connection._phase.state is HttpState.ANSWERING
     rig.wait(1e4)
     assert transport.aborted
 

@@ -24,8 +24,8 @@ from hub.transports.connection.states import (
     DISCARD_SECONDS,
     ROWS,
     ConnectionLimits,
+    HttpState,
     Incoming,
-    State,
 )
 from hub.transports.http.dispatch import Call
 from hub.transports.request import Request
@@ -124,7 +124,7 @@ def test_a_closed_timer_keeps_nobody_alive() -> None:
 def test_a_peer_that_sends_nothing_has_the_time_of_arrivals() -> None:
     rig = Rig()
     rig.phase.arrive()
-    assert (rig.phase.state, rig.phase.incoming) == (State.AWAITING_HEAD, Incoming.LOOK)
+    assert (rig.phase.state, rig.phase.incoming) == (HttpState.AWAITING_HEAD, Incoming.LOOK)
     rig.pass_time(ARRIVAL_SECONDS - 0.1)
     assert rig.fired == 0
     rig.pass_time(0.2)
@@ -136,7 +136,7 @@ def test_a_head_that_comes_in_pieces_has_the_time_from_its_arrival() -> None:
     rig = Rig()
     rig.phase.arrive()
     rig.pass_time(5)
-    assert not rig.phase.enter(State.AWAITING_HEAD, (0, 0), ARRIVAL_SECONDS)
+    assert not rig.phase.enter(HttpState.AWAITING_HEAD, (0, 0), ARRIVAL_SECONDS)
     rig.pass_time(5.1)
     assert rig.fired == 1
 
@@ -144,11 +144,11 @@ def test_a_head_that_comes_in_pieces_has_the_time_from_its_arrival() -> None:
 def test_the_same_wait_has_one_deadline_and_another_has_its_own() -> None:
     rig = Rig()
     rig.phase.arrive()
-    assert rig.phase.enter(State.READING_BODY, (0, 1), 20)
+    assert rig.phase.enter(HttpState.READING_BODY, (0, 1), 20)
     assert len(rig.arrivals) == 0
     rig.pass_time(15)
-    assert not rig.phase.enter(State.READING_BODY, (0, 1), 20)
-    assert rig.phase.enter(State.READING_BODY, (1, 2), 20)
+    assert not rig.phase.enter(HttpState.READING_BODY, (0, 1), 20)
+    assert rig.phase.enter(HttpState.READING_BODY, (1, 2), 20)
     rig.pass_time(19)
     assert rig.fired == 0
     rig.pass_time(1.1)
@@ -158,7 +158,7 @@ def test_the_same_wait_has_one_deadline_and_another_has_its_own() -> None:
 def test_a_wait_that_begins_again_has_its_whole_time() -> None:
     rig = Rig()
     rig.phase.arrive()
-    rig.phase.enter(State.WRITING, (1, 1), 30)
+    rig.phase.enter(HttpState.WRITING, (1, 1), 30)
     rig.pass_time(29)
     rig.phase.begin_again(30)
     rig.pass_time(29)
@@ -173,14 +173,18 @@ def test_each_request_begins_the_time_between_two_anew() -> None:
     for begun in range(1, 4):
         rig.phase.between(begun, begun, 75)
         rig.pass_time(74)
-    assert (rig.phase.state, rig.phase.incoming, rig.fired) == (State.BETWEEN, Incoming.PARSE, 0)
-    assert not rig.phase.enter(State.BETWEEN, (3, 3), 75)
+    assert (rig.phase.state, rig.phase.incoming, rig.fired) == (
+        HttpState.BETWEEN,
+        Incoming.PARSE,
+        0,
+    )
+    assert not rig.phase.enter(HttpState.BETWEEN, (3, 3), 75)
     rig.pass_time(1.1)
     assert rig.fired == 1
 
 
 @pytest.mark.parametrize("state", ROWS)
-def test_a_state_does_what_its_row_says(state: State) -> None:
+def test_a_state_does_what_its_row_says(state: HttpState) -> None:
     rig = Rig()
     rig.phase.arrive()
     rig.phase.enter(state, ("a wait of its own",), 1)
@@ -191,7 +195,7 @@ def test_a_state_does_what_its_row_says(state: State) -> None:
 def test_a_state_without_a_deadline_of_the_connections_own_is_never_late() -> None:
     rig = Rig()
     rig.phase.arrive()
-    rig.phase.enter(State.APPLICATION, (1, 1), None)
+    rig.phase.enter(HttpState.APPLICATION, (1, 1), None)
     rig.pass_time(3600)
     assert rig.fired == 0
 
@@ -202,7 +206,7 @@ def test_a_closed_phase_is_never_late_and_keeps_nobody_alive(*, begun: bool) -> 
     phase, owner = rig.phase, weakref.ref(rig)
     phase.arrive()
     if begun:
-        phase.enter(State.ANSWERING, (1, 1), 60)
+        phase.enter(HttpState.ANSWERING, (1, 1), 60)
     phase.close()
     assert len(rig.arrivals) == 0
     rig.pass_time(61)
@@ -218,7 +222,7 @@ def test_a_stream_has_deadlines_of_its_own() -> None:
     rig.phase.leave()
     rig.phase.close()
     rig.pass_time(ARRIVAL_SECONDS + 1)
-    assert (rig.phase.state, rig.fired) == (State.STREAMING, 0)
+    assert (rig.phase.state, rig.fired) == (HttpState.STREAMING, 0)
 
 
 # -- which state, and how long --------------------------------------------------------------------
@@ -259,58 +263,60 @@ def call() -> Call:
 @pytest.mark.parametrize(
     ("standing", "blocked", "state"),
     [
-        (Standing(), False, State.AWAITING_HEAD),
-        (Standing(begun=1), False, State.BETWEEN),
-        (Standing(begun=1, in_head=True), False, State.AWAITING_HEAD),
-        (Standing(reading=call()), False, State.READING_BODY),
-        (Standing(answering=call()), False, State.ANSWERING),
-        (Standing(answering=call(), reading=call()), False, State.ANSWERING),
-        (Standing(answering=Uploading(0)), False, State.APPLICATION),
-        (Standing(answering=Uploading(0)), True, State.WRITING),
-        (Standing(reading=call()), True, State.WRITING),
+        (Standing(), False, HttpState.AWAITING_HEAD),
+        (Standing(begun=1), False, HttpState.BETWEEN),
+        (Standing(begun=1, in_head=True), False, HttpState.AWAITING_HEAD),
+        (Standing(reading=call()), False, HttpState.READING_BODY),
+        (Standing(answering=call()), False, HttpState.ANSWERING),
+        (Standing(answering=call(), reading=call()), False, HttpState.ANSWERING),
+        (Standing(answering=Uploading(0)), False, HttpState.APPLICATION),
+        (Standing(answering=Uploading(0)), True, HttpState.WRITING),
+        (Standing(reading=call()), True, HttpState.WRITING),
     ],
 )
 def test_requests_and_reader_say_the_state(
-    standing: Standing, state: State, *, blocked: bool
+    standing: Standing, state: HttpState, *, blocked: bool
 ) -> None:
     assert awaited_state(*standing.parts, blocked=blocked) is state
 
 
-@pytest.mark.parametrize("state", [State.AWAITING_HEAD, State.BETWEEN, State.READING_BODY])
-def test_nothing_is_waited_for_from_a_peer_that_has_ended(state: State) -> None:
+@pytest.mark.parametrize(
+    "state", [HttpState.AWAITING_HEAD, HttpState.BETWEEN, HttpState.READING_BODY]
+)
+def test_nothing_is_waited_for_from_a_peer_that_has_ended(state: HttpState) -> None:
     assert is_last(state, Standing(peer_done=True).parts[0])
-    assert not is_last(State.ANSWERING, Standing(peer_done=True).parts[0])
+    assert not is_last(HttpState.ANSWERING, Standing(peer_done=True).parts[0])
 
 
 def test_a_listener_that_stops_waits_for_no_other_request() -> None:
-    assert is_last(State.BETWEEN, Standing(stopping=True).parts[0])
-    assert not is_last(State.AWAITING_HEAD, Standing(stopping=True).parts[0])
-    assert not is_last(State.BETWEEN, Standing().parts[0])
+    assert is_last(HttpState.BETWEEN, Standing(stopping=True).parts[0])
+    assert not is_last(HttpState.AWAITING_HEAD, Standing(stopping=True).parts[0])
+    assert not is_last(HttpState.BETWEEN, Standing().parts[0])
 
 
 def test_each_part_of_an_applications_body_is_a_wait_of_its_own() -> None:
     """Of the hub's own routes the whole body has one deadline."""
     some, more = (Standing(reading=Uploading(size)).parts for size in (10, 20))
-    assert mark_of(State.APPLICATION, *some) != mark_of(State.APPLICATION, *more)
-    assert mark_of(State.READING_BODY, *some) == mark_of(State.READING_BODY, *more)
+    assert mark_of(HttpState.APPLICATION, *some) != mark_of(HttpState.APPLICATION, *more)
+    assert mark_of(HttpState.READING_BODY, *some) == mark_of(HttpState.READING_BODY, *more)
 
 
 @pytest.mark.parametrize(
     ("state", "standing", "seconds"),
     [
-        (State.AWAITING_HEAD, Standing(), 10),
-        (State.READING_BODY, Standing(), 30),
-        (State.WRITING, Standing(), 30),
-        (State.CLOSING, Standing(), 30),
-        (State.BETWEEN, Standing(), 75),
-        (State.DISCARDING, Standing(), DISCARD_SECONDS),
-        (State.ANSWERING, Standing(answering=call()), None),
-        (State.APPLICATION, Standing(), None),
-        (State.APPLICATION, Standing(reading=Uploading(1)), 30),
-        (State.APPLICATION, Standing(reading=Uploading(1, is_full=True)), None),
+        (HttpState.AWAITING_HEAD, Standing(), 10),
+        (HttpState.READING_BODY, Standing(), 30),
+        (HttpState.WRITING, Standing(), 30),
+        (HttpState.CLOSING, Standing(), 30),
+        (HttpState.BETWEEN, Standing(), 75),
+        (HttpState.DISCARDING, Standing(), DISCARD_SECONDS),
+        (HttpState.ANSWERING, Standing(answering=call()), None),
+        (HttpState.APPLICATION, Standing(), None),
+        (HttpState.APPLICATION, Standing(reading=Uploading(1)), 30),
+        (HttpState.APPLICATION, Standing(reading=Uploading(1, is_full=True)), None),
     ],
 )
 def test_a_state_has_the_time_that_its_limit_says(
-    state: State, standing: Standing, seconds: float | None
+    state: HttpState, standing: Standing, seconds: float | None
 ) -> None:
     assert seconds_in(state, standing.parts[0], standing.limits) == seconds

@@ -11,12 +11,12 @@ from hub.core.time.deadlines import Deadlines
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.context import ConnectionContext
-from hub.transports.connection.outgoing import Outgoing
+from hub.transports.connection.outgoing import AnswerWriter
 from hub.transports.connection.phase import Phase
 from hub.transports.connection.reader import RequestReader
 from hub.transports.connection.receive_buffer import ReceiveBuffer
 from hub.transports.connection.requests import Requests
-from hub.transports.connection.states import DISCARD_BYTES, HELD_BYTES, PIECE_BYTES, State
+from hub.transports.connection.states import DISCARD_BYTES, HELD_BYTES, PIECE_BYTES, HttpState
 from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Call
 from hub.transports.request import Request
@@ -92,11 +92,11 @@ class Rig:
             cast("asyncio.Transport", self.transport),
             cast("RequestReader", self.sides),
             cast("Requests", self.sides),
-            cast("Outgoing", self.outgoing),
+            cast("AnswerWriter", self.outgoing),
             self.phase,
         )
 
-    def be(self, state: State) -> None:
+    def be(self, state: HttpState) -> None:
         self.phase.enter(state, (), None)
 
 
@@ -160,7 +160,7 @@ def test_an_applications_body_is_parsed_while_it_has_room(*, is_full: bool) -> N
     upload = Uploading(is_full=is_full)
     rig = Rig(reading=upload, answering=upload)
     assert rig.buffer.may_parse() is not is_full
-    rig.be(State.APPLICATION)
+    rig.be(HttpState.APPLICATION)
     rig.buffer.choose_reading()
     assert rig.transport.paused is is_full
     behind = Rig(reading=Call(Request()), answering=upload)
@@ -183,7 +183,7 @@ def test_behind_a_stream_bytes_are_its_own() -> None:
 @pytest.mark.parametrize(("size", "paused"), [(HELD_BYTES, False), (HELD_BYTES + 1, True)])
 def test_so_many_bytes_may_be_held_and_then_none_is_read(size: int, *, paused: bool) -> None:
     rig = Rig(answering=Call(Request()))
-    rig.be(State.ANSWERING)
+    rig.be(HttpState.ANSWERING)
     rig.buffer.hold(b"x" * size)
     rig.buffer.choose_reading()
     assert (rig.transport.paused, rig.buffer.paused) == (paused, paused)
@@ -196,11 +196,11 @@ def test_so_many_bytes_may_be_held_and_then_none_is_read(size: int, *, paused: b
 
 def test_nothing_is_read_while_the_peer_takes_no_answer() -> None:
     rig = Rig()
-    rig.be(State.WRITING)
+    rig.be(HttpState.WRITING)
     rig.buffer.choose_reading()
     assert rig.transport.paused
     rig.transport.closing = True
-    rig.be(State.BETWEEN)
+    rig.be(HttpState.BETWEEN)
     rig.buffer.choose_reading()
     assert rig.transport.paused  # a transport that closes is not asked to read
     assert not rig.buffer.paused

@@ -9,8 +9,8 @@ import pytest
 
 from hub.auth.policy import Policy
 from hub.transports.connection.reader import RequestReader
-from hub.transports.connection.states import DISCARD_BYTES, HELD_BYTES, ROWS, State
-from hub.transports.http.routes import Stream
+from hub.transports.connection.states import DISCARD_BYTES, HELD_BYTES, ROWS, HttpState
+from hub.transports.http.routes import StreamKind
 from hub.transports.request import Request
 from tests.support.frames import UPGRADE
 from tests.transports.connection.rig import AWAY, BODY_LIMIT, LIMITS, Rig, get, post
@@ -18,7 +18,7 @@ from tests.transports.connection.rig import AWAY, BODY_LIMIT, LIMITS, Rig, get, 
 
 def test_every_state_but_that_of_a_stream_has_a_row() -> None:
     """A stream's own protocol has the connection by then."""
-    assert set(ROWS) == set(State) - {State.STREAMING}
+    assert set(ROWS) == set(HttpState) - {HttpState.STREAMING}
 
 
 # -- awaiting a head ---------------------------------------------
@@ -347,7 +347,7 @@ async def test_a_closing_connection_whose_peer_does_not_read_is_aborted(rig: Rig
 
 async def test_a_stream_takes_the_connection_with_what_came_behind_its_head(rig: Rig) -> None:
     rig.receive(get("/ws?channel=a", UPGRADE) + b"\x81\x80abcd")
-    assert rig.streams.opened == [(Stream.WEBSOCKET, b"/ws?channel=a", b"\x81\x80abcd")]
+    assert rig.streams.opened == [(StreamKind.WEBSOCKET, b"/ws?channel=a", b"\x81\x80abcd")]
     assert rig.connection not in rig.sockets.http
     rig.wait(1000)
     assert not rig.transport.ended
@@ -385,7 +385,7 @@ async def test_a_stream_is_read_from_however_it_had_to_wait(rig: Rig) -> None:
     paused_when_opened: list[bool] = []
     opening = rig.streams.open
 
-    def opened(stream: Stream, request: Request, transport: Any, rest: bytes) -> None:
+    def opened(stream: StreamKind, request: Request, transport: Any, rest: bytes) -> None:
         paused_when_opened.append(transport.paused)
         opening(stream, request, transport, rest)
 
@@ -420,7 +420,7 @@ async def test_an_upgrade_behind_one_that_waits_keeps_its_frames(rig: Rig) -> No
     rig.receive(b"second")
     rig.registry.gate.set()
     await rig.settle()
-    assert rig.streams.opened == [(Stream.WEBSOCKET, b"/ws", b"firstsecond")]
+    assert rig.streams.opened == [(StreamKind.WEBSOCKET, b"/ws", b"firstsecond")]
 
 
 async def test_a_stream_begins_only_when_the_peer_has_taken_what_came_before(rig: Rig) -> None:

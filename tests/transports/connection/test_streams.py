@@ -11,7 +11,7 @@ from hub.errors import ForbiddenError, HubError, RateLimitedError, UnauthorizedE
 from hub.transports.connection.streams import MAX_TARGET_BYTES, Streams
 from hub.transports.http.answer import PROBLEM_JSON
 from hub.transports.http.dispatch import Call
-from hub.transports.http.routes import Stream
+from hub.transports.http.routes import StreamKind
 from hub.transports.opening import Openings
 from hub.transports.request import Head, Request
 from hub.wire.codes import CloseCode
@@ -55,12 +55,12 @@ def streams(openings: FakeOpenings) -> Streams:
     return Streams(cast("Openings", openings), sse=SseDialect(SeveralSseDialect()))
 
 
-@pytest.mark.parametrize("stream", Stream)
-def test_a_session_has_the_transport_and_what_came_behind_its_request(stream: Stream) -> None:
+@pytest.mark.parametrize("stream", StreamKind)
+def test_a_session_has_the_transport_and_what_came_behind_its_request(stream: StreamKind) -> None:
     openings = FakeOpenings()
     call = asked()
     assert streams(openings).begin(stream, call, TRANSPORT, b"frames") is None
-    kind, rest = ("websocket", b"frames") if stream is Stream.WEBSOCKET else ("sse", b"")
+    kind, rest = ("websocket", b"frames") if stream is StreamKind.WEBSOCKET else ("sse", b"")
     assert openings.opened == [(kind, b"/ws?channel=a", rest)]
     assert (call.admission, openings.refused) == (None, [])
 
@@ -75,12 +75,12 @@ def undecided(*, decides: bool = False) -> UndecidedError:
 async def test_a_request_is_asked_about_once_and_then_refused() -> None:
     openings = FakeOpenings(undecided(), undecided())
     call, opening = asked(), streams(openings)
-    assert opening.begin(Stream.WEBSOCKET, call, TRANSPORT, b"") is None
+    assert opening.begin(StreamKind.WEBSOCKET, call, TRANSPORT, b"") is None
     assert call.admission is not None
     assert (call.request.has_waited, openings.refused) == (True, [])
     await call.admission
     call.admission = None
-    refused = opening.begin(Stream.WEBSOCKET, call, TRANSPORT, b"")
+    refused = opening.begin(StreamKind.WEBSOCKET, call, TRANSPORT, b"")
     assert refused is not None
     assert (refused.status, call.admission) == (401, None)
     assert openings.refused == [("unauthorized", "192.0.2.7")]
@@ -90,11 +90,11 @@ async def test_what_the_wait_decides_may_be_waited_for_behind_something_else() -
     openings = FakeOpenings(undecided(), undecided(decides=True))
     call, opening = asked(), streams(openings)
     for _ in range(2):
-        assert opening.begin(Stream.SSE, call, TRANSPORT, b"") is None
+        assert opening.begin(StreamKind.SSE, call, TRANSPORT, b"") is None
         assert call.admission is not None
         await call.admission
         call.admission = None
-    assert opening.begin(Stream.SSE, call, TRANSPORT, b"") is None
+    assert opening.begin(StreamKind.SSE, call, TRANSPORT, b"") is None
     assert len(openings.opened) == 1
 
 
@@ -103,17 +103,17 @@ async def test_what_the_wait_decides_may_be_waited_for_behind_something_else() -
 )
 def test_a_sessions_url_is_bounded(size: int, status: int | None) -> None:
     target = b"/ws?channel=".ljust(size, b"a")
-    refused = streams(FakeOpenings()).begin(Stream.WEBSOCKET, asked(target), TRANSPORT, b"")
+    refused = streams(FakeOpenings()).begin(StreamKind.WEBSOCKET, asked(target), TRANSPORT, b"")
     assert (None if refused is None else refused.status) == status
 
 
 def test_http_1_0_has_no_upgrade() -> None:
     call = asked()
     call.request.version = "1.0"
-    refused = streams(FakeOpenings()).begin(Stream.WEBSOCKET, call, TRANSPORT, b"")
+    refused = streams(FakeOpenings()).begin(StreamKind.WEBSOCKET, call, TRANSPORT, b"")
     assert refused is not None
     assert refused.status == 426
-    assert streams(FakeOpenings()).begin(Stream.SSE, call, TRANSPORT, b"") is None
+    assert streams(FakeOpenings()).begin(StreamKind.SSE, call, TRANSPORT, b"") is None
 
 
 TOO_MANY = RateLimitedError("too many")
@@ -126,7 +126,7 @@ def test_an_event_source_that_is_refused_for_now_is_told_when_to_come_back(
 ) -> None:
     """After any other answer it never would."""
     opening = streams(FakeOpenings())
-    answer = opening.refusal(Stream.SSE, asked(b"/sse?channel=a", EVENTS).request, error)
+    answer = opening.refusal(StreamKind.SSE, asked(b"/sse?channel=a", EVENTS).request, error)
     assert (answer.status, answer.content_type) == (200, "text/event-stream; charset=utf-8")
     lines = dict(line.split(b": ", 1) for line in answer.body.splitlines() if b": " in line)
     assert 1000 <= int(lines[b"retry"]) <= 4000
@@ -137,12 +137,14 @@ def test_an_event_source_that_is_refused_for_now_is_told_when_to_come_back(
 @pytest.mark.parametrize(
     ("stream", "headers", "error"),
     [
-        (Stream.SSE, {}, TOO_MANY),
-        (Stream.SSE, EVENTS, ForbiddenError("no")),
-        (Stream.WEBSOCKET, EVENTS, TOO_MANY),
+        (StreamKind.SSE, {}, TOO_MANY),
+        (StreamKind.SSE, EVENTS, ForbiddenError("no")),
+        (StreamKind.WEBSOCKET, EVENTS, TOO_MANY),
     ],
 )
-def test_all_others_get_a_status(stream: Stream, headers: dict[str, str], error: HubError) -> None:
+def test_all_others_get_a_status(
+    stream: StreamKind, headers: dict[str, str], error: HubError
+) -> None:
     openings = FakeOpenings()
     origin = {"origin": "https://page.example"}
     answer = streams(openings).refusal(stream, asked(headers=headers | origin).request, error)

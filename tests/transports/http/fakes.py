@@ -31,7 +31,7 @@ from hub.core.ports import (
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Member
 from hub.core.reading import Found, LookBack
-from hub.core.records import ChannelRecord, Origin, SessionRecord, SubscriptionRecord
+from hub.core.records import ChannelRecord, RowSource, SessionRecord, SubscriptionRecord
 from hub.errors import (
     BadRequestError,
     HubError,
@@ -206,7 +206,7 @@ class FakeNode:
 
 
 NODE = NodeRecord("n1", "0", 1, 2.5, 3, 4, 5, 6, 7, draining=False)
-NOWHERE = Origin("n1", lambda: 0.0, 0.0)
+NOWHERE = RowSource("n1", lambda: 0.0, 0.0)
 
 
 @dataclass

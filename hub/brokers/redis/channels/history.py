@@ -20,10 +20,10 @@ from hub.brokers.redis.channels.messages import decode
 from hub.brokers.redis.channels.tracked import TrackedChannels
 from hub.brokers.redis.link.calls import CallConnection
 from hub.brokers.redis.link.library import Command
-from hub.brokers.redis.link.outcomes import CallError, RefusedError
+from hub.brokers.redis.link.outcomes import RedisCallError, RefusedError
 from hub.brokers.redis.link.pubsub import PubSub
 from hub.brokers.redis.options import RedisOptions, ShardContext
-from hub.brokers.tracker import Message, Page, State, Step, Tracker
+from hub.brokers.tracker import SequencedMessage, Step, Tracker, TrackerPage, TrackerState
 from hub.core.options import Namespaces
 from hub.core.ports import StatePage
 from hub.core.publication import Position, Publication
@@ -31,7 +31,7 @@ from hub.core.pushes import Gap, GapReason
 
 
 class HistoryReader:
-    """Asks for heads and pages. Raises `CallError`."""
+    """Asks for heads and pages. Raises `RedisCallError`."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class HistoryReader:
         match answer:
             case [bytes() as epoch, int() as offset]:
                 return Position(epoch.decode(), offset)
-        raise CallError(f"not a head: {answer!r:.100}")
+        raise RedisCallError(f"not a head: {answer!r:.100}")
 
     async def page(
         self, channel: str, after: int, limit: int, max_bytes: int, *, seen: str | None = None
-    ) -> Page:
+    ) -> TrackerPage:
         """Return messages after `after`: at most `limit` of `max_bytes`, or one.
 
         An unused channel gets an epoch only where this node listens to it: then `seen`
@@ -94,8 +94,8 @@ class HistoryReader:
             ]:
                 head = Position(epoch.decode(), offset)
                 messages = self._messages(channel, head.epoch, entries)
-                return Page(head, oldest, messages, complete=complete == 1)
-        raise CallError(f"not a page: {answer!r:.100}")
+                return TrackerPage(head, oldest, messages, complete=complete == 1)
+        raise RedisCallError(f"not a page: {answer!r:.100}")
 
     async def rows(
         self, channel: str, after: str, limit: int, max_bytes: int, upto: int | None
@@ -118,7 +118,7 @@ class HistoryReader:
                     row for raw in found if (row := self._row(channel, head.epoch, raw)) is not None
                 )
                 return StatePage(head, rows, following.decode() or None, dropped)
-        raise CallError(f"not rows: {answer!r:.100}")
+        raise RedisCallError(f"not rows: {answer!r:.100}")
 
     def _row(self, channel: str, epoch: str, raw: bytes) -> Publication | None:
         """Return a row; None for one that is no JSON or too large."""
@@ -128,15 +128,17 @@ class HistoryReader:
         row = message.publication
         return row if message.epoch == epoch else replace(row, offset=0)
 
-    def _messages(self, channel: str, epoch: str, entries: Sequence[bytes]) -> list[Message]:
+    def _messages(
+        self, channel: str, epoch: str, entries: Sequence[bytes]
+    ) -> list[SequencedMessage]:
         """Return messages of flat entries: ID, message, ID, message; an ID has the offset."""
         limit = self._options.max_message_bytes
-        messages: list[Message] = []
+        messages: list[SequencedMessage] = []
         for identifier, raw in zip(entries[::2], entries[1::2], strict=True):
             offset = int(identifier.partition(b"-")[0])
             message = decode(channel, raw, max_message_bytes=limit)
             if message is None or (message.epoch, message.offset) != (epoch, offset):
-                message = Message(epoch, offset, None, len(raw))
+                message = SequencedMessage(epoch, offset, None, len(raw))
             messages.append(message)
         return messages
 
@@ -173,7 +175,7 @@ class Backfill:
         """Carry the tracker's steps out, and begin to fill where it needs that."""
         for step in () if tracker.muted else steps:
             self._carry_out(tracker.channel, step)
-        if tracker.state is State.FILLING and tracker not in self._filling:
+        if tracker.state is TrackerState.FILLING and tracker not in self._filling:
             self._filling.add(tracker)
             self._counters.broker_holes += 1
             self._spawn(self._fill(tracker))
@@ -192,7 +194,7 @@ class Backfill:
     async def _fill(self, tracker: Tracker) -> None:
         try:
             async with self._slots:
-                while tracker.state is State.FILLING and self._is_current(tracker):
+                while tracker.state is TrackerState.FILLING and self._is_current(tracker):
                     after = tracker.ask()
                     page = await self._history.page(
                         tracker.channel,
@@ -206,7 +208,7 @@ class Backfill:
                         isinstance(step, Publication) for step in steps
                     )
                     self.act(tracker, steps)
-        except CallError as error:
+        except RedisCallError as error:
             # The next comparison begins anew: after reconnecting, or with the next round.
             self._log.debug("redis_fill_failed", channel=tracker.channel, reason=str(error))
         finally:
@@ -234,7 +236,7 @@ class Backfill:
         try:
             while batch := tuple(islice(rest, self._options.batch_size)):
                 await self._compare_batch([t for t in batch if self._is_current(t)])
-        except CallError as error:
+        except RedisCallError as error:
             self._log.debug("redis_compare_failed", reason=str(error))
 
     async def _compare_batch(self, trackers: Sequence[Tracker]) -> None:
@@ -243,11 +245,11 @@ class Backfill:
         for tracker, head in zip(trackers, heads, strict=True):
             if head is None or not self._is_current(tracker):
                 continue
-            if tracker.state is State.OPENING:
+            if tracker.state is TrackerState.OPENING:
                 tracker.open(head)
                 self._channels.opened(tracker)
                 self.act(tracker, tracker.release())
-            elif tracker.state is State.FILLING or tracker.is_behind(head):
+            elif tracker.state is TrackerState.FILLING or tracker.is_behind(head):
                 behind.append((tracker, head))
         if behind:
             await self._confirm(behind)

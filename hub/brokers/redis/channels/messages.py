@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from hub.brokers.tracker import Message
+from hub.brokers.tracker import SequencedMessage
 from hub.core.fanout.presence import MAX_DATA_BYTES
 from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, MAX_OFFSET, MAX_OFFSET_DIGITS, REMOVES, Publication
@@ -61,7 +61,7 @@ def envelope(request: PublishRequest) -> bytes:
     return b"" if said == (None, None, None) else msgspec.json.encode(said)
 
 
-def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | None:
+def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> SequencedMessage | None:
     """Read a message; return None where not even its offset can be read."""
     parts = raw.split(b"\n", 4)
     if len(parts) != 5 or not parts[1].isdigit():
@@ -77,7 +77,7 @@ def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> Message | Non
         publication = _publication(channel, offset, parts, max_message_bytes)
     except (HubError, ValueError):
         publication = None
-    return Message(epoch, offset, publication, len(raw))
+    return SequencedMessage(epoch, offset, publication, len(raw))
 
 
 def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> Publication:
@@ -115,7 +115,7 @@ class Traced:
     trace: str
     """Its W3C `traceparent`, as it came."""
 
-    def on(self, message: Message) -> Message:
+    def on(self, message: SequencedMessage) -> SequencedMessage:
         """Return `message` with the trace where it is the one meant, else as it is."""
         publication = message.publication
         here = (message.epoch, message.offset) == (self.epoch, self.offset)

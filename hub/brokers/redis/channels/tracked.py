@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from hub.brokers.redis.link.outcomes import NotSentError
+from hub.brokers.redis.link.outcomes import RedisNotSentError
 from hub.brokers.redis.link.pubsub import PubSub
 from hub.brokers.redis.options import ShardContext
-from hub.brokers.tracker import State, Tracker
+from hub.brokers.tracker import Tracker, TrackerState
 from hub.core.ports import OnOpen
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
@@ -68,7 +68,7 @@ class TrackedChannels:
 
     Args:
         pubsub: subscribes to the wanted pub/sub channels.
-        check_up: raises `CallError` while no head can be read.
+        check_up: raises `RedisCallError` while no head can be read.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class TrackedChannels:
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         """Call `on_open` with the head, and hand on the publications that follow.
 
-        Raises `CallError` when Redis is away, `TimeoutError` when it takes too long.
+        Raises `RedisCallError` when Redis is away, `TimeoutError` when it takes too long.
         """
         name = self._name(channel)
         tracked = self._tracked.get(name)
@@ -126,20 +126,24 @@ class TrackedChannels:
         tracked.stay()
         tracker = tracked.tracker
         tracker.muted = False
-        if tracker.state is not State.OPENING:
+        if tracker.state is not TrackerState.OPENING:
             on_open(tracker.position)
             return
         try:
             async with asyncio.timeout(self._options.subscribe_timeout_seconds):
                 await tracked.wait(on_open)
         finally:
-            if tracker.state is State.OPENING and not tracked.callers and self.is_current(tracker):
+            if (
+                tracker.state is TrackerState.OPENING
+                and not tracked.callers
+                and self.is_current(tracker)
+            ):
                 self._forget(name)
 
     def expect(self, channel: str) -> None:
         """Begin to listen for a caller that comes within `linger_seconds`.
 
-        Raises `CallError` when Redis is away.
+        Raises `RedisCallError` when Redis is away.
         """
         name = self._name(channel)
         if name not in self._tracked:
@@ -166,8 +170,8 @@ class TrackedChannels:
         """
         name = self._name(tracker.channel)
         tracked = self._tracked[name]
-        goes_on = tracker.state is not State.OPENING and tracked.end is None
-        tracked.fail(NotSentError(f"{tracker.channel!r} has moved"))
+        goes_on = tracker.state is not TrackerState.OPENING and tracked.end is None
+        tracked.fail(RedisNotSentError(f"{tracker.channel!r} has moved"))
         self._forget(name)
         # A page that is still being read for it here is not for delivery.
         tracker.muted = True
@@ -214,7 +218,7 @@ class TrackedChannels:
             return
         context.counters.broker_raw += 1
         tracker = self._tracked[self._name(channel)].tracker
-        if tracker.muted or tracker.state is State.OPENING:
+        if tracker.muted or tracker.state is TrackerState.OPENING:
             return
         try:
             data = check_payload(raw, limit=self._options.max_message_bytes)

@@ -17,10 +17,10 @@ from hub.brokers.redis.link.connection import Connector, connect, pack
 from hub.brokers.redis.link.library import Argument, Command
 from hub.brokers.redis.link.outcomes import (
     Answer,
-    Call,
     LostError,
-    NoAnswerError,
-    NotSentError,
+    RedisCall,
+    RedisNoAnswerError,
+    RedisNotSentError,
     RefusedError,
 )
 from hub.brokers.redis.link.replication import ReplicationLine
@@ -53,8 +53,8 @@ class CallConnection:
         self._clock = connector.clock
         self._counters = connector.counters
         self._on_up = on_up
-        self._unsent: deque[Call] = deque()
-        self._unanswered: deque[Call] = deque()
+        self._unsent: deque[RedisCall] = deque()
+        self._unanswered: deque[RedisCall] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
         self._refusing = "not connected yet"
@@ -82,11 +82,11 @@ class CallConnection:
     def call(self, *command: Argument) -> Answer:
         """Make a call, in the order of calls; return its answer as a future.
 
-        The call raises `NoAnswerError`, `NotSentError` or `RefusedError`, no later than
+        The call raises `RedisNoAnswerError`, `RedisNotSentError` or `RefusedError`, no later than
         `command_timeout_seconds` and a quarter of it from now.
 
         Raises:
-            NotSentError: there is no connection, or too much is waiting already.
+            RedisNotSentError: there is no connection, or too much is waiting already.
         """
         self.check_up()
         return self._enqueue(pack(*command))
@@ -110,7 +110,7 @@ class CallConnection:
 
         self._enqueue(pack(*self._line.command())).add_done_callback(answered)
 
-    def follow(self, call: Call) -> Answer:
+    def follow(self, call: RedisCall) -> Answer:
         """Repeat a call that a server of this cluster pointed here; its slot may not be here yet.
 
         The answer of `call` itself is left alone.
@@ -133,13 +133,13 @@ class CallConnection:
         self._check_room(len(packed))
         answer: Answer = asyncio.get_running_loop().create_future()
         deadline = self._clock() + self._options.command_timeout_seconds
-        self._unsent.append(Call(packed, answer, deadline, about, keys, followed))
+        self._unsent.append(RedisCall(packed, answer, deadline, about, keys, followed))
         self._bytes += len(packed)
         self._wake.set()
         return answer
 
     def check_up(self) -> None:
-        """Raise `NotSentError` while calls are refused."""
+        """Raise `RedisNotSentError` while calls are refused."""
         if self._refusing:
             raise self._not_sent(f"{self._endpoint.name}: {self._refusing}")
 
@@ -150,9 +150,9 @@ class CallConnection:
         if self._bytes + size > options.max_pending_bytes:
             raise self._not_sent(f"{self._bytes:,} bytes of calls wait for {self._endpoint.name}")
 
-    def _not_sent(self, why: str) -> NotSentError:
+    def _not_sent(self, why: str) -> RedisNotSentError:
         self._counters.broker_call_errors["not_sent"] += 1
-        return NotSentError(why)
+        return RedisNotSentError(why)
 
     # -- the connection's life ---------------------------------------------------------------
 
@@ -192,9 +192,9 @@ class CallConnection:
         self._counters.broker_call_errors["no_answer"] += len(unanswered)
         self._counters.broker_call_errors["not_sent"] += len(unsent)
         for call in unanswered:
-            call.fail(NoAnswerError(f"{self._endpoint.name} did not answer: {why}"))
+            call.fail(RedisNoAnswerError(f"{self._endpoint.name} did not answer: {why}"))
         for call in unsent:
-            call.fail(NotSentError(f"{self._endpoint.name}: {why}"))
+            call.fail(RedisNotSentError(f"{self._endpoint.name}: {why}"))
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -223,7 +223,7 @@ class CallConnection:
             self._answer(self._unanswered.popleft(), reply)
         raise LostError(self._leaving)
 
-    async def _confirm_if_late(self, connection: AbstractConnection, call: Call) -> None:
+    async def _confirm_if_late(self, connection: AbstractConnection, call: RedisCall) -> None:
         """Raise `LostError` where another server took over while this one was silent.
 
         Its work on `call`, and on those after it, since it woke up is nowhere else.
@@ -242,10 +242,10 @@ class CallConnection:
                 self._enqueue(_PING).add_done_callback(asyncio.Future.exception)
         await asyncio.Event().wait()
 
-    def _asked_at_seconds(self, call: Call) -> float:
+    def _asked_at_seconds(self, call: RedisCall) -> float:
         return call.deadline_seconds - self._options.command_timeout_seconds
 
-    def _answer(self, call: Call, reply: object) -> None:
+    def _answer(self, call: RedisCall, reply: object) -> None:
         self._bytes -= len(call.packed)
         self._counters.broker_calls.observe(self._clock() - self._asked_at_seconds(call))
         if not isinstance(reply, ResponseError):
@@ -268,7 +268,7 @@ class CallConnection:
             self._warned_at_seconds = self._clock()
             self._connector.log.warning("redis_refused", reason=str(refused))
 
-    def _may_follow(self, call: Call, refused: RefusedError) -> bool:
+    def _may_follow(self, call: RedisCall, refused: RefusedError) -> bool:
         """Return whether no later call about the same channel may be taken before it.
 
         One that needs fewer keys may be, while only some of the keys are here.

@@ -25,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, Call, LostError, RefusedError
+from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS, LostError, RedisCall, RefusedError
 from hub.brokers.redis.link.urls import check_database, check_form, scheme, without_secrets
 from hub.brokers.redis.options import RedisOptions
 from hub.core.counters import Counters
@@ -85,7 +85,7 @@ class Endpoint:
     def doubt(self) -> None:
         """Look again soon: a server's answer, or silence, means that it may be elsewhere."""
 
-    def follow(self, call: Call, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
+    def follow(self, call: RedisCall, refused: RefusedError) -> bool:  # noqa: ARG002 - all is here
         """Take over a call that was refused because it belongs elsewhere; False to let it be."""
         return False
 
@@ -124,7 +124,7 @@ _CLASSES: dict[type[AbstractConnection], type[AbstractConnection]] = {
 }
 
 
-class Server(Endpoint):
+class FixedServer(Endpoint):
     """A server that stays where its URL says: `redis://`, `rediss://` or `unix://`."""
 
     def __init__(self, url: str) -> None:

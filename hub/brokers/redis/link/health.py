@@ -20,7 +20,12 @@ import secrets
 from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.redis.link.calls import CallConnection
-from hub.brokers.redis.link.outcomes import REFUSE_WRITING, CallError, NotSentError, RefusedError
+from hub.brokers.redis.link.outcomes import (
+    REFUSE_WRITING,
+    RedisCallError,
+    RedisNotSentError,
+    RefusedError,
+)
 from hub.brokers.redis.link.pubsub import PubSubConnection
 from hub.brokers.redis.options import RedisOptions
 from hub.core.ports import Monotonic
@@ -100,9 +105,9 @@ class Canary:
         self._sent_at_seconds = self._clock()
         try:
             receivers = await self._calls.call("PUBLISH", self.name, self._number)
-        except NotSentError:
+        except RedisNotSentError:
             return
-        except CallError:
+        except RedisCallError:
             self._note_unheard()
             return
         self._note_unheard()
@@ -122,7 +127,7 @@ class Canary:
         try:
             await self._pubsub.barrier()
             receivers = await self._calls.call("PUBLISH", self.name, self._number)
-        except CallError:
+        except RedisCallError:
             return
         if receivers == 0:
             self._pubsub.drop("deaf: Redis does not know its subscription")
@@ -159,7 +164,7 @@ class WriteCheck:
             await self._calls.run_function("writable", (), (self._options.keys.stem("x"),))
         except RefusedError as error:
             return str(error) if error.code in REFUSE_WRITING else ""
-        except CallError:
+        except RedisCallError:
             return ""
         return ""
 

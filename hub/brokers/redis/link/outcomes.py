@@ -2,14 +2,14 @@
 
 Whether a call that failed may have been carried out decides what a publisher is told:
 
-    what happened                                   error           a publisher is told
-    no connection, or the connection was lost       NotSentError    not_published
+    what happened                                   error                a publisher is told
+    no connection, or the connection was lost       RedisNotSentError    not_published
       before the call was written to the socket
-    written, and the connection was lost            NoAnswerError   outcome_unknown
+    written, and the connection was lost            RedisNoAnswerError   outcome_unknown
       before the answer came
-    Redis refused before it began (`_NOT_BEGUN`),   RefusedError    not_published
+    Redis refused before it began (`_NOT_BEGUN`),   RefusedError         not_published
       as in "OOM command not allowed ..."           (nothing_done)
-    Redis answered with any other error             RefusedError    outcome_unknown
+    Redis answered with any other error             RefusedError         outcome_unknown
 
 For example: publications 1 to 5 are asked for in one iteration of the event loop and written at
 once; 6 waits for the next write. Redis answers 1 and 2 and is killed. 1 and 2 are published, 3, 4
@@ -65,15 +65,15 @@ _NO_FUNCTION = "Function not found"
 _IN_SCRIPT = re.compile(r"rror running script .*: -(READONLY|MISCONF|NOREPLICAS) ")
 
 
-class CallError(Exception):
+class RedisCallError(Exception):
     """A call to Redis that has no answer to give."""
 
 
-class NotSentError(CallError):
+class RedisNotSentError(RedisCallError):
     """Redis has not seen the call."""
 
 
-class NoAnswerError(CallError):
+class RedisNoAnswerError(RedisCallError):
     """The call was sent, and the connection ended before the answer came."""
 
 
@@ -81,7 +81,7 @@ class LostError(Exception):
     """The connection is given up; the message says why. Ends a connection, not a call."""
 
 
-class RefusedError(CallError):
+class RefusedError(RedisCallError):
     """Redis answered with an error."""
 
     def __init__(self, error: ResponseError) -> None:
@@ -125,12 +125,12 @@ class RefusedError(CallError):
         return self.code == "TRYAGAIN"
 
 
-def public_reason(error: CallError) -> str:
+def public_reason(error: RedisCallError) -> str:
     """Return the text of a failed call for peers, without Redis' address and its socket's error."""
     match error:
-        case NotSentError():
+        case RedisNotSentError():
             return "Redis cannot be asked now"
-        case NoAnswerError():
+        case RedisNoAnswerError():
             return "Redis gave no answer"
         case RefusedError():
             return f"Redis refused ({error.code})"
@@ -142,7 +142,7 @@ Answer = asyncio.Future[object]
 
 
 @dataclass(slots=True)
-class Call:
+class RedisCall:
     """A call on its way to Redis."""
 
     packed: bytes
@@ -155,7 +155,7 @@ class Call:
     followed: bool = False
     """Made for another call, which a server refused because its slot is on its way elsewhere."""
 
-    def fail(self, error: CallError) -> None:
+    def fail(self, error: RedisCallError) -> None:
         """End the call with `error`, unless it has ended."""
         if not self.answer.done():
             self.answer.set_exception(error)

@@ -14,7 +14,7 @@ from typing import Protocol
 from redis.asyncio.connection import AbstractConnection
 
 from hub.brokers.redis.link.connection import Connector, connect, pack
-from hub.brokers.redis.link.outcomes import LostError, NoAnswerError, NotSentError
+from hub.brokers.redis.link.outcomes import LostError, RedisNoAnswerError, RedisNotSentError
 from hub.observe.background import until_one_ends
 
 OnMessage = Callable[[bytes], None]
@@ -135,11 +135,11 @@ class PubSubConnection:
         """Return when all messages that Redis had published before have been delivered here.
 
         An answer to PING stands behind all messages that were written before it. Raises
-        `NotSentError` when the connection is not there or is lost before, `NoAnswerError`
+        `RedisNotSentError` when the connection is not there or is lost before, `RedisNoAnswerError`
         after `command_timeout_seconds`.
         """
         if not self.up.is_set():
-            raise NotSentError("the subscriber is not connected")
+            raise RedisNotSentError("the subscriber is not connected")
         self._barrier_number += 1
         token = b"%d" % self._barrier_number
         passed = self._barriers[token] = asyncio.get_running_loop().create_future()
@@ -149,7 +149,7 @@ class PubSubConnection:
             async with asyncio.timeout(self._options.command_timeout_seconds):
                 await passed
         except TimeoutError:
-            raise NoAnswerError("the subscriber's connection does not answer") from None
+            raise RedisNoAnswerError("the subscriber's connection does not answer") from None
         finally:
             self._barriers.pop(token, None)
 
@@ -188,7 +188,9 @@ class PubSubConnection:
         self._to_ping.clear()
         for passed in self._barriers.values():
             if not passed.done():
-                passed.set_exception(NotSentError(f"the subscriber lost its connection: {why}"))
+                passed.set_exception(
+                    RedisNotSentError(f"the subscriber lost its connection: {why}")
+                )
 
     async def _drop(self) -> None:
         await self._dropped.wait()

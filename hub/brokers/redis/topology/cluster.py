@@ -21,8 +21,8 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from hub.brokers.redis.link import urls
 from hub.brokers.redis.link.calls import CallConnection
-from hub.brokers.redis.link.connection import Server
-from hub.brokers.redis.link.outcomes import Call, LostError, RefusedError
+from hub.brokers.redis.link.connection import FixedServer
+from hub.brokers.redis.link.outcomes import LostError, RedisCall, RefusedError
 from hub.brokers.redis.options import ShardContext, Tasks
 from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.topology.discovery import Discovery
@@ -35,7 +35,7 @@ _ASKED = 5
 _MIN_SECONDS_BETWEEN_LOOKS = 0.1
 
 
-class ClusterNode(Server):
+class ClusterNode(FixedServer):
     """One server of it, whose channels have come from anywhere.
 
     Args:
@@ -66,7 +66,7 @@ class ClusterNode(Server):
 
     async def connection(self, client_name: str) -> AbstractConnection:
         """Return a connection by its present name: others may have learned of it only lately."""
-        return Server(self._url_now()).make(client_name)
+        return FixedServer(self._url_now()).make(client_name)
 
     async def confirm(self, connection: AbstractConnection) -> None:  # noqa: ARG002 - only one place
         if await self._is_replaced(self._address):
@@ -76,11 +76,11 @@ class ClusterNode(Server):
     def doubt(self) -> None:
         self._on_doubt()
 
-    def follow(self, call: Call, refused: RefusedError) -> bool:
+    def follow(self, call: RedisCall, refused: RefusedError) -> bool:
         return self._redirects.take(call, refused, self._address)
 
 
-class UnownedSlots(Server):
+class UnownedSlots(FixedServer):
     """Stands for the owner of slots without a known owner; its shard is never started."""
 
     has_lines = False
@@ -90,7 +90,7 @@ class UnownedSlots(Server):
         self.name = f"cluster of {self.name}: no server is known to own some slots"
 
 
-class Cluster:
+class ClusterTopology:
     """A `hub.brokers.redis.topology.Topology`.
 
     Raises:
@@ -99,7 +99,7 @@ class Cluster:
 
     def __init__(self, url: str, context: ShardContext) -> None:
         self._url = urls.parse_cluster(url)
-        self._seeds = [Server(seed) for seed in self._url.seeds]
+        self._seeds = [FixedServer(seed) for seed in self._url.seeds]
         self._context = context
         self._options = context.options
         self._discovery = Discovery(
@@ -209,7 +209,9 @@ class Cluster:
                 views = await self._ask_all([self._server(other) for other in some])
         return bool(views) and address in self._owners and address not in owners(views)
 
-    async def _ask_all(self, servers: Sequence[Server], *, last: bool = False) -> Sequence[View]:
+    async def _ask_all(
+        self, servers: Sequence[FixedServer], *, last: bool = False
+    ) -> Sequence[View]:
         """Return the views of servers that answer; with `last` no others will be asked."""
         found = await self._discovery.ask_all(servers, *self._questions)
         answers = [_view(server, each) for server, each in zip(servers, found, strict=True)]
@@ -255,11 +257,11 @@ class Cluster:
         former = self._former.get(number, NOBODY) if known == address else known
         return await self._origin_check.came_in_order(Stray(history, run, address, former))
 
-    def _servers(self) -> Mapping[str, Server]:
+    def _servers(self) -> Mapping[str, FixedServer]:
         return {address: self._server(address) for address in self._members}
 
-    def _server(self, address: str) -> Server:
-        return Server(self._url_of(address))
+    def _server(self, address: str) -> FixedServer:
+        return FixedServer(self._url_of(address))
 
     def _url_of(self, address: str) -> str:
         return self._url.node(self._names.endpoint(address))
@@ -300,7 +302,7 @@ class Cluster:
                 now.channels.take(tracker.channel, position)
 
 
-def _view(server: Server, found: Sequence[object] | str) -> View | str:
+def _view(server: FixedServer, found: Sequence[object] | str) -> View | str:
     """Return the view of a server, or why there is none."""
     if isinstance(found, str):
         return found

@@ -20,7 +20,7 @@ from collections.abc import Collection, Sequence
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext, SSLConnection
 from redis.exceptions import ResponseError
 
-from hub.brokers.redis.link.connection import Server, close, connect
+from hub.brokers.redis.link.connection import FixedServer, close, connect
 from hub.brokers.redis.link.outcomes import CONNECTION_ERRORS
 from hub.core.ports import Monotonic
 
@@ -55,7 +55,7 @@ class Discovery:
         self._failed = False
 
     async def ask_all(
-        self, servers: Sequence[Server], *commands: Sequence[str]
+        self, servers: Sequence[FixedServer], *commands: Sequence[str]
     ) -> Sequence[Sequence[object] | str]:
         """Return the answers of each server, or why there are none.
 
@@ -81,7 +81,7 @@ class Discovery:
         if silent:
             await asyncio.wait(silent, timeout=self._patience_seconds)
 
-    async def ask(self, server: Server, *commands: Sequence[str]) -> Sequence[object]:
+    async def ask(self, server: FixedServer, *commands: Sequence[str]) -> Sequence[object]:
         """Return the answers to these, in their order; raise one of `CONNECTION_ERRORS`.
 
         A refusal of the first of them raises too; the error of a later one is its answer.
@@ -112,7 +112,7 @@ def _has_answered(asked: _Asked) -> bool:
     return asked.done() and not asked.cancelled() and asked.exception() is None
 
 
-def _found(server: Server, asked: _Asked) -> Sequence[object] | str:
+def _found(server: FixedServer, asked: _Asked) -> Sequence[object] | str:
     if asked.cancelled():
         return f"{server.name}: no answer while others had one"
     error = asked.exception()

@@ -33,12 +33,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hub.brokers.redis.link.calls import CallConnection
-from hub.brokers.redis.link.connection import Backoff, Server
+from hub.brokers.redis.link.connection import Backoff, FixedServer
 from hub.brokers.redis.link.outcomes import (
     CONNECTION_ERRORS,
-    Call,
-    CallError,
-    NoAnswerError,
+    RedisCall,
+    RedisCallError,
+    RedisNoAnswerError,
     RefusedError,
 )
 from hub.brokers.redis.options import RedisOptions, Tasks
@@ -78,7 +78,7 @@ class OriginCheck:
     """
 
     def __init__(
-        self, *, discovery: Discovery, members: Callable[[], Mapping[str, Server]]
+        self, *, discovery: Discovery, members: Callable[[], Mapping[str, FixedServer]]
     ) -> None:
         self._discovery = discovery
         self._members = members
@@ -114,7 +114,7 @@ class OriginCheck:
         return False
 
     async def _one(
-        self, address: str, server: Server, stray: Stray, questions: Sequence[Sequence[str]]
+        self, address: str, server: FixedServer, stray: Stray, questions: Sequence[Sequence[str]]
     ) -> bool:
         try:
             answers = await self._discovery.ask(server, *questions)
@@ -146,10 +146,10 @@ def is_origin(stray: Stray, address: str, info: Mapping[str, str]) -> bool:
 class _Redirected:
     """One call that was refused, on its way to where it belongs."""
 
-    call: Call
+    call: RedisCall
     address: str
     """The address to ask next."""
-    outcome: CallError
+    outcome: RedisCallError
     """The error of the call if it is given up now."""
     pointed: bool = False
 
@@ -195,7 +195,7 @@ class Redirects:
         """End all redirects; calls that wait for an answer get an error."""
         await self._tasks.stop()
 
-    def take(self, call: Call, refused: RefusedError, address: str) -> bool:
+    def take(self, call: RedisCall, refused: RefusedError, address: str) -> bool:
         """Have `call`, which `address` refused, answered; False where too much waits already."""
         size = len(call.packed)
         if self._waiting >= self._options.max_pending_calls:
@@ -237,7 +237,7 @@ class Redirects:
                 answer = await self._ask_around(redirected)
         except TimeoutError:
             return
-        except CallError as error:
+        except RedisCallError as error:
             call.fail(error)
         else:
             call.succeed(answer)
@@ -255,7 +255,7 @@ class Redirects:
             calls = self._calls_at(redirected.address)
             await calls.up.wait()
             answer = calls.follow(redirected.call)
-            redirected.outcome = NoAnswerError(f"{redirected.address} did not answer")
+            redirected.outcome = RedisNoAnswerError(f"{redirected.address} did not answer")
             try:
                 return await answer
             except RefusedError as error:

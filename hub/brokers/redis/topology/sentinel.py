@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from redis.asyncio.connection import AbstractConnection, Connection
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.redis.link.connection import Endpoint, Server
+from hub.brokers.redis.link.connection import Endpoint, FixedServer
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.link.urls import SentinelUrl, parse_sentinel, without_secrets
 from hub.brokers.redis.options import RedisOptions
@@ -47,8 +47,8 @@ class SentinelMaster(Endpoint):
     ) -> None:
         self.name = without_secrets(url)
         self._url: SentinelUrl = parse_sentinel(url)
-        self._sentinels = [Server(sentinel) for sentinel in self._url.sentinels]
-        Server(self._url.master("localhost", 1))
+        self._sentinels = [FixedServer(sentinel) for sentinel in self._url.sentinels]
+        FixedServer(self._url.master("localhost", 1))
         self._options = options
         self._discovery = Discovery(
             client_name=options.client_name("sentinel"),
@@ -72,7 +72,7 @@ class SentinelMaster(Endpoint):
             raise LostError(f"no sentinel tells where the master is: {answers[0]}")
         master = max(masters)
         self._set(master)
-        return Server(self._url.master(master.host, master.port)).make(client_name)
+        return FixedServer(self._url.master(master.host, master.port)).make(client_name)
 
     async def left(self, connection: AbstractConnection) -> None:
         host, port = _address(connection)
@@ -97,7 +97,7 @@ class SentinelMaster(Endpoint):
         if former is None or (former.host.lower(), former.port) == (host.lower(), port):
             return None
         client_name = self._options.client_name("leaving")
-        return Server(self._url.master(former.host, former.port)).make(client_name)
+        return FixedServer(self._url.master(former.host, former.port)).make(client_name)
 
     def entered(self, connection: AbstractConnection) -> None:
         self._entered = Master(0, *_address(connection))

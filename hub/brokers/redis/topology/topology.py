@@ -13,10 +13,10 @@ from hashlib import blake2b
 from typing import Protocol
 
 from hub.brokers.redis.link import urls
-from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.connection import FixedServer
 from hub.brokers.redis.options import ShardContext
 from hub.brokers.redis.shard import Shard
-from hub.brokers.redis.topology.cluster import Cluster
+from hub.brokers.redis.topology.cluster import ClusterTopology
 from hub.brokers.redis.topology.sentinel import SentinelMaster
 from hub.errors import SettingsError
 
@@ -89,8 +89,8 @@ def make_topology(url: str, context: ShardContext) -> Topology:
         master = SentinelMaster(url, options=context.options, clock=context.clock, log=context.log)
         return FixedServers([Shard(master, context)], [master.name])
     if urls.scheme(url) in urls.CLUSTER:
-        return Cluster(url, context)
-    servers = [Server(part) for part in urls.split(url)]
+        return ClusterTopology(url, context)
+    servers = [FixedServer(part) for part in urls.split(url)]
     names = [server.identity for server in servers]
     for name in names:
         if names.count(name) > 1:

@@ -10,9 +10,9 @@ from redis.exceptions import ResponseError
 from hub.brokers.redis.channels.history import Backfill, HistoryReader
 from hub.brokers.redis.channels.messages import decode
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.link.outcomes import CallError
+from hub.brokers.redis.link.outcomes import RedisCallError
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.tracker import Message, State, Tracker
+from hub.brokers.tracker import SequencedMessage, Tracker, TrackerState
 from hub.core.options import Namespaces
 from hub.core.publication import Position
 from tests.brokers.redis.channels.rig import ShardRig
@@ -28,7 +28,7 @@ def entry(offset: int, *, epoch: bytes = EPOCH, data: bytes | None = None) -> li
     return [b"%d-0" % offset, raw]
 
 
-def message(offset: int) -> Message:
+def message(offset: int) -> SequencedMessage:
     found = decode("news", entry(offset)[1], max_message_bytes=1000)
     assert found is not None
     return found
@@ -97,9 +97,9 @@ async def test_an_answer_of_another_shape_is_an_error() -> None:
         reading = HistoryReader(
             calls=rig.calls, namespaces=Namespaces(), options=rig.options, line_keys=()
         )
-        with pytest.raises(CallError):
+        with pytest.raises(RedisCallError):
             await reading.head("news", Position("", 0))
-        with pytest.raises(CallError):
+        with pytest.raises(RedisCallError):
             await reading.page("news", 0, 10, 1000)
 
 
@@ -145,7 +145,7 @@ async def test_a_hole_is_filled_from_history_and_what_it_lacks_is_announced() ->
         rig.receive(tracker, 10)
         await eventually(lambda: not rig.backfill.filling)
         assert rig.noted.items == [("broker", 6, 6), b"7", b"8", b"9", b"10"]
-        assert tracker.state is State.LIVE
+        assert tracker.state is TrackerState.LIVE
         assert (rig.counters.broker_holes, rig.counters.broker_lost) == (1, 1)
 
 
@@ -202,7 +202,7 @@ async def test_a_hole_that_cannot_be_filled_now_is_filled_after_the_next_compari
         tracker = rig.listen(5)
         rig.receive(tracker, 7)
         await eventually(lambda: not rig.backfill.filling)
-        assert tracker.state is State.FILLING
+        assert tracker.state is TrackerState.FILLING
         assert not rig.noted.items
         history.refuses = ""
         await rig.backfill.compare_all()

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from hub.brokers.redis.channels.tracked import TrackedChannels
-from hub.brokers.redis.link.outcomes import NotSentError
+from hub.brokers.redis.link.outcomes import RedisNotSentError
 from hub.brokers.redis.options import RedisOptions
-from hub.brokers.tracker import State, Tracker
+from hub.brokers.tracker import Tracker, TrackerState
 from hub.core.publication import Position
 from tests.brokers.redis.channels.rig import ShardRig
 from tests.support.waiting import eventually
@@ -25,7 +25,7 @@ class Rig(ShardRig):
 
     def _check_up(self) -> None:
         if self.away:
-            raise NotSentError("away")
+            raise RedisNotSentError("away")
 
     def subscribe(self) -> asyncio.Task[None]:
         return asyncio.create_task(self.channels.subscribe("news", self.heads.append))
@@ -70,7 +70,7 @@ async def test_a_caller_of_an_open_channel_is_given_the_head_at_once() -> None:
 async def test_while_redis_is_away_nobody_waits_for_a_channel() -> None:
     rig = Rig()
     rig.away = True
-    with pytest.raises(NotSentError):
+    with pytest.raises(RedisNotSentError):
         await rig.channels.subscribe("news", rig.heads.append)
     assert len(rig.channels) == 0
     assert not rig.pubsub.wanted
@@ -134,7 +134,7 @@ async def test_a_channel_that_moves_goes_on_behind_its_position() -> None:
     there.channels.take("news", position)
     taken = there.channels.tracker("news")
     assert taken is not None
-    assert (taken.position, taken.state) == (HEAD, State.LIVE)
+    assert (taken.position, taken.state) == (HEAD, TrackerState.LIVE)
     assert there.pubsub.wanted == [NAME]
 
 
@@ -153,7 +153,7 @@ async def test_callers_of_a_channel_that_moves_before_it_is_open_may_try_again()
     tracker, (caller,) = await rig.waiting()
     assert rig.channels.give(tracker) is None
     rig.channels.take("news", HEAD)
-    with pytest.raises(NotSentError):
+    with pytest.raises(RedisNotSentError):
         await caller
     assert rig.channels.tracker("news") not in {None, tracker}
     assert rig.pubsub.wanted == [NAME]

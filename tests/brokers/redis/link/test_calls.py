@@ -7,9 +7,9 @@ import pytest
 from redis.exceptions import ResponseError
 
 from hub.brokers.redis.link.outcomes import (
-    Call,
-    NoAnswerError,
-    NotSentError,
+    RedisCall,
+    RedisNoAnswerError,
+    RedisNotSentError,
     RefusedError,
 )
 from tests.brokers.redis.fakes import SILENCE, Command, FakeEndpoint, Rig, let_be
@@ -36,7 +36,7 @@ async def test_calls_of_one_iteration_travel_in_one_write_and_are_answered_in_or
 async def test_without_a_connection_a_call_fails_at_once() -> None:
     """Nobody queues on a Redis that is away, and nothing was done."""
     rig = Rig()
-    with pytest.raises(NotSentError):
+    with pytest.raises(RedisNotSentError):
         rig.calls.call("GET", "a")
     assert rig.counters.broker_call_errors["not_sent"] == 1
 
@@ -54,8 +54,8 @@ async def test_what_was_written_is_unknown_and_what_was_not_is_known() -> None:
         server.breaks()
         ends = await asyncio.gather(*written, waiting, return_exceptions=True)
         assert ends[:2] == [b"OK", b"OK"]
-        assert [type(end) for end in ends[2:5]] == [NoAnswerError] * 3
-        assert type(ends[5]) is NotSentError
+        assert [type(end) for end in ends[2:5]] == [RedisNoAnswerError] * 3
+        assert type(ends[5]) is RedisNotSentError
         assert rig.counters.broker_call_errors["no_answer"] == 3
 
 
@@ -72,7 +72,7 @@ async def test_so_many_calls_wait_at_most() -> None:
     """One below the bound is taken, one above it is not sent."""
     async with Rig(max_pending_calls=2) as rig:
         waiting = [rig.calls.call("GET", "a"), rig.calls.call("GET", "b")]
-        with pytest.raises(NotSentError, match="2 calls wait"):
+        with pytest.raises(RedisNotSentError, match="2 calls wait"):
             rig.calls.call("GET", "c")
         rig.server.say(b"1", b"2")
         await asyncio.gather(*waiting)
@@ -85,7 +85,7 @@ async def test_so_many_bytes_wait_at_most() -> None:
     """`GET a` is 20 bytes as Redis reads it."""
     async with Rig(max_pending_bytes=40) as rig:
         waiting = [rig.calls.call("GET", "a"), rig.calls.call("GET", "b")]
-        with pytest.raises(NotSentError, match="40 bytes"):
+        with pytest.raises(RedisNotSentError, match="40 bytes"):
             rig.calls.call("GET", "c")
         rig.server.say(b"1", b"2")
         await asyncio.gather(*waiting)
@@ -99,7 +99,7 @@ async def test_a_silent_server_is_given_up_at_the_oldest_calls_deadline() -> Non
         answer = rig.calls.call("GET", "a")
         await rig.written(1)
         rig.clock.advance(rig.options.command_timeout_seconds + 0.001)
-        with pytest.raises(NoAnswerError):
+        with pytest.raises(RedisNoAnswerError):
             await answer
         await eventually(lambda: rig.calls.connects == 2)
         assert first.closed
@@ -113,7 +113,7 @@ async def test_a_server_that_cannot_serve_is_left_once_it_has_answered(refusal: 
         rig.server.say(ResponseError(refusal))
         with pytest.raises(RefusedError):
             await first
-        with pytest.raises(NotSentError):
+        with pytest.raises(RedisNotSentError):
             rig.calls.call("SET", "c")
         rig.server.say(b"OK")
         assert await second == b"OK"
@@ -138,7 +138,7 @@ async def test_a_late_answer_of_a_server_that_was_replaced_does_not_count() -> N
         rig.clock.advance(0.6)
         endpoint.replaced = True
         rig.server.say(b"OK")
-        with pytest.raises(NoAnswerError):
+        with pytest.raises(RedisNoAnswerError):
             await answer
 
 
@@ -175,7 +175,7 @@ async def test_a_call_that_follows_goes_behind_asking() -> None:
         original = rig.calls.call("GET", "a")
         let_be(original)
         packed = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"
-        answer = rig.calls.follow(Call(packed, original, 0.0))
+        answer = rig.calls.follow(RedisCall(packed, original, 0.0))
         assert await rig.written(3) == [(b"GET", b"a"), (b"ASKING",), (b"GET", b"a")]
         rig.server.say(b"1", b"OK", b"2")
         assert await answer == b"2"
@@ -188,7 +188,7 @@ class Following(FakeEndpoint):
         super().__init__(answer)
         self.taken: list[str] = []
 
-    def follow(self, call: Call, refused: RefusedError) -> bool:
+    def follow(self, call: RedisCall, refused: RefusedError) -> bool:
         self.taken.append(refused.code)
         return True
 

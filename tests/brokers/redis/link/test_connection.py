@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from hub.brokers.redis.link.connection import Backoff, Connector, Server
+from hub.brokers.redis.link.connection import Backoff, Connector, FixedServer
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.options import RedisOptions
 from hub.core.counters import Counters
@@ -123,12 +123,12 @@ def test_a_backoff_doubles_up_to_its_bound_and_begins_anew() -> None:
 )
 def test_a_server_has_one_identity_however_its_url_is_written(one: str, other: str) -> None:
     """Nodes that write it differently must agree where a channel lives."""
-    assert Server(one).identity == Server(other).identity
+    assert FixedServer(one).identity == FixedServer(other).identity
 
 
 async def test_a_server_is_never_elsewhere() -> None:
     """What `Endpoint` says by itself: no other place, no term, nothing to follow."""
-    server = Server("redis://h")
+    server = FixedServer("redis://h")
     connection = server.make("test")
     assert server.has_lines
     assert not server.may_be_replaced

@@ -4,9 +4,9 @@ import pytest
 from redis.exceptions import AskError, MovedError, ResponseError
 
 from hub.brokers.redis.link.outcomes import (
-    CallError,
-    NoAnswerError,
-    NotSentError,
+    RedisCallError,
+    RedisNoAnswerError,
+    RedisNotSentError,
     RefusedError,
     public_reason,
 )
@@ -81,11 +81,11 @@ def test_a_stray_names_the_history_and_the_run_that_counted_it() -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (NotSentError("redis://10.0.0.1: connection refused"), "Redis cannot be asked now"),
-        (NoAnswerError("redis://10.0.0.1 did not answer"), "Redis gave no answer"),
+        (RedisNotSentError("redis://10.0.0.1: connection refused"), "Redis cannot be asked now"),
+        (RedisNoAnswerError("redis://10.0.0.1 did not answer"), "Redis gave no answer"),
         (RefusedError(ResponseError("OOM at 10.0.0.1")), "Redis refused (OOM)"),
-        (CallError("not a head: [10.0.0.1]"), "Redis failed"),
+        (RedisCallError("not a head: [10.0.0.1]"), "Redis failed"),
     ],
 )
-def test_a_peer_is_not_told_where_redis_is(error: CallError, reason: str) -> None:
+def test_a_peer_is_not_told_where_redis_is(error: RedisCallError, reason: str) -> None:
     assert public_reason(error) == reason

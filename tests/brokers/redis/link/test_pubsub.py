@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hub.brokers.redis.link.connection import Connector
-from hub.brokers.redis.link.outcomes import NoAnswerError, NotSentError
+from hub.brokers.redis.link.outcomes import RedisNoAnswerError, RedisNotSentError
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.options import RedisOptions
 from hub.core.counters import Counters
@@ -143,15 +143,15 @@ async def test_a_barrier_is_passed_by_its_own_answer_behind_all_messages() -> No
 async def test_a_barrier_fails_without_a_connection_with_it_and_after_its_time() -> None:
     """Not sent, so it may be asked again; silent, so nobody knows."""
     async with connected(command_timeout_seconds=0.05) as rig:
-        with pytest.raises(NoAnswerError):
+        with pytest.raises(RedisNoAnswerError):
             await rig.pubsub.barrier()
         waiting = asyncio.create_task(rig.pubsub.barrier())
         await rig.written(2)
         rig.endpoint.refuses = ConnectionRefusedError("gone")
         rig.server.breaks()
-        with pytest.raises(NotSentError):
+        with pytest.raises(RedisNotSentError):
             await waiting
-        with pytest.raises(NotSentError):
+        with pytest.raises(RedisNotSentError):
             await rig.pubsub.barrier()
 
 

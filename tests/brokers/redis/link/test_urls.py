@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from hub.brokers.redis.link import urls
-from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.connection import FixedServer
 from hub.cli import build
 from hub.cli.config import rows
 from hub.errors import HubError, SettingsError
@@ -89,7 +89,10 @@ def test_no_part_of_a_password_is_shown(form: str, password: str) -> None:
         shown.append(shown_by_config(HUB_BROKER=url))
     for part in urls.split(url):
         if urls.scheme(part) in urls.PLAIN:
-            shown += [urls.without_secrets(part), *said_of(lambda part=part: Server(part).name)]
+            shown += [
+                urls.without_secrets(part),
+                *said_of(lambda part=part: FixedServer(part).name),
+            ]
         shown += said_of(lambda part=part: urls.parse_sentinel(part))
         shown += said_of(lambda part=part: urls.parse_cluster(part))
     for text in shown:
@@ -127,8 +130,8 @@ def test_all_else_is_shown(url: str, shown: str) -> None:
 
 
 def test_name_of_a_server_is_its_place() -> None:
-    assert Server("redis://user:p@host:6379/0?protocol=2").name == "redis://host:6379/0"
-    assert Server("unix://user:p@/run/redis.sock").name == "unix:///run/redis.sock"
+    assert FixedServer("redis://user:p@host:6379/0?protocol=2").name == "redis://host:6379/0"
+    assert FixedServer("unix://user:p@/run/redis.sock").name == "unix:///run/redis.sock"
 
 
 @pytest.mark.parametrize("password", ["a/b", "a?b", "a#b", "a@b/c"])
@@ -139,7 +142,7 @@ def test_password_that_has_to_be_escaped_is_named_as_what_is_wrong(
     """Else a parser took a part of it for the host's name."""
     url = f"{kind}://user:{password}@host:6379/service"
     make = {
-        "redis": Server,
+        "redis": FixedServer,
         "redis+sentinel": urls.parse_sentinel,
         "redis+cluster": urls.parse_cluster,
     }[kind]
@@ -192,6 +195,6 @@ def test_url_of_another_setting_shows_no_password_either() -> None:
 def test_a_database_that_is_no_number_is_refused(url: str) -> None:
     """redis-py takes 0 then, and two hubs that should know nothing of each other share one."""
     with pytest.raises(SettingsError, match="expected a number"):
-        Server(url)
+        FixedServer(url)
     with pytest.raises(SettingsError, match="expected a number"):
         urls.parse_sentinel("redis+sentinel://host/service/x")

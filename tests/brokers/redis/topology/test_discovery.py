@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.connection import FixedServer
 from hub.brokers.redis.topology.discovery import Discovery
 from tests.core.fakes import FakeClock
 from tests.support.redis_server import RedisServer, free_port
@@ -31,7 +31,7 @@ async def told(
         patience_seconds=PATIENCE_SECONDS,
         clock=FakeClock(),
     )
-    return await discovery.ask_all([Server(url) for url in urls], ("ECHO", "1"), ("ECHO", "2"))
+    return await discovery.ask_all([FixedServer(url) for url in urls], ("ECHO", "1"), ("ECHO", "2"))
 
 
 async def test_who_alone_can_tell_is_waited_for(servers: tuple[RedisServer, RedisServer]) -> None:

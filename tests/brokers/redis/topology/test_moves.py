@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import AskError, ResponseError
 
 from hub.brokers.redis.link.calls import CallConnection
-from hub.brokers.redis.link.outcomes import Call, NoAnswerError, RefusedError
+from hub.brokers.redis.link.outcomes import RedisCall, RedisNoAnswerError, RefusedError
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.topology.moves import Redirects
 from tests.brokers.redis.channels.rig import ShardRig
@@ -61,9 +61,9 @@ class Servers:
 
         return answer
 
-    def refused(self, what: str, error: ResponseError, *, about: str = "news") -> Call:
+    def refused(self, what: str, error: ResponseError, *, about: str = "news") -> RedisCall:
         """A call that `HERE` refused, taken over."""
-        call = Call(
+        call = RedisCall(
             b"*1\r\n$%d\r\n%s\r\n" % (len(what), what.encode()),
             asyncio.get_running_loop().create_future(),
             self.around.clock() + 5.0,
@@ -113,7 +113,7 @@ async def test_calls_about_one_channel_keep_their_order_and_others_do_not_wait()
         # The answer to `a` is still to come; nothing about `news` overtakes it.
         assert not first.answer.done()
         assert not second.answer.done()
-    assert isinstance(first.answer.exception(), NoAnswerError)
+    assert isinstance(first.answer.exception(), RedisNoAnswerError)
     assert isinstance(second.answer.exception(), RefusedError)
 
 
@@ -130,7 +130,9 @@ async def test_at_its_deadline_a_call_ends_with_what_is_known() -> None:
     async with servers() as made:
         made.around.clock.advance(1e3)
         made.says[HERE] = [TRYAGAIN] * 1000
-        call = Call(b"*1\r\n$1\r\na\r\n", asyncio.get_running_loop().create_future(), 0.0, "news")
+        call = RedisCall(
+            b"*1\r\n$1\r\na\r\n", asyncio.get_running_loop().create_future(), 0.0, "news"
+        )
         assert made.redirects.take(call, RefusedError(TRYAGAIN), HERE)
         with pytest.raises(RefusedError, match="TRYAGAIN"):
             await call.answer
@@ -140,7 +142,7 @@ async def test_so_many_wait_at_most_and_their_room_is_given_back() -> None:
     """The bounds are those of calls: what does not fit is refused as it was."""
     async with servers(RedisOptions(max_pending_calls=1)) as made:
         call = made.refused("a", ASK)
-        more = Call(b"x", asyncio.get_running_loop().create_future(), 1e9, "news")
+        more = RedisCall(b"x", asyncio.get_running_loop().create_future(), 1e9, "news")
         assert not made.redirects.take(more, RefusedError(ASK), HERE)
         await call.answer
         await made.refused("b", ASK).answer

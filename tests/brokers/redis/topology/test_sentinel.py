@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from redis.asyncio.connection import AbstractConnection, Connection
 
-from hub.brokers.redis.link.connection import Server
+from hub.brokers.redis.link.connection import FixedServer
 from hub.brokers.redis.link.outcomes import LostError
 from hub.brokers.redis.options import RedisOptions
 from hub.brokers.redis.topology.discovery import Discovery
@@ -35,7 +35,7 @@ class Sentinels:
     def __init__(self, *answers: Answers) -> None:
         self.answers: Sequence[Answers] = answers
 
-    async def ask_all(self, servers: Sequence[Server], *commands: Sequence[str]) -> object:
+    async def ask_all(self, servers: Sequence[FixedServer], *commands: Sequence[str]) -> object:
         assert len(servers) == 3
         assert len(commands) == 3
         return self.answers

@@ -6,7 +6,6 @@ from typing import ClassVar
 import pytest
 import structlog
 
-from hub.admin.cluster import Cluster, NoOtherNodes, by_name
 from hub.admin.drain import Closing, Shed, excess, rebalance
 from hub.admin.requests import (
     HERE,
@@ -18,6 +17,7 @@ from hub.admin.requests import (
     Handlers,
     Rights,
 )
+from hub.admin.rpc import AdminRpc, NoOtherNodes, by_name
 from hub.admin.sessions import SendCommand
 from hub.errors import (
     BadRequestError,
@@ -63,7 +63,7 @@ def handlers(tag: str) -> Handlers:
     return {WhoAreYou: who, Refuse: refuse, SendCommand: command}
 
 
-async def two() -> tuple[Network, Cluster, Cluster]:
+async def two() -> tuple[Network, AdminRpc, AdminRpc]:
     async def only_new(_asked: OnlyNew) -> None: ...
 
     network = Network()
@@ -94,7 +94,7 @@ async def test_one_node_is_asked_by_what_is_known_of_it(at: AtConnection, tag: s
 
 async def test_a_node_that_is_alone_has_every_connection() -> None:
     """Whatever its id looks like: nobody else can say more about it."""
-    made = Cluster(
+    made = AdminRpc(
         tag=A,
         bus=NoOtherNodes(),
         handlers=handlers(A),

@@ -112,7 +112,7 @@ class _Reply(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class Cluster:
+class AdminRpc:
     """One per node: `hub.admin.requests.Admin`.
 
     Args:
