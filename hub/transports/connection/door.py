@@ -163,7 +163,7 @@ class Door:
         Only a stream of events has an answer of its own kind for that (`Streams.refusal`).
         """
         self._note_full(error, request.address)
-        if stream is Stream.SSE:
+        if stream is StreamKind.SSE:
             return self._streams.refusal(stream, request, error)
         self._count(error, is_crowded=True)
         return problem(error, headers=cross_origin(request.headers.get("origin")))
