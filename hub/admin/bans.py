@@ -216,7 +216,7 @@ class AccessLog:
     def _read(self, publication: Publication, epoch: str) -> None:
         try:
             said = _READER.decode(publication.data)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             # A word of a later version, or of another program that writes into Redis.
             self._log.warning("access_word_not_read", offset=publication.offset)
             return

@@ -152,7 +152,7 @@ class BansFile:
             return [_LINE.decode(line) for line in lines if line.strip()]
         except FileNotFoundError:
             return []
-        except (OSError, msgspec.DecodeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no list of bans"
             raise SettingsError(f"HUB_BANS_PATH: {self._path} cannot be read: {why}") from None
 

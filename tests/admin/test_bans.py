@@ -215,7 +215,13 @@ async def test_what_has_ended_is_forgotten_and_there_is_a_bound(running: Running
 async def test_what_is_no_word_is_passed_over(running: Running) -> None:
     cluster = Cluster()
     node = cluster.node()
-    for data in (b"{}", b"7", b'{"kind":"new","name":"a","at_ms":1,"until_ms":2}', b"[" * 10_000):
+    for data in (
+        b"{}",
+        b"7",
+        b'{"kind":"new","name":"a","at_ms":1,"until_ms":2}',
+        b"[" * 10_000,
+        b'{"kind":"ban","name":"\xff","at_ms":1,"until_ms":2}',
+    ):
         node.deliver(Publication(ACCESS_CHANNEL, 1, data, 0))
     assert len(node.standings) == 0
 

@@ -1,6 +1,6 @@
 """Schemathesis asks a running hub whatever its OpenAPI document allows, and some more.
 
-Skipped where its program `st` is not installed: `pip install schemathesis`.
+`tests/run` installs its program `st` in a folder of its own. Without it the test is skipped.
 """
 
 import shutil

@@ -68,6 +68,18 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "redis_messages": (b'epoch\n7\n1000\n["k","s",null,0]\n{"a":1}', b"\x00join\n{}"),
     "packed_bodies": (gzip.compress(b'{"a":1}', mtime=0),),
     "settings": (b"64KiB/1:1MiB", b"10/0.5"),
+    "first_bytes": (
+        b"GET /ws?channel=a HTTP/1.1\r\nHost: hub.example\r\nOrigin: https://a.example\r\n\r\n",
+    ),
+    "words_between_nodes": (
+        b'{"kind":"ban","name":"ann","at_ms":1,"until_ms":9,"reason":"spam"}',
+        b'{"kind":"subject","name":"ann","at_ms":1,"until_ms":9,"before":5.5,"lifted":true}',
+    ),
+    "bodies_of_operators": (
+        b'{"seconds":60,"reason":"spam"}',
+        b'{"sub":"ann","issued_before":1.5}',
+        b'{"jti":"7"}',
+    ),
 }
 
 
@@ -75,7 +87,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
 EXTREMES = (
     b"[" * 5000, b"[" * 5000 + b"]" * 5000, b'{"a":' * 3000, b'{"a":' * 3000 + b"1" + b"}" * 3000,
     b'"' * 5000, b"9" * 5000, b"-" * 5000, b"1e" + b"9" * 5000, b"=," * 2500, b"%41" * 2000,
-    b";" * 5000, b"\n" * 5000, b":" * 5000, b"." * 5000, b"\xff" * 5000,
+    b";" * 5000, b" " * 5000, b"\n" * 5000, b":" * 5000, b"." * 5000, b"\xff" * 5000,
 )  # fmt: skip
 HOLES: dict[str, tuple[bytes, ...]] = {
     "command": (b'{"op":"publish","id":1,"channel":"a","data":%b}', b'{"op":"ping","id":%b}'),
@@ -85,6 +97,9 @@ HOLES: dict[str, tuple[bytes, ...]] = {
     "answers_of_the_application": (b'{"allow":true,"data":%b}', b'{"allow":true,"grants":%b}'),
     "redis_messages": (b"e\n7\n1000\n%b\n1", b"e\n%b\n1000\n\n1", b"\x00trace\ne\n%b\nx"),
     "token": (b"%b.x.y", b"shop:sha256:%b"),
+    "first_bytes": (b"GET / HTTP/1.1\r\nHost:%bx\r\n", b"GET /%b HTTP/1.1\r\nOrigin: %b\r\n\r\n"),
+    "words_between_nodes": (b'{"kind":"ban","name":"a","at_ms":%b,"until_ms":%b}',),
+    "bodies_of_operators": (b'{"seconds":%b}', b'{"jti":%b}', b'{"sub":"a","issued_before":%b}'),
     "query": (b"channel=a&since=a=e:%b", b"filter=%b", b"last=%b"),
 }
 

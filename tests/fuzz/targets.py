@@ -8,20 +8,26 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from hub.auth.credentials import read_cookie
+from hub.admin import bans
+from hub.auth.bans import Standings
+from hub.auth.credentials import Credentials, read_cookie
 from hub.auth.grants import read_grants
 from hub.auth.hosts import HostList
 from hub.auth.keys import read_publish_key
 from hub.auth.origins import OriginList
+from hub.auth.policy import Policy
 from hub.auth.proxies import TrustedProxies
 from hub.auth.public_keys import read_pem, read_set
 from hub.auth.tokens import TokenVerifier
+from hub.brokers.redis.bus import Proof
 from hub.brokers.redis.channels import messages
+from hub.core.identity import Identity
 from hub.errors import HubError, SettingsError
 from hub.hooks.answers import read_answer
 from hub.settings.parsing import parse_size, rate_of
-from hub.transports.connection import proxy_protocol
+from hub.transports.connection import door, proxy_protocol
 from hub.transports.connection.reader import RequestReader
+from hub.transports.http import subjects
 from hub.transports.http.bodies import plain
 from hub.transports.http.known import KnownHead
 from hub.transports.inbound import CloseFrame, FrameError, Inbound
@@ -42,6 +48,8 @@ _hosts = HostList(
 _origins = OriginList(("https://example.com", "https://*.example.com"))
 _proxies = TrustedProxies(("10.0.0.0/8", "fd00::/8"))
 _tokens = TokenVerifier([SECRET], clock=lambda: 1e9)
+_policy = Policy(token_keys=[SECRET], publish_keys=["a-key"], token_cookie="session")
+_proof = Proof(["a-key"], lambda: 1e9)
 
 
 class _Peer:
@@ -103,6 +111,13 @@ def requests(data: bytes) -> None:
     assert peer.body_bytes <= len(data)
 
 
+def first_bytes(data: bytes) -> None:
+    """What is read before there is a parser; the answer repeats what it takes."""
+    door._LINE.match(data)
+    fields = door._fields(data) or {}
+    assert all(text.isascii() and text.isprintable() for text in fields.values())
+
+
 def frames(data: bytes) -> None:
     inbound = Inbound(deflate=bool(data[:1] > b"\x7f"), max_bytes=LIMIT)
     for piece in _pieces(data[1:]):
@@ -161,6 +176,12 @@ def token(data: bytes) -> None:
     _refusing(lambda: _tokens.verify(text))
     _refusing(lambda: read_cookie(text, "session"))
     _refusing(lambda: offered_token({"sec-websocket-protocol": text}))
+    for sent in (
+        Credentials(authorization=text),
+        Credentials(api_key=text),
+        Credentials(token=text),
+    ):
+        _refusing(lambda sent=sent: _policy.identify(sent))  # type: ignore[misc]
     with suppress(ValueError):
         read_publish_key(text)
 
@@ -209,6 +230,23 @@ def redis_messages(data: bytes) -> None:
     messages.decode_announcement("channel", data)
 
 
+def words_between_nodes(data: bytes) -> None:
+    """Any client of Redis may write them. Nobody without a key is heard."""
+    assert _proof.open("tag", data) is None
+    assert _proof.open("tag", _proof.seal("tag", data)) == data
+    with suppress(ValueError, RecursionError):
+        said = bans._READER.decode(data)
+        standings = Standings()
+        standings.merge(said, 0)
+        _refusing(lambda: standings.check(Identity(subject=said.name, token_id=said.name), 0))
+
+
+def bodies_of_operators(data: bytes) -> None:
+    for kind in (subjects._Ban, subjects._Revocation):
+        _refusing(lambda kind=kind: subjects._read(data, kind))  # type: ignore[misc]
+    _refusing(lambda: subjects._reason(data.decode("latin-1")))
+
+
 def packed_bodies(data: bytes) -> None:
     body = _refusing(lambda: plain(data, {"content-encoding": "gzip"}, LIMIT))
     assert body is None or len(body) <= LIMIT  # type: ignore[arg-type]
@@ -226,7 +264,7 @@ def settings(data: bytes) -> None:
 TARGETS: tuple[Callable[[bytes], None], ...] = (
     requests, frames, command, publications, payload, tags_and_filters, query, token, grants, keys,
     answers_of_the_application, who_is_asking, proxy_headers, redis_messages, packed_bodies,
-    settings,
+    settings, first_bytes, words_between_nodes, bodies_of_operators,
 )  # fmt: skip
 
 

@@ -221,6 +221,7 @@ def _file(path: Path) -> BansFile:
 def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
     """A hub that does not know who is banned lets nobody in."""
     path = tmp_path / "bans"
-    path.write_text("rubbish")
-    with pytest.raises(SettingsError, match="HUB_BANS_PATH"):
-        _file(path).read()
+    for rubbish in (b"rubbish", b'{"kind":"ban","name":"\xff","at_ms":1,"until_ms":2}', b"\x80"):
+        path.write_bytes(rubbish)
+        with pytest.raises(SettingsError, match="HUB_BANS_PATH"):
+            _file(path).read()
