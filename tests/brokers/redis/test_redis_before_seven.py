@@ -38,6 +38,12 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def calm_redis() -> Iterator[RedisServer]:
+    with RedisServer(program=old_program() or "") as server:
+        yield server
+
+
 async def test_server_is_that_old_and_is_given_scripts(redis: RedisServer, channel: str) -> None:
     assert b"redis_version:6." in redis.ask("INFO", "server")
     async with node(redis.url) as one:

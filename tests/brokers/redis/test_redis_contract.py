@@ -124,15 +124,22 @@ class _Settled:
 
 
 @pytest.fixture(params=[DEFAULT_PREFIX, "Staging_2.eu-west"])
-async def rig(redis: RedisServer, request: pytest.FixtureRequest) -> AsyncGenerator[Rig]:
+def prefix(request: pytest.FixtureRequest) -> str:
+    """What all names in Redis begin with."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def rig(calm_redis: RedisServer, prefix: str) -> AsyncGenerator[Rig]:
     """A Redis broker whose node subscribes to nothing yet."""
-    made = Rig(_Ageing(redis))
-    async with _Node(redis, made, request.param) as node:
+    made = Rig(_Ageing(calm_redis))
+    async with _Node(calm_redis, made, prefix) as node:
         await node.is_ready()
         made.broker = _Settled(node.broker)
-        meta = Keys(request.param).meta
-        made.forget = lambda channel: redis.ask("DEL", meta(channel))
+        meta = Keys(prefix).meta
+        made.forget = lambda channel: calm_redis.ask("DEL", meta(channel))
         yield made
+    assert calm_redis.ask("FLUSHALL") == b"+OK\r\n"
 
 
 async def test_rows_outlive_an_epoch_and_are_older_than_all_of_the_next(rig: Rig) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hub.brokers.redis.keys import DEFAULT_PREFIX
 from tests.brokers.redis.nodes import node
 from tests.brokers.redis.test_redis_connecting import (
     test_full_server_refuses_publications_and_goes_on_delivering,
@@ -36,11 +37,30 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(
-    params=PROGRAMS or [""], ids=lambda program: program.rpartition("site-packages/")[2]
+    params=PROGRAMS or [""],
+    ids=lambda program: program.rpartition("site-packages/")[2],
+    scope="module",
 )
-def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    with RedisServer(program=request.param) as server:
+def program(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def redis(program: str) -> Iterator[RedisServer]:
+    with RedisServer(program=program) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def calm_redis(program: str) -> Iterator[RedisServer]:
+    with RedisServer(program=program) as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    """One: functions, which have names, are given to Valkey as to Redis."""
+    return DEFAULT_PREFIX
 
 
 async def test_server_is_a_valkey_and_is_given_functions(redis: RedisServer, channel: str) -> None:
