@@ -58,7 +58,7 @@ def calm_redis(program: str) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def prefix() -> str:
+def prefix() -> str:  # type: ignore[no-redef] # that of the contract has two
     """One: functions, which have names, are given to Valkey as to Redis."""
     return DEFAULT_PREFIX
 
