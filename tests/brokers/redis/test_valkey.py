@@ -57,8 +57,8 @@ def calm_redis(program: str) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def prefix() -> str:  # type: ignore[no-redef] # that of the contract has two
+@pytest.fixture  # type: ignore[no-redef] # that of the contract has two
+def prefix() -> str:
     """One: functions, which have names, are given to Valkey as to Redis."""
     return DEFAULT_PREFIX
 
