@@ -12,7 +12,7 @@ from tests.support.proxies import nginx
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
 NUMBERS = " ".join([*(f"{number}," for number in range(1, 40)), "40."])

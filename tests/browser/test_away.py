@@ -17,7 +17,7 @@ from tests.support.proxies.swallowing import SwallowingProxy
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 OPTIONS = {"probeMs": 1000}
 TRANSPORTS = ["websocket", "sse", "poll"]
@@ -32,18 +32,18 @@ def hub() -> Iterator[HubProcess]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_browser_that_was_offline_gets_what_it_missed(
-    hub: HubProcess, page: Page, channel: str, transport: str
+    hub: HubProcess, own_page: Page, channel: str, transport: str
 ) -> None:
     """Chromium's own offline mode, which also refuses every new connection."""
-    reader = Reader(page)
+    reader = Reader(own_page)
     async with SwallowingProxy(hub.port) as proxy, Numbers(hub.url, channel) as numbers:
         options = OPTIONS | {"transports": [transport]}
         await reader.open(proxy.url, channel, numbers.start, options)
         await reader.arrives_at(transport)
-        await page.context.set_offline(True)
+        await own_page.context.set_offline(True)
         proxy.cut()
         await numbers.more(30)
-        await page.context.set_offline(False)
+        await own_page.context.set_offline(False)
         await numbers.more(20)
         await has_all(reader, await numbers.stop())
 
@@ -89,27 +89,27 @@ async def test_a_silent_connection_is_given_up_when_heartbeats_are_missing(
 
 
 async def test_a_laptop_that_slept_an_hour_goes_on_where_it_was(
-    hub: HubProcess, page: Page, channel: str
+    hub: HubProcess, own_page: Page, channel: str
 ) -> None:
     """Its timers are late and its clock has moved on; its connection is long gone."""
-    reader = Reader(page)
-    await page.clock.install()
+    reader = Reader(own_page)
+    await own_page.clock.install()
     async with SwallowingProxy(hub.port) as proxy, Numbers(hub.url, channel) as numbers:
         await reader.open(proxy.url, channel, numbers.start, OPTIONS)
         await reader.arrives_at("websocket")
         proxy.freeze()
         await numbers.more(10)
         proxy.strand()
-        await page.clock.fast_forward("01:00:00")
+        await own_page.clock.fast_forward("01:00:00")
         await has_all(reader, await numbers.stop())
 
 
 async def test_a_page_that_was_frozen_in_the_background_gets_what_it_missed(
-    hub: HubProcess, page: Page, channel: str
+    hub: HubProcess, own_page: Page, channel: str
 ) -> None:
     """Chromium freezes a page that is long hidden: no timer and no event until it is shown."""
-    reader = Reader(page)
-    devtools = await page.context.new_cdp_session(page)
+    reader = Reader(own_page)
+    devtools = await own_page.context.new_cdp_session(own_page)
     async with SwallowingProxy(hub.port) as proxy, Numbers(hub.url, channel) as numbers:
         await reader.open(proxy.url, channel, numbers.start, OPTIONS)
         await reader.arrives_at("websocket")

@@ -23,7 +23,7 @@ PAGES = {"react": "react_page.jsx", "vue": "vue_page.js"}
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(
         not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),
         reason="the tools of clients/js are not installed",

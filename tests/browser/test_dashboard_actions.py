@@ -16,12 +16,12 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(not is_installed(), reason="redis-server is not installed"),
 ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def hub() -> AsyncIterator[WatchedHub]:
     async with watched_hub() as hub:
         for subject in ("ada", "bob", SLOW):

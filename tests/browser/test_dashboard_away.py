@@ -11,7 +11,7 @@ from tests.support.redis_server import RedisServer, is_installed
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(150),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(not is_installed(), reason="no redis-server here"),
 ]
 # The hub promises 10 s; the rest is for a busy machine.

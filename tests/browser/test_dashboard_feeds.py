@@ -10,7 +10,7 @@ from typing import Any, Literal
 import httpx2 as httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.browser.dashboard import faults, go, row, sign_in, width_of
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 PICTURES = os.environ.get("HUB_SCREENSHOTS")
 ROWS = 120
@@ -67,7 +67,7 @@ class FeedHub:
                 reading.cancel()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def feeds() -> AsyncIterator[FeedHub]:
     settings: dict[str, str] = {
         "HUB_OPERATOR_KEYS": OPERATOR_KEY,
@@ -246,12 +246,10 @@ async def test_a_subject_leaves_a_channel_with_all_its_connections_and_is_closed
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_what_feeds_add_fits_a_phone_and_a_screen(
-    feeds: FeedHub, browser: Browser, width: int, scheme: Literal["light", "dark"]
+    feeds: FeedHub, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    context = await browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme
-    )
-    page = await context.new_page()
+    await page.set_viewport_size({"width": width, "height": 900})
+    await page.emulate_media(color_scheme=scheme)
     await sign_in(page)
     views = {
         "channels": "channels",
@@ -267,4 +265,3 @@ async def test_what_feeds_add_fits_a_phone_and_a_screen(
                 path=f"{PICTURES}/feeds-{name}-{width}-{scheme}.png", full_page=True
             )
         assert await width_of(page) == width, name
-    await context.close()

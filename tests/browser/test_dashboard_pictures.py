@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(240),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 DIRECTORY = os.environ.get("HUB_DASHBOARD_PICTURES")
 # So many seconds of figures look like a chart.

@@ -12,7 +12,7 @@ from tests.support.hub_process import HubProcess
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 OPERATOR, PUBLISHER = "an-operator-key-of-some-length-or-so", "a-publisher-key-of-some-length-or-so"
 EVIL = "https://elsewhere.example"

@@ -22,14 +22,14 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(not is_installed(), reason="redis-server is not installed"),
 ]
 # So many seconds of figures are remembered before anybody looks.
 REMEMBERED = 6
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def hub() -> AsyncIterator[WatchedHub]:
     async with watched_hub() as hub:
         await eventually(partial(has_lost, hub), seconds=30, what="the slow one's loss")

@@ -15,7 +15,7 @@ from tests.support.hub_process import HubProcess
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 CHANNELS = ("cpu", "memory", "disk", "network")
 # Where `README.md` gets its picture from: HUB_SCREENSHOT=<path> pytest -k picture.
@@ -54,25 +54,25 @@ async def test_the_page_shows_values_change_over_sse_where_websocket_cannot_be_m
 
 
 async def test_the_page_shows_values_change_over_sse_where_websocket_is_cut(
-    demo_hub: HubProcess, page: Page
+    demo_hub: HubProcess, own_page: Page
 ) -> None:
     """A proxy may end the WebSocket before the hub's welcome came through."""
 
     async def cut(socket: WebSocketRoute) -> None:
         await socket.close()
 
-    await page.route_web_socket("**/ws*", cut)
-    await page.goto(demo_hub.url)
-    await expect_values_to_change(page, "SSE")
+    await own_page.route_web_socket("**/ws*", cut)
+    await own_page.goto(demo_hub.url)
+    await expect_values_to_change(own_page, "SSE")
 
 
 async def test_the_page_shows_values_change_over_sse_where_websocket_stays_silent(
-    demo_hub: HubProcess, page: Page
+    demo_hub: HubProcess, own_page: Page
 ) -> None:
     """A proxy may take the handshake and pass no frame: only the probe's time-out tells."""
-    await page.route_web_socket("**/ws*", lambda socket: None)
-    await page.goto(demo_hub.url)
-    await expect_values_to_change(page, "SSE")
+    await own_page.route_web_socket("**/ws*", lambda socket: None)
+    await own_page.goto(demo_hub.url)
+    await expect_values_to_change(own_page, "SSE")
 
 
 @pytest.mark.parametrize(("query", "transport"), [("", "WebSocket"), ("?transport=sse", "SSE")])

@@ -9,7 +9,7 @@ from typing import Literal
 
 import httpx2 as httpx
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
 from hub.node.demo import CHANNEL, ROWS
 from tests.support.hub_process import HubProcess
@@ -17,7 +17,7 @@ from tests.support.hub_process import HubProcess
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 PICTURES = os.environ.get("HUB_SCREENSHOTS")
 # Busy enough to be among the busiest, in the way that no other test's processes are: it stays.
@@ -117,13 +117,11 @@ async def test_a_hub_without_the_demo_shows_no_table(plain_hub: HubProcess, page
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_the_table_fits_a_phone_and_a_screen(
-    demo_hub: HubProcess, browser: Browser, width: int, scheme: Literal["light", "dark"]
+    demo_hub: HubProcess, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     """Nothing makes the page scroll sideways, and no figure is cut off."""
-    context = await browser.new_context(
-        viewport={"width": width, "height": 1000}, color_scheme=scheme
-    )
-    page = await context.new_page()
+    await page.set_viewport_size({"width": width, "height": 1000})
+    await page.emulate_media(color_scheme=scheme)
     await page.goto(demo_hub.url)
     await expect(page.locator("#processes-rows tr")).to_have_count(ROWS)
     await expect(page.locator("#processes-told")).not_to_contain_text("then 0 changes")
@@ -135,4 +133,3 @@ async def test_the_table_fits_a_phone_and_a_screen(
         ".filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.textContent)"
     )
     assert cut == []
-    await context.close()

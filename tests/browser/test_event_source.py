@@ -10,7 +10,7 @@ from tests.support.hub_process import HubProcess
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
 # Writes what arrives on each channel into the page's title, where the test can wait for it.

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
 SECONDS = 10.0
@@ -26,7 +26,7 @@ def app() -> Iterator[ExampleApp]:
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def other(browser: Browser) -> AsyncIterator[Page]:
     """The page of somebody else: another context shares no storage."""
     context = await browser.new_context()

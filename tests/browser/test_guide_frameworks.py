@@ -21,7 +21,7 @@ SECONDS = 60
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(
         not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),
         reason="the tools of clients/js are not installed",

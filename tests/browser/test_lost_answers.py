@@ -18,7 +18,7 @@ from tests.support.proxies.losing import LosingProxy
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 SUBSCRIBE_REPLY = b'"replayed"'
 

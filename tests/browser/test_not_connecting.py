@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 DOCUMENT = (DOCS / "not-connecting.md").read_text()
 KEY = "t" * 32
@@ -104,10 +104,9 @@ async def test_a_token_without_the_grant(page: Page, tmp_path: Path, origin: str
 
 async def test_a_wrong_address(browser: Browser, tmp_path: Path, origin: str) -> None:
     """An uncaught error, which the console shows like any other."""
-    page = await browser.new_page()
     with HubProcess(HUB_ORIGINS=origin) as hub:
         written(tmp_path, hub, address="localhost:8000")
-        async with console(page) as says:
+        async with await browser.new_page() as page, console(page) as says:
             await page.goto(origin)
             for part in documented("no hub at ...: write https://host").split(" ..."):
                 await says(part)

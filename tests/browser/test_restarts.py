@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(180),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(NODE is None, reason="Node is not installed"),
 ]
 # How each ends before it is started again: told to, or as in a crash.
@@ -52,20 +52,21 @@ def redis() -> Iterator[RedisServer]:
 async def witnesses(page: Page, url: str, numbers: Numbers) -> AsyncIterator[Mapping[str, Witness]]:
     """One of each client, all subscribed from the stream's start; Node 20 takes SSE."""
     channel, start = numbers.channel, numbers.start
-    reader, polling = Reader(page), Reader(await page.context.new_page())
-    await reader.open(url, channel, start, {})
-    await polling.open(url, channel, start, {"transports": ["poll"]})
-    async with python_subscriber(url, channel, start) as python:
-        async with node_subscriber(url, channel, start) as node:
-            every: dict[str, Witness] = {
-                "chromium": reader,
-                "chromium polling": polling,
-                "python": python,
-                "node": node,
-            }
-            for witness in every.values():
-                await catches_up(witness, numbers.published)
-            yield every
+    async with await page.context.new_page() as another:
+        reader, polling = Reader(page), Reader(another)
+        await reader.open(url, channel, start, {})
+        await polling.open(url, channel, start, {"transports": ["poll"]})
+        async with python_subscriber(url, channel, start) as python:
+            async with node_subscriber(url, channel, start) as node:
+                every: dict[str, Witness] = {
+                    "chromium": reader,
+                    "chromium polling": polling,
+                    "python": python,
+                    "node": node,
+                }
+                for witness in every.values():
+                    await catches_up(witness, numbers.published)
+                yield every
 
 
 async def test_one_node_on_redis_is_restarted_and_nobody_misses_or_repeats_anything(

@@ -40,6 +40,9 @@ OPERATOR = {"Authorization": f"Bearer {OPERATOR_KEY}"}
 PEOPLE = ("ada", "bob", "cyd", "dan", "eve", "fay", "gus", "hal", "ida")
 CHANNELS = ("prices", "news", "chat:42")
 SLOW = "slow-sam"
+MANY = 80
+LOST = 10
+"""The offset in bulk of a publication that the slow one has lost once it has lost `3 * LOST`."""
 
 
 def token(subject: str) -> str:
@@ -81,11 +84,14 @@ async def watched_hub() -> AsyncGenerator[WatchedHub]:
 async def _crowd(nodes: list[HubProcess]) -> AsyncGenerator[None]:
     """Everybody listens and the traffic runs until the end of `with`."""
     work = [_listen(nodes[place % 3], subject) for place, subject in enumerate(PEOPLE)]
-    work += [_stream(nodes[1], "sse-sue"), _poll(nodes[2], "poll-pat"), _publish(nodes)]
+    work += [_stream(nodes[1], "sse-sue"), _poll(nodes[2], "poll-pat")]
     tasks = [asyncio.create_task(each) for each in work]
     slow = await RawConnection.connect(nodes[2].port, receive_buffer_bytes=4096)
     query = f"channel=bulk&channel=news&token={token(SLOW)}"
     slow.send(get(f"/ws?{query}", upgrade=True))
+    # It has subscribed before anything is published: what fits into the network's buffers is first.
+    await slow.until(b'"channel":"news"')
+    tasks.append(asyncio.create_task(_publish(nodes)))
     try:
         yield
     finally:
@@ -136,7 +142,10 @@ async def _poll(hub: HubProcess, subject: str) -> None:
 
 
 async def _publish(nodes: list[HubProcess]) -> None:
-    """Some 40 publications a second, at all nodes in turn; one that fails is not missed."""
+    """At all nodes in turn; one that fails is not missed.
+
+    Some 40 a second until the slow one has lost many, and then as many as charts need to move.
+    """
     headers = {"Authorization": f"Bearer {PUBLISH_KEY}"}
     bulk = {"orders": [{"id": number, "eur": 1.08, "amount": 7} for number in range(500)]}
     async with httpx.AsyncClient(timeout=10, headers=headers) as client:
@@ -153,4 +162,4 @@ async def _publish(nodes: list[HubProcess]) -> None:
                 items.append({"channel": "chat:42", "data": "hello", "key": "greeting"})
             with contextlib.suppress(httpx.HTTPError):
                 await client.post(f"{nodes[number % 3].url}/api/publish", json=items)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05 if number < MANY else 0.15)

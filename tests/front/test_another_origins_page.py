@@ -15,7 +15,7 @@ from tests.support.hub_process import HubProcess
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(90),
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
 ]
 
 # Simple requests, without a preflight. The body is full of requests, so that a read of it begins

@@ -77,6 +77,7 @@ async def test_a_full_node_tells_when_to_come_back() -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="session")
 async def test_chromiums_own_come_back(page: Page) -> None:
     """Behind nginx, while no node runs: nginx' own 502 would turn them off."""
     with HubProcess() as hub, documented("nginx", [hub.port, hub.port]) as proxy:

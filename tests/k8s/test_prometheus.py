@@ -37,11 +37,11 @@ WITHOUT_REDIS = {"HubBrokerAway", "HubNodeNotReady", "HubNoNodeReady"}
 
 @dataclass
 class Prometheus:
-    url: str
+    http: httpx.Client
+    """Begins with its URL."""
 
     def ask(self, path: str, **params: str) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=5)
-        return answer.json()["data"]
+        return self.http.get(f"/api/v1/{path}", params=params).json()["data"]
 
     def value(self, query: str) -> float:
         """Of a query with one number for an answer; 0 while it has none."""
@@ -50,7 +50,7 @@ class Prometheus:
 
     def is_up(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready", timeout=5).status_code == 200
+            return self.http.get("/-/ready").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -86,13 +86,14 @@ def prometheus(
             stderr=subprocess.DEVNULL,
         )
         try:
-            running = Prometheus(f"http://127.0.0.1:{port}")
-            eventually_blocking(running.is_up, seconds=30, what="Prometheus' readiness")
-            seen = 'min(count_over_time(up{job="hub"}[1m])) * (count(up == 1) == 2)'
-            eventually_blocking(
-                lambda: running.value(seen) >= 3, what="three scrapes of both nodes"
-            )
-            yield running
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5) as http:
+                running = Prometheus(http)
+                eventually_blocking(running.is_up, seconds=30, what="Prometheus' readiness")
+                seen = 'min(count_over_time(up{job="hub"}[1m])) * (count(up == 1) == 2)'
+                eventually_blocking(
+                    lambda: running.value(seen) >= 3, what="three scrapes of both nodes"
+                )
+                yield running
         finally:
             process.kill()
             process.wait(END_SECONDS)

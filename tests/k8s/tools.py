@@ -3,6 +3,7 @@
 None is skipped where it is missing: the test fails and says where it comes from.
 """
 
+import copy
 import os
 import shutil
 import subprocess
@@ -49,20 +50,20 @@ def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @cache
-def _build(folder: Path) -> str:
-    ended = run("kubectl", "kustomize", folder)
+def _build(overlay: str) -> list[Manifest]:
+    ended = run("kubectl", "kustomize", K8S / "overlays" / overlay)
     assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    return list(yaml.safe_load_all(ended.stdout))
 
 
 def built(overlay: str) -> list[Manifest]:
     """What would be applied, each time a copy of its own."""
-    return list(yaml.safe_load_all(_build(K8S / "overlays" / overlay)))
+    return copy.deepcopy(_build(overlay))
 
 
 @cache
-def _rendered(values: str) -> str:
-    return _templates(yaml.safe_load((CHART / values).read_text()))
+def _rendered(values: str) -> list[Manifest]:
+    return rendered(yaml.safe_load((CHART / values).read_text()))
 
 
 def rendered(given: dict[str, Any]) -> list[Manifest]:
@@ -81,7 +82,7 @@ def _templates(given: dict[str, Any]) -> str:
 
 def of_chart(overlay: str) -> list[Manifest]:
     """What `helm install -f k8s/helm/OVERLAY.yaml` sends, each time a copy of its own."""
-    return [each for each in yaml.safe_load_all(_rendered(f"{overlay}.yaml")) if each]
+    return copy.deepcopy(_rendered(f"{overlay}.yaml"))
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
