@@ -91,7 +91,8 @@ class SessionRegistry:
         self.sessions: dict[str, Session] = {}
         self.by_transport = Counts()
         self.by_address = Counts()
-        """Sessions by `hub.core.limits.party`; counted only with a limit for addresses."""
+        """Sessions by `hub.core.limits.party`, also those that leave; counted only with a limit for
+        addresses."""
         self.by_subject = Counts()
         """Sessions by subject; counted only with a limit for subjects."""
         self.leaving: dict[Session, Deadline] = {}
@@ -200,7 +201,7 @@ class SessionRegistry:
     def turn_away(
         self, link: Link, dialect: Dialect, error: HubError, *, head: bytes = b""
     ) -> Session:
-        """Open a session only to send its peer a refusal.
+        """Open a session only to send its peer a refusal, over a link that other servers carry.
 
         Browsers, for example, cannot read the status of a refused handshake.
         """
@@ -212,6 +213,13 @@ class SessionRegistry:
         finally:
             session.uncork()
         return session
+
+    def count_turned_away(self, transport: str, code: int, size: int) -> None:
+        """Count a peer that was refused in `size` bytes, as a session that ended with `code`."""
+        counters = self._context.counters
+        counters.opened[transport] += 1
+        counters.closed[str(int(code))] += 1
+        counters.bytes_sent += size
 
     def new_id(self) -> str:
         """Return a new id for a session."""
@@ -232,17 +240,17 @@ class SessionRegistry:
         session = Session(link, dialect, identity, id=id_, context=context)
         self.sessions[id_] = session
         self.by_transport[transport] += 1
-        self._count_peer(session, 1)
+        self._count_address(session, 1)
+        if self.limiter.counts_subjects and (subject := identity.subject) is not None:
+            _add(self.by_subject, subject, 1)
         context.counters.opened[transport] += 1
         context.counters.bytes_sent += len(head)
         link.cork(head)
         return session
 
-    def _count_peer(self, session: Session, change: int) -> None:
+    def _count_address(self, session: Session, change: int) -> None:
         if self.limiter.counts_addresses:
             _add(self.by_address, party(session.link.address), change)
-        if self.limiter.counts_subjects and (subject := session.identity.subject) is not None:
-            _add(self.by_subject, subject, change)
 
     def failed(self, session: Session, error: Exception) -> None:
         """End a session after a fault of the hub: with 4500, or at once where that fails too."""
@@ -310,7 +318,8 @@ class SessionRegistry:
             return
         record = session_record(session, self.origin, subscriptions=False)
         self.by_transport[session.link.transport] -= 1
-        self._count_peer(session, -1)
+        if self.limiter.counts_subjects and (subject := session.identity.subject) is not None:
+            _add(self.by_subject, subject, -1)
         self._context.counters.closed[str(code)] += 1
         self._heartbeats.remove(session)
         self._aging.remove(session)
@@ -319,7 +328,10 @@ class SessionRegistry:
         self._context.journal.ended(session, record, code, reason)
         if self.watch is not None and session.identity is not NOBODY:
             self.watch.closed(session, code, reason)
-        if not session.gone:
+        if session.gone:
+            self._count_address(session, -1)
+        else:
+            # Its connection still is one of its address.
             due = self.clock() + self._options.close_timeout_seconds
             self.leaving[session] = self._runtime.deadlines.at(due, lambda: self.abort(session))
 
@@ -334,6 +346,7 @@ class SessionRegistry:
         """Cancel the abort of a session whose connection is gone."""
         if (deadline := self.leaving.pop(session, None)) is not None:
             deadline.cancel()
+            self._count_address(session, -1)
 
     def disconnect(self, connection: str, *, code: int, reason: str) -> bool:
         """Close one session for an operator; return False when it is not open here."""

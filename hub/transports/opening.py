@@ -22,6 +22,7 @@ from hub.core.hooks import Hooks
 from hub.core.identity import Identity
 from hub.core.ports import Dialect, UndecidedError
 from hub.core.publication import Position
+from hub.core.pushes import Goodbye
 from hub.core.registry import SessionRegistry
 from hub.core.session.link import Link
 from hub.core.values import value
@@ -34,8 +35,9 @@ from hub.transports.request import Head, OnRefused, credentials_of
 from hub.transports.sse import SseConnection, response_head
 from hub.transports.websocket import WebSocketConnection
 from hub.transports.websocket_options import WebSocketOptions
+from hub.wire.codes import close_code
 from hub.wire.query import MAX_CHANNELS, SubscriptionQuery, is_memorable, of_pattern, parse_query
-from hub.wire.websocket import accept_handshake, offered_token
+from hub.wire.websocket import accept_handshake, close_frame, offered_token
 
 # Header fields with credentials or with a position.
 _PROVES = frozenset({"authorization", "cookie", "x-api-key", "last-event-id"})
@@ -66,6 +68,21 @@ class Admitted:
     """The id that the application was asked about; None where it was not asked."""
     given: bytes | None = None
     """The application's data for the welcome, as JSON."""
+
+
+@value(frozen=True, slots=True)
+class Judged:
+    """A handshake whose address was checked and counted, and whose head holds as far as is known.
+
+    Its peer may come in, unless `admitted` is None: then it has to wait, or has waited so long that
+    it is judged again.
+    """
+
+    admitted: Admitted | None = None
+    answer: bytes = b""
+    """The head of the answer."""
+    window_bits: int | None = None
+    """The deflate window that was agreed on."""
 
 
 class Openings:
@@ -101,33 +118,57 @@ class Openings:
 
     def websocket(
         self, head: Head, transport: asyncio.Transport, *, address: str, rest: bytes = b""
-    ) -> WebSocketConnection:
+    ) -> WebSocketConnection | bytes:
         """Answer a handshake; the connection has `transport` from now on.
 
-        `rest` are the bytes behind the head. Raises `HubError` where the handshake is refused, or
-        where it has to wait and has not: the transport is untouched then.
+        `rest` are the bytes behind the head. Returns a farewell where the peer is refused behind
+        the handshake. Raises `HubError` where the handshake itself is refused, or where it has to
+        wait and has not. The transport is untouched in both cases.
         """
-        self._check_door(head, address)
-        answer, window_bits = accept_handshake(head.headers, deflate=self._deflate)
-        admitted = self._admit_websocket(head, address)
+        judged = self.judge_websocket(head, address)
+        if isinstance(judged, bytes):
+            return judged
+        assert judged.admitted is not None  # noqa: S101 - else an error was raised
         connection = WebSocketConnection(
             transport,
             self._websocket,
-            deflate=window_bits is not None,
+            deflate=judged.window_bits is not None,
             address=address,
             user_agent=head.headers.get("user-agent", ""),
         )
-        self._begin(connection, self._dialects.websocket(window_bits), admitted, answer)
+        dialect = self._dialects.websocket(judged.window_bits)
+        self._begin(connection, dialect, judged.admitted, judged.answer)
         if rest:
             connection.data_received(rest)
         return connection
+
+    def judge_websocket(self, head: Head, address: str) -> Judged | bytes:
+        """Judge a handshake; raise as `websocket` does.
+
+        Returns a farewell where the peer is refused behind the handshake, which is the only place
+        where a browser can read why: the answer to the handshake, a goodbye and a close frame. No
+        session is opened for it.
+        """
+        if (known := head.judged) is not None and known.admitted is not None:
+            return known
+        self._check_door(head, address)
+        answer, window_bits = accept_handshake(head.headers, deflate=self._deflate)
+        admitted = self._admit_websocket(head, address)
+        if isinstance(admitted, Admitted):
+            return Judged(admitted, answer, window_bits)
+        code = close_code(admitted.code, admitted.retryable)
+        goodbye = Goodbye(code, admitted.message, None)
+        told = self._dialects.websocket(window_bits).encode(goodbye, "")
+        farewell = answer + told + close_frame(code, admitted.message)
+        self._registry.count_turned_away("websocket", code, len(farewell))
+        return farewell
 
     def sse(self, head: Head, transport: asyncio.Transport, *, address: str) -> SseConnection:
         """Answer a `GET /sse`; the connection has `transport` from now on.
 
         Raises `HubError` where it is refused; the transport is untouched then.
         """
-        admitted = self._admit_sse(head, address)
+        admitted = self.judge_sse(head, address)
         connection = SseConnection(
             transport,
             self._websocket.turns.crowd,
@@ -154,7 +195,7 @@ class Openings:
 
         Raises `HubError` where the request is refused.
         """
-        admitted = self._admit_sse(head, link.address)
+        admitted = self.judge_sse(head, link.address)
         self._begin(link, self._sse_dialect(admitted), admitted)
 
     # -- admission ---------------------------------------------------------------------------
@@ -254,7 +295,8 @@ class Openings:
         raise UndecidedError("the application is being asked", found.wait, decides=True)
 
     def _check_door(self, head: Head, address: str) -> None:
-        self._registry.check_open(None if head.has_waited else address)
+        counted = head.has_waited or head.judged is not None
+        self._registry.check_open(None if counted else address)
 
     def _admit_websocket(self, head: Head, address: str) -> Admitted | HubError:
         try:
@@ -275,7 +317,10 @@ class Openings:
         else:
             return admitted
 
-    def _admit_sse(self, head: Head, address: str) -> Admitted:
+    def judge_sse(self, head: Head, address: str) -> Admitted:
+        """Judge a `GET /sse`; raise as `sse` does."""
+        if (known := head.judged) is not None and known.admitted is not None:
+            return known.admitted
         self._check_door(head, address)
         most = min(MAX_CHANNELS, self._max_subscriptions)
         admitted = self.admit(head, max_channels=most, address=address)
@@ -305,6 +350,12 @@ class Openings:
                 named=admitted.connection,
                 given=admitted.given,
             )
+
+
+def judge_again(head: Head) -> None:
+    """Forget whom the door has admitted: the request waits, and a key may go or a ban come."""
+    if head.judged is not None:
+        head.judged = Judged()
 
 
 def pattern_of(

@@ -7,7 +7,7 @@ credentials in a head hold is decided by `hub.auth.policy`.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hub.auth.credentials import (
     NO_CREDENTIALS,
@@ -18,6 +18,9 @@ from hub.auth.credentials import (
 from hub.core.hooks import Admission
 from hub.core.identity import Identity
 from hub.errors import BadRequestError, HubError
+
+if TYPE_CHECKING:
+    from hub.transports.opening import Judged
 
 Cut = tuple[bytes, int, int, str | None]
 """A head without the values that may differ: its other bytes, joined; the size of the whole; the
@@ -56,6 +59,9 @@ class Head(Protocol):
 
     verdict: "Verdict | None"
     """The application's word on the request; None where it was not asked."""
+
+    judged: "Judged | None"
+    """The judgement of the same head by its bytes alone; None without one."""
 
 
 class Verdict(Protocol):
@@ -109,6 +115,8 @@ class Request:
     """See `hub.auth.credentials.Credentials.outside`."""
     verdict: Verdict | None = None
     """The application's word on the request, once it was asked."""
+    judged: "Judged | None" = None
+    """The judgement of the same head by `hub.transports.connection.door`; None without one."""
     upgrade = False
     """Whether the request asks for another protocol (RFC 9110 section 7.8)."""
 

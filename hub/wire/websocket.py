@@ -39,12 +39,10 @@ UPGRADE_HEADERS: Mapping[str, str] = {
 """Headers of the answer to `UpgradeRequiredError`."""
 # 16 bytes in base64.
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
+"""The first line of the answer to a handshake that succeeds (RFC 6455 section 4.2.2)."""
 _RESPONSE = (
-    b"HTTP/1.1 101 Switching Protocols\r\n"
-    b"Upgrade: websocket\r\n"
-    b"Connection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %b\r\n"
-    b"%b\r\n"
+    SWITCHING + b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
 )
 """Formatted with the accept key and the lines of the agreed subprotocol and extension."""
 _SUBPROTOCOL_LINE = f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n".encode()
@@ -213,6 +211,11 @@ def close_reason(reason: str) -> str:
 def close_frame(code: int, reason: str) -> bytes:
     """Return a close frame with the part of the reason that fits."""
     return frame(struct.pack("!H", code) + close_reason(reason).encode(), _FIN_CLOSE)
+
+
+def is_close_frame(data: bytes) -> bool:
+    """Return whether `data` is one whole close frame of a client, and nothing else."""
+    return len(data) >= 6 and data[0] == _FIN_CLOSE and data[1] == (0x80 | len(data) - 6)
 
 
 class WebSocketDialect:

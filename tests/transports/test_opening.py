@@ -21,9 +21,10 @@ from hub.errors import (
     UpgradeRequiredError,
 )
 from hub.transports.admission import UrlRules
-from hub.transports.opening import Dialects, Openings
+from hub.transports.opening import Dialects, Judged, Openings
 from hub.transports.request import Verdict
 from hub.transports.turns import Turns
+from hub.transports.websocket import WebSocketConnection
 from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.websocket import TextDialect, WebSocketDialect
@@ -48,6 +49,7 @@ class Head:
     headers: dict[str, str] = field(default_factory=lambda: dict(UPGRADE))
     has_waited: bool = False
     verdict: Verdict | None = None
+    judged: Judged | None = None
 
 
 class Door:
@@ -86,8 +88,18 @@ class Door:
         connection = self.openings.websocket(
             head or Head(), transport, address="192.0.2.7", rest=rest
         )
+        assert isinstance(connection, WebSocketConnection)
         assert connection.session is not None
         return connection.session
+
+    def farewell(self, head: Head) -> bytes:
+        """Return the last bytes to a peer that is refused behind its handshake."""
+        transport = cast("asyncio.Transport", self.transport)
+        farewell = self.openings.websocket(head, transport, address="192.0.2.7")
+        assert isinstance(farewell, bytes)
+        assert self.transport.protocol is None
+        assert not self.node.registry.sessions
+        return farewell
 
     def sse(self, head: Head | None = None) -> Session:
         transport = cast("asyncio.Transport", self.transport)
@@ -102,16 +114,21 @@ class Door:
 
     def ops(self) -> list[str]:
         """Of the frames of a WebSocket behind the handshake."""
-        data = b"".join(self.transport.writes).partition(b"\r\n\r\n")[2]
-        found = []
-        while data:
-            length, at = data[1], 2
-            if length == 126:
-                length, at = int.from_bytes(data[2:4]), 4
-            if data[0] == 0x81:
-                found.append(orjson.loads(data[at : at + length])["op"])
-            data = data[at + length :]
-        return found
+        return ops_of(b"".join(self.transport.writes))
+
+
+def ops_of(answer: bytes) -> list[str]:
+    """Return the operations of the frames behind a handshake's answer."""
+    data = answer.partition(b"\r\n\r\n")[2]
+    found = []
+    while data:
+        length, at = data[1], 2
+        if length == 126:
+            length, at = int.from_bytes(data[2:4]), 4
+        if data[0] == 0x81:
+            found.append(orjson.loads(data[at : at + length])["op"])
+        data = data[at + length :]
+    return found
 
 
 async def test_a_websocket_with_a_subscription_begins_in_one_write() -> None:
@@ -181,17 +198,18 @@ async def test_what_is_no_handshake_is_refused_before_a_session() -> None:
         (b"channel=news&token=x.y.z", 4401),
     ],
 )
-async def test_a_wrong_url_of_a_websocket_is_told_by_a_close_code_in_one_write(
+async def test_a_wrong_url_of_a_websocket_is_told_by_a_close_code_without_a_session(
     query: bytes, code: int
 ) -> None:
     """A browser cannot read the status of a refused handshake. It is counted and noted."""
     door = Door()
-    session = door.websocket(Head(query))
-    assert session.closing
-    (written,) = door.transport.writes
-    assert door.ops() == ["goodbye"]
-    assert code.to_bytes(2) in written
-    assert not door.node.registry.sessions
+    farewell = door.farewell(Head(query))
+    assert farewell.startswith(b"HTTP/1.1 101 ")
+    assert ops_of(farewell) == ["goodbye"]
+    assert b"\x88" in farewell
+    assert code.to_bytes(2) in farewell
+    counters = door.node.counters
+    assert (counters.opened["websocket"], counters.closed[str(code)]) == (1, 1)
     assert [address for _, address in door.refusals] == ["192.0.2.7"]
 
 
@@ -227,8 +245,7 @@ async def test_two_different_tokens_are_refused() -> None:
     door = Door(keys=[KEY])
     head = Head(b"channel=news&token=" + door.token().encode())
     head.headers["sec-websocket-protocol"] = f"hub, bearer.{door.token(sub='bob')}"
-    assert door.websocket(head).closing
-    assert door.ops() == ["goodbye"]
+    assert ops_of(door.farewell(head)) == ["goodbye"]
 
 
 async def test_over_somebody_elses_server_the_same_is_said() -> None:

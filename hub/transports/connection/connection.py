@@ -14,7 +14,9 @@ from typing import cast
 from hub.errors import HubError
 from hub.transports.connection.application import ApplicationCall
 from hub.transports.connection.context import ConnectionContext
-from hub.transports.connection.outgoing import AnswerWriter
+from hub.transports.connection.first_read import FirstRead
+from hub.transports.connection.outgoing import AnswerWriter, bound_buffer
+from hub.transports.connection.parting import Parting
 from hub.transports.connection.phase import LOOK, PARSE, STREAMING, Phase, awaited_state, is_last
 from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.reader import RequestReader
@@ -23,14 +25,15 @@ from hub.transports.connection.requests import Requests
 from hub.transports.connection.states import MIN_TAKEN_BYTES, PIECE_BYTES, HttpState, Incoming, Late
 from hub.transports.http.dispatch import Call
 from hub.transports.http.routes import StreamKind
+from hub.transports.opening import Judged
 
 
 class Connection(asyncio.Protocol):
     """Owns its transport until it ends or a stream takes it over."""
 
     __slots__ = (
-        "_address", "_buffer", "_context", "_crowded", "_ends_clean", "_has_turn", "_outgoing",
-        "_phase", "_reader", "_requests", "_transport",
+        "_address", "_buffer", "_context", "_crowded", "_ends_clean", "_first", "_has_turn",
+        "_outgoing", "_phase", "_reader", "_requests", "_transport",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
@@ -40,11 +43,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._crowded: HubError | None = None
         """The error for all requests but probes: the node or the peer has too many connections."""
+        self._first: FirstRead
         self._outgoing: AnswerWriter
         self._requests: Requests
         self._reader: RequestReader
-        self._buffer: ReceiveBuffer
-        """These four are made when the first bytes come, unless they are refused by less."""
+        self._buffer: ReceiveBuffer  # these four are made for bytes that the door does not refuse
         self._phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
         self._has_turn = False
         """Whether a stream may be opened now, however many others are opened."""
@@ -59,72 +62,49 @@ class Connection(asyncio.Protocol):
         if not self._address:
             self._address = plain_address(transport.get_extra_info("peername"))
         context.sockets.enter(self, self._address)
-        # The transport is always empty or paused. One of TLS may be paused at once: the end of the
-        # handshake is still on its way. It pauses at its mark where a plain one pauses above it
-        # (`asyncio.sslproto`), so at 0 it would pause when it is empty.
-        high = 0 if transport.get_extra_info("sslcontext") is None else 1
-        self._transport.set_write_buffer_limits(high=high, low=0)
-        self._crowded = context.sockets.refusal(self._address)
-        if self._crowded is not None and context.sockets.is_overrun(self._address):
-            context.door.cut_off(self._crowded, self._address)
+        bound_buffer(self._transport)
+        self._crowded = crowded = context.sockets.refusal(self._address)
+        self._first = FirstRead(context, self._transport, self._phase, self._address, crowded)
+        if crowded is not None and context.sockets.is_overrun(self._address):
+            context.door.cut_off(crowded, self._address)
             self._transport.abort()
             return
         self._phase.arrive()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Make the parts that read requests, unless they are made."""
         if self._phase.incoming is not LOOK:
             return
-        context = self._context
-        self._phase.incoming = PARSE
+        context, self._phase.incoming = self._context, PARSE
         self._outgoing = AnswerWriter(self._transport, context.turn, self.settle)
-        self._requests = Requests(
-            context, self, self._outgoing, address=self._address, crowded=self._crowded
-        )
-        self._reader = RequestReader(
-            self._requests,
-            max_head_bytes=context.limits.max_head_bytes,
-            address=self._address,
-            keep_raw=context.application is not None,
-            heads=context.dispatcher.heads,
-        )
+        self._requests = Requests(context, self, self._outgoing, self._address, self._crowded)
+        self._reader = context.new_reader(self._requests, self._address)
         self._buffer = ReceiveBuffer(
             context, self._transport, self._reader, self._requests, self._outgoing, self._phase
         )
+        if waiting := self._first.give_up_turn():
+            self._buffer.hold(waiting)
+            self._buffer.awaits_turn = True
 
-    def _look(self, data: bytes) -> bool:
-        """Refuse the peer where address and first bytes suffice; return whether it was refused."""
-        refused = self._context.door.refusal(self._address, self._crowded, data)
-        if refused is None:
-            self._begin()
-            return False
-        self._transport.write(refused.answer)
-        if refused.whole and self._phase.incoming is LOOK:
-            # Nearly always the answer is taken at once; else the first deadline bounds the wait.
-            self._transport.close()
-        else:
-            self._begin()
-            self.end(clean=refused.whole)
-            self._finish()
-        return True
+    def read_first(self, data: bytes, judged: Judged | None) -> None:
+        """Parse the first bytes; `judged` is the door's judgement of their request."""
+        self.begin()
+        self._requests.judged = judged
+        self._parse(data)
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
-        if phase.incoming is LOOK and (self._transport.is_closing() or self._look(data)):
+        if phase.incoming is LOOK:
+            if not self._first.take(self, data):
+                self._context.turns.wait(self._take_turn, self._address)
             return
         requests, buffer = self._requests, self._buffer
         if phase.incoming is PARSE and not buffer.held:
             if requests.answering is None and self._context.turns.has_read_enough():
                 buffer.hold(data)
                 self._wait_for_turn()
-            elif len(data) <= PIECE_BYTES and requests.answering is None:
-                self._reader.feed(data)
-                self.settle()
             else:
-                self._work(data)
-            if phase.state is STREAMING:
-                # Parser and requests refer to each other, and neither is needed any more.
-                self._reader.close()
+                self._parse(data)
         elif requests.closing or phase.incoming is Incoming.DROP:
             buffer.discard(data)
         else:
@@ -133,8 +113,9 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Return whether the peer, which sends nothing more, still waits for answers."""
-        if self._phase.incoming is LOOK:
+        if self._phase.incoming is LOOK and not self._first.waiting:
             return False
+        self.begin()
         if self._outgoing.answers:
             self._outgoing.flush()
             self.settle()
@@ -152,12 +133,12 @@ class Connection(asyncio.Protocol):
         return self._phase.state in answers or bool(self._buffer.held)
 
     def pause_writing(self) -> None:
-        self._begin()
+        self.begin()
         self._outgoing.blocked = True
         self._context.sockets.hold(self, self._outgoing.unsent_bytes)
 
     def resume_writing(self) -> None:
-        self._begin()
+        self.begin()
         self._outgoing.blocked = False
         self._context.sockets.release(self)
         if isinstance(answering := self._requests.answering, ApplicationCall):
@@ -166,6 +147,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._phase.incoming is LOOK:
+            self._first.waiting = b""
             self._context.sockets.leave(self)
             self._phase.close()
             return
@@ -176,12 +158,12 @@ class Connection(asyncio.Protocol):
 
     def leave_after_next(self) -> None:
         """Make the next answer the last: a peer that connects again finds another process."""
-        self._begin()
+        self.begin()
         self._requests.stopping = True
 
     def shut_down(self) -> None:
         """End now where nothing is under way, else with the next answer: the listener stops."""
-        self._begin()
+        self.begin()
         if self._phase.awaits_request and not self._buffer.held:
             # Answers of this turn of the loop may wait to be written.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
@@ -189,6 +171,16 @@ class Connection(asyncio.Protocol):
             self._requests.stopping = True
 
     # -- bytes to requests -----------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        if len(data) <= PIECE_BYTES and self._requests.answering is None:
+            self._reader.feed(data)
+            self.settle()
+        else:
+            self._work(data)
+        if self._phase.state is STREAMING:
+            # Parser and requests refer to each other, and neither is needed any more.
+            self._reader.close()
 
     def _work(self, data: bytes) -> None:
         """Parse `data`; bytes behind a request that waits, or behind a long piece, are held."""
@@ -204,8 +196,11 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         """Parse held bytes: the loop has done its other work."""
-        self._buffer.awaits_turn = False
-        self.go_on()
+        if self._phase.incoming is LOOK:
+            self._first.take_turn(self)
+        else:
+            self._buffer.awaits_turn = False
+            self.go_on()
 
     # -- hub.transports.connection.context.Owner ---------------------------------------------
 
@@ -269,7 +264,12 @@ class Connection(asyncio.Protocol):
             self.end(clean=True)
             self._leave()
         else:
-            self._requests.respond(call, refusal)
+            if isinstance(refusal, bytes):
+                Parting(self._transport, self.connection_lost)
+                self._outgoing.add(refusal)
+                self.end(clean=False)
+            else:
+                self._requests.respond(call, refusal)
             if call.request.has_waited:
                 # No read has brought the request here, so no read writes its answer.
                 self.settle()
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End at once, whatever is under way."""
-        self._begin()
+        self.begin()
         self._outgoing.abort()
 
     # -- states, deadlines and the end ---------------------------------------------------------
@@ -346,7 +346,7 @@ class Connection(asyncio.Protocol):
 
     def _end_wait(self) -> None:
         """Do what the table says of a state that has taken too long."""
-        if self._phase.incoming is not LOOK and self._buffer.awaits_turn:
+        if self._first.waiting or (self._phase.incoming is not LOOK and self._buffer.awaits_turn):
             # The hub has not looked at what its peer has sent.
             self._phase.begin_again(self._context.limits.handshake_timeout_seconds)
             return
@@ -354,7 +354,7 @@ class Connection(asyncio.Protocol):
             # The peer was refused at the door and does not take the answer.
             self._transport.abort()
             return
-        self._begin()
+        self.begin()
         limits, requests = self._context.limits, self._requests
         match self._phase.when_late:
             case Late.REFUSE if requests.reading is not None:

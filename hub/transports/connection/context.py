@@ -12,6 +12,7 @@ from hub.transports.connection.application import Application, ApplicationTransp
 from hub.transports.connection.arrivals import Arrivals
 from hub.transports.connection.door import Door
 from hub.transports.connection.outgoing import WriteTurn
+from hub.transports.connection.reader import RequestReader, RequestSink
 from hub.transports.connection.sockets import Sockets
 from hub.transports.connection.states import ConnectionLimits
 from hub.transports.connection.streams import Streams
@@ -44,6 +45,16 @@ class ConnectionContext:
     spawn: Run
     application: Application | None = None
     """Answers requests for which the table has no route."""
+
+    def new_reader(self, sink: RequestSink, address: str) -> RequestReader:
+        """Return the reader of a connection from `address`."""
+        return RequestReader(
+            sink,
+            max_head_bytes=self.limits.max_head_bytes,
+            address=address,
+            keep_raw=self.application is not None,
+            heads=self.dispatcher.heads,
+        )
 
 
 class Owner(ApplicationTransport, Protocol):

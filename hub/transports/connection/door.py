@@ -1,10 +1,10 @@
 """Refusals by address and first bytes alone, before anything else of a peer is read.
 
-A connection too many, one whose address begins too many sessions, and a handshake of a page or for
-a host that is not allowed get a fixed answer before there is a parser, a request or a timer for
-them. Some are left to the parser: a probe, a head that is too long or has not come whole, a client
-behind a trusted proxy, whose address stands in the head, and most handshakes while none is of such
-a page or for such a host. They get the same answers, and the same counts.
+A connection too many, one whose address begins too many sessions, a handshake of a page or for
+a host that is not allowed, and one whose token or URL does not hold get their answer before there
+is a parser or a timer for them. Some are left to the parser: a probe, a head that is too long or
+has not come whole, a client behind a trusted proxy, whose address stands in the head, and most
+handshakes while none is refused. They get the same answers, and the same counts.
 """
 
 import re
@@ -15,18 +15,28 @@ from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters
 from hub.core.limits import Limiter
 from hub.errors import HubError, RequestTimeoutError, SlowError, UnavailableError
+from hub.transports.connection.reader import MAX_FIELDS
 from hub.transports.connection.streams import Streams
 from hub.transports.http.answer import Answer, cross_origin, encode, problem
 from hub.transports.http.ports import AccessPolicy
 from hub.transports.http.routes import RouteTable, StreamKind
-from hub.transports.request import OnRefused, Request
+from hub.transports.opening import Judged
+from hub.transports.request import OnRefused, Request, fields_by_name, refuse_ambiguous
+from hub.wire.websocket import SWITCHING
 
-_LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[^ ?\r\n]*)(?:\?[^ \r\n]*)? HTTP/1\.1\r\n")
+_LINE = re.compile(rb"(GET|POST|PUT|DELETE) ((/[^ ?\r\n]*)(?:\?[^ \r\n]*)?) HTTP/1\.1\r\n")
+_VISIBLE = re.compile(rb"[!-~]++")
 # Nothing follows a value here that it could be cut at: a peer's spaces would be tried one by one.
-_FIELD = re.compile(rb"\r\n(accept|expect|host|origin|sec-fetch-site):([^\r]*+)", re.IGNORECASE)
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
+_FIELDS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _END = b"\r\n\r\n"
-# To read the fields here costs a good handshake 7 us of 41, and saves 20 of one that is refused. So
-# the fields of each are read while some are refused, and else of one in so many. Guesses.
+# An answer repeats them or depends on them.
+_PLAIN = ("accept", "host", "origin", "sec-fetch-site")
+# A handshake with one of these is no plain one.
+_NOT_PLAIN = frozenset({"content-length", "expect", "transfer-encoding"})
+# To read a handshake here costs one that is refused a third of what the parser costs it, and adds
+# to the cost of a good one. So each is read here while some are refused, and else one in so many.
+# Guesses.
 _LOOKED_AT = 16
 _AFTER_REFUSED = 256
 # Answers that are kept for the second that they name: a few reasons, each with a few waits.
@@ -40,6 +50,8 @@ class Refusal:
     answer: bytes
     whole: bool
     """The request is here to its last byte, so no byte that comes could take the answer away."""
+    is_farewell: bool = False
+    """The answer ends a WebSocket: its peer may have sent more, and answers with a close frame."""
 
 
 class Door:
@@ -76,10 +88,13 @@ class Door:
         self._passed = 0
         self._fixed_answers: dict[tuple[str, int | None, str | None, int], bytes] = {}
 
-    def refusal(self, address: str, crowded: HubError | None, data: bytes) -> Refusal | None:
+    def refusal(
+        self, address: str, crowded: HubError | None, data: bytes
+    ) -> Refusal | Judged | None:
         """Return the answer to a peer with these first bytes; None where the parser has to look.
 
-        Counts the refusal. A look takes none of the sessions that an address may begin.
+        The parser looks too at a handshake that is judged and not refused. Counts the refusal. A
+        look takes none of the sessions that an address may begin, unless it is judged.
 
         Args:
             crowded: the error of a connection that is one too many; None of any other.
@@ -91,21 +106,26 @@ class Door:
             return None
         if (end := data.find(_END, 0, self._max_head_bytes)) < 0:
             return None
-        method, path = line.groups()
+        method, target, path = line.groups()
         stream = self._paths.get(path) if method == b"GET" else None
         if crowded is None and (stream is None or self._proxies.trusts(address)):
             return None
         if crowded is not None and stream is None and self._is_for_probes(path):
             return None
-        head = data[: end + 2]
-        error = crowded or self._limiter.over_handshakes(address)
-        if error is None:
-            answer = self._misdirected(head, address) if looks else None
-        else:
-            answer = self._over_limit(error, stream, head, address, is_crowded=crowded is not None)
-        if answer is None:
+        lines = data[line.end() : end + 2]
+        whole = method == b"GET" and end + len(_END) == len(data)
+        if (error := crowded or self._limiter.over_handshakes(address)) is not None:
+            is_crowded = crowded is not None
+            answer = self._over_limit(error, stream, lines, address, is_crowded=is_crowded)
+            return None if answer is None else Refusal(answer, whole)
+        if not looks or stream is None or (fields := _fields(lines)) is None:
             return None
-        return Refusal(answer, whole=method == b"GET" and end + len(_END) == len(data))
+        request = Request(fields)
+        request.method, request.target, request.address = "GET", target, address
+        refused = self._unwelcome(stream, request, whole=whole)
+        if isinstance(refused, Refusal):
+            self._looks_at_each = _AFTER_REFUSED
+        return refused
 
     def _looks(self) -> bool:
         """Whether this connection's fields are read here."""
@@ -115,10 +135,17 @@ class Door:
         self._passed = (self._passed + 1) % _LOOKED_AT
         return not self._passed
 
-    def _misdirected(self, head: bytes, address: str) -> bytes | None:
-        """Return the answer to a handshake of another page or for another host; None if neither."""
-        fields = _fields(head)
-        if fields is None or "expect" in fields:
+    def _unwelcome(
+        self, stream: StreamKind, request: Request, *, whole: bool
+    ) -> Refusal | Judged | None:
+        """Judge a handshake as the dispatcher and the opening of a session do; None for no plain
+        one."""
+        fields = request.headers
+        if not _NOT_PLAIN.isdisjoint(fields) or not _VISIBLE.fullmatch(request.target):
+            return None
+        try:
+            refuse_ambiguous(request)
+        except HubError:
             return None
         origin, host = fields.get("origin"), fields.get("host")
         readable_by: str | None = None
@@ -127,24 +154,26 @@ class Door:
             readable_by = origin  # a refused page may read why
             self._policy.check_origin(origin, host, fields.get("sec-fetch-site"))
         except HubError as error:
-            request = Request(fields)
-            request.address = address
             self._counters.http_errors[error.code] += 1
-            self._on_refused(error, request, address)
-            self._looks_at_each = _AFTER_REFUSED
-            return self._fixed(error, readable_by)
-        return None
+            self._on_refused(error, request, request.address)
+            return Refusal(self._fixed(error, readable_by), whole)
+        judged = self._streams.judge(stream, request)
+        if isinstance(judged, bytes):
+            # Else the handshake itself was refused, with a status.
+            is_farewell = judged.startswith(SWITCHING)
+            return Refusal(judged, whole, is_farewell)
+        return judged
 
     def _over_limit(
         self,
         error: HubError,
         stream: StreamKind | None,
-        head: bytes,
+        lines: bytes,
         address: str,
         *,
         is_crowded: bool,
     ) -> bytes | None:
-        fields = {} if stream is StreamKind.WEBSOCKET else _fields(head)
+        fields = {} if stream is StreamKind.WEBSOCKET else _fields(lines)
         if fields is None:
             return None
         if stream is StreamKind.SSE or "origin" in fields:
@@ -226,15 +255,20 @@ class Door:
         return known
 
 
-def _fields(head: bytes) -> dict[str, str] | None:
-    """Return the few fields of a head on which a refusal depends.
+def _fields(lines: bytes) -> dict[str, str] | None:
+    """Return the fields of a head, as the parser reads them.
 
-    None where one is repeated or holds anything but printable characters: the answer repeats one.
+    None where one is repeated, or where one that an answer repeats holds anything but printable
+    characters. Also where the parser may refuse the head.
     """
-    fields: dict[str, str] = {}
-    for name, value in _FIELD.findall(head):
-        key, text = str(name, "latin-1").lower(), str(value.strip(b" \t"), "latin-1")
-        if key in fields or not (text.isascii() and text.isprintable()):
+    if _FIELDS.fullmatch(lines) is None:
+        return None
+    found = _FIELD.findall(lines)
+    fields, _ = fields_by_name(found)
+    if not len(fields) == len(found) <= MAX_FIELDS:
+        return None
+    for name in _PLAIN:
+        text = fields.get(name)
+        if text is not None and not (text.isascii() and text.isprintable()):
             return None
-        fields[key] = text
     return fields

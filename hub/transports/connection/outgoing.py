@@ -20,6 +20,17 @@ _WRITE_ANSWERS = 64
 _WRITE_CONNECTIONS = 64
 
 
+def bound_buffer(transport: asyncio.Transport) -> None:
+    """Have the transport be always empty or paused.
+
+    One of TLS may be paused at once: the end of the handshake is still on its way. It pauses at its
+    mark where a plain one pauses above it (`asyncio.sslproto`), so at 0 it would pause when it is
+    empty.
+    """
+    high = 0 if transport.get_extra_info("sslcontext") is None else 1
+    transport.set_write_buffer_limits(high=high, low=0)
+
+
 class WriteTurn:
     """The connections with answers to write at the end of this turn of the loop. One per node.
 

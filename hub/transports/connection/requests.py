@@ -19,6 +19,7 @@ from hub.transports.http.answer import Answer, encode, encode_json
 from hub.transports.http.dispatch import Call
 from hub.transports.http.known import KnownHead
 from hub.transports.http.routes import PreparedLater, PreparedNow, StreamKind
+from hub.transports.opening import Judged, judge_again
 from hub.transports.poll import ANSWER_NOW
 from hub.transports.request import Request
 from hub.transports.turns import TASK_SECONDS
@@ -31,7 +32,7 @@ class Requests:
 
     __slots__ = (
         "_address", "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing",
-        "crowded", "lost", "peer_done", "queue", "reading", "stopping",
+        "crowded", "judged", "lost", "peer_done", "queue", "reading", "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +40,6 @@ class Requests:
         context: ConnectionContext,
         owner: Owner,
         outgoing: AnswerWriter,
-        *,
         address: str,
         crowded: HubError | None,
     ) -> None:
@@ -60,6 +60,8 @@ class Requests:
         """Number of requests that have had their turn."""
         self.closing = False
         """The last answer is decided; bytes that come are no request any more."""
+        self.judged: Judged | None = None
+        """The door's judgement of the first request, until that is read."""
         self.stopping = False
         """The listener stops: the next answer is the last."""
         self.peer_done = False
@@ -71,6 +73,8 @@ class Requests:
 
     def head_read(self, request: Request) -> bool:
         context = self._context
+        if self.judged is not None:
+            request.judged, self.judged = self.judged, None
         call = context.dispatcher.open(request)
         if self.crowded is not None and call.answer is None and not call.is_for_probes:
             self._turn_away(call, self.crowded)
@@ -208,11 +212,13 @@ class Requests:
         """Make the request the next to have its turn, which cannot be yet."""
         self.begun -= 1
         self.queue.appendleft(call)
+        judge_again(call.request)
 
     def wait_for_turn(self, call: Call) -> None:
         """Have the request wait: its stream is opened in a turn of the loop of its own."""
         self.begun -= 1
         self.answering = call
+        judge_again(call.request)
 
     def turn_came(self) -> None:
         """Give the request that waited its turn, unless its peer has gone."""

@@ -6,10 +6,10 @@ import random
 from hub.core.ports import Dialect, UndecidedError
 from hub.core.pushes import Goodbye
 from hub.errors import HeadersTooLargeError, HubError, UpgradeRequiredError
-from hub.transports.http.answer import Answer, cross_origin, problem
+from hub.transports.http.answer import Answer, cross_origin, encode, problem
 from hub.transports.http.dispatch import Call
 from hub.transports.http.routes import StreamKind
-from hub.transports.opening import Openings
+from hub.transports.opening import Judged, Openings
 from hub.transports.request import Request
 from hub.wire.codes import CloseCode, close_code
 
@@ -39,39 +39,56 @@ class Streams:
 
     def begin(
         self, stream: StreamKind, call: Call, transport: asyncio.Transport, rest: bytes
-    ) -> Answer | None:
+    ) -> Answer | bytes | None:
         """Give a session the transport for good; return the answer where it is refused.
 
-        A request that first has to wait for its identity gets an `admission` to wait for, and is
-        not begun. `rest` are the bytes behind it.
+        Bytes are the answer and the end of a stream. A request that first has to wait for its
+        identity gets an `admission` to wait for, and is not begun. `rest` are the bytes behind it.
         """
         request = call.request
         try:
-            self.open(stream, request, transport, rest)
+            return self.open(stream, request, transport, rest)
         except HubError as error:
             if isinstance(error, UndecidedError) and error.may_wait(has_waited=request.has_waited):
                 request.has_waited = True
                 call.admission = error.wait()
                 return None
             return self.refusal(stream, request, error)
-        return None
 
     def open(
         self, stream: StreamKind, request: Request, transport: asyncio.Transport, rest: bytes
-    ) -> None:
+    ) -> bytes | None:
         """Give a session the transport for good; `rest` are the bytes behind its request.
 
-        Raises `HubError` where it is refused, an `UndecidedError` where it has to wait; the
-        transport is untouched then.
+        Returns the bytes of a stream that ends as it begins. Raises `HubError` where the session is
+        refused, an `UndecidedError` where it has to wait. The transport is untouched in all three
+        cases.
         """
         check_target(request)
-        if stream is StreamKind.WEBSOCKET:
-            if request.version == "1.0":
-                # RFC 9110 section 7.8: the field means nothing there.
-                raise UpgradeRequiredError("a WebSocket needs HTTP/1.1, the request is HTTP/1.0")
-            self._openings.websocket(request, transport, address=request.address, rest=rest)
-        else:
+        if stream is StreamKind.SSE:
             self._openings.sse(request, transport, address=request.address)
+            return None
+        if request.version == "1.0":
+            # RFC 9110 section 7.8: the field means nothing there.
+            raise UpgradeRequiredError("a WebSocket needs HTTP/1.1, the request is HTTP/1.0")
+        opened = self._openings.websocket(request, transport, address=request.address, rest=rest)
+        return opened if isinstance(opened, bytes) else None
+
+    def judge(self, stream: StreamKind, request: Request) -> Judged | bytes:
+        """Judge a request of HTTP/1.1 as `open` does; return all bytes of a refusal.
+
+        The request is counted as one that begins a session, and is not to be counted again.
+        """
+        openings, address = self._openings, request.address
+        try:
+            check_target(request)
+            if stream is StreamKind.WEBSOCKET:
+                return openings.judge_websocket(request, address)
+            return Judged(openings.judge_sse(request, address))
+        except HubError as error:
+            if isinstance(error, UndecidedError) and error.may_wait(has_waited=False):
+                return Judged()
+            return encode(self.refusal(stream, request, error), close=True)
 
     def refusal(self, stream: StreamKind, request: Request, error: HubError) -> Answer:
         """Note a refusal, and return its answer.

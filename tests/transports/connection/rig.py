@@ -28,6 +28,7 @@ from hub.transports.http.bodies import BodyBudget
 from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import CheckPublish, HttpLimits
 from hub.transports.http.routes import StreamKind
+from hub.transports.opening import Judged
 from hub.transports.request import Request
 from hub.transports.turns import Turns
 from tests.transports.http.fakes import FakeNode, make_deps
@@ -181,13 +182,25 @@ class FakeStreams(Streams):
     opened: list[tuple[StreamKind, bytes, bytes]] = field(default_factory=list)
     """What kind, which target, and the bytes behind it."""
     refuses: HubError | None = None
+    farewell: bytes = b""
+    """What is said to a WebSocket that is refused behind its handshake."""
+    judged: Judged | bytes | None = None
+    """What the door is told of each handshake; None for an unknown admission."""
 
-    def open(self, stream: StreamKind, request: Request, transport: Any, rest: bytes) -> None:
+    def open(
+        self, stream: StreamKind, request: Request, transport: Any, rest: bytes
+    ) -> bytes | None:
         if self.refuses is not None:
             raise self.refuses
+        if self.farewell:
+            return self.farewell
         assert transport.protocol is not None, "the transport was taken over before"
         transport.set_protocol(None)
         self.opened.append((stream, request.target, rest))
+        return None
+
+    def judge(self, stream: StreamKind, request: Request) -> Judged | bytes:
+        return self.judged or Judged()
 
     def refusal(self, stream: StreamKind, request: Request, error: HubError) -> Answer:
         return problem(error)

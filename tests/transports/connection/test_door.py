@@ -9,7 +9,8 @@ import pytest
 
 from hub.auth.policy import Policy
 from hub.core.limits import PeerLimits, Rate
-from hub.transports.connection import connection as connections
+from hub.transports.connection import context as contexts
+from hub.transports.opening import Judged
 from tests.support.frames import UPGRADE
 from tests.transports.connection.rig import LIMITS, Rig, get, post
 
@@ -29,7 +30,7 @@ def no_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise AssertionError("a reader was made")
 
-    monkeypatch.setattr(connections, "RequestReader", fails)
+    monkeypatch.setattr(contexts, "RequestReader", fails)
 
 
 @pytest.mark.parametrize("path", ["/ws?channel=a", "/sse?channel=a"])
@@ -187,12 +188,13 @@ async def test_the_door_reads_the_fields_of_each_handshake_only_while_some_are_r
     refused, _, _ = MISDIRECTED["another page"]
     allowed = get("/ws", "Origin: http://localhost\r\n" + UPGRADE)
     door = rig.context.door
+    assert isinstance(door.refusal(PEER, None, allowed), Judged)
     assert door.refusal(PEER, None, allowed) is None
     looked_at = [door.refusal(PEER, None, refused) is not None for _ in range(40)]
     first = looked_at.index(True)
     assert 0 < first <= 16
     assert all(looked_at[first:])
-    assert door.refusal(PEER, None, allowed) is None
+    assert isinstance(door.refusal(PEER, None, allowed), Judged)
     assert door.refusal(PEER, None, refused) is not None
 
 
@@ -217,7 +219,13 @@ async def test_such_an_answer_is_the_one_that_a_head_in_pieces_gets(files: Path,
         get("/ws", ELSEWHERE * 2 + UPGRADE),
         get("/ws", f"Expect: 100-continue\r\n{ELSEWHERE}{UPGRADE}"),
         post("a", b"1"),
-        get("/ws", "Origin: http://localhost\r\n" + UPGRADE),
+        get("/ws", f"Host: localhost\r\n{UPGRADE}"),
+        get("/ws", f"Content-Length: 3\r\n{UPGRADE}"),
+        get("/ws?channel=\x80", UPGRADE),
+        get("/ws", f"User Agent: x\r\n{UPGRADE}"),
+        get("/ws", f"X: a\r\n b\r\n{UPGRADE}"),
+        get("/ws", UPGRADE).replace(b"Host: localhost", b"Host: a, b"),
+        get("/ws", "".join(f"X-{n}: 1\r\n" for n in range(129)) + UPGRADE),
         get("/ws", f"Origin: http://localhost\x80\r\n{CROSS_SITE}{UPGRADE}"),
         get("/ws", f"Origin: http://localhost\t \x7f\r\n{CROSS_SITE}{UPGRADE}"),
         get("/ws", f"X: {'x' * 1024}\r\n{ELSEWHERE}{UPGRADE}"),

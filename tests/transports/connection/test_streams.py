@@ -9,7 +9,7 @@ import pytest
 from hub.core.ports import UndecidedError
 from hub.errors import ForbiddenError, HubError, RateLimitedError, UnauthorizedError
 from hub.transports.connection.streams import MAX_TARGET_BYTES, Streams
-from hub.transports.http.answer import PROBLEM_JSON
+from hub.transports.http.answer import PROBLEM_JSON, Answer
 from hub.transports.http.dispatch import Call
 from hub.transports.http.routes import StreamKind
 from hub.transports.opening import Openings
@@ -81,7 +81,7 @@ async def test_a_request_is_asked_about_once_and_then_refused() -> None:
     await call.admission
     call.admission = None
     refused = opening.begin(StreamKind.WEBSOCKET, call, TRANSPORT, b"")
-    assert refused is not None
+    assert isinstance(refused, Answer)
     assert (refused.status, call.admission) == (401, None)
     assert openings.refused == [("unauthorized", "192.0.2.7")]
 
@@ -104,6 +104,7 @@ async def test_what_the_wait_decides_may_be_waited_for_behind_something_else() -
 def test_a_sessions_url_is_bounded(size: int, status: int | None) -> None:
     target = b"/ws?channel=".ljust(size, b"a")
     refused = streams(FakeOpenings()).begin(StreamKind.WEBSOCKET, asked(target), TRANSPORT, b"")
+    assert not isinstance(refused, bytes)
     assert (None if refused is None else refused.status) == status
 
 
@@ -111,7 +112,7 @@ def test_http_1_0_has_no_upgrade() -> None:
     call = asked()
     call.request.version = "1.0"
     refused = streams(FakeOpenings()).begin(StreamKind.WEBSOCKET, call, TRANSPORT, b"")
-    assert refused is not None
+    assert isinstance(refused, Answer)
     assert refused.status == 426
     assert streams(FakeOpenings()).begin(StreamKind.SSE, call, TRANSPORT, b"") is None
 
