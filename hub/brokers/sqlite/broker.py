@@ -20,6 +20,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.sqlite.commits import Commits, SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.intake import Outcome
+from hub.brokers.sqlite.recent import changed, steps
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     PAGE_BYTES,
@@ -165,17 +166,21 @@ class SqliteBroker:
             stored := self._commits.logs.find(log)
         ) is None:
             return
-        through = log.offset
+        through, recent = log.offset, self._commits.recent.all()
 
         def work() -> int:
             if (file := self._writer.file) is None:
                 raise FileError(Fault.CLOSED, self._options.path)
+            for step in steps(recent):
+                file.move(step, {})
             return file.clear(stored.id, through)
 
         try:
             blocks = await self._writer.by_thread(work)
         except FileError as error:
             raise UnavailableError(error.message) from error
+        if recent:
+            self._tending.moved(recent, changed(recent))
         self._tending.cleared(stored, through, blocks)
         log.let_go(through)
         memory.place(log)

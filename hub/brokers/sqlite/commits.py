@@ -18,11 +18,13 @@ from hub.brokers.idempotency import IdempotencyKeys, lasting_content
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.memory_names import Epochs
+from hub.brokers.sqlite.commit_group import CommitGroup
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
-from hub.brokers.sqlite.intake import CommitGroup, StoredLogs, Waiting
+from hub.brokers.sqlite.intake import StoredLogs, Waiting
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
 from hub.brokers.sqlite.reading import PageReader
+from hub.brokers.sqlite.recent import MOVED_BYTES, Recent
 from hub.brokers.sqlite.tending import Step, Tending
 from hub.brokers.sqlite.writing import HistoryWriter, Work
 from hub.core.counters import Counters
@@ -37,11 +39,12 @@ MEMORY_BYTES = 32 * MIB
 # Bytes of rows of state, all of which are in memory too. A guess.
 ROWS_BYTES = 256 * MIB
 # Each part takes some milliseconds.
-_KEYS_AT_A_TIME = 2000
+_KEY_ROWS_AT_A_TIME = 2
+_ROWS_AT_A_TIME = 2000
 _CHANNELS_AT_A_TIME = 2000
 
 LoadKeys = Callable[[int, int], Awaitable[Sequence[StoredKey]]]
-"""Return at most so many keys that were made after the one of this id, the oldest first."""
+"""Return the keys of at most so many rows that follow the row of this id, the oldest first."""
 
 LoadRows = Callable[[tuple[int, str], int], Awaitable[Sequence[StoredRow]]]
 """Return at most so many rows that follow this channel and key."""
@@ -116,7 +119,7 @@ class Restoring:
             if number % _CHANNELS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
         after = 0
-        while found := await load_keys(after, _KEYS_AT_A_TIME):
+        while found := await load_keys(after, _KEY_ROWS_AT_A_TIME):
             after = found[-1].id
             for each in found:
                 keys.restore(
@@ -134,7 +137,7 @@ class Restoring:
         """Restore rows in the order of their changes, so that each channel knows its oldest."""
         rows: list[tuple[ChannelLog, Publication, int]] = []
         after = (0, "")
-        while found := await load_rows(after, _KEYS_AT_A_TIME):
+        while found := await load_rows(after, _ROWS_AT_A_TIME):
             after = (found[-1].channel, found[-1].key)
             for each in found:
                 if (stored := logs.by_id(each.channel)) is not None:
@@ -144,7 +147,7 @@ class Restoring:
         now = self._context.clock()
         for number, (log, row, taken_ms) in enumerate(rows, 1):
             log.restore_row(row, now - max(0, now_ms - taken_ms) / 1000)
-            if number % _KEYS_AT_A_TIME == 0:
+            if number % _ROWS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
 
     def no_keys(self) -> IdempotencyKeys:
@@ -172,10 +175,9 @@ class Restoring:
         )
 
 
-# Bounds of one commit: an SSD takes so much in some milliseconds, so that no publisher waits long
-# for another.
+# Bytes of one commit at most: an SSD takes so much in some milliseconds, so that no publisher waits
+# long for another.
 MAX_COMMIT_BYTES = 4 * MIB
-MAX_COMMIT = 10_000
 
 
 class Commits:
@@ -201,8 +203,10 @@ class Commits:
             log=context.log,
             counters=context.counters,
         )
-        self.pages = PageReader(context.spawn, self._on_unreadable)
-        self.tending = Tending(context.options.history_total_bytes, self.logs)
+        total_bytes = context.options.history_total_bytes
+        self.recent = Recent(min(MOVED_BYTES, total_bytes // 16))
+        self.pages = PageReader(context.spawn, self.recent, self._on_unreadable)
+        self.tending = Tending(total_bytes, self.logs, self.recent)
         self.appearances: Appearances | None = None
         """Gets the names of channels that appear; None where no session follows them."""
 
@@ -241,7 +245,7 @@ class Commits:
             taken_ms=now_ms,
             keys_expire_ms=now_ms + int(self._context.options.idempotency_ttl_seconds * 1000),
         )
-        while waiting and len(batch) < MAX_COMMIT and batch.bytes < MAX_COMMIT_BYTES:
+        while waiting and batch.bytes < MAX_COMMIT_BYTES and not batch.full:
             if not batch.take(waiting.first()):
                 break
             waiting.taken()
@@ -260,7 +264,9 @@ class Commits:
                 for place, generation in ended.items():
                     if self._ended.get(place) == generation:
                         del self._ended[place]
-                self.tending.written(len(commit.data), batch.apply())
+                self.recent.add(commit)
+                self.tending.written(len(commit.data))
+                batch.apply()
                 return
             fails = OutcomeUnknownError if error.uncertain else NotPublishedError
             batch.fail(fails(error.message))
@@ -274,7 +280,7 @@ class Commits:
 
         def done(error: FileError | None) -> None:
             if error is not None:
-                self.writer.failed(error)
+                self.writer.not_done(error, self.recent.step_bytes)
             else:
                 found[0]()
 
@@ -296,6 +302,7 @@ class Commits:
             self.writer.failed(error)
 
     def opened(self, file: HistoryFile) -> None:
+        self.recent.clear()
         self.pages.use(file)
         self.tending.opened()
 
@@ -317,6 +324,7 @@ class Commits:
         known = await self._restoring.known(stored, now_ms, load_keys, load_rows)
         before, self.memory, self._keys = self.memory, known.memory, known.keys
         self.logs, self._gone, self._ended = known.logs, list(known.gone), {}
+        self.recent.clear()
         self.tending.begin(known.logs)
         appearances = self.appearances
         if appearances is not None:

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from hub.brokers.sqlite.layout import (
     BEGIN_LINE,
     INTAKE,
     LOAD_CHANNELS,
-    PAGE,
+    RECENT,
     ROWS,
     SCHEMA,
+    UPGRADES,
     VERSION,
     VICTIMS,
     Commit,
@@ -32,7 +33,10 @@ from hub.brokers.sqlite.layout import (
     StoredChannel,
     StoredKey,
     StoredRow,
+    packed,
+    unpacked,
 )
+from hub.brokers.sqlite.recent import merged, steps
 from hub.core.options import KIB, MIB
 
 # SQLite's own cache, for the connection that writes and for each that reads, in KiB. Guesses.
@@ -44,7 +48,8 @@ _WAL_KEPT_BYTES = 32 * MIB
 # Bounds of one step of trimming: some milliseconds, which a commit may have to wait.
 _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
-_TRIM_KEYS = 1000
+# Each is a row of some thousand keys.
+_TRIM_KEYS = 4
 _VACUUM_PAGES = 128
 
 
@@ -58,14 +63,13 @@ class Size:
 
 
 class HistoryFile:
-    """An open file; no other hub can open it meanwhile.
-
-    `begin_line` and what writes belong to one thread; `reader` may be called by any.
-    """
+    """An open file, which belongs to one thread; no other hub can open it meanwhile."""
 
     def __init__(self, path: str) -> None:
         """Open the file, and make it where there is none; raise `FileError`."""
         self.path = path
+        self._moved = 0
+        """How many commits are in the tables of channels and blocks."""
         with translating(path):
             self._lock = _locked(path)
         try:
@@ -94,12 +98,27 @@ class HistoryFile:
         db.execute("PRAGMA synchronous = FULL")
         if not tables:
             identity = f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};"
-            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {ROWS} {identity} COMMIT;")
-        elif version < VERSION:
-            db.executescript(f"BEGIN IMMEDIATE; {ROWS} PRAGMA user_version={VERSION}; COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} {ROWS} {RECENT} {identity} COMMIT;")
+        else:
+            for older in range(version, VERSION):
+                upgrade = f"{UPGRADES[older]} PRAGMA user_version={older + 1};"
+                db.executescript(f"BEGIN IMMEDIATE; {upgrade} COMMIT;")
         db.executescript(INTAKE)
+        self._moved = self._fact("commits")
+        self._move_what_was_left()
         if self._fact("copied"):
             self.begin_line()
+
+    def _move_what_was_left(self) -> None:
+        """Move the commits that a process before this one has not moved."""
+        try:
+            left = [
+                unpacked(raw) for (raw,) in self._db.execute("SELECT data FROM recent ORDER BY id")
+            ]
+        except ValueError as error:
+            raise FileError(Fault.CORRUPT, self.path, str(error)) from error
+        for step in steps(left):
+            self.move(step, {})
 
     def _fact(self, name: str) -> Any:
         row = self._db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
@@ -114,8 +133,6 @@ class HistoryFile:
             with suppress(sqlite3.Error):
                 self._db.close()
         self._lock.close()
-
-    # -- called by the thread that writes -----------------------------------------------------
 
     def begin_line(self) -> None:
         """Give every channel another epoch: offsets that a copy has given out do not come again."""
@@ -143,14 +160,20 @@ class HistoryFile:
             )
 
     def load_keys(self, after: int, now_ms: int, limit: int) -> Sequence[StoredKey]:
-        """Return answers that are still remembered, in the order they were made."""
+        """Return answers that are still remembered, in the order they were made.
+
+        They are all those of the `limit` rows that follow the row `after`.
+        """
         with translating(self.path):
             found = self._db.execute(
-                "SELECT id, publisher, scope, content, expires_ms, epoch, offset FROM made "
-                "WHERE id > ? AND expires_ms > ? ORDER BY id LIMIT ?",
+                "SELECT id, keys FROM remembered WHERE id > ? AND expires_ms > ? "
+                "ORDER BY id LIMIT ?",
                 (after, now_ms, limit),
-            )
-            return [StoredKey(*row) for row in found]
+            ).fetchall()
+        return [
+            StoredKey(id_, *key) for id_, raw in found for key in orjson.loads(raw)
+            if key[3] > now_ms
+        ]  # fmt: skip
 
     def load_rows(self, after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
         """Return rows of all channels, by channel and key."""
@@ -167,15 +190,29 @@ class HistoryFile:
 
         A `FileError` may be `uncertain`: then the commit may be on the disk all the same.
         """
+        with translating(self.path):
+            self._db.execute("INSERT INTO recent VALUES (?, ?)", (commit.commits, packed(commit)))
+
+    def move(self, commits: Sequence[Commit], oldest: Mapping[int, int]) -> None:
+        """Move the content of recent commits into the other tables.
+
+        Args:
+            commits: those that one step moves; the first of them may have been moved already.
+            oldest: the first offset by channel that history still has.
+        """
+        if not (left := [each for each in commits if each.commits > self._moved]):
+            return
+        commit = merged(left, oldest)
         what = {
             "commits": commit.commits, "clock_ms": commit.clock_ms, "channels": commit.channels,
-            "blocks": commit.blocks, "made": commit.made, "gone": commit.gone,
-            "ended": commit.ended, "rows": commit.rows, "removed": commit.removed,
+            "blocks": commit.blocks, "gone": commit.gone, "ended": commit.ended,
+            "rows": commit.rows, "removed": commit.removed,
         }  # fmt: skip
+        expires_ms = max([key[3] for key in commit.made], default=None)
+        values = (orjson.dumps(what).decode(), commit.data, expires_ms, orjson.dumps(commit.made))
         with translating(self.path):
-            self._db.execute(
-                "INSERT INTO intake VALUES (?, ?)", (orjson.dumps(what).decode(), commit.data)
-            )
+            self._db.execute("INSERT INTO intake VALUES (?, ?, ?, ?)", values)
+        self._moved = commit.commits
 
     def check(self) -> None:
         """Write to the disk without a change; raise `FileError` where that fails.
@@ -236,11 +273,14 @@ class HistoryFile:
         return [(channel, last) for _, channel, last in victims]
 
     def trim_keys(self, now_ms: int) -> bool:
-        """Delete some idempotency keys that are too old; return whether there may be more."""
+        """Delete some rows of idempotency keys that are too old; return whether there may be more.
+
+        Those that were made first expire first.
+        """
         with translating(self.path), self._without_waiting():
             gone = self._db.execute(
-                "DELETE FROM made WHERE id IN (SELECT id FROM made WHERE expires_ms <= ? "
-                "ORDER BY expires_ms LIMIT ?)",
+                "DELETE FROM remembered WHERE expires_ms <= ? AND id IN "
+                "(SELECT id FROM remembered ORDER BY id LIMIT ?)",
                 (now_ms, _TRIM_KEYS),
             ).rowcount
         return gone == _TRIM_KEYS
@@ -262,55 +302,10 @@ class HistoryFile:
     def checkpoint(self) -> None:
         """Copy the WAL into the file; the next commit begins the WAL anew then."""
         with translating(self.path):
-            _checkpoint(self._db)
-
-    # -- called by any thread -----------------------------------------------------------------
-
-    def reader(self) -> "FileReader":
-        """Return another connection, for reading."""
-        with translating(self.path):
-            return FileReader(self.path)
+            checkpoint(self._db)
 
 
-@dataclass(frozen=True, slots=True)
-class PageBounds:
-    """The bounds of one page of a channel."""
-
-    channel: int
-    after: int
-    limit: int
-    max_bytes: int
-    fresh_ms: int
-    """Publications taken before this time are too old."""
-
-
-class FileReader:
-    """A connection that reads; one thread at a time has it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._db = connected(path)
-
-    def page(self, wanted: PageBounds) -> tuple[int | None, bytes]:
-        """Return the first offset held, and the blocks that follow `after`."""
-        values = {
-            "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,
-            "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,
-        }  # fmt: skip
-        with translating(self._path):
-            oldest, raw = self._db.execute(PAGE, values).fetchone()
-        return oldest, raw or b""
-
-    def checkpoint(self) -> None:
-        """As `HistoryFile.checkpoint`, beside the thread that writes."""
-        with translating(self._path):
-            _checkpoint(self._db)
-
-    def close(self) -> None:
-        self._db.close()
-
-
-def _checkpoint(db: sqlite3.Connection) -> None:
+def checkpoint(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 

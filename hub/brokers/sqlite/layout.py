@@ -1,13 +1,18 @@
 """The layout of the history file: its tables, the statements that read and write them, and blocks.
 
+A commit is one row of `recent`: all that it brings, as it came. A row changes a few pages of the
+file, and the tables of channels, blocks and rows of state would change two pages for each channel.
+The writing thread moves recent commits into these tables later, many at a time
+(`hub.brokers.sqlite.recent`).
+
 Each write of a call is one statement, because the interpreter's lock is released, and has to be
-taken again, once per step: a view takes the whole commit as JSON and one run of bytes, and its
+taken again, once per step: a view takes all that is moved as JSON and one run of bytes, and its
 trigger puts it into the tables. Times are milliseconds of the broker's own clock, which no wall
 clock that jumps can move.
 
-Publications lie in blocks, each a stretch of one channel from one commit. A row for each
-publication would cost a row and an entry in two indexes each; a block of 64 costs as much as one.
-Within a block each publication is
+Publications lie in blocks, each a stretch of one channel. A row for each publication would cost a
+row and an entry in two indexes each; a block of 64 costs as much as one. Within a block each
+publication is
 
     offset SP milliseconds SP length of the envelope SP length of the data LF envelope data
 
@@ -20,13 +25,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import orjson
 
 from hub.core.options import KIB
 from hub.core.publication import Publication
 
 # "hubH": `file` and other programs know the format by it.
 APPLICATION_ID = 0x68756248
-VERSION = 2
+VERSION = 3
 
 # New in version 2: the newest publication of each key of a keyed channel.
 ROWS = """
@@ -50,19 +56,33 @@ CREATE TABLE block (
 CREATE INDEX block_place ON block (channel, last);
 CREATE INDEX block_expiry ON block (expires_ms);
 CREATE TABLE ended (place INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
-CREATE TABLE made (
-  id INTEGER PRIMARY KEY, publisher TEXT NOT NULL, scope TEXT NOT NULL, content INTEGER NOT NULL,
-  expires_ms INTEGER NOT NULL, epoch TEXT NOT NULL, offset INTEGER NOT NULL,
-  UNIQUE (publisher, scope)
-);
-CREATE INDEX made_expiry ON made (expires_ms);
 INSERT INTO fact VALUES ('line', lower(hex(randomblob(8)))), ('secret', hex(randomblob(16))),
   ('commits', 0), ('clock_ms', 0), ('copied', 0);
 """
 
+# New in version 3: commits that are not in the other tables yet, and idempotency keys, which memory
+# has all of: they are read at a start only, so a row of `remembered` has many, and no index.
+RECENT = """
+CREATE TABLE recent (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE remembered (id INTEGER PRIMARY KEY, expires_ms INTEGER NOT NULL, keys BLOB NOT NULL);
+"""
+
+_KEEP_KEYS = """
+INSERT INTO remembered (expires_ms, keys)
+  SELECT max(expires_ms),
+    CAST(json_group_array(json_array(publisher, scope, content, expires_ms, epoch, offset)) AS BLOB)
+  FROM (SELECT *, (row_number() OVER (ORDER BY id) - 1) / 1000 AS part FROM made ORDER BY id)
+  GROUP BY part ORDER BY part;
+DROP TABLE made;
+"""
+
+# By the version of the file: what makes it one of the next version.
+UPGRADES = {1: ROWS, 2: f"{RECENT} {_KEEP_KEYS}"}
+
 INTAKE = """
-CREATE TEMP VIEW intake AS SELECT '' AS what, x'' AS data;
+CREATE TEMP VIEW intake AS SELECT '' AS what, x'' AS data, 0 AS expires_ms, x'' AS keys;
 CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
+  DELETE FROM recent WHERE id <= json_extract(NEW.what, '$.commits');
   DELETE FROM channel WHERE id IN (SELECT value FROM json_each(NEW.what, '$.gone'));
   DELETE FROM row WHERE channel IN (SELECT value FROM json_each(NEW.what, '$.gone'));
   INSERT OR REPLACE INTO ended
@@ -86,10 +106,8 @@ CREATE TEMP TRIGGER take_in INSTEAD OF INSERT ON intake BEGIN
       json_extract(value, '$[3]'),
       substr(NEW.data, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
     FROM json_each(NEW.what, '$.rows');
-  INSERT OR REPLACE INTO made (publisher, scope, content, expires_ms, epoch, offset)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-      json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]')
-    FROM json_each(NEW.what, '$.made');
+  INSERT INTO remembered (expires_ms, keys)
+    SELECT NEW.expires_ms, NEW.keys WHERE NEW.expires_ms IS NOT NULL;
   UPDATE fact SET value = json_extract(NEW.what, '$.commits') WHERE name = 'commits';
   UPDATE fact SET value = json_extract(NEW.what, '$.clock_ms') WHERE name = 'clock_ms';
 END;
@@ -180,20 +198,54 @@ class StoredRow:
     data: bytes
 
 
+Block = tuple[int, int, int, int, int, int, int, int]
+"""Channel, first and last offset, when taken and when it expires, bytes of data; and where it lies
+in a commit's `data`: place, and length."""
+
+Placed = tuple[int, str, int, int, int, int]
+"""A row of state: channel, key, offset, when taken; and where it lies, as above."""
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Rows that are written together, or not at all, in the order of the trigger's columns."""
+    """Rows that are written together, or not at all, in the order of the trigger's columns.
+
+    Places in `data` begin with 1.
+    """
 
     commits: int
+    """The number of commits that the file has with this one."""
     clock_ms: int
     channels: Sequence[tuple[int, str, str, int, int]] = ()
-    blocks: Sequence[tuple[int, int, int, int, int, int, int, int]] = ()
+    blocks: Sequence[Block] = ()
     made: Sequence[tuple[str, str, int, int, str, int]] = ()
-    rows: Sequence[tuple[int, str, int, int, int, int]] = ()
+    rows: Sequence[Placed] = ()
     removed: Sequence[tuple[int, str]] = ()
     gone: Sequence[int] = ()
     ended: Sequence[tuple[int, int]] = ()
     data: bytes = b""
+
+
+def packed(commit: Commit) -> bytes:
+    """Return a commit as a row of `recent` has it: a line of JSON, and the bytes."""
+    line = orjson.dumps(
+        (
+            commit.commits, commit.clock_ms, commit.channels, commit.blocks, commit.made,
+            commit.rows, commit.removed, commit.gone, commit.ended,
+        )
+    )  # fmt: skip
+    return b"%b\n%b" % (line, commit.data)
+
+
+def unpacked(raw: bytes) -> Commit:
+    """Return the commit of a row of `recent`; raise `ValueError` for other bytes."""
+    line, end, data = raw.partition(b"\n")
+    if not end:
+        raise ValueError("a commit is cut off")
+    commits, clock_ms, channels, blocks, made, rows, removed, gone, ended = orjson.loads(line)
+    return Commit(
+        commits, clock_ms, channels, blocks, made, rows, removed, gone, ended, data
+    )  # fmt: skip
 
 
 # A page of history has as many (`hub.core.recovery.replay`), so that little is read in vain.

@@ -2,24 +2,65 @@
 
 A few connections read side by side; callers that ask for the same page at the same time share it. A
 page is bounded in bytes before it is read, so gigabytes of history cost no more than a page each.
+Publications that no block of the file has yet are read from the recent commits in memory.
 """
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import FileReader, HistoryFile, PageBounds
+from hub.brokers.sqlite.file import HistoryFile, checkpoint, connected, translating
 from hub.brokers.sqlite.intake import StoredLog
-from hub.brokers.sqlite.layout import records
+from hub.brokers.sqlite.layout import PAGE, records
+from hub.brokers.sqlite.recent import Recent
 from hub.core.ports import HistoryPage, Spawn
 from hub.core.publication import Publication
 
 # Reading is for the disk's cache and the interpreter: more threads would only take turns.
 READERS = 2
 
-_Asked = tuple[int, int, int, int, int, int]
+_Asked = tuple[int, int, int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PageBounds:
+    """The bounds of one page of a channel."""
+
+    channel: int
+    after: int
+    limit: int
+    max_bytes: int
+    fresh_ms: int
+    """Publications taken before this time are too old."""
+
+
+class FileReader:
+    """A connection that reads; one thread at a time has it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with translating(path):
+            self._db = connected(path)
+
+    def page(self, wanted: PageBounds) -> tuple[int | None, bytes]:
+        """Return the first offset held, and the blocks that follow `after`."""
+        values = {
+            "channel": wanted.channel, "after": wanted.after, "limit": wanted.limit,
+            "max_bytes": wanted.max_bytes, "fresh_ms": wanted.fresh_ms,
+        }  # fmt: skip
+        with translating(self._path):
+            oldest, raw = self._db.execute(PAGE, values).fetchone()
+        return oldest, raw or b""
+
+    def checkpoint(self) -> None:
+        """As `HistoryFile.checkpoint`, beside the thread that writes."""
+        with translating(self._path):
+            checkpoint(self._db)
+
+    def close(self) -> None:
+        self._db.close()
 
 
 class PageReader:
@@ -29,8 +70,11 @@ class PageReader:
         on_unreadable: gets the error of a page that could not be read.
     """
 
-    def __init__(self, spawn: Spawn, on_unreadable: Callable[[FileError], None]) -> None:
+    def __init__(
+        self, spawn: Spawn, recent: Recent, on_unreadable: Callable[[FileError], None]
+    ) -> None:
         self._spawn = spawn
+        self._recent = recent
         self._on_unreadable = on_unreadable
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="history-reader")
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="history-checkpoint")
@@ -69,25 +113,68 @@ class PageReader:
         wall_ms: int,
     ) -> HistoryPage:
         """Return a page of a channel up to its head of now; raise `FileError`."""
-        log, first = stored.log, stored.first
-        key = (stored.id, log.offset, first, after, limit, max_bytes)
+        recent = self._recent
+        while True:
+            after = max(after, stored.first - 1)
+            page = _Page(stored, PageBounds(stored.id, after, limit, max_bytes, fresh_ms), wall_ms)
+            first, moves = recent.first(stored.id), recent.moves
+            if first is not None and after + 1 >= first:
+                found = self._from_recent(page)
+                # Where nothing of it is too old, what comes before it in the file counts too.
+                return replace(found, oldest=page.first) if found.oldest == first else found
+            found = await self._from_file(page)
+            if first is None:
+                return found
+            if found.publications:
+                return self._filled(stored, page, found) if found.last + 1 == first else found
+            # All that the file has is too old.
+            if moves == recent.moves:
+                return self._from_recent(page)
+
+    def _from_recent(self, page: "_Page") -> HistoryPage:
+        while True:
+            wanted = page.wanted
+            oldest, raw = self._recent.page(
+                wanted.channel, wanted.after, wanted.limit, wanted.max_bytes, wanted.fresh_ms
+            )
+            made = page.made("recent commits", oldest, raw)
+            if made.publications or not raw:
+                return made
+            page.wanted = replace(wanted, after=page.seen)
+
+    def _filled(self, stored: StoredLog, page: "_Page", found: HistoryPage) -> HistoryPage:
+        """Add recent publications where the page of the file has room for them."""
+        wanted, publications = page.wanted, list(found.publications)
+        limit = wanted.limit - len(publications)
+        room = wanted.max_bytes - sum(len(each.data) for each in publications)
+        if limit and room > 0:
+            rest = replace(wanted, after=found.last, limit=limit, max_bytes=room)
+            more = self._from_recent(_Page(stored, rest, page.wall_ms))
+            for publication in more.publications:
+                room -= len(publication.data)
+                if room < 0:
+                    break
+                publications.append(publication)
+        return HistoryPage(stored.log.head, found.oldest, tuple(publications))
+
+    async def _from_file(self, page: "_Page") -> HistoryPage:
+        wanted = page.wanted
+        key = (
+            wanted.channel, page.empty.head.offset, page.first, wanted.after, wanted.limit,
+            wanted.max_bytes, self._recent.moves,
+        )  # fmt: skip
         if (future := self._asked.get(key)) is None:
             future = self._asked[key] = asyncio.get_running_loop().create_future()
             # A failure may have no caller left to take it.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            after = max(after, first - 1)
-            wanted = PageBounds(stored.id, after, limit, max_bytes, fresh_ms)
-            empty = HistoryPage(log.head, log.offset + 1, ())
-            self._spawn(
-                self._answer(key, future, _Page(log.name, first, wanted, empty, wall_ms=wall_ms))
-            )
+            self._spawn(self._answer(key, future, page))
         return await asyncio.shield(future)
 
     async def checkpoint(self, file: HistoryFile) -> None:
         """Copy the WAL into the file over a connection of its own."""
 
         def work() -> None:
-            reader = file.reader()
+            reader = FileReader(file.path)
             try:
                 reader.checkpoint()
             finally:
@@ -118,11 +205,11 @@ class PageReader:
         file = self._file
         if file is None:
             raise FileError(Fault.LOCKED, "", "it is being opened again")
-        reader = self._idle.pop() if self._idle else file.reader()
+        reader = self._idle.pop() if self._idle else FileReader(file.path)
         try:
             while True:
                 oldest, raw = reader.page(page.wanted)
-                made = page.made(file, oldest, raw)
+                made = page.made(file.path, oldest, raw)
                 if made.publications or not raw:
                     break
                 # All publications of the page have expired by themselves: the next ones may not
@@ -141,18 +228,17 @@ class PageReader:
 class _Page:
     """A page that callers wait for."""
 
-    def __init__(
-        self, channel: str, first: int, wanted: PageBounds, empty: HistoryPage, *, wall_ms: int
-    ) -> None:
+    def __init__(self, stored: StoredLog, wanted: PageBounds, wall_ms: int) -> None:
+        log = stored.log
         self.wall_ms = wall_ms
-        self.channel = channel
-        self.first = first
+        self.channel = log.name
+        self.first = stored.first
         self.wanted = wanted
-        self.empty = empty
+        self.empty = HistoryPage(log.head, log.offset + 1, ())
         self.seen = wanted.after
         """The last offset that was read."""
 
-    def made(self, file: HistoryFile, oldest: int | None, raw: bytes) -> HistoryPage:
+    def made(self, path: str, oldest: int | None, raw: bytes) -> HistoryPage:
         """Return the page of what was read; raise `FileError` for bytes that are no block."""
         if oldest is None:
             return self.empty
@@ -172,5 +258,5 @@ class _Page:
                     break
                 found.append(publication)
         except ValueError as error:
-            raise FileError(Fault.CORRUPT, file.path, str(error)) from error
+            raise FileError(Fault.CORRUPT, path, str(error)) from error
         return HistoryPage(head, max(oldest, self.first), tuple(found))

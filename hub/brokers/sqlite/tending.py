@@ -1,13 +1,16 @@
-"""The upkeep of the history file beside commits: trimming, checkpoints, and pages given back.
+"""The upkeep of the history file beside commits: recent commits moved into the tables, trimming,
+checkpoints, and pages given back.
 
 `Tending` decides the next step; each step is small, so that a commit never waits long behind one.
 Trimming to the bound in bytes goes before anything else is written: the file stays within it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import StoredLog, StoredLogs
+from hub.brokers.sqlite.layout import Commit
+from hub.brokers.sqlite.recent import Recent, changed
 from hub.core.options import MIB
 
 Step = Callable[[], Callable[[], object]]
@@ -19,8 +22,8 @@ _GROWTH = 1.3
 # Blocks beyond `history_size` go when they have so many publications. Guess.
 _SLACK = 64
 # The WAL is copied into the file when about so much is in it. A page that changed is in it again
-# with each commit, so that few publications make it large: some pages for a commit, and some for
-# each of its channels. Measured: 5 for one, 130 for 64.
+# with each change, so that few publications make it large: some pages for a commit, and some for
+# each channel of a step that moves commits.
 _CHECKPOINT_BYTES = 16 * MIB
 _PAGE_BYTES = 4096
 _PAGES_PER_COMMIT = 4
@@ -35,17 +38,22 @@ _FREE_BYTES = 4 * MIB
 class Tending:
     """One per broker."""
 
-    def __init__(self, total_bytes: int, logs: StoredLogs) -> None:
+    def __init__(self, total_bytes: int, logs: StoredLogs, recent: Recent) -> None:
         self._total_bytes = total_bytes
         self._logs = logs
+        self._recent = recent
         self.used_bytes = 0
         self._free_bytes = 0
         self._unlooked_bytes = 0
         self._wal_bytes = 0
         self._look = True
         self._nothing_left = False
-        """Whether all blocks have gone and the file is still too large."""
-        self._expired = self._keys = self._moved = False
+        """Whether all publications have gone and the file is still too large."""
+        self._no_block = False
+        """Whether all blocks have gone; commits that are not moved yet have more."""
+        self._expired = self._keys = self._identity = False
+        self._move_through = 0
+        """The newest commit of a second ago, by number: it is moved although few came."""
         self._checkpoint = self._checkpointing = self._finish = False
         self._commits = 0
         """Commits since the last step."""
@@ -63,17 +71,15 @@ class Tending:
         self._look = self._expired = self._keys = self._checkpoint = True
 
     def a_second_passed(self) -> None:
-        self._look = self._expired = self._keys = self._moved = True
+        self._look = self._expired = self._keys = self._identity = True
+        self._move_through = self._recent.newest
 
-    def written(self, size: int, went_to: Sequence[StoredLog]) -> None:
-        """Note a commit of so many bytes to these channels."""
+    def written(self, size: int) -> None:
+        """Note a commit of so many bytes."""
         self._commits += 1
         self._unlooked_bytes += size
         self._nothing_left = False
-        self._grown(size, _PAGES_PER_CHANNEL * len(went_to))
-        for stored in went_to:
-            if stored.oldest + _SLACK < stored.first:
-                self._crowded[stored.id] = None
+        self._grown(size, 0)
 
     def _grown(self, size: int, pages: int) -> None:
         """Note how much more the WAL has."""
@@ -117,7 +123,11 @@ class Tending:
         if self._is_over(self._unlooked_bytes + coming_bytes) and not self._nothing_left:
             if self._look or self._unlooked_bytes:
                 return self._looking(file)
+            if self._no_block and self._recent:
+                return self._moving(file)
             return self._trimming(file.trim_oldest, self._trimmed_oldest)
+        if self._recent.due:
+            return self._moving(file)
         if self._commits >= _COMMITS_BETWEEN:
             self._commits = 0
             return self.next(file, now_ms)
@@ -127,9 +137,11 @@ class Tending:
         """Return the next step where nothing is to be written; None without one."""
         if self._look:
             return self._looking(file)
-        if self._moved:
-            self._moved = False
+        if self._identity:
+            self._identity = False
             return self._quiet(file.check_identity)
+        if 0 < self._recent.oldest <= self._move_through:
+            return self._moving(file)
         if self._crowded:
             id_ = next(iter(self._crowded))
             return self._trimming_channel(file, id_)
@@ -166,6 +178,30 @@ class Tending:
         """Return whether the file might get over its bound with so much more."""
         return self.used_bytes + more_bytes * _GROWTH > self._total_bytes * (1 - _MARGIN)
 
+    def _moving(self, file: HistoryFile) -> Step:
+        commits = self._recent.step()
+        oldest: dict[int, int] = {}
+        for id_ in changed(commits):
+            stored = self._logs.by_id(id_)
+            oldest[id_] = 0 if stored is None else stored.first
+
+        def step() -> Callable[[], object]:
+            file.move(commits, oldest)
+            return lambda: self.moved(commits, oldest)
+
+        return step
+
+    def moved(self, commits: Sequence[Commit], channels: Collection[int]) -> None:
+        """Note that the content of these commits, which change `channels`, is in the tables."""
+        self._no_block = False
+        self._recent.moved(commits[-1].commits)
+        self._grown(sum([len(each.data) for each in commits]), _PAGES_PER_CHANNEL * len(channels))
+        for id_ in channels:
+            if (stored := self._logs.by_id(id_)) is None:
+                self._dead[id_] = None
+            elif stored.oldest + _SLACK < stored.first:
+                self._crowded[id_] = None
+
     def _trimming(
         self,
         work: Callable[[], Sequence[tuple[int, int]]],
@@ -179,8 +215,9 @@ class Tending:
 
     def _trimmed_oldest(self, victims: Sequence[tuple[int, int]]) -> None:
         self._gone(victims)
-        # Where no block is left, the bound is smaller than the least size of a file.
-        self._nothing_left, self._look = not victims, True
+        self._no_block, self._look = not victims, True
+        # Where nothing is left, the bound is smaller than the least size of a file.
+        self._nothing_left = not victims and not self._recent
 
     def _trimmed_expired(self, victims: Sequence[tuple[int, int]]) -> None:
         self._gone(victims)
@@ -194,6 +231,9 @@ class Tending:
             self._gone(victims)
             if not victims:
                 self._crowded.pop(id_, None)
+                if stored is not None:
+                    # Others were left out when they were to be moved.
+                    stored.oldest = max(stored.oldest, before)
 
         return self._trimming(lambda: file.trim_channel(id_, before), then)
 

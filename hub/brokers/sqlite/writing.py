@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.sqlite.commit_group import CommitGroup
 from hub.brokers.sqlite.faults import Fault, FileError, translated
 from hub.brokers.sqlite.file import HistoryFile
-from hub.brokers.sqlite.intake import CommitGroup
 from hub.brokers.sqlite.layout import Stored
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic, Spawn
@@ -89,7 +89,7 @@ class HistoryWriter:
         self._uncertain: CommitGroup | None = None
         """A commit that failed and may be in the file all the same."""
         self._wanted_bytes = 0
-        """Bytes of the commit that failed last: a disk without room for them is not mended."""
+        """Bytes of the work that failed last: a disk without room for them is not mended."""
         self._recovering = False
         self._soon = False
         self._idle: asyncio.Future[None] | None = None
@@ -167,9 +167,13 @@ class HistoryWriter:
 
     def not_committed(self, batch: CommitGroup, error: FileError) -> None:
         """Note a commit that failed, or whose outcome is not known, and recover."""
-        self._wanted_bytes = batch.bytes
         if error.uncertain:
             self._uncertain = batch
+        self.not_done(error, batch.bytes)
+
+    def not_done(self, error: FileError, wanted_bytes: int) -> None:
+        """Note work that failed, and recover once the disk has so much room."""
+        self._wanted_bytes = wanted_bytes
         self.failed(error)
 
     def failed(self, error: FileError) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from hub.brokers.sqlite import commits, intake, tending
 from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite.reading import FileReader
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.errors import NotPublishedError
@@ -19,7 +20,7 @@ KIB = 1024
 def blocks(node: StoredNode) -> int:
     file = node.stored._writer.file
     assert file is not None
-    with_it: list[int] = file.reader()._db.execute("SELECT count(*) FROM block").fetchone()
+    with_it: list[int] = FileReader(file.path)._db.execute("SELECT count(*) FROM block").fetchone()
     return with_it[0]
 
 

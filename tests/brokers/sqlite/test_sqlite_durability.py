@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
@@ -292,7 +291,7 @@ async def test_a_file_that_is_no_history_is_left_alone_and_said(path: Path, kind
 
         HistoryFile(str(path)).close()
         db = sqlite3.connect(path)
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
         db.close()
     before = path.read_bytes()
     async with StoredNode(path) as node:
@@ -380,16 +379,3 @@ async def test_rows_of_state_survive_a_restart(path: Path) -> None:
         node.clock.advance(30)
         assert await node.rows("table:a") == {}
         assert len(await node.rows("rows:a")) == 6
-
-
-async def test_a_file_of_the_version_before_gets_a_table_of_rows(path: Path) -> None:
-    """And keeps all that it had."""
-    async with StoredNode(path) as node:
-        first = await node.publish("rows:a", key="a")
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE row; PRAGMA user_version = 1;")
-    async with StoredNode(path, clock=node.clock) as node:
-        assert await node.rows("rows:a") == {}
-        second = await node.publish("rows:a", key="a")
-        assert second.position.epoch == first.position.epoch
-        assert await node.rows("rows:a") == {"a": (2, b"1")}

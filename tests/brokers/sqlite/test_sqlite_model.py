@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import commits, tending, writing
+from hub.brokers.sqlite import commits, recent, tending, writing
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import Commit
@@ -205,6 +205,9 @@ async def test_it_is_what_a_list_would_be(
     monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(commits, "MEMORY_BYTES", in_memory)
     monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 200_000)
+    if in_memory < recent.MOVED_BYTES:
+        monkeypatch.setattr(recent, "MOVED_CHANGES", 11)
+        monkeypatch.setattr(recent, "_STEP_CHANNELS", 3)
     walk = Walk(tmp_path, seed, monkeypatch)
     await walk.start()
     steps = [walk.publish] * 6 + [walk.try_again, walk.time_passes, walk.tend, walk.judge] + [

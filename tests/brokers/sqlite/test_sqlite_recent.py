@@ -1,0 +1,294 @@
+"""Recent commits: many together do what they do one by one, and are read meanwhile."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hub.brokers.sqlite import recent, tending
+from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite.layout import Block, Commit, Stored, packed, record, records, unpacked
+from hub.brokers.sqlite.recent import Recent, merged, steps
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.ports import PublishRequest
+from hub.core.publication import Publication
+from tests.brokers.sqlite.nodes import StoredNode
+from tests.support.waiting import eventually
+
+TAKEN_MS, TTL_MS = 1_000_000, 300_000
+
+
+def commit(number: int, *channels: tuple[int, int], taken_ms: int = TAKEN_MS) -> Commit:
+    """One publication for each channel and offset."""
+    blocks: list[Block] = []
+    parts: list[bytes] = []
+    at = 1
+    for channel, offset in channels:
+        raw = record(Publication(str(channel), offset, b"%d" % offset, 1))
+        size, expires_ms = len(b"%d" % offset), taken_ms + TTL_MS
+        blocks.append((channel, offset, offset, taken_ms, expires_ms, size, at, len(raw)))
+        parts.append(raw)
+        at += len(raw)
+    return Commit(
+        commits=number,
+        clock_ms=taken_ms,
+        channels=[(channel, f"c{channel}", "e", offset, taken_ms) for channel, offset in channels],
+        blocks=blocks,
+        data=b"".join(parts),
+    )
+
+
+def offsets(whole: Commit, channel: int) -> list[list[int]]:
+    """By block."""
+    found = []
+    for block in whole.blocks:
+        if block[0] == channel:
+            raw = whole.data[block[6] - 1 : block[6] - 1 + block[7]]
+            found.append([each.offset for each in records("", raw)])
+            assert (found[-1][0], found[-1][-1]) == (block[1], block[2])
+    return found
+
+
+def test_publications_of_many_commits_share_blocks() -> None:
+    """Of 64 publications at most, and none that is much older than another."""
+    commits = [commit(n, (1, n), (2, n)) for n in range(1, 101)]
+    whole = merged(commits, {})
+    assert offsets(whole, 1) == [list(range(1, 65)), list(range(65, 101))]
+    assert [channel[3] for channel in whole.channels] == [100, 100]
+    assert whole.commits == 100
+    apart = [commit(n, (1, n), taken_ms=TAKEN_MS + n * 100) for n in range(1, 7)]
+    assert offsets(merged(apart, {}), 1) == [[1, 2, 3], [4, 5, 6]]
+    assert [block[3] for block in merged(apart, {}).blocks] == [TAKEN_MS + 300, TAKEN_MS + 600]
+
+
+def test_what_history_has_no_room_for_is_left_out() -> None:
+    whole = merged([commit(n, (1, n)) for n in range(1, 11)], {1: 8})
+    assert offsets(whole, 1) == [[8, 9, 10]]
+
+
+def test_a_channel_that_is_gone_leaves_nothing() -> None:
+    """And what came of another one stays."""
+    commits = [commit(1, (1, 1), (2, 1)), Commit(commits=2, clock_ms=TAKEN_MS, gone=(1,))]
+    whole = merged(commits, {})
+    assert [block[0] for block in whole.blocks] == [2]
+    assert [channel[0] for channel in whole.channels] == [2]
+    assert list(whole.gone) == [1]
+
+
+def test_a_commit_is_what_its_row_says() -> None:
+    whole = Commit(
+        commits=7, clock_ms=3, channels=[(1, "a\n", "e", 2, 3)], made=[("p", "s", -5, 4, "e", 2)],
+        rows=[(1, "k", 2, 3, 1, 2)], removed=[(1, "z")], gone=[4], ended=[(1, 2)], data=b"a\nb",
+    )  # fmt: skip
+    again = unpacked(packed(whole))
+    assert packed(again) == packed(whole)
+    assert (again.commits, again.data, list(again.gone)) == (7, b"a\nb", [4])
+    with pytest.raises(ValueError, match=r"cut off|unexpected|EOF"):
+        unpacked(packed(whole)[:20])
+
+
+def test_no_step_has_more_than_its_bounds_unless_it_is_one_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent, "_STEP_CHANNELS", 10)
+    few = [commit(n, *((channel, n) for channel in range(5))) for n in range(1, 9)]
+    assert [len(step) for step in steps(few)] == [8]
+    others = [commit(n, *((n * 4 + each, 1) for each in range(4))) for n in range(1, 6)]
+    assert [len(step) for step in steps(others)] == [2, 2, 1]
+    many = commit(9, *((channel, 1) for channel in range(30)))
+    assert [len(step) for step in steps([*few, many, *others])] == [8, 1, 2, 2, 1]
+
+
+def content(path: Path) -> tuple[Stored, Sequence[object], Sequence[object], int]:
+    """Channels, publications and rows, wherever blocks begin; and how many blocks there are.
+
+    Blocks of channels that are gone are trimmed later.
+    """
+    file = HistoryFile(str(path))
+    try:
+        stored = file.load()
+        blocks = file._db.execute(
+            "SELECT channel, data FROM block WHERE channel IN (SELECT id FROM channel) "
+            "ORDER BY channel, last"
+        )
+        found = [
+            (channel, each.offset, each.data, each.key)
+            for channel, data in blocks
+            for each in records("", data)
+        ]
+        rows = file.load_rows((0, ""), 1000)
+        keys = [(each.publisher, each.scope, each.offset) for each in file.load_keys(0, 0, 1000)]
+        (count,) = file._db.execute("SELECT count(*) FROM block").fetchone()
+        return stored, found, [*rows, *keys], count
+    finally:
+        file.close()
+
+
+def random_commits(chance: random.Random) -> Sequence[Commit]:
+    commits: list[Commit] = []
+    heads: dict[int, int] = {}
+    next_id = 1
+    for number in range(1, 60):
+        gone = tuple(id_ for id_ in heads if chance.random() < 0.03)
+        for id_ in gone:
+            del heads[id_]
+        if len(heads) < 6:
+            heads[next_id], next_id = 0, next_id + 1
+        places = []
+        for id_, head in heads.items():
+            last_offset = head + chance.choice((0, 0, 1, 3))
+            places += [(id_, offset) for offset in range(head + 1, last_offset + 1)]
+        heads.update(places)
+        plain = commit(number, *places)
+        last = {channel[0]: channel for channel in plain.channels}
+        rows, removed, data = [], [], plain.data
+        for id_ in last:
+            key = chance.choice("abc")
+            if chance.random() < 0.4:
+                removed.append((id_, key))
+            else:
+                rows.append((id_, key, heads[id_], TAKEN_MS, len(data) + 1, 3))
+                data += b"%03d" % number
+        commits.append(
+            Commit(
+                commits=number, clock_ms=TAKEN_MS + number, channels=list(last.values()),
+                blocks=plain.blocks, rows=rows, removed=removed, gone=gone,
+                made=[("p", f"{number}", 1, TAKEN_MS, "e", number)],
+                ended=[(number % 5, number)], data=data,
+            )
+        )  # fmt: skip
+    return commits
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_together_do_what_they_do_one_by_one(tmp_path: Path, seed: int) -> None:
+    """Moved one by one, in steps of any length, or by the next process."""
+    chance = random.Random(seed)
+    commits = random_commits(chance)
+    together, one_by_one = tmp_path / "together.db", tmp_path / "one.db"
+    file = HistoryFile(str(one_by_one))
+    line = file._fact("line"), file._fact("secret")
+    for each in commits:
+        file.commit(each)
+        file.move([each], {})
+    file.close()
+    file = HistoryFile(str(together))
+    for name, value in zip(("line", "secret"), line, strict=True):
+        file._db.execute("UPDATE fact SET value = ? WHERE name = ?", (value, name))
+    waiting: list[Commit] = []
+    for each in commits:
+        file.commit(each)
+        waiting.append(each)
+        if chance.random() < 0.2:
+            file.move(waiting, {})
+            # To move them twice changes nothing.
+            file.move(waiting, {})
+            waiting = []
+    file.close()
+    one, many = content(one_by_one), content(together)
+    assert many[:3] == one[:3]
+    assert many[3] < one[3]
+
+
+def test_recent_commits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes and in changes."""
+    monkeypatch.setattr(recent, "MOVED_CHANGES", 5)
+    kept = Recent(moved_bytes=100)
+    for number in range(1, 5):
+        kept.add(commit(number, (number, 1)))
+    assert not kept.due
+    kept.add(commit(5, (5, 1)))
+    assert kept.due
+    kept.moved(1)
+    assert not kept.due
+    kept.add(Commit(commits=6, clock_ms=1, data=b"x" * 100))
+    assert kept.due
+    assert (kept.oldest, kept.newest, kept.first(1), kept.first(2)) == (2, 6, None, 1)
+    kept.clear()
+    assert not kept.due
+    assert (kept.oldest, len(kept)) == (0, 0)
+
+
+LONG = Namespaces(ChannelOptions(history_size=100_000, history_ttl_seconds=300))
+
+
+async def test_history_is_whole_wherever_its_publications_lie(tmp_path: Path) -> None:
+    """In blocks, in recent commits, in memory: from each offset on, without a hole."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        memory = node.stored._commits.memory
+        assert memory is not None
+        memory._history.max_bytes = 2000
+        for _ in range(3):
+            for _ in range(20):
+                await node.publish()
+            for _ in range(20):
+                node.stored.sweep()
+            await eventually(lambda: node.stored._writer.settled)
+            assert not node.stored._commits.recent
+            for _ in range(10):
+                await node.publish()
+            assert len(node.stored._commits.recent) == 10
+        for after in range(91):
+            assert await node.offsets("a", after, 1000) == list(range(after + 1, 91))
+            assert (await node.history("a", after)).oldest == 1
+            assert await node.offsets("a", after, 7) == list(range(after + 1, min(after + 8, 91)))
+
+
+async def test_recent_publications_are_there_when_all_blocks_are_too_old(tmp_path: Path) -> None:
+    """The file's page is empty then, and says nothing of them."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        memory = node.stored._commits.memory
+        assert memory is not None
+        memory._history.max_bytes = 0
+        await node.publish()
+        for _ in range(20):
+            node.stored.sweep()
+        await eventually(lambda: node.stored._writer.settled)
+        node.clock.advance(200)
+        await node.publish()
+        await node.publish()
+        node.clock.advance(101)
+        page = await node.history("a")
+        assert (page.oldest, [each.offset for each in page.publications]) == (2, [2, 3])
+
+
+async def test_a_cleared_history_stays_cleared_wherever_it_lay(tmp_path: Path) -> None:
+    """Also for the next process, which moves what this one has left."""
+    path = tmp_path / "hub.db"
+    async with StoredNode(path, namespaces=LONG) as node:
+        for _ in range(5):
+            await node.publish()
+        await node.broker.clear("a")
+        await node.publish()
+        assert await node.offsets() == [6]
+        (tmp_path / "cut").mkdir()
+        for name in ("hub.db", "hub.db-wal"):
+            shutil.copy(tmp_path / name, tmp_path / "cut" / name)
+    async with StoredNode(tmp_path / "cut" / "hub.db", clock=node.clock, namespaces=LONG) as node:
+        assert await node.offsets() == [6]
+        assert (await node.publish()).offset == 7
+
+
+async def test_commits_are_moved_together_under_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one by one, although the writing thread is idle after each."""
+    steps_made: list[int] = []
+    move = HistoryFile.move
+
+    def counted(file: HistoryFile, commits: Sequence[Commit], oldest: dict[int, int]) -> None:
+        steps_made.append(len(commits))
+        move(file, commits, oldest)
+
+    monkeypatch.setattr(HistoryFile, "move", counted)
+    monkeypatch.setattr(recent, "MOVED_CHANGES", 100)
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        for number in range(400):
+            await node.stored.publish(PublishRequest("a", b"1", "p"))
+            if number % 25 == 0:
+                for _ in range(20):
+                    node.stored.sweep()
+    assert 4 <= len(steps_made) <= 40
+    assert max(steps_made) > tending._COMMITS_BETWEEN
