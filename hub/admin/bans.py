@@ -103,6 +103,7 @@ class AccessLog:
 
     Args:
         kept: keeps the words on disk where the broker does not; None leaves them to the broker.
+        ends_with_hub: nothing keeps the words on disk, so that a restart of the hub forgets them.
         broker: keeps the words; None where this node alone needs them.
         now_ms: milliseconds since 1970 UTC.
     """
@@ -115,9 +116,11 @@ class AccessLog:
         now_ms: Callable[[], int],
         log: FilteringBoundLogger,
         kept: Kept | None = None,
+        ends_with_hub: bool = False,
     ) -> None:
         self.standings = Standings()
         self._kept = kept
+        self._must_warn = ends_with_hub
         for said in () if kept is None else kept.read():
             self.standings.merge(said, now_ms())
         self._broker = broker
@@ -172,6 +175,10 @@ class AccessLog:
         )
         await self._publish(said)
         await self._keep()
+        if self._must_warn:
+            self._must_warn = False
+            why = "a restart of the hub forgets bans and revocations: set HUB_BANS_PATH"
+            self._log.warning("access_not_kept", message=why)
         return said
 
     async def _lift(self, asked: Lift) -> None:

@@ -102,6 +102,7 @@ class Node:
             now_ms=lambda: int(shared.wall_clock() * 1000),
             log=log.bind(subsystem=HTTP),
             kept=kept,
+            ends_with_hub=kept is None and settings.broker.startswith("memory:"),
         )
         self.policy = policy_of(
             settings,

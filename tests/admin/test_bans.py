@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+import structlog.testing
 
 from hub.admin.bans import AccessLog, Lift, Say
 from hub.auth.bans import MAX_STANDINGS, Standing, StandingKind
@@ -232,3 +233,20 @@ async def test_a_node_alone_needs_no_broker() -> None:
     node = AccessLog(None, lambda: registry, now_ms=lambda: 1000, log=structlog.get_logger())
     await say(node, BAN)
     assert banned(node)
+
+
+@pytest.mark.parametrize("ends_with_hub", [True, False])
+async def test_that_a_restart_forgets_it_is_said_once(*, ends_with_hub: bool) -> None:
+    registry: Any = type("Registry", (), {"sessions": {}})()
+    with structlog.testing.capture_logs() as lines:
+        node = AccessLog(
+            None,
+            lambda: registry,
+            now_ms=lambda: 1000,
+            log=structlog.get_logger(),
+            ends_with_hub=ends_with_hub,
+        )
+        await say(node, BAN)
+        await say(node, BAN)
+    told = [line["event"] for line in lines if line["log_level"] == "warning"]
+    assert told == ["access_not_kept"] * ends_with_hub
