@@ -233,9 +233,10 @@ class AccessLog:
         self._take(said)
 
     def _take(self, said: Standing) -> None:
-        if len(self.standings) >= 2 * MAX_STANDINGS or not self.standings.merge(
-            said, self._now_ms()
-        ):
+        known = self.standings.find(said.kind, said.name)
+        if known is None and len(self.standings) >= 2 * MAX_STANDINGS:
+            return
+        if not self.standings.merge(said, self._now_ms()):
             return
         if not said.lifted:
             self._close(said)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 import structlog.testing
@@ -211,6 +212,30 @@ async def test_what_has_ended_is_forgotten_and_there_is_a_bound(running: Running
     cluster.now_ms += 1000
     await say(node, BAN)
     assert len(node.standings) == 1
+
+
+def test_a_full_table_takes_what_is_said_of_whom_it_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other nodes may say twice as much as one of them takes; who is let in again is let in."""
+    monkeypatch.setattr("hub.admin.bans.MAX_STANDINGS", 2)
+    cluster = Cluster()
+    node = cluster.node()
+
+    def hear(offset: int, name: str, *, lifted: bool = False) -> None:
+        said = Standing(
+            StandingKind.BAN, name, cluster.now_ms + offset, cluster.now_ms + 1000, lifted=lifted
+        )
+        data = msgspec.json.encode(said)
+        node.deliver(Publication(ACCESS_CHANNEL, offset, data, cluster.now_ms))
+
+    for offset, name in enumerate("abcde", start=1):
+        hear(offset, name)
+    assert sorted(each.name for each in node.standings) == list("abcd")
+    hear(6, "a", lifted=True)
+    found = node.standings.find(StandingKind.BAN, "a")
+    assert found is not None
+    assert found.lifted
 
 
 async def test_what_is_no_word_is_passed_over(running: Running) -> None:

@@ -74,9 +74,15 @@ class _Known:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, name: str) -> None:
-        self.names.add(name)
+        _add(self.names, name)
         if self.fresh is not None:
-            self.fresh.add(name)
+            _add(self.fresh, name)
+
+
+def _add(names: NameTree, name: str) -> None:
+    """Add a name, unless they are too many: one more than `MAX_NAMES` shows that."""
+    if len(names) <= MAX_NAMES:
+        names.add(name)
 
 
 class RedisDirectory:
@@ -148,7 +154,7 @@ class RedisDirectory:
             await self._until_whole(known)
             asked = most
             while True:
-                if len(known.names) >= MAX_NAMES:
+                if len(known.names) > MAX_NAMES:
                     raise UnavailableError(f"there are more than {MAX_NAMES:,} channels")
                 found = await known.names.find(pattern, asked)
                 some = [name for name in found if name not in known.empty]
@@ -288,16 +294,16 @@ class RedisDirectory:
         """Take names that a server has."""
         if known.fresh is not None:
             for name in names:
-                known.fresh.add(name)
+                _add(known.fresh, name)
         if not known.whole.is_set():
             # `matching` asks whether the names it needs have a publication.
-            for name in names[: MAX_NAMES - len(known.names)]:
-                known.names.add(name)
+            for name in names:
+                _add(known.names, name)
             return
         untold = [name for name in names if name not in known.names or name in known.empty]
         published = await self._published(known, untold)
-        for name in untold[: max(0, MAX_NAMES - len(known.names))]:
-            known.names.add(name)
+        for name in untold:
+            _add(known.names, name)
         if self._appearances is not None:
             for name in published:
                 self._appearances.appeared(name)
