@@ -10,7 +10,7 @@ import structlog
 from hub.brokers.redis import directory
 from hub.brokers.redis.directory import RedisDirectory
 from hub.brokers.redis.keys import Keys
-from hub.brokers.tracker import State
+from hub.brokers.tracker import TrackerState
 from hub.errors import UnavailableError
 from tests.core.fakes import FakeClock
 
@@ -21,7 +21,7 @@ class FakeShard:
     """A server where every channel has a publication; it has `scanned` names."""
 
     offset = 1
-    state = State.LIVE
+    state = TrackerState.LIVE
 
     def __init__(self) -> None:
         self.scanned: list[bytes] = []
