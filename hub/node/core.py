@@ -112,7 +112,9 @@ class Shared:
         self.defer = defer
         self.write_each: WriteEach = write_each
         self.counters = Counters()
-        self.deadlines = Deadlines(clock(), behind_seconds=awake.behind_seconds)
+        self.deadlines = Deadlines(
+            clock(), behind_seconds=awake.behind_seconds, clock=clock, defer=defer
+        )
         self.outbox_budget = OutboxBudget(settings.outbox_total_bytes)
         self.journal = Journal(clock=clock, wall_clock=wall_clock, max_bytes=settings.journal_bytes)
         self.refusals = Refusals(

@@ -63,6 +63,7 @@ class Acceptor:
                 max_waiting=settings.max_connections,
                 limiter=self._node.core.limiter,
                 refused=self._refused,
+                lane=context.turns.crowd,
             )
             return _Running(proxied, context.spawn(proxied.run()))
         return await asyncio.get_running_loop().create_server(

@@ -1,10 +1,14 @@
 """Coarse timers fall due once, in order, and not before their time."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.core.time.deadlines import GRANULARITY_SECONDS, Deadline, Deadlines
+from hub.core.time.deadlines import GRANULARITY_SECONDS, TICK_SECONDS, Deadline, Deadlines
+from tests.core.fakes import FakeClock
 
 TIMES = st.floats(0, 10_000)
 
@@ -137,3 +141,64 @@ def test_one_that_fails_does_not_take_the_others_with_it() -> None:
     deadlines.tick(3.1)
     assert called == [1, 1, 1]
     assert len(deadlines) == 0
+
+
+def test_thousands_that_are_due_together_run_in_many_ticks() -> None:
+    """So other work goes on meanwhile. Their order stays."""
+    clock = FakeClock()
+    deadlines, called = Deadlines(0.0, clock=clock), list[int]()
+
+    def call(number: int) -> None:
+        called.append(number)
+        clock.advance(TICK_SECONDS / 9.5)
+
+    for number in range(100):
+        # In two wheels, in one bucket and in several.
+        at = deadlines.punctually_at if number < 30 else deadlines.at
+        at(1.0 if number < 60 else 1.0 + number / 100, partial(call, number))
+    ticks = 0
+    done = False
+    while not done:
+        before = len(called)
+        done = deadlines.tick(10.0)
+        assert len(called) - before <= 11
+        ticks += 1
+    assert ticks >= 10
+    assert called == list(range(100))
+    assert len(deadlines) == 0
+
+
+def test_one_that_is_set_between_two_ticks_of_a_crowd_runs_in_its_turn() -> None:
+    clock = FakeClock()
+    deadlines, called = Deadlines(0.0, clock=clock), list[str]()
+
+    def slow(name: str) -> None:
+        called.append(name)
+        clock.advance(2 * TICK_SECONDS)
+
+    for name in "ab":
+        deadlines.at(1.0, partial(slow, name))
+    assert not deadlines.tick(10.0)
+    deadlines.at(0.5, partial(slow, "c"))
+    assert deadlines.due_within(0.1)
+    while not deadlines.tick(10.0):
+        pass
+    assert called == ["a", "b", "c"]
+
+
+def test_a_crowd_goes_on_in_the_loops_next_turns() -> None:
+    clock, turns = FakeClock(), list[Callable[[], None]]()
+    deadlines, called = Deadlines(0.0, clock=clock, defer=turns.append), list[int]()
+
+    def slow(number: int) -> None:
+        called.append(number)
+        clock.advance(2 * TICK_SECONDS)
+
+    for number in range(5):
+        deadlines.at(1.0, partial(slow, number))
+    deadlines.tick(10.0)
+    deadlines.tick(10.0)
+    assert (len(called), len(turns)) == (2, 1)
+    while turns:
+        turns.pop()()
+    assert called == list(range(5))

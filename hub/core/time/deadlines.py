@@ -18,7 +18,7 @@ as the end of a token, counts by the true clock.
 
 from collections.abc import Callable
 
-from hub.core.ports import Monotonic
+from hub.core.ports import Defer, Monotonic
 
 # Fine enough for a 100 ms setting in a test, coarse enough to cost 20 wake-ups a second
 # at most (`hub.observe.background`).
@@ -26,6 +26,9 @@ GRANULARITY_SECONDS = 0.05
 # Some times come from peers, and a float may be infinite or too large to count steps to it. This is
 # 100,000 years.
 FARTHEST_SECONDS = 3.2e12
+# The time of the callbacks of one tick; the next turn of the loop goes on with the others.
+# Thousands of tokens may end in one second, and each end of a session takes 0.1 ms or more. Guess.
+TICK_SECONDS = 0.001
 # A tick is due every 0.05 s, or 0.1 s where little is to do. A tick that comes later than this is a
 # stall. Less is the noise of any machine, and small beside a time-out of seconds. Guess, not
 # measured.
@@ -100,12 +103,23 @@ class Deadlines:
 
     Args:
         behind_seconds: returns how long the node was held up so far.
+        clock: measures the time of callbacks.
+        defer: runs a callback in the loop's next turn; None leaves it all to the next tick.
     """
 
     def __init__(
-        self, now_seconds: float, *, behind_seconds: Callable[[], float] = lambda: 0.0
+        self,
+        now_seconds: float,
+        *,
+        behind_seconds: Callable[[], float] = lambda: 0.0,
+        clock: Monotonic = lambda: 0.0,
+        defer: Defer | None = None,
     ) -> None:
         self._behind_seconds = behind_seconds
+        self._clock = clock
+        self._defer = defer
+        self._deferred = False
+        self._ticked_at = now_seconds
         self._patient = _Wheel(now_seconds - behind_seconds())
         self._punctual = _Wheel(now_seconds)
 
@@ -121,10 +135,24 @@ class Deadlines:
         """Call back as `at` does, but without a delay for stalls."""
         return self._punctual.at(when_seconds, callback)
 
-    def tick(self, now_seconds: float) -> None:
-        """Run the callbacks that are due, in order of time."""
-        self._punctual.tick(now_seconds)
-        self._patient.tick(now_seconds - self._behind_seconds())
+    def tick(self, now_seconds: float) -> bool:
+        """Run the callbacks that are due, in order of time, for `TICK_SECONDS` and one callback.
+
+        Returns whether none is left. The others run in the loop's next turn.
+        """
+        self._ticked_at = now_seconds
+        clock, until = self._clock, self._clock() + TICK_SECONDS
+        done = self._punctual.tick(now_seconds, clock, until) and self._patient.tick(
+            now_seconds - self._behind_seconds(), clock, until
+        )
+        if not done and self._defer is not None and not self._deferred:
+            self._deferred = True
+            self._defer(self._go_on)
+        return done
+
+    def _go_on(self) -> None:
+        self._deferred = False
+        self.tick(self._ticked_at)
 
     def due_within(self, seconds: float) -> bool:
         """Return whether a deadline is due within so long after the last tick."""
@@ -161,7 +189,8 @@ class _Wheel:
     def due_within(self, steps: int) -> bool:
         return any(self._next + step in self._buckets for step in range(steps))
 
-    def tick(self, now_seconds: float) -> None:
+    def tick(self, now_seconds: float, clock: Monotonic, until: float) -> bool:
+        """Run what is due until `until` of `clock`; return whether none is left."""
         self._forget_cancelled()
         through = _step(now_seconds)
         if through - self._next > len(self._buckets):
@@ -171,20 +200,30 @@ class _Wheel:
         # Before the callbacks: a deadline that they add must not go into a bucket that is done.
         self._next = through + 1
         for bucket in due:
+            if bucket != due[0] and clock() >= until:
+                self._next = bucket
+                return False
             try:
-                self._run(self._buckets[bucket])
+                done = self._run(self._buckets[bucket], clock, until)
             except BaseException:
                 self._next = bucket
                 raise
+            if not done:
+                self._next = bucket
+                return False
             del self._buckets[bucket]
+        return True
 
-    def _run(self, waiting: dict[Deadline, None]) -> None:
+    def _run(self, waiting: dict[Deadline, None], clock: Monotonic, until: float) -> bool:
         # Removed one by one: when a callback fails, the rest of the bucket is still due.
         for deadline in tuple(waiting):
             del waiting[deadline]
             if (callback := deadline.callback) is not None:
                 deadline.callback = None
                 callback()
+                if waiting and clock() >= until:
+                    return False
+        return True
 
     def _forget_cancelled(self) -> None:
         for deadline in self._cancelled:

@@ -10,6 +10,7 @@ stay in the kernel (`MSG_PEEK`), and no byte behind the header is read.
 
 import asyncio
 import errno
+import random
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -26,10 +27,13 @@ from hub.errors import (
     UnavailableError,
 )
 from hub.transports.connection import proxy_protocol
+from hub.transports.turns import Lane
 
 # No descriptor or memory for another connection: wait for some to end.
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_SECONDS = 1.0
+# Connections that came in one burst must not be late in one: each has up to a tenth more time.
+_JITTER = 0.1
 
 Make = Callable[[str | None], asyncio.Protocol]
 """The protocol of a connection, by the client's address; None for the socket's own."""
@@ -48,6 +52,7 @@ class ProxiedListener:
             that a header names does.
         refused: called for a peer that is closed, with its address, the error and the name of the
             refusal in `hub_refusals_total`.
+        lane: has the turns in which peers that are late are ended.
     """
 
     def __init__(  # noqa: PLR0913 - the bounds of a connection that no node counts yet
@@ -62,6 +67,7 @@ class ProxiedListener:
         max_waiting: int,
         limiter: Limiter,
         refused: Callable[[str, HubError, str], None],
+        lane: Lane,
     ) -> None:
         self._listening = listening
         self._make = make
@@ -73,6 +79,7 @@ class ProxiedListener:
         self._limiter = limiter
         self._by_party = Counts()
         self._refused = refused
+        self._lane = lane
         self.waiting = 0
         """Connections whose header or TLS handshake is not whole: no node counts them yet."""
         self._stopped = False
@@ -158,7 +165,7 @@ class ProxiedListener:
     async def _begin_headed(self, accepted: socket.socket, peer: str) -> None:
         client = peer
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._longest_wait()):
                 address = await _read_header(accepted)
             client = address or peer
             one = self._count(client)
@@ -168,8 +175,7 @@ class ProxiedListener:
             accepted.close()
             return
         except TimeoutError:
-            self._refused(client, self._late("PROXY protocol header"), "proxy_header")
-            accepted.close()
+            self._lane.do(lambda: self._end_late(accepted, client), client)
             return
         except OSError:
             accepted.close()
@@ -189,7 +195,7 @@ class ProxiedListener:
                 lambda: self._make(address),
                 accepted,
                 ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self._timeout_seconds,
+                ssl_handshake_timeout=None if self._tls is None else self._longest_wait(),
             )
         except ssl.SSLError as error:
             # An error that OpenSSL did not raise has no reason.
@@ -198,10 +204,18 @@ class ProxiedListener:
             self._refused(client, why, "tls_handshake")
         except (ConnectionAbortedError, TimeoutError):
             # The error of asyncio and uvloop for a handshake that takes too long.
-            self._refused(client, self._late("TLS handshake"), "tls_handshake")
+            late = self._late("TLS handshake")
+            self._lane.do(lambda: self._refused(client, late, "tls_handshake"), client)
         except OSError:
             # The peer has gone: it has broken no rule.
             pass
+
+    def _end_late(self, accepted: socket.socket, client: str) -> None:
+        self._refused(client, self._late("PROXY protocol header"), "proxy_header")
+        accepted.close()
+
+    def _longest_wait(self) -> float:
+        return self._timeout_seconds * random.uniform(1, 1 + _JITTER)
 
     def _late(self, what: str) -> RequestTimeoutError:
         return RequestTimeoutError(f"no whole {what} within {self._timeout_seconds:g} seconds")

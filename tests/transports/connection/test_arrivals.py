@@ -86,3 +86,18 @@ def test_one_that_fails_leaves_the_others_theirs() -> None:
         rig.pass_time(SECONDS + 1)
     rig.pass_time(1)
     assert rig.late == ["b"]
+
+
+def test_thousands_that_are_late_together_are_told_in_many_ticks() -> None:
+    rig = Rig()
+    names = [str(number) for number in range(1200)]
+    for name in names:
+        rig.come(name)
+    rig.clock.advance(SECONDS + 1)
+    told = []
+    for _ in range(4):
+        rig.clock.advance(GRANULARITY_SECONDS)
+        rig.deadlines.tick(rig.clock())
+        told.append(len(rig.late))
+    assert told == [512, 1024, 1200, 1200]
+    assert rig.late == names

@@ -16,6 +16,7 @@ from hub.core.limits import Limiter, PeerLimits
 from hub.errors import HubError
 from hub.transports.connection import proxied, proxy_protocol
 from hub.transports.connection.proxied import ProxiedListener
+from hub.transports.turns import TURN_SECONDS, Lane
 from tests.core.fakes import FakeClock
 
 PROXY = "10.0.0.7"
@@ -66,6 +67,7 @@ class Rig:
         patch.setattr(loop, "remove_reader", self._remove_reader)
         patch.setattr(loop, "connect_accepted_socket", self._connect)
         patch.setattr(proxied, "_PAUSE_SECONDS", 0)
+        self.clock = FakeClock()
         self._coming: deque[tuple[FakeSocket, object] | OSError] = deque()
         self._came = asyncio.Event()
         self._sockets: dict[int, FakeSocket] = {}
@@ -101,6 +103,7 @@ class Rig:
             max_waiting=max_waiting,
             limiter=Limiter(limits, FakeClock(), Counters()),
             refused=self._refused,
+            lane=Lane(self.clock),
         )
         self.task = asyncio.create_task(self.listener.run())
         return self.listener
@@ -374,3 +377,32 @@ async def test_a_cancelled_listener_closes_those_whose_header_is_awaited(rig: Ri
     rig.task.cancel()
     await asyncio.gather(rig.task, return_exceptions=True)
     assert (accepted.closed, accepted.readable) == (True, None)
+
+
+@pytest.mark.parametrize("what", ["header", "handshake"])
+async def test_thousands_that_are_late_together_are_noted_in_turns(rig: Rig, what: str) -> None:
+    """Each takes a log line and a place in a table, and other work goes on meanwhile."""
+    count = 40
+    if what == "header":
+        rig.listen(timeout_seconds=0.02)
+    else:
+        rig.listen(headed=False, tls=NOTING_TLS)
+        rig.handshake.clear()
+        rig.handshake_fails = ConnectionAbortedError()
+    refuse = rig._refused
+
+    def slowly(address: str, error: HubError, refusal: str) -> None:
+        refuse(address, error, refusal)
+        rig.clock.advance(2 * TURN_SECONDS)
+
+    rig.listener._refused = slowly
+    accepted = [await rig.connect(f"10.0.0.{number}") for number in range(count)]
+    rig.handshake.set()
+    most = 0
+    while len(rig.refused) < count:
+        before = len(rig.refused)
+        await asyncio.sleep(0)
+        most = max(most, len(rig.refused) - before)
+    assert most <= 2
+    assert what == "handshake" or all(each.closed for each in accepted)
+    assert not rig.listener.waiting
