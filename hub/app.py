@@ -3,8 +3,8 @@
     async with Hub(Settings(port=8000)) as hub:
         await hub.publish("prices", {"eur": 1.09})
 
-Entering starts the node, its listener included; leaving drains it. What turns it into a
-program with signals is `hub.main`.
+Entering starts the node, its listener included; leaving drains it. `hub.main` makes a program with
+signals of it.
 """
 
 import asyncio

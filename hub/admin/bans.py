@@ -61,7 +61,7 @@ class Say(AdminRequest[Standing], frozen=True, tag="say"):
     kind: StandingKind
     name: str
     seconds: float
-    """How long it holds."""
+    """The time for which it holds."""
     reason: str = ""
     before: float = 0.0
 

@@ -266,7 +266,7 @@ _MOST = 1000
 class PatternRecord:
     pattern: str
     sessions: int
-    """How many sessions subscribe to it."""
+    """The number of sessions that subscribe to it."""
 
 
 class PatternPart(msgspec.Struct, frozen=True):
@@ -274,7 +274,7 @@ class PatternPart(msgspec.Struct, frozen=True):
 
     rows: tuple[PatternRecord, ...]
     total: int
-    """How many patterns the node has; the rows may be a part."""
+    """The number of patterns that the node has; the rows may be a part."""
 
 
 class ListPatterns(AdminRequest[PatternPart], frozen=True, tag="patterns"):
@@ -286,7 +286,7 @@ class PatternList(msgspec.Struct, frozen=True):
 
     patterns: Sequence[PatternRecord]
     total: int
-    """How many there are; at least so many, where one node has more than a part may have."""
+    """The number of patterns; a lower bound where one node has more than a part may have."""
     complete: bool
     unanswered: tuple[str, ...]
 

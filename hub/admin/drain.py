@@ -40,7 +40,7 @@ class DrainProgress:
     reason: str
     """`draining` or `rebalance`, as the goodbye says."""
     sessions: int
-    """How many sessions it closes in all."""
+    """The number of sessions that the drain closes in all."""
     closed: int
     window_seconds: float
 
@@ -193,11 +193,11 @@ class Closing(msgspec.Struct, frozen=True):
     """The drain or rebalance that has begun. Fields that are not set are left out."""
 
     closing: int | UnsetType = UNSET
-    """How many sessions will be closed ..."""
+    """The number of sessions that will be closed ..."""
     window_seconds: float | UnsetType = UNSET
     """... and over how long."""
     connections: int | UnsetType = UNSET
-    """How many sessions there are now."""
+    """The number of sessions now."""
 
 
 class Drain(AdminRequest[Closing], frozen=True, tag="drain"):

@@ -145,7 +145,8 @@ class SubjectExplained(msgspec.Struct, frozen=True, kw_only=True):
     explained: Explained | UnsetType = UNSET
     """The answer for the publication in question, of the connection that tells most."""
     connection: str | UnsetType | None = UNSET
-    """That connection; None where no connection was there for the publication."""
+    """The connection that the answer is about; None where no connection was there for the
+    publication."""
     more: bool
     """Whether the nodes remember more than this."""
     complete: bool

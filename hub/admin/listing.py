@@ -48,7 +48,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     after: Key | None = None
     """The key of the last row of the page before."""
     skip: int = 0
-    """How many rows the pages before have, where keys change from page to page."""
+    """The number of rows on the pages before, where keys change from page to page."""
     where: dict[str, str] = {}
     """Values by the name of the list's filter. A filter that is left out lets every row through."""
 
@@ -74,7 +74,7 @@ class Part(msgspec.Struct, Generic[Record], frozen=True):
 
     rows: tuple[Row[Record], ...]
     total: int
-    """How many rows match at this node, on all pages."""
+    """The number of rows that match at this node, on all pages."""
     more: bool
     """Whether it has rows beyond these."""
 
@@ -106,7 +106,7 @@ class ListRequest(AdminRequest[Part[Record]], Generic[Record], frozen=True):
 class Page(Generic[Record]):
     rows: tuple[Row[Record], ...]
     total: int
-    """How many rows match, on all nodes that answered."""
+    """The number of rows that match, on all nodes that answered."""
     more: bool
     unanswered: tuple[str, ...] = ()
     """Names of the nodes that did not answer in time: the page lacks their rows."""
@@ -233,9 +233,9 @@ class Selection(Generic[Item]):
         self._filters = [(filters[name], v) for name, v in query.where.items() if name in filters]
         self.best: list[tuple[Key, Item]] = []
         self.total = 0
-        """How many items match, on all pages."""
+        """The number of items that match, on all pages."""
         self._beyond = 0
-        """How many of them come after the page before."""
+        """The number of matching items that come after the page before."""
 
     def look_at(self, items: Iterable[Item]) -> None:
         """Take these into account; every item of the node has to come once."""

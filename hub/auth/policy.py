@@ -249,8 +249,8 @@ class Policy:
         """Find the identity of the operator that asks.
 
         Raises:
-            UnauthorizedError: nothing was sent, or something that does not hold.
-            ForbiddenError: what was sent holds but is no operator key, or none is set.
+            UnauthorizedError: the request has no credentials, or credentials that are not valid.
+            ForbiddenError: the credentials are valid but are no operator key, or none is set.
         """
         try:
             return self._operator(credentials)
@@ -272,8 +272,9 @@ class Policy:
     def check_host(self, host: str | None) -> None:
         """Raise `MisdirectedRequestError` unless a request may name `host`.
 
-        For every request of every route. `host` is what it was sent to: the `Host` header, or
-        the authority of an absolute target (RFC 9112 section 3.2.2); None where it names none.
+        Every request of every route is checked. `host` is the name that the request was sent to:
+        the `Host` header, or the authority of an absolute target (RFC 9112 section 3.2.2); None
+        where it names none.
         """
         try:
             self._hosts.check(host)

@@ -1,8 +1,8 @@
 """Public keys that verify tokens: read from PEM files and from JSON Web Key sets (RFC 7517).
 
 Each key is bound to the algorithms that its kind allows, or to the one that its `alg` names: a
-token's header cannot have it used for another. What is no public signing key (a private key, a
-secret, a key to encrypt with) is left out of a set and refused in a file. Pure functions.
+token's header cannot have it used for another. A key that is no public signing key (a private key,
+a secret, a key to encrypt with) is left out of a set and refused in a file. Pure functions.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Tickets: what an operator's page shows in place of the key where a URL is the only place.
+"""Tickets: credentials of an operator's page for requests whose only place for them is the URL.
 
 A browser can set no header on a WebSocket or an EventSource, and URLs end up in logs, where an
-operator key must not be. So the page asks for a ticket with the key in a header and puts the
-ticket into the URL: it opens sessions that read, for ten minutes, and nothing else.
+operator key must not be. So the page asks for a ticket with the key in a header and puts the ticket
+into the URL: it opens sessions that read, for ten minutes, and nothing else.
 
 A ticket is a token as in `hub.auth.tokens`, signed with a secret made from an operator key. So
-every node with the same keys takes it, and no node remembers any. The secret is not the key
-itself: where a token key happens to be the same text, its tokens are still no tickets.
+every node with the same keys takes it, and no node remembers any. The secret is not the key itself:
+where a token key happens to be the same text, its tokens are still no tickets.
 """
 
 import hashlib

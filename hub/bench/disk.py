@@ -1,6 +1,7 @@
-"""What the disk gives: a bare loop that inserts rows into SQLite and commits, with fsync each time.
+"""The disk's floor: a bare loop that inserts rows into SQLite and commits, with fsync each time.
 
-The floor of the sqlite rows of `hub bench --intake`. In a process of its own, on the node's core:
+The sqlite rows of `hub bench --intake` are compared with it. It runs in a process of its own, on
+the node's core:
 
     python -m hub.bench.disk DIRECTORY ROWS SECONDS
 

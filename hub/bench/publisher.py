@@ -195,7 +195,7 @@ class LoadPublisher:
 
 
 class NchanPublisher(LoadPublisher):
-    """One HTTP connection to nchan; it numbers what it publishes, which nchan does not."""
+    """One HTTP connection to nchan; it numbers the publications itself, because nchan does not."""
 
     _ACCEPTED = b"HTTP/1.1 20"
 

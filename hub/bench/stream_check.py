@@ -23,8 +23,8 @@ _OFFSET = re.compile(rb'"offset":(\d+)[^\d]')
 _MESSAGE_OF = re.compile(rb'"channel":"([^"]*)","offset":(\d+)[^\d]')
 _GAP_RANGE = re.compile(rb'"op":"gap"[^}]*"from":(\d+),"to":(\d+)')
 _KEPT = len(GAP) - 1 + 3
-"""Bytes of a chunk's end that may be the start of a needle, or the three bytes before what looks
-like a ping. What was counted is not kept; a gap's needle has its range behind it and never is."""
+"""Bytes of a chunk's end that may be the start of a needle, or the three bytes before a seeming
+ping. Counted bytes are not kept; a gap's needle has its range behind it, so it is never kept."""
 _ENDS = b"}\n"
 """Bytes that no needle contains: a chunk that ends so leaves nothing unfinished."""
 # RFC 6455 section 5.2: a text frame of 126 to 65,535 bytes begins so, and two bytes of length
@@ -33,7 +33,8 @@ _TEXT_WITH_LENGTH = b"\x81\x7e"
 
 
 _KNOWN_CHUNKS = 16
-"""How many accounted chunks are kept: those that subscribers are behind by. Guess, not measured."""
+"""The number of accounted chunks that are kept: those that subscribers are behind by. Guess, not
+measured."""
 
 
 class KnownChunks:
@@ -45,7 +46,8 @@ class KnownChunks:
         self._known: dict[tuple[int, int], tuple[bytes, int]] = {}
 
     def find(self, last: int, buffer: bytearray, end: int) -> int:
-        """How many messages follow `last` in `buffer[:end]`; 0 where the chunk is not known."""
+        """Return the number of messages that follow `last` in `buffer[:end]`; 0 where the chunk is
+        not known."""
         data, count = self._known.get((last, end), _UNKNOWN)
         return count if buffer.startswith(data) else 0
 
@@ -60,10 +62,10 @@ _UNKNOWN = (b"", 0)
 
 
 class StreamCheck:
-    """What one connection received: how much, twice, never, and announced as missing.
+    """Counts the messages of one connection: received, repeated, missing, and announced as missing.
 
     Args:
-        known: what this and the other connections to the same channel share.
+        known: chunks that this and the other connections to the same channel share.
     """
 
     __slots__ = (
@@ -194,7 +196,8 @@ def _is_length(buffer: bytearray, at: int) -> bool:
 
 
 def _whole_until(buffer: bytearray, end: int) -> int:
-    """Where the last message or gap begins if it is cut off before its numbers end, else `end`."""
+    """Return where the last message or gap begins if it is cut off before its numbers end, else
+    `end`."""
     at = buffer.rfind(MESSAGE, 0, end)
     if at >= 0 and _OFFSET.match(buffer, at, end) is None:
         return at

@@ -49,7 +49,7 @@ class Tap:
         return kept + got
 
     def account(self, basin: Basin, end: int) -> None:
-        """Count what `fill` brought, keep what is unfinished, answer a ping."""
+        """Count the messages in the bytes of `fill`, keep an unfinished one, and answer a ping."""
         cut = self.check.take(basin.buffer, end)
         self.rest = bytes(basin.view[cut:end]) if cut < end else b""
         if self.check.ping is not None:

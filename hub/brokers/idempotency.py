@@ -38,9 +38,9 @@ class _Keys:
         """The same digests, the oldest first: all live equally long. A dictionary that loses its
         first entry again and again passes over all its holes to find the next."""
         self._again: dict[bytes, int] = {}
-        """How many stale places a digest has in the order, before its valid one."""
+        """The number of stale places that a digest has in the order, before its valid one."""
         self.rank = 0
-        """How many binary digits the number of keys has."""
+        """The number of binary digits of the number of keys."""
 
     def put(self, scope: bytes, made: bytes) -> bool:
         """Remember an answer, now the youngest; return whether there was none of that digest."""

@@ -64,7 +64,8 @@ class ChannelLog:
         """Whether publications of it are held elsewhere too (`hub.brokers.sqlite`)."""
         self.used_at_seconds = now_seconds
         self.superseded = 0
-        """How many of its marks in the budget stand for publications that are gone already."""
+        """The number of its marks in the budget that stand for publications that are gone already.
+        """
         self._budget = budget
         self.keeps = options.keeps_history
         self._kept: list[Publication] = []
@@ -173,7 +174,7 @@ class ChannelLog:
 
     @property
     def unfreed(self) -> int:
-        """How many publications are not held any more and not freed yet."""
+        """The number of publications that are not held any more and not freed yet."""
         return self._first - self._freed
 
     def free(self, most: int) -> None:
@@ -262,17 +263,17 @@ class HistoryBudget:
         """A mark for each publication taken, oldest first: the log that holds it. A log lets go
         of its oldest first, so the first of its marks are those of publications that are gone."""
         self._superseded = 0
-        """How many marks are of publications that are gone."""
+        """The number of marks of publications that are gone."""
         self._with_rows: OrderedDict[ChannelLog, StateRows] = OrderedDict()
         """Channels with rows, or with former rows that are still read; the one published in longest
         ago first."""
         self._unfreed: dict[ChannelLog, None] = {}
         """Logs with publications that are not held any more and not freed yet."""
         self._may_free = SLICE_PUBLICATIONS
-        """How many may still be freed in this turn."""
+        """The number of publications that may still be freed in this turn."""
 
     def begin_turn(self) -> None:
-        """Free a slice of what is not held any more; call it regularly."""
+        """Free a slice of the publications that are not held any more; call it regularly."""
         self._may_free = SLICE_PUBLICATIONS
         while self._unfreed and self._may_free:
             log, _ = self._unfreed.popitem()

@@ -1,6 +1,8 @@
-"""The names of channels by their segments, so that a pattern costs by what it matches.
+"""The names of channels by their segments, so that a pattern costs as much as the channels that
+match it.
 
-A broker with a directory (`hub.core.ports.Directory`) keeps one of what it knows. No I/O.
+A broker with a directory (`hub.core.ports.Directory`) keeps a tree of the names that it knows. No
+I/O.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ class StateRows:
         self._reading_until = 0.0
         self.bytes = 0
         self.dropped = 0
-        """How many rows were dropped for want of room."""
+        """The number of rows that were dropped for want of room."""
         self.gone: list[tuple[str, int]] | None = None
         """Keys and offsets of dropped rows, where a file keeps the rows too."""
 

@@ -37,7 +37,7 @@ class TerminalColumn:
     width: int = 4
     """The least width in characters, so that columns keep still while figures change."""
     rank: int = 0
-    """Where a terminal is too narrow, the columns of the highest rank are left out first."""
+    """Columns of the highest rank are left out first where a terminal is too narrow."""
 
 
 def shown(value: object) -> str:
@@ -137,7 +137,7 @@ def away_sentence(nodes: Sequence[Json]) -> str:
 
 
 def node_state(row: Json) -> str:
-    """Return what a node is doing (draining, stopping), or what is wrong with it."""
+    """Return the state of a node: draining, stopping, or its fault."""
     if row.get("old_seconds") is not None:
         return f"figures {span(row['old_seconds'])} old"
     if row.get("leaving"):

@@ -1,4 +1,4 @@
-"""How commands end: diagnostics on stderr, and exit codes that mean the same in all commands."""
+"""The ends of commands: diagnostics on stderr, and exit codes with one meaning for all commands."""
 
 import errno
 import os

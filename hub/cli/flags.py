@@ -58,7 +58,7 @@ class SettingsCommand(TyperCommand):
 
 
 def settings_of(ctx: typer.Context, config_file: Path | None) -> "Settings":
-    """Return the settings of a `SettingsCommand`; print what is wrong and exit with 2 otherwise."""
+    """Return the settings of a `SettingsCommand`; print the fault and exit with 2 otherwise."""
     from hub.errors import SettingsError
     from hub.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""How all operators' commands ask a hub, and how they end.
+"""Requests of all operators' commands to a hub, and the exit codes of these commands.
 
 They end with 0 when done, 1 when the hub refuses or is away, 2 when the call itself is wrong, 3
 when the outcome of an action is unknown, and 130 when interrupted.

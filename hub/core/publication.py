@@ -20,7 +20,8 @@ MAX_OFFSET_DIGITS = len(str(MAX_OFFSET))
 
 
 def check_channel(name: object) -> str:
-    """Return `name` when it is a channel name; raise `BadRequestError` naming what is allowed."""
+    """Return `name` when it is a channel name; raise `BadRequestError` with the allowed form
+    otherwise."""
     if not isinstance(name, str):
         raise BadRequestError(f"channel must be a string, not {type(name).__name__}")
     # A longer text must not stay in the cache: a peer may send thousands, each of a whole command.

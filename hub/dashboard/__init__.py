@@ -3,4 +3,4 @@
 from pathlib import Path
 
 DIRECTORY = Path(__file__).parent
-"""Where `index.html` and its assets are."""
+"""The directory of `index.html` and its assets."""

@@ -59,7 +59,7 @@ class Trouble:
 
     @contextlib.contextmanager
     def survived(self) -> Iterator[None]:
-        """Do what may fail; what is known to fail at times is not raised."""
+        """Run the block; catch the errors that readings and publications have at times."""
         try:
             yield
         except (HubError, TimeoutError, *_READ_ERRORS) as error:

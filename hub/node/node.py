@@ -345,7 +345,7 @@ class Node:
             await self.archive.stop()
 
     def tick(self) -> None:
-        """Do what is due: deadlines, heartbeats, and a part of the broker's housekeeping."""
+        """Do the due work: deadlines, heartbeats, and a part of the broker's housekeeping."""
         may_judge = self.awake.tick()
         if self.awake.stall_seconds:
             self.outbox_budget.forgive(self.awake.stall_seconds)

@@ -50,7 +50,7 @@ class Acceptor:
         self._tls = None if certificate is None else certificate.context
 
     async def accept(self, listening: socket.socket) -> Accepting:
-        """Begin to accept at `listening`, which is closed with what is returned."""
+        """Begin to accept at `listening`; closing the returned server closes it."""
         settings, context = self._node.settings, self._context
         if settings.proxy_protocol or self._tls is not None:
             proxied = ProxiedListener(

@@ -2,7 +2,8 @@
 
 `Outage` remembers since when servers of the broker are away, and the cost of their return, and logs
 both once. The broker's own answer about a moment has no memory, and lines about single connections
-come by the dozen; an operator needs to know what is away since when, and whether it is over.
+come by the dozen. An operator needs to know which servers are away, since when, and whether they
+are back.
 """
 
 import asyncio

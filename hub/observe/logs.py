@@ -163,7 +163,7 @@ def _level(settings: LogSettings) -> int:
 
 
 def is_console(settings: LogSettings, target: TextIO) -> bool:
-    """Whether a person reads what is written there, and not a collector of JSON lines."""
+    """Whether a person reads the stream, and not a collector of JSON lines."""
     if settings.log_format == "auto":
         return target.isatty()
     return settings.log_format == "console"

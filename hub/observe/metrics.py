@@ -3,8 +3,8 @@
 The core counts in plain `Counters` (see there why), so this is a collector that reads it when asked
 instead of a set of metric objects that are written. Names carry the unit, labels have the fixed
 values of `hub.core.labels`. HELP texts are a short sentence each, because every scrape carries
-them; what the values mean stands in `hub/docs/metrics.md`. There is no global registry: the
-composition root makes one per node.
+them; `hub/docs/metrics.md` explains the values. There is no global registry: the composition root
+makes one per node.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +86,7 @@ class Gauges:
     connections_limit: int = _gauge(
         "hub_connections_limit", "Connections of every kind above which new ones are refused."
     )
-    """`HUB_MAX_CONNECTIONS`; with the two below, what the numbers above are to be compared with."""
+    """`HUB_MAX_CONNECTIONS`. It and the two below are the limits of the numbers above."""
     outbox_limit_bytes: int = _gauge(
         "hub_outbox_limit_bytes",
         "Bound of the bytes owed to all sessions; above it the session owed most is closed.",

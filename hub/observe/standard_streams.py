@@ -21,7 +21,7 @@ _MODES = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
 
 
 def open_missing() -> None:
-    """Open what is closed of the descriptors 0 to 2, and give Python its streams."""
+    """Open those of the descriptors 0 to 2 that are closed, and give Python its streams."""
     for fd, mode in _MODES.items():
         try:
             os.fstat(fd)
@@ -49,8 +49,8 @@ def _occupy(fd: int, mode: int) -> None:
 def forgive_errors() -> None:
     """Make output errors harmless, for a process of the hub's own.
 
-    Characters that a terminal's encoding lacks are printed as escapes. What stderr does not take
-    is lost: there is nowhere else to say so, and what a command does must not depend on it.
+    Characters that a terminal's encoding lacks are printed as escapes. Output that stderr does not
+    take is lost: no other place could report it, and the work of a command must not depend on it.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

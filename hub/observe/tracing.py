@@ -1,10 +1,10 @@
 """Spans of sampled publications: one where it is published, one at each node that writes it.
 
 OpenTelemetry is an optional extra (`broadcast-hub[otel]`): import this module only where it is
-wanted (`hub.node.core.make_tracing`). What a publication carries from node to node is its W3C
-`traceparent`, and only where it is sampled. Exporting happens in a thread of the SDK's, with a
-bounded queue that drops when it is full; where to and how is said by OpenTelemetry's own
-environment variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and others).
+wanted (`hub.node.core.make_tracing`). A sampled publication carries its W3C `traceparent` from node
+to node; the others carry nothing. A thread of the SDK exports spans, from a bounded queue that
+drops when it is full. OpenTelemetry's own environment variables set where to and how
+(`OTEL_EXPORTER_OTLP_ENDPOINT` and others).
 
 No span holds a payload, a key of a publication, a token or a subject. OpenTelemetry's API raises
 nothing (its specification, "Error handling"), so nothing here guards a broadcast from it.
@@ -73,7 +73,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
 
     async def stop(self) -> None:
-        """Export what is queued; give up after `STOP_SECONDS`."""
+        """Export the queued spans; give up after `STOP_SECONDS`."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:

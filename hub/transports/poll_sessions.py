@@ -197,7 +197,7 @@ class PollSessions:
         return body
 
     def abandon(self, polling: Polling) -> None:
-        """End a poll whose peer is gone: nobody takes its answer."""
+        """End a poll whose peer is gone; its answer has no reader."""
         self._counters.polls_abandoned += 1
         self.give_up(polling, "its peer is gone")
 

@@ -1,4 +1,4 @@
-"""What all WebSocket connections of a node share, and how they read a message as a command."""
+"""State shared by all WebSocket connections of a node, and the reading of a message as a command."""
 
 from dataclasses import dataclass
 

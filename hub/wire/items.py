@@ -132,8 +132,8 @@ def split_in_slices(raw: bytes, *, max_items: int) -> Generator[None, None, Publ
 def _take_slice(raw: bytes, at: int) -> tuple[list[Item], int] | None:
     """Return the items of an array from `at` on, and where the next one begins.
 
-    `at` is where an item begins. So what begins there and makes a whole array, once a `]` stands
-    behind it, ends where an item ends. What does not has been cut inside of an item or a text.
+    `at` is where an item begins. The slice is cut where the bytes from `at` on, with a `]` behind
+    them, are a whole array: an item ends there. Any other cut is inside of an item or a text.
     """
     if len(raw) - at <= SLICE_BYTES:
         items = _read_items(b"[%b" % raw[at:])

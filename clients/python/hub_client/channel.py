@@ -46,7 +46,7 @@ class SubscribedChannel:
     """One subscription's place in its channel; it survives every connection."""
 
     kind = "channel"
-    """The wire's name for what is subscribed to."""
+    """The wire's name for this kind of subscription."""
 
     __slots__ = (
         "_asked",

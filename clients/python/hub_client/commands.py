@@ -32,7 +32,7 @@ class Command:
     id: int
     raw: bytes
     settle: Settle
-    """It is called in the turn that reads the reply, before the next frame."""
+    """The connection calls it in the turn that reads the reply, before the next frame."""
     own: bool
     """Whether the command is the client's own, about a subscription or the token."""
     link: object = None

@@ -63,7 +63,7 @@ class Feed:
         self._joiner = Joiner() if joined else None
         self._pause: asyncio.TimerHandle | None = None
         self.on_room: Callable[[], None] = lambda: None
-        """It is called when the application has taken an item."""
+        """The feed calls it when the application has taken an item."""
         self.started = asyncio.Event()
         self.given: object = None
         """The data that the application gave with the newest start."""

@@ -24,8 +24,8 @@ class ClientOptions:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of every handshake and request, such as those that a proxy demands."""
     on_state: Callable[[ConnectionState], None] | None = None
-    """It is called at every change of the connection, for a status line or a log. With None an
-    outage is logged once, as a warning of the logger `hub_client`."""
+    """The client calls it at every change of the connection, for a status line or a log. With None
+    the client logs an outage once, as a warning of the logger `hub_client`."""
 
 
 class _Options(TypedDict, total=False):

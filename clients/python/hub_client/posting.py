@@ -38,8 +38,9 @@ class PublisherOptions:
     max_connections: int = 10
     """The number of connections that are kept open and used at the same time."""
     on_retry: OnRetry | None = None
-    """It is called with the reason of a failed attempt and the time of the next, for a log of your
-    own. With None an outage is logged once, as a warning of the logger `hub_client`."""
+    """The publisher calls it with the reason of a failed attempt and the time of the next, for a
+    log of your own. With None the publisher logs an outage once, as a warning of the logger
+    `hub_client`."""
 
     def rules(self, url: str) -> Rules:
         """Return the rules of all campaigns of one publisher, with a breaker of its own."""

@@ -158,9 +158,9 @@ class Publisher:
     async def publish_many(self, items: Iterable[Outgoing]) -> tuple[Outcome, ...]:
         """Publish in this order, in as few requests as the limits of `Batching` allow.
 
-        Returns one outcome for each: `Published`, or the `PublishError` that `publish` would
-        raise. What fails is tried again without what succeeded, so a retried one may come
-        after its successors. Only a publisher that is closed raises.
+        Returns one outcome for each: `Published`, or the `PublishError` that `publish` would raise.
+        The publisher tries failed publications again without those that succeeded, so a publication
+        that was retried may come after its successors. Only a publisher that is closed raises.
         """
         self._check_open()
         campaign = Campaign(items, self._rules, now=time.monotonic())

@@ -1,12 +1,13 @@
 """The broker as a worker sees it: implements `hub.core.ports.Broker` over a `WorkerLink`.
 
-The connection carries everything once and in order, so nothing is missing while it lasts. A worker
-reads what was published while it was down from history after each reconnect, and announces what
-history does not hold (`hub.brokers.local.followed`). A broker process that has begun anew has other
-epochs, so every channel that kept its history in that process' memory gets a `reset`.
+The connection carries everything once and in order, so nothing is missing while it lasts. After
+each reconnect a worker reads from history the publications that came while the connection was down,
+and announces those that history does not hold (`hub.brokers.local.followed`). A broker process that
+has begun anew has other epochs, so every channel that kept its history in that process' memory gets
+a `reset`.
 
-`LocalDirectory` knows which channels there are: for patterns it asks each time, and is told of
-each channel that appears; for operators' lists it asks when they look.
+`LocalDirectory` knows the channels of the broker process. For patterns it asks each time, and hears
+of each channel that appears. For operators' lists it asks when they look.
 """
 
 from asyncio import Future, get_running_loop

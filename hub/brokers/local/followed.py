@@ -1,8 +1,8 @@
-"""The channels that a worker follows: its position in each, and reading what it missed.
+"""The channels that a worker follows: its position in each, and the reading of missed publications.
 
 The connection carries everything once and in order, so nothing is missing while it lasts. After a
-reconnect every channel asks for its head; what is between is read from history, or announced:
-decisions are those of `hub.brokers.tracker`.
+reconnect every channel asks for its head. The worker reads the publications in between from
+history, or announces their loss, as `hub.brokers.tracker` decides.
 """
 
 import asyncio
@@ -101,7 +101,7 @@ class FollowedChannels:
 
     @property
     def filling(self) -> int:
-        """Return how many channels read now what they missed."""
+        """Return how many channels are reading missed publications now."""
         return sum(each.filling for each in self._channels.values())
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
@@ -245,7 +245,7 @@ class FollowedChannels:
             self._spawn(self._fill(channel, followed))
 
     async def _fill(self, channel: str, followed: _Followed) -> None:
-        """Read what is missing; a connection that ends meanwhile begins it again."""
+        """Read the missing publications; a connection that ends meanwhile begins it again."""
         tracker = followed.tracker
         try:
             while tracker.state is TrackerState.FILLING and self._channels.get(channel) is followed:

@@ -1,8 +1,8 @@
 """The broker process' side: serves one broker to the workers of a machine.
 
-The broker that it is given numbers, keeps and answers; this module has the calls to it, and
-the workers that make them. A worker's waiting messages are bounded: at the bound it is cut off, and
-reads what it missed from history when it is back.
+The served broker numbers, keeps and answers. This module has the calls to it, and the workers that
+make them. A worker's waiting messages are bounded: at the bound the worker is cut off, and reads
+the missed publications from history when it is back.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -79,7 +79,7 @@ class BrokerServer:
         self._followers: dict[WorkerConnection, None] = {}
         """Workers that get the names of channels that appear."""
         self.publications = 0
-        """How many were taken since the start."""
+        """The number of publications taken since the start."""
         self._handlers: dict[int, Callable[[WorkerConnection, Message], None]] = {
             frames.PUBLISH: self._publish,
             frames.PUBLISH_MANY: self._publish_many,

@@ -1,6 +1,7 @@
 """The broker over Redis: implements `hub.core.ports.Broker`.
 
-Translates between the core and what is below: everything that is raised here is a `HubError`.
+Translates between the core and the layers below: every error that leaves this module is a
+`HubError`.
 """
 
 from collections import Counter

@@ -65,7 +65,7 @@ class _Known:
     empty: set[str] = field(default_factory=set)
     """Names without a publication, left out of answers."""
     asking: int = 0
-    """How many callers ask now whether names have a publication."""
+    """The number of callers that ask now whether names have a publication."""
     born: set[str] = field(default_factory=set)
     """Names that had their first publication meanwhile: an answer may be older."""
     servers: dict[Shard, _Server] = field(default_factory=dict)

@@ -42,7 +42,7 @@ class ShardStatistics:
     """Whether calls are refused at once."""
     deaf: bool
     unwritable: bool
-    """Whether it refuses what is published."""
+    """Whether it refuses to write publications."""
     server_version: str
     """Empty before the first connection."""
 

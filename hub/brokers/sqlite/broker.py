@@ -268,7 +268,7 @@ class SqliteBroker:
         return None if memory is None else memory.rows_held(channel)
 
     def sweep(self) -> None:
-        """Forget what is too old; look after the file once in a second or two."""
+        """Forget publications that are too old; look after the file once in a second or two."""
         if self._commits.memory is None:
             return
         self._commits.memory.sweep()

@@ -239,7 +239,7 @@ class _Page:
         """The last offset that was read."""
 
     def made(self, path: str, oldest: int | None, raw: bytes) -> HistoryPage:
-        """Return the page of what was read; raise `FileError` for bytes that are no block."""
+        """Return the page of the bytes; raise `FileError` for bytes that are no block."""
         if oldest is None:
             return self.empty
         head, wanted = self.empty.head, self.wanted

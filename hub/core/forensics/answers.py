@@ -59,7 +59,7 @@ class Fact(StrEnum):
     UNTOLD = "untold"
     """The written offsets of a thinned range are not noted, and cannot be found."""
     IN_TURN = "in turn"
-    """It was written as a part of a thinned range."""
+    """The publication was written as a part of a thinned range."""
     EVERY_SO_OFTEN = "every so often"
     """The subscription wants updates in an interval."""
     MATCHED = "matched a pattern"
@@ -69,19 +69,19 @@ class Fact(StrEnum):
     AFTER_ROWS = "after rows"
     """The subscription began with rows."""
     NEVER_KEPT = "never kept"
-    """It was published with `"history":false`."""
+    """The publication came with `"history":false`."""
     BRIEF = "brief"
-    """It was published with a shorter time in history than its channel's."""
+    """The publication came with a shorter time in history than its channel's."""
     DOUBTFUL = "doubtful"
     """Two subscriptions were still owed it, and the notes do not tell which."""
 
     # Exactly one of these, from the channel's timeline.
     SENT = "sent"
-    """It was written to live subscribers."""
+    """The hub wrote the publication to live subscribers."""
     NEVER_CAME = "never came"
-    """It was announced as lost to live subscribers."""
+    """The hub announced the publication as lost to live subscribers."""
     NOBODY_HERE = "nobody here"
-    """It came while no session of this node subscribed."""
+    """The publication came while no session of this node subscribed."""
     OUT_OF_REACH = "out of reach"
 
     # Exactly one of these, from the open subscription or the newest ended one.
@@ -109,7 +109,7 @@ class Fact(StrEnum):
     # At most one of these: the subscription was refused.
     NOT_GRANTED = "not granted"
     NOT_ADMITTED = "not admitted"
-    """It was refused for another reason than a missing grant."""
+    """The subscription was refused for another reason than a missing grant."""
 
 
 class Times(StrEnum):

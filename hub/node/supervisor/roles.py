@@ -26,9 +26,9 @@ class Worker:
     """From 1."""
     workers: int
     sockets: tuple[socket.socket, ...]
-    """Listening, one per worker, all on the port. A worker accepts at its own, and at those of
-    workers that do not take connections now. They stay open in the supervisor, so that what the
-    kernel has queued there outlives whoever accepts."""
+    """Listening sockets, one per worker, all on the port. A worker accepts at its own, and at those
+    of workers that do not take connections now. They stay open in the supervisor, so that
+    connections in the kernel's queue outlive the worker that accepts from it."""
     connect: Callable[[], socket.socket] | None
     """Returns a new connection to the broker process; None where the broker is elsewhere."""
 

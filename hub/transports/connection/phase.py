@@ -219,7 +219,7 @@ def awaited_state(requests: Requests, reader: RequestReader, *, blocked: bool) -
     """Return the state of a connection whose last answer is not decided.
 
     Args:
-        blocked: whether the peer has to take what is written first.
+        blocked: whether the peer has to take the written bytes first.
     """
     if blocked:
         return HttpState.WRITING

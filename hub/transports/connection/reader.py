@@ -165,7 +165,7 @@ class RequestReader:
     def _pass_known(self, data: bytes, heads: KnownHeads) -> bytes:
         """Hand on the requests at the front of `data` whose heads are known; return the rest.
 
-        Only between two messages, where the parser has no memory of what came before.
+        Call it only between two messages, where the parser has no memory of earlier bytes.
         """
         at, size, sink = 0, len(data), self._sink
         while at < size and self.rest is None and not self._stopped:

@@ -1,8 +1,8 @@
-"""One connection to a Redis: where it leads, how it is made, kept up, and closed.
+"""One connection to a Redis: its target, how it is made, kept up, and closed.
 
-redis-py's `Connection` does TLS, AUTH, HELLO and SELECT. Its clients and pools are not used,
-because they reconnect and retry by themselves and hide it: what was lost meanwhile must be
-asked for, so `Connector` tells its owner about every loss.
+redis-py's `Connection` does TLS, AUTH, HELLO and SELECT. The hub does not use its clients and
+pools, because they reconnect and retry by themselves and hide it. After a loss the hub has to ask
+for the publications that it missed, so `Connector` tells its owner about every loss.
 """
 
 import asyncio

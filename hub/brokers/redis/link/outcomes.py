@@ -151,7 +151,7 @@ class RedisCall:
     about: str = ""
     """The first key of a function's call: calls with the same one stay in their order."""
     keys: int = 0
-    """How many keys it needs."""
+    """The number of keys that it needs."""
     followed: bool = False
     """Made for another call, which a server refused because its slot is on its way elsewhere."""
 

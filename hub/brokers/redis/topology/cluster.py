@@ -36,13 +36,13 @@ _MIN_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class ClusterNode(FixedServer):
-    """One server of it, whose channels have come from anywhere.
+    """One server of a cluster; its channels may have come from any other server.
 
     Args:
-        url: returns the URL that it is reached by now.
-        on_doubt: is called where it seems not to have what it had.
+        url: returns the URL that reaches it now.
+        on_doubt: called where it seems to have lost what it had.
         is_replaced: returns whether the others now see it without any of its slots.
-        redirects: takes the calls that it does not take itself.
+        redirects: takes the calls that this server refuses.
     """
 
     has_lines = False
