@@ -1,4 +1,4 @@
-"""State shared by all WebSocket connections of a node, and the reading of a message as a command."""
+"""State that all WebSocket connections of a node share, and how messages are read as commands."""
 
 from dataclasses import dataclass
 
