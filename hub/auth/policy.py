@@ -272,9 +272,8 @@ class Policy:
     def check_host(self, host: str | None) -> None:
         """Raise `MisdirectedRequestError` unless a request may name `host`.
 
-        Every request of every route is checked. `host` is the name that the request was sent to:
-        the `Host` header, or the authority of an absolute target (RFC 9112 section 3.2.2); None
-        where it names none.
+        Each route asks for each request. `host` is the `Host` header, or the authority of an
+        absolute target (RFC 9112 section 3.2.2); None where the request names none.
         """
         try:
             self._hosts.check(host)
