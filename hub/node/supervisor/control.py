@@ -61,7 +61,8 @@ class Control:
     async def heard(self) -> AsyncIterator[list[str]]:
         """Yield the words of each line of the other, until it is dead."""
         try:
-            while line := await self._reader.readline():
+            # The other may have died in the middle of a line.
+            while (line := await self._reader.readline()).endswith(b"\n"):
                 yield line.decode().split()
         except (OSError, ValueError):
             return
