@@ -137,6 +137,53 @@ async def test_an_address_with_too_many_connections_is_held_back_by_name() -> No
         )  # fmt: skip
 
 
+async def test_what_a_session_asks_for_in_vain_is_a_line_and_a_row_as_over_http() -> None:
+    """By command, beside its stream, in a later poll; and whoever sends no token in time."""
+    stream = io.StringIO()
+    given: dict[str, Any] = {
+        "log_format": "json", "token_keys": (SIGNING,), "handshake_timeout_seconds": 0.5
+    }  # fmt: skip
+    log = make_logger(Settings(**given), stream)
+    grants = {"subscribe": ["a"]}
+    ann = jwt.encode({"sub": "ann", "hub": grants}, SIGNING, algorithm="HS256")
+    async with (
+        Hub(Settings(port=0, drain_seconds=0, **given), log=log) as hub,
+        httpx.AsyncClient(base_url=hub.url, timeout=20) as http,
+    ):
+        async with ws(hub, f"?channel=a&token={ann}") as peer:
+            welcome = json.loads(await peer.recv())
+            asked: list[dict[str, Any]] = [
+                {"op": "subscribe", "channel": "b"},
+                {"op": "subscribe", "pattern": "b:*"},
+                {"op": "publish", "channel": "a", "data": 1},
+                {"op": "history", "channel": "b"},
+            ]
+            for number, command in enumerate(asked):
+                said = await reply(peer, {"id": number, **command})
+                assert said["error"]["code"] == "forbidden"
+            answer = await http.post(
+                f"/command?connection={welcome['connection']}",
+                json={"op": "subscribe", "id": 9, "channel": "c"},
+                headers={"Authorization": f"Bearer {welcome['secret']}"},
+            )
+            assert answer.json()["error"]["code"] == "forbidden"
+        async with ws(hub) as nobody:
+            await nobody.send('{"op":"ping","id":1}')
+            assert await closed_with(nobody) == 4401
+        async with ws(hub) as late:
+            assert await closed_with(late) == 4401
+        found = {row.reason: row.count for row in hub.node.refusals.table.refusals()}
+        assert found == {"forbidden": 5, "unauthorized": 2}
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    told = [line["reason"] for line in lines if line["event"] == "refused"]
+    assert len(told) == 7
+    assert "no grant to subscribe to 'b'" in told
+    assert "no grant to publish on 'a'" in told
+    assert told[-2].startswith("a token is needed")
+    assert told[-1] == "no token came in time"
+    assert ann not in stream.getvalue()
+
+
 async def test_whom_a_full_node_turns_away_is_held_back_by_address() -> None:
     """At every door, and where there is no room for an answer either; a probe is let in."""
     stream = io.StringIO()

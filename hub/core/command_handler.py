@@ -76,7 +76,8 @@ class CommandHandler:
 
         Args:
             answers_at_once: as `hub.core.ports.Broker` has it.
-            on_refused: called with a session and the error of a token that it sent.
+            on_refused: called with a session and the error of a token that it sent, or of another
+                command. Only errors that say who may what are refusals to it.
         """
         self._hooks = hooks
         self._publishing = publishing
@@ -315,6 +316,11 @@ class CommandHandler:
         for pattern in () if session.patterns is None else session.patterns.by_text:
             identity.check_pattern(pattern)
         self._presence.change_identity(session, identity)
+
+    def refused(self, session: Session, command: Command, error: HubError) -> None:
+        """Note the error of a command; that of a token is noted where it is judged."""
+        if not isinstance(command, commands.Authenticate):
+            self._on_refused(session, error)
 
     def ended(self, session: Session) -> None:
         """Take an ended session out of its channels and patterns."""

@@ -159,6 +159,7 @@ class CommandQueue:
     ) -> None:
         """Reply that a command could not be carried out."""
         self._context.counters.command_errors[error.code] += 1
+        self._command_handler.refused(session, command, error)
         if isinstance(command, Subscribe) and command.channel not in session.subscriptions:
             self._context.journal.refused(session, command.channel, error.code)
         if _in_url(command) or session.identity.awaits_token:

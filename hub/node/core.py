@@ -252,6 +252,7 @@ class NodeCore:
                 deadlines=shared.deadlines,
                 clock=shared.clock,
                 wall_clock=shared.wall_clock,
+                on_refused=self._on_refused,
             ),
             runtime=Runtime(shared.spawn, shared.deadlines, shared.wall_clock, self._on_fault),
         )

@@ -16,7 +16,7 @@ from hub.core.ports import Monotonic
 from hub.core.pushes import Expiring
 from hub.core.session.session import Session
 from hub.core.time.deadlines import FARTHEST_SECONDS, Deadline, Deadlines
-from hub.errors import UnauthorizedError
+from hub.errors import HubError, UnauthorizedError
 
 # Connections that came in one burst must not leave in one: each gets an age of its own.
 JITTER = 0.2
@@ -61,6 +61,7 @@ class Expiry:
     Args:
         warning_seconds: how long before the end a session is warned.
         wall_clock: seconds since 1970 UTC, as tokens count.
+        on_refused: called with a session that has sent no token in time, and its error.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Expiry:
         deadlines: Deadlines,
         clock: Monotonic,
         wall_clock: Callable[[], float],
+        on_refused: Callable[[Session, HubError], None] = lambda *_: None,
     ) -> None:
+        self._on_refused = on_refused
         self._warning_seconds = warning_seconds
         self._deadlines = deadlines
         self._clock = clock
@@ -101,6 +104,11 @@ class Expiry:
 
     def _warn(self, session: Session, ends: float) -> None:
         session.push(Expiring(max(0, round(ends - self._clock()))))
+        self._at(session, ends, lambda: self._end(session))
+
+    def _end(self, session: Session) -> None:
         late = session.identity.awaits_token
         error = UnauthorizedError("no token came in time" if late else "the token has expired")
-        self._at(session, ends, lambda: session.close_error(error))
+        if late:
+            self._on_refused(session, error)
+        session.close_error(error)
