@@ -92,7 +92,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
-FRESH_HUBS = {"<&- >&- 2>&-", ">/dev/full 2>/dev/full"}
+FRESH_HUBS = {("<&- >&- 2>&-", "console"), (">/dev/full 2>/dev/full", "json")}
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
@@ -116,7 +116,7 @@ def test_a_hub_starts_serves_and_stops_without_its_standard_streams(
     settings = {"HUB_PORT": str(port), "HUB_DRAIN_SECONDS": "0", "HUB_LOG_FORMAT": log_format}
     environment = clean_environment() | settings
     process: subprocess.Popen[bytes] | Forked
-    if redirections in FRESH_HUBS:
+    if (redirections, log_format) in FRESH_HUBS:
         process = subprocess.Popen(
             [*shell(redirections), "serve"], env=environment, start_new_session=True
         )
@@ -169,6 +169,8 @@ def test_under_nohup_it_stays() -> None:
 
 
 class _Nohup(HubProcess):
+    is_forked = False
+
     def __init__(self, program: str) -> None:
         super().__init__()
         self.program = ("-c", program)

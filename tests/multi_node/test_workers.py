@@ -424,6 +424,7 @@ raise SystemExit(serve(app, load_settings(config_file=None, flags={}, environ=os
 
 class _WithApplication(WorkersHub):
     program = ("-c", APPLICATION)
+    is_forked = False
 
 
 async def test_an_application_beside_the_hub_runs_in_each_worker(channel: str) -> None:

@@ -43,9 +43,12 @@ class HubProcess:
     """
 
     program: tuple[str, ...] = _PROGRAM
-    """What the interpreter runs; a subclass may run a program that calls `hub.serve`.
+    """What the interpreter runs; a subclass may run a program that calls `hub.serve`."""
 
-    The hub itself is forked from a process that has imported it (`tests.support.fork_server`).
+    is_forked = True
+    """Whether it comes from a process that has imported the hub (`tests.support.fork_server`).
+
+    Only a program that begins with `-m` or `-c` can.
     """
 
     def __init__(self, *arguments: str, allow_tracebacks: bool = False, **environment: str) -> None:
@@ -118,7 +121,7 @@ class HubProcess:
         eventually_blocking(self._is_ready, seconds=START_SECONDS, what="the hub's readiness")
 
     def _spawn(self) -> subprocess.Popen[bytes] | Forked:
-        if self.program == _PROGRAM:
+        if self.is_forked and self.program[0] in {"-m", "-c"}:
             return fork_server().start(
                 [*self.program, *self._arguments], self._environment, stderr=self._log.fileno()
             )
