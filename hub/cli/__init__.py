@@ -7,9 +7,12 @@ A module here imports typer, the standard library and its siblings when it is lo
 else when a command runs, so that `hub --help` answers at once. Diagnostics go to stderr.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from hub.cli import (
     backup,
@@ -74,11 +77,17 @@ def build() -> typer.Typer:
     return app
 
 
+@functools.cache
+def command() -> Callable[..., object]:
+    """Return the whole command line, ready to be called."""
+    return get_command(build())
+
+
 def main() -> None:
     """Entry point of `hub` and `python -m hub`."""
     standard_streams.open_missing()
     standard_streams.forgive_errors()
-    run_to_end(lambda: build()(prog_name="hub"))
+    run_to_end(lambda: command()(prog_name="hub"))
 
 
 def _show_version(wanted: bool) -> None:

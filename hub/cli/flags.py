@@ -5,6 +5,7 @@ the declarations in `hub.settings.fields`. They are made only when a command tha
 shows its own help, because the import of the settings would delay `hub --help`.
 """
 
+import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -43,16 +44,12 @@ class SettingsCommand(TyperCommand):
 
     # Typer has no public name for the context and the parameters that its methods take.
     def get_params(self, ctx: Any) -> list[Any]:
-        if self._setting_flags is None:
-            self._setting_flags = _flags()
         *own, help_option = super().get_params(ctx)
-        return [*own, *self._setting_flags, help_option]
-
-    _setting_flags: list[Any] | None = None
+        return [*own, *setting_flags(), help_option]
 
     def invoke(self, ctx: Any) -> Any:
         """Keep the flags from the command's own function, whose signature does not list them."""
-        names = [flag.name for flag in self._setting_flags or [] if flag.name]
+        names = [flag.name for flag in setting_flags() if flag.name]
         ctx.meta[_FLAGS] = {name: ctx.params.pop(name) for name in names}
         return super().invoke(ctx)
 
@@ -76,8 +73,9 @@ def refused(error: "SettingsError") -> typer.Exit:
     return typer.Exit(WRONG_USE)
 
 
-def _flags() -> list[Any]:
-    """Return the options of a made function that nothing calls."""
+@functools.cache
+def setting_flags() -> list[Any]:
+    """Return the options of a made function that nothing calls: the same for every command."""
     from hub.settings.catalog import declared
 
     app = typer.Typer(add_completion=False)

@@ -1,9 +1,11 @@
 """The description of each setting: its names, its words and the form of its value."""
 
+import functools
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 import annotated_types
 from pydantic.fields import FieldInfo
@@ -67,13 +69,15 @@ class SettingInfo:
         }[origin]
 
 
+@functools.cache
 def declared() -> tuple[SettingInfo, ...]:
     """Return every setting in the order of declaration."""
     return tuple(_describe(field, info) for field, info in Fields.model_fields.items())
 
 
-def by_name() -> dict[str, SettingInfo]:
-    return {info.name: info for info in declared()}
+@functools.cache
+def by_name() -> Mapping[str, SettingInfo]:
+    return MappingProxyType({info.name: info for info in declared()})
 
 
 def namespace_allowed() -> dict[str, str]:

@@ -122,13 +122,20 @@ def _data(arguments: str) -> bytes:
     return bytes.fromhex(found[1].replace("\\x", ""))
 
 
-def recorded(path: Path, rounds: int) -> Sequence[tuple[str, str]]:
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the run that is recorded."""
+    return tmp_path_factory.mktemp("run") / "hub.db"
+
+
+@pytest.fixture(scope="module")
+def recorded(path: Path) -> Sequence[tuple[str, str]]:
     """The calls of a run, each with its arguments, in the order they ended."""
     log = path.parent / "calls"
     command = (
         "strace", "-f", "-y", "-xx", "-s", "200000", "-o", str(log),
         "-e", "trace=pwrite64,write,fsync,fdatasync,ftruncate,unlink",
-        sys.executable, "-m", "tests.brokers.sqlite.publisher", str(path), str(rounds),
+        sys.executable, "-m", "tests.brokers.sqlite.publisher", str(path), str(ROUNDS),
     )  # fmt: skip
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
     if "ptrace" in ran.stderr:
@@ -164,16 +171,15 @@ def _plain(line: str) -> str:
     )
 
 
-async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(
+    tmp_path: Path, path: Path, recorded: Sequence[tuple[str, str]]
+) -> None:
     """Whatever the disk kept of what no fsync had asked for."""
-    (tmp_path / "run").mkdir()
-    path = tmp_path / "run" / "hub.db"
-    calls = recorded(path, ROUNDS)
     chance = random.Random(7)
-    moments = sorted(chance.sample(range(len(calls) // 10, len(calls)), CUTS))
+    moments = sorted(chance.sample(range(len(recorded) // 10, len(recorded)), CUTS))
     disk, done = Disk(path), 0
     for cut, moment in enumerate(moments):
-        for name, arguments in calls[done:moment]:
+        for name, arguments in recorded[done:moment]:
             disk.carry_out(name, arguments)
         done = moment
         await _judge(disk.cut(tmp_path / f"cut-{cut}", chance), disk.acknowledged)
@@ -181,11 +187,11 @@ async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(tmp_path
     assert len(disk.acknowledged) > ROUNDS
 
 
-async def test_without_fsync_the_same_cuts_lose_something(tmp_path: Path) -> None:
+async def test_without_fsync_the_same_cuts_lose_something(
+    tmp_path: Path, path: Path, recorded: Sequence[tuple[str, str]]
+) -> None:
     """So the test above could tell: a disk that ignores fsync breaks the promise."""
-    (tmp_path / "run").mkdir()
-    path = tmp_path / "run" / "hub.db"
-    calls = [call for call in recorded(path, ROUNDS) if "sync" not in call[0]]
+    calls = [call for call in recorded if "sync" not in call[0]]
     chance = random.Random(7)
     disk = Disk(path)
     for name, arguments in calls[: len(calls) * 2 // 3]:
