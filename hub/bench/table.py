@@ -76,6 +76,7 @@ def workers_table(rows: Sequence[WorkersFigures]) -> Table:
     named: tuple[tuple[str, Callable[[WorkersFigures], float | None]], ...] = (
         ("CPU per delivery, all processes, us", lambda row: row.cpu_us_per_delivery),
         ("CPU per delivery, busiest worker, us", lambda row: row.worker_us_per_delivery),
+        ("the same at an even split, us", lambda row: row.even_us_per_delivery),
         ("broker process, CPU per publication, us", lambda row: row.broker_us_per_publication),
         ("latency p50, ms", lambda row: row.latency_p50_ms),
         ("latency p99, ms", lambda row: row.latency_p99_ms),

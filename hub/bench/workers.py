@@ -8,7 +8,7 @@ compare CPU, not durations.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean, median
 
 import psutil
 
@@ -32,6 +32,8 @@ class WorkersFigures:
     """The CPU of all processes together."""
     worker_us_per_delivery: float
     """The CPU of the busiest worker, over the deliveries of all."""
+    even_us_per_delivery: float
+    """The same where the kernel had given all workers as many connections: the mean of them."""
     broker_us_per_publication: float | None
     """None where there is no broker process."""
     latency_p50_ms: float | None
@@ -92,12 +94,13 @@ def _measure(plan: Plan, server: BenchServer, workers: int, watch: Watch) -> Wor
     figures = measure_hub(plan, metered, Contestant.WEBSOCKET, watch)
     each = group.last_phase() if group is not None else {}
     deliveries, total = max(1, figures.deliveries), figures.cpu_us_per_delivery or 0.0
-    busiest = max((s for n, s in each.items() if n != _BROKER), default=0.0) * 1e6 / deliveries
+    spent = [s * 1e6 / deliveries for n, s in each.items() if n != _BROKER] or [total]
     broker = each.get(_BROKER)
     return WorkersFigures(
         workers=workers,
         cpu_us_per_delivery=total,
-        worker_us_per_delivery=busiest if workers > 1 else total,
+        worker_us_per_delivery=max(spent),
+        even_us_per_delivery=mean(spent),
         broker_us_per_publication=None if broker is None else broker * 1e6 / figures.published,
         latency_p50_ms=figures.latency_p50_ms,
         latency_p99_ms=figures.latency_p99_ms,
@@ -114,6 +117,7 @@ def _medians(rounds: Sequence[WorkersFigures]) -> WorkersFigures:
         workers=rounds[0].workers,
         cpu_us_per_delivery=middle("cpu_us_per_delivery") or 0.0,
         worker_us_per_delivery=middle("worker_us_per_delivery") or 0.0,
+        even_us_per_delivery=middle("even_us_per_delivery") or 0.0,
         broker_us_per_publication=middle("broker_us_per_publication"),
         latency_p50_ms=middle("latency_p50_ms"),
         latency_p99_ms=middle("latency_p99_ms"),

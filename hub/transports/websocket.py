@@ -111,9 +111,10 @@ class WebSocketConnection(StreamConnection):
     # -- in --------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if (self._closing or self._deaf) and not self._takes_more(len(data)):
-            return
-        if self._reading is None and (session := self.session) is not None and not self._closing:
+        if self._closing or self._deaf:
+            if not self._takes_more(len(data)):
+                return
+        elif self._reading is None and (session := self.session) is not None:
             if len(data) == _PONG_BYTES and data.startswith(_PONG_HEAD):
                 # An idle peer sends nothing else: no parser for it.
                 self._options.heartbeats.pong(session)

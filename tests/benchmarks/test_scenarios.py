@@ -136,6 +136,9 @@ def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) ->
     rows = details["rounds"]
     assert [row["workers"] for row in rows] == [1, 2, 1, 2]
     assert all(row["broker_us_per_publication"] > 0 for row in rows if row["workers"] == 2)
+    for row in rows:
+        even, busiest = row["even_us_per_delivery"], row["worker_us_per_delivery"]
+        assert even == busiest if row["workers"] == 1 else busiest / 2 <= even <= busiest
 
 
 def test_another_version_is_measured_beside_the_hub(measure: Measure, tmp_path: Path) -> None:

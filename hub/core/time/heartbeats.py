@@ -104,11 +104,14 @@ class Heartbeats:
         frames: dict[tuple[Dialect, bool], bytes],
     ) -> None:
         """Send one heartbeat; `frames` caches this turn's by dialect."""
-        pings = stuck = False
+        pings = False
         if session not in self._awaited:
-            pings, stuck = session.link.answers_pings, not session.writable
-            if pings or stuck:
-                self._await(session, now, awake)
+            pings = session.link.answers_pings
+            if pings and session.writable:
+                ping = self._awaited[session] = _Ping(session, now, awake)
+                self._young.append(ping)
+            elif pings or not session.writable:
+                self._await_late(session, now, awake)
         kind = (session.dialect, pings)
         if (frame := frames.get(kind)) is None:
             frame = session.dialect.encode(Heartbeat(), "")
@@ -117,12 +120,10 @@ class Heartbeats:
             frames[kind] = frame
         session.control(frame)
 
-    def _await(self, session: Session, now: float, awake: float, *, late: bool = False) -> None:
-        ping = self._awaited[session] = _Ping(session, now, awake)
-        if session.writable and session.link.answers_pings and not late:
-            self._young.append(ping)
-        else:
-            ping.acknowledged_bytes = session.link.acknowledged_bytes()
+    def _await_late(self, session: Session, now: float, awake: float) -> None:
+        """Await a sign of life of a peer that is held back, or whose pong is late already."""
+        acknowledged = session.link.acknowledged_bytes()
+        self._awaited[session] = _Ping(session, now, awake, acknowledged)
 
     def _ask_of_late(self, awake: float) -> None:
         """Note the acknowledged bytes of peers whose pongs are late.
@@ -130,6 +131,9 @@ class Heartbeats:
         Bytes acknowledged after that are a sign of life.
         """
         young, since = self._young, awake - self._late_seconds
+        if not self._awaited:
+            # Nearly always: each pong has come.
+            young.clear()
         while young and young[0].awake_seconds <= since:
             ping = young.popleft()
             if self._awaited.get(ping.session) is ping:
@@ -151,7 +155,7 @@ class Heartbeats:
             if session.writable and not session.link.answers_pings:
                 continue
             if _was_not_read(session, ping) or self._is_slow(session, ping):
-                self._await(session, now, awake, late=True)
+                self._await_late(session, now, awake)
             else:
                 self._cut(session)
 
