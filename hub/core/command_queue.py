@@ -98,7 +98,8 @@ class CommandQueue:
     def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
         """Carry out a publish in a plain call: the usual command, with a broker in this process."""
         try:
-            self._check_publish(session)
+            if self._limiter.limits_publishes:
+                self._check_publish(session)
             ok = self._command_handler.publish_for(session, command)
             (respond or session.push)(Reply(command.id, ok))
         except HubError as error:
@@ -108,9 +109,8 @@ class CommandQueue:
             self._fail_for_us(session, command, respond)
 
     def _check_publish(self, session: Session) -> None:
-        if self._limiter.limits_publishes:
-            publisher, address = session.identity.publisher_or(session.id), session.link.address
-            self._limiter.check_publish(publisher, connection=session.id, address=address)
+        publisher, address = session.identity.publisher_or(session.id), session.link.address
+        self._limiter.check_publish(publisher, connection=session.id, address=address)
 
     async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
         """Carry out the waiting commands, after the `rest` of the one that began at once."""
@@ -131,7 +131,7 @@ class CommandQueue:
     async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
         try:
             before = session.identity.subject
-            if isinstance(command, Publish):
+            if isinstance(command, Publish) and self._limiter.limits_publishes:
                 self._check_publish(session)
             ok = await self._command_handler.execute(
                 session, command, reply_in_stream=respond is None and not _in_url(command)

@@ -83,7 +83,8 @@ class Identity:
 
     def check_publish(self, channel: str) -> None:
         """Raise `ForbiddenError` unless a grant covers publishing on `channel`."""
-        self.check_known()
+        if self.awaits_token:
+            self.check_known()
         if is_reserved(channel):
             raise ForbiddenError(f"only the hub itself publishes on {channel!r}")
         if not _covers(self.publish, channel):

@@ -174,7 +174,7 @@ class Inbound:
         self._at = end
         if self.only_close and first & _OPCODE != _CLOSE:
             return Seen.FRAGMENT
-        payload = apply_mask(data[start:end], bytes(data[start - 4 : start]))
+        payload = apply_mask(data[start:end], data[start - 4 : start])
         if first == _WHOLE_TEXT:
             self.messages += 1
             return payload

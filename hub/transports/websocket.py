@@ -205,7 +205,8 @@ class WebSocketConnection(StreamConnection):
 
     def _read_piece(self, session: Session, reading: _Reading, until: float) -> bool:
         """Read until nothing is whole, or the piece is full; return whether more may be whole."""
-        inbound, clock = reading.inbound, self._options.turns.clock
+        inbound, options = reading.inbound, self._options
+        clock, submit = options.turns.clock, options.registry.commands.submit
         size = 0
         for _ in range(PIECE_FRAMES):
             event = inbound.read()
@@ -213,7 +214,8 @@ class WebSocketConnection(StreamConnection):
                 return False
             if isinstance(event, bytes):
                 size += len(event)
-                self._options.command(session, event)
+                if (command := options.read(session, event)) is not None:
+                    submit(session, command)
             else:
                 self._act(session, event)
             if self._reading is not reading or reading.held:
