@@ -101,7 +101,11 @@ class CommandQueue:
             if self._limiter.limits_publishes:
                 self._check_publish(session)
             ok = self._command_handler.publish_for(session, command)
-            (respond or session.push)(Reply(command.id, ok))
+            reply = Reply(command.id, ok)
+            if respond is None:
+                session.control(session.dialect.encode(reply, ""))
+            else:
+                respond(reply)
         except HubError as error:
             self.fail(session, command, error, respond)
         except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
