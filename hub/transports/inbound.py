@@ -141,7 +141,7 @@ class Inbound:
         self.only_close = True
         self._parts = None
 
-    def read(self) -> Event | None:
+    def read(self) -> Event | None:  # noqa: C901 - one frame, the usual one first
         """Return the next frame; None where it has not come whole.
 
         Raises:
