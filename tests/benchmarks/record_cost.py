@@ -115,26 +115,25 @@ def run(mode: str, seconds: int) -> None:
 # For the interpreter that is counted: prints a line for each child, whose number it has there.
 _CHILDREN = """
 import os
-from tests.benchmarks.record_cost import run
+from {module} import run
 for mode in {modes}:
-    for seconds in {seconds}:
+    for length in {lengths}:
         if not (child := os.fork()):
-            run(mode, seconds)
+            run(mode, length)
             os._exit(0)
         os.waitpid(child, 0)
-        print(child, mode, seconds, flush=True)
+        print(child, mode, length, flush=True)
 """
 
 
-def costs(checkout: str, modes: Sequence[str] = MODES) -> dict[str, float]:
-    """Return, by mode, the instructions for a delivery in the checkout of that path.
-
-    They are those that a longer run has more than a shorter one: the start is in both.
-    """
-    spans = START_SECONDS, START_SECONDS + MEASURED_SECONDS
+def instructions(
+    module: str, checkout: str, modes: Sequence[str], lengths: Sequence[int]
+) -> dict[tuple[str, int], int]:
+    """Return the instructions that `run` of a module takes in that checkout, for each of both."""
+    children = _CHILDREN.format(module=module, modes=tuple(modes), lengths=tuple(lengths))
     command = [
         "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
-        sys.executable, "-c", _CHILDREN.format(modes=tuple(modes), seconds=spans),
+        sys.executable, "-c", children,
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=checkout, capture_output=True, text=True, check=True,
@@ -144,12 +143,20 @@ def costs(checkout: str, modes: Sequence[str] = MODES) -> dict[str, float]:
         child: int(count.replace(",", ""))
         for child, count in re.findall(r"==(\d+)== I +refs: +([\d,]+)", done.stderr)
     }
-    found = {
-        (mode, int(seconds)): counted[child]
-        for child, mode, seconds in map(str.split, done.stdout.splitlines())
+    return {
+        (mode, int(length)): counted[child]
+        for child, mode, length in map(str.split, done.stdout.splitlines())
     }
+
+
+def costs(checkout: str, modes: Sequence[str] = MODES) -> dict[str, float]:
+    """Return, by mode, the instructions for a delivery in the checkout of that path.
+
+    They are those that a longer run has more than a shorter one: the start is in both.
+    """
+    short, long = START_SECONDS, START_SECONDS + MEASURED_SECONDS
+    found = instructions("tests.benchmarks.record_cost", checkout, modes, (short, long))
     deliveries = MEASURED_SECONDS * RATE * SESSIONS
-    short, long = spans
     return {mode: (found[mode, long] - found[mode, short]) / deliveries for mode in modes}
 
 
