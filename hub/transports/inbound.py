@@ -146,7 +146,7 @@ class Inbound:
 
         Raises:
             TooLargeError: a message is over `max_bytes`, or in more than `MAX_FRAGMENTS`.
-            ProtocolError: the peer broke the protocol. Nothing may be read after either.
+            FrameError: the peer broke the protocol. Nothing may be read after either.
         """
         data, at = self._data, self._at
         left = len(data) - at
