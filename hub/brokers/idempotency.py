@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from itertools import islice
 
+from hub.brokers.rounds import Rounds
 from hub.core.ports import Monotonic, PublishRequest, PublishResult
 from hub.core.publication import Position
 from hub.errors import ConflictError
@@ -95,7 +96,9 @@ class IdempotencyKeys:
             {} for _ in range((max_keys + 1).bit_length() + 1)
         ]
         self._count = 0
-        self._to_sweep: list[str] = []
+        self._rounds: Rounds[_Keys] = Rounds(
+            lambda keys: self._by_publisher.get(keys.publisher) is keys
+        )
         self._asked: tuple[PublishRequest, bytes] | None = None
         """The request of the last `find`, and its scope: `remember` follows."""
 
@@ -158,6 +161,7 @@ class IdempotencyKeys:
         keys = self._by_publisher.get(publisher)
         if keys is None:
             keys = self._by_publisher[publisher] = _Keys(publisher)
+            self._rounds.add(keys)
         made = _MADE.pack(content, expires, position.offset) + position.epoch.encode()
         # A key of an epoch that is over is answered anew, and then is among the youngest.
         if keys.put(scope, made):
@@ -169,12 +173,8 @@ class IdempotencyKeys:
 
     def sweep(self) -> None:
         """Forget old keys, of some publishers in each call; call it regularly."""
-        if not self._to_sweep:
-            self._to_sweep = list(self._by_publisher)
-        for publisher in self._to_sweep[-_SWEEP_PUBLISHERS:]:
-            if (keys := self._by_publisher.get(publisher)) is not None:
-                self._expire(keys)
-        del self._to_sweep[-_SWEEP_PUBLISHERS:]
+        for keys in self._rounds.some(_SWEEP_PUBLISHERS):
+            self._expire(keys)
 
     def _expire(self, keys: _Keys) -> None:
         now = self._clock()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory_history import ChannelLog, HistoryBudget
 from hub.brokers.memory_names import Epochs, MemoryDirectory
+from hub.brokers.rounds import Rounds
 from hub.core.node_records import BrokerRecord
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import (
@@ -86,7 +87,9 @@ class MemoryBroker:
         """The same, of channels whose publications are all gone."""
         self._with_history: dict[str, ChannelLog] = {}
         """The same, of channels that hold publications or rows."""
-        self._to_sweep: list[str] = []
+        self._in_use: dict[str, ChannelLog] = {}
+        """Channels with subscribers, or with a commit under way."""
+        self._rounds: Rounds[ChannelLog] = Rounds(lambda log: self._logs.get(log.name) is log)
         self._directory = MemoryDirectory(self._logs)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
@@ -294,7 +297,7 @@ class MemoryBroker:
             *self._unused,
             *self._without_history,
             *self._with_history,
-            *(name for name, log in self._logs.items() if log.subscribed),
+            *self._in_use,
         )
 
     def held(self, channel: str) -> tuple[Position, int | None] | None:
@@ -319,6 +322,7 @@ class MemoryBroker:
         log = ChannelLog(channel, head.epoch, options, used_at_seconds, self._history)
         log.offset = head.offset
         self._logs[channel] = log
+        self._rounds.add(log)
         self.place(log)
         return log
 
@@ -335,6 +339,7 @@ class MemoryBroker:
         epoch, options = self._epochs.next(channel), self._namespaces.options(channel)
         log = ChannelLog(channel, epoch, options, now_seconds, self._history)
         self._logs[channel] = log
+        self._rounds.add(log)
         return log
 
     def place(self, log: ChannelLog) -> None:
@@ -344,7 +349,9 @@ class MemoryBroker:
         self._without_history.pop(name, None)
         self._with_history.pop(name, None)
         if log.subscribed or log.pinned:
+            self._in_use[name] = log
             return
+        self._in_use.pop(name, None)
         if len(log) or log.stored or log.rows:
             self._with_history[name] = log
         elif log.offset:
@@ -367,6 +374,7 @@ class MemoryBroker:
         self._unused.pop(log.name, None)
         self._without_history.pop(log.name, None)
         self._with_history.pop(log.name, None)
+        self._in_use.pop(log.name, None)
         if log.offset:
             self._directory.ended(log.name)
             self._on_forgotten(log, self._epochs.end(log.name))
@@ -375,13 +383,8 @@ class MemoryBroker:
         """Forget old publications and channels, some channels in each call; call it regularly."""
         self._idempotency.sweep()
         self._history.begin_turn()
-        if not self._to_sweep:
-            self._to_sweep = list(self._logs)
         now = self._clock()
-        part, self._to_sweep = self._to_sweep[:_SWEEP_CHANNELS], self._to_sweep[_SWEEP_CHANNELS:]
-        for name in part:
-            if (log := self._logs.get(name)) is None:
-                continue
+        for log in self._rounds.some(_SWEEP_CHANNELS):
             log.trim(now)
             keep_seconds = self._position_ttl_seconds if log.offset else _UNUSED_SECONDS
             in_use = log.subscribed or log.pinned or log.rows

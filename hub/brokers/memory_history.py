@@ -11,10 +11,11 @@ bound.
 """
 
 from bisect import bisect_left
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from hub.brokers.history_marks import Marks
 from hub.brokers.memory_cost import cost_bytes
 from hub.brokers.state_rows import StateRows
 from hub.core.options import ChannelOptions
@@ -29,16 +30,19 @@ _GONE = Publication("", 0, b"", 0)
 SLICE_PUBLICATIONS = 5000
 # At the bound, for a publication that comes.
 _FREED_FOR_ROOM = 50
-# Marks of publications that are gone are cleared out when they are so many and the larger part.
-_CLEAR_FROM = 1024
+# How many marks of publications that are gone one publication passes over (some 0.5 ms), while the
+# bound is exceeded by this share at most.
+_PASSED_AT_ONCE = 5000
+_OVER = 1 / 64
 
 
 class ChannelLog:
     """Offsets are contiguous, so a publication's place follows from its offset."""
 
     __slots__ = (
-        "_at", "_budget", "_first", "_freed", "_kept", "ends", "epoch", "keeps", "name", "offset",
-        "options", "pinned", "rows", "stored", "subscribed", "superseded", "used_at_seconds",
+        "_at", "_budget", "_first", "_freed", "_kept", "ends", "epoch", "keeps", "kept_in", "name",
+        "offset", "options", "pinned", "rows", "stored", "subscribed", "superseded",
+        "used_at_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +70,8 @@ class ChannelLog:
         self.superseded = 0
         """The number of its marks in the budget that stand for publications that are gone already.
         """
+        self.kept_in = 0
+        """As `hub.brokers.history_marks.Marked` says."""
         self._budget = budget
         self.keeps = options.keeps_history
         self._kept: list[Publication] = []
@@ -259,11 +265,8 @@ class HistoryBudget:
         """Number of counted rows by channel."""
         self.on_empty = on_empty
         self.bytes = 0
-        self._order: deque[ChannelLog] = deque()
-        """A mark for each publication taken, oldest first: the log that holds it. A log lets go
-        of its oldest first, so the first of its marks are those of publications that are gone."""
-        self._superseded = 0
-        """The number of marks of publications that are gone."""
+        self.marks: Marks[ChannelLog] = Marks()
+        """A mark for each publication taken, oldest first."""
         self._with_rows: OrderedDict[ChannelLog, StateRows] = OrderedDict()
         """Channels with rows, or with former rows that are still read; the one published in longest
         ago first."""
@@ -278,6 +281,7 @@ class HistoryBudget:
         while self._unfreed and self._may_free:
             log, _ = self._unfreed.popitem()
             self.free_later(log)
+        self.make_room()
 
     def free_later(self, log: ChannelLog) -> None:
         """Free what `log` does not hold any more: as much as this turn still may, and then more."""
@@ -290,48 +294,40 @@ class HistoryBudget:
     def take(self, log: ChannelLog, publication: Publication) -> None:
         """Count a publication that `log` holds from now on, and make room for it."""
         self.bytes += cost_bytes(publication)
-        self._order.append(log)
-        while self.bytes > self.max_bytes:
-            self._drop_oldest()
+        self.marks.add(log, 1)
+        if self.bytes > self.max_bytes:
+            self.make_room()
 
     def exchange(self, log: ChannelLog, dropped: Publication, publication: Publication) -> None:
         """Count `publication` in place of the oldest of `log`, as at most times."""
         self.bytes += cost_bytes(publication) - cost_bytes(dropped)
-        order = self._order
-        if order[0] is log:
-            order.popleft()
-        else:
-            self._supersede(log, 1)
-        order.append(log)
-        while self.bytes > self.max_bytes:
-            self._drop_oldest()
+        self.marks.add(log, 1)
+        self.marks.drop(log, 1)
+        if self.bytes > self.max_bytes:
+            self.make_room()
 
     def hold(self, log: ChannelLog, publications: Sequence[Publication]) -> None:
         """Count publications that `log` holds from now on; `make_room` has to follow."""
         self.bytes += sum(map(cost_bytes, publications))
-        self._order += [log] * len(publications)
+        self.marks.add(log, len(publications))
 
     def make_room(self) -> None:
-        """Drop the oldest publications until the rest fits."""
+        """Drop the oldest publications until the rest fits.
+
+        Marks of publications that are gone make no room. Where very many of them come first, the
+        rest may be a little too much until the next publication, or the next turn.
+        """
+        passed = 0
         while self.bytes > self.max_bytes:
-            self._drop_oldest()
+            if not self._drop_oldest():
+                passed += 1
+                if passed >= _PASSED_AT_ONCE and self.bytes <= self.max_bytes * (1 + _OVER):
+                    return
 
     def give_back_many(self, log: ChannelLog, publications: Sequence[Publication]) -> None:
         """Count the oldest publications of `log` no longer."""
         self.bytes -= sum(map(cost_bytes, publications))
-        left, order = len(publications), self._order
-        while left and order[0] is log:
-            order.popleft()
-            left -= 1
-        if left:
-            self._supersede(log, left)
-
-    def _supersede(self, log: ChannelLog, count: int) -> None:
-        """Note that so many marks of `log` stand for publications that are gone."""
-        log.superseded += count
-        self._superseded += count
-        if self._superseded > _CLEAR_FROM and self._superseded * 2 > len(self._order):
-            self._clear_out()
+        self.marks.drop(log, len(publications))
 
     def rows_changed(self, log: ChannelLog, rows: StateRows, more_bytes: int) -> None:
         """Count so many bytes more, or fewer, for the rows of `log`, and make room."""
@@ -367,34 +363,22 @@ class HistoryBudget:
         if now:
             self._row_counts[log] = now
 
-    def _drop_oldest(self) -> None:
+    def _drop_oldest(self) -> bool:
+        """Drop what is the next to go; return whether that makes room."""
         if self._unfreed:
             log, _ = self._unfreed.popitem()
             log.free(_FREED_FOR_ROOM)
             if log.unfreed:
                 self._unfreed[log] = None
-            return
-        if not self._order:
+            return True
+        if not self.marks:
             # All history has gone, and it was not enough.
             self.bytes += self._drop_row()
-            return
-        log = self._order.popleft()
-        if log.superseded:
-            log.superseded -= 1
-            self._superseded -= 1
-        else:
-            held = len(log)
-            self.bytes -= cost_bytes(log.drop_first())
-            if held and not len(log):
-                self.on_empty(log)
-
-    def _clear_out(self) -> None:
-        """Keep only the marks of publications that are held."""
-        kept: deque[ChannelLog] = deque()
-        for log in self._order:
-            if log.superseded:
-                log.superseded -= 1
-            else:
-                kept.append(log)
-        self._order = kept
-        self._superseded = 0
+            return True
+        if (oldest := self.marks.oldest()) is None:
+            return False
+        held = len(oldest)
+        self.bytes -= cost_bytes(oldest.drop_first())
+        if held and not len(oldest):
+            self.on_empty(oldest)
+        return True

@@ -147,8 +147,7 @@ async def test_a_budget_counts_exactly_what_is_held_whatever_happens() -> None:
         kept = [log._kept[log._first :] for log in broker._logs.values()]
         total = sum(cost_bytes(item) for items in kept for item in items)
         assert broker.record().history_bytes == total <= 60_000
-        marks = len(broker._history._order) - broker._history._superseded
-        assert marks == sum(len(items) for items in kept)
+        assert broker._history.marks.held == sum(len(items) for items in kept)
         listed = {*broker._unused, *broker._without_history, *broker._with_history}
         assert listed == set(broker._logs)
         assert all(len(broker._logs[name]) for name in broker._with_history)
@@ -163,7 +162,7 @@ async def test_marks_of_what_is_gone_do_not_pile_up() -> None:
         await rig.publish("small")
     budget = broker._history
     assert isinstance(budget, HistoryBudget)
-    assert len(budget._order) < 3000
+    assert len(budget.marks) < 3000
 
 
 @pytest.mark.parametrize("size", [10, 200, 4000])
