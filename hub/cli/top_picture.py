@@ -57,8 +57,9 @@ def picture(
     footer = _line(_typing(chosen) if chosen.is_typing else _KEYS, "reverse")
     if chosen.help or chosen.is_open:
         texts = _help(chosen) if chosen.help else details(chosen, snapshot)
-        lines = [_line(text) for text in texts[: height - len(header) - _FOOTER]]
-        blank = height - len(header) - len(lines) - _FOOTER
+        free = max(0, height - len(header) - _FOOTER)
+        lines = [_line(text) for text in texts[:free]]
+        blank = free - len(lines)
         return Group(*header, *lines, *_blank(blank), footer)
     rows = rows[: room(height)]
     names = row_names(chosen, rows)
