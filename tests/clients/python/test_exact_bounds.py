@@ -6,10 +6,12 @@ from typing import Any, cast
 import pytest
 
 from hub_client.channel import SubscribedChannel
+from hub_client.collector import Batching, Collector, PendingPublication
 from hub_client.errors import forbids_reconnect
 from hub_client.feed import Feed, FeedLimits
 from hub_client.http_session import HttpSession, url_subscriptions
 from hub_client.messages import Message
+from hub_client.publishing import Outgoing
 from hub_client.timing import Backoff, ReconnectTiming
 from hub_client.transport import DisconnectedError, Target, refused
 
@@ -114,3 +116,20 @@ def test_a_pause_grows_up_to_its_cap() -> None:
     assert [backoff.next_pause() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
     day_ms = 86_400_000
     assert [backoff.within(ms) for ms in (-1, day_ms, day_ms + 1)] == [0, 86_400, 86_400]
+
+
+def collected(*sizes: int, items: int = 3, most: int = 10_000) -> Collector:
+    made = Collector(Batching(max_items=items, max_bytes=most))
+    for size in sizes:
+        made.add(PendingPublication(Outgoing("a", b"1" * size)))
+    return made
+
+
+def test_a_request_is_full_at_its_items_or_its_bytes_and_takes_no_more() -> None:
+    """One publication travels whatever its size."""
+    assert [collected(*[1] * count).full for count in (2, 3)] == [False, True]
+    assert [len(collected(*[1] * count).take()) for count in (3, 4)] == [3, 3]
+    size = Outgoing("a", b"1" * 100).size_bytes
+    assert [collected(100, most=most).full for most in (size + 1, size)] == [False, True]
+    for most, taken in ((2 * size, 2), (2 * size - 1, 1), (1, 1)):
+        assert len(collected(100, 100, most=most).take()) == taken

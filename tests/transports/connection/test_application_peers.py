@@ -67,6 +67,34 @@ async def test_an_upload_arrives_whole_however_it_comes(
     assert rig.whole_answers() == [(200, b"210000")]
 
 
+async def test_up_to_64_kib_of_an_upload_wait_for_the_application(
+    beside: Callable[[ASGIApp], Rig],
+) -> None:
+    """Beyond them the peer is not read from until the application has taken them."""
+    goes_on = asyncio.Event()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await goes_on.wait()
+        await counting(scope, receive, send)
+
+    rig = beside(late)
+    rig.receive(upload(b"x" * 64 * 1024, length=64 * 1024 + 1))
+    await rig.settle()
+    assert not rig.transport.paused
+    goes_on.set()
+    rig.receive(b"x")
+    await rig.settle()
+    assert rig.whole_answers() == [(200, b"65537")]
+    goes_on.clear()
+    rig.connect()
+    rig.receive(upload(b"x" * (64 * 1024 + 1), length=64 * 1024 + 2))
+    await rig.settle()
+    assert rig.transport.paused
+    goes_on.set()
+    await rig.settle()
+    assert not rig.transport.paused
+
+
 async def test_half_an_upload_is_no_upload(beside: Callable[[ASGIApp], Rig]) -> None:
     """A peer that ends in the middle has not sent what its head announces."""
     seen: list[tuple[bytes, list[str]]] = []
