@@ -7,6 +7,7 @@ error takes its place.
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import msgspec
 
@@ -92,28 +93,19 @@ def split_items(raw: bytes, *, max_items: int) -> PublishBody:
         BadRequestError: the body is neither a JSON object nor an array, or an empty array.
         TooLargeError: the array has more than `max_items` items.
     """
-    if not raw.lstrip(JSON_WHITESPACE).startswith(b"["):
-        return _one_item(raw)
-    _check_count(raw, max_items)
-    items = _read_items(raw)
-    if 0 < len(items) <= max_items:
-        return PublishBody(tuple(items), is_array=True)
-    # One item cannot be read, or they are too many, so each is read separately.
-    parts = _split(raw, max_items)
-    if not parts:
-        raise BadRequestError("body is an empty array, expected at least one publication")
-    if len(parts) > max_items:
-        raise TooLargeError(f"batch has {len(parts):,} items, limit is {max_items:,}")
-    # All items together may have about as many tokens as one document.
-    tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
-    return PublishBody(tuple(_read_item(part, tokens) for part in parts), is_array=True)
+    splitting = _split_whole(raw, max_items)
+    while True:
+        try:
+            next(splitting)
+        except StopIteration as done:
+            return cast("PublishBody", done.value)
 
 
 def split_in_slices(raw: bytes, *, max_items: int) -> Generator[None, None, PublishBody]:
     """Split the body as `split_items` does; yield after each `SLICE_BYTES` of a long array.
 
     An array of which one item cannot be read, or whose items cannot be told apart by a quick look,
-    is split in one go.
+    is split in a few longer steps, each of which looks at all of it once.
     """
     items: list[Item] = []
     at = raw.find(b"[") + 1
@@ -126,7 +118,37 @@ def split_in_slices(raw: bytes, *, max_items: int) -> Generator[None, None, Publ
             if at == len(raw):
                 return PublishBody(tuple(items), is_array=True)
             yield
-    return split_items(raw, max_items=max_items)
+    return (yield from _split_whole(raw, max_items))
+
+
+def _split_whole(raw: bytes, max_items: int) -> Generator[None, None, PublishBody]:
+    """Split the body; yield after each look at all of it, and after each `SLICE_BYTES` of items."""
+    if not raw.lstrip(JSON_WHITESPACE).startswith(b"["):
+        return _one_item(raw)
+    _check_count(raw, max_items)
+    items = _read_items(raw)
+    if 0 < len(items) <= max_items:
+        return PublishBody(tuple(items), is_array=True)
+    # One item cannot be read, or they are too many, so each is read separately.
+    items.clear()
+    yield
+    parts = yield from _split(raw, max_items)
+    if not parts:
+        raise BadRequestError("body is an empty array, expected at least one publication")
+    if len(parts) > max_items:
+        raise TooLargeError(f"batch has {len(parts):,} items, limit is {max_items:,}")
+    yield
+    # All items together may have about as many tokens as one document.
+    tokens = max(salvage.MAX_TOKENS // len(parts), _ITEM_TOKENS)
+    found: list[Item | BadRequestError] = []
+    size = 0
+    for part in parts:
+        found.append(_read_item(part, tokens))
+        size += len(memoryview(part))
+        if size >= SLICE_BYTES:
+            size = 0
+            yield
+    return PublishBody(tuple(found), is_array=True)
 
 
 def _take_slice(raw: bytes, at: int) -> tuple[list[Item], int] | None:
@@ -213,28 +235,37 @@ def _at_most(max_items: int) -> msgspec.json.Decoder[msgspec.Struct]:
     return msgspec.json.Decoder(array)
 
 
-def _split(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw]:
+def _split(raw: bytes, max_items: int) -> Generator[None, None, Sequence[bytes | msgspec.Raw]]:
     """Return the array's raw items, also where one cannot be read and its brackets tell its end."""
     try:
         return _PARTS.decode(raw)
     except msgspec.DecodeError as error:
-        if (parts := _split_by_shape(raw, max_items)) is not None:
+        why = str(error)
+        yield
+        if (parts := (yield from _split_by_shape(raw, max_items))) is not None:
             return parts
-        raise BadRequestError(f"body is not JSON: {error}") from None
+        raise BadRequestError(f"body is not JSON: {why}") from None
     except RecursionError:
         if (parts := salvage.split_array(raw)) is not None:
             return parts
         raise BadRequestError(TOO_DEEP) from None
 
 
-def _split_by_shape(raw: bytes, max_items: int) -> Sequence[bytes | msgspec.Raw] | None:
+def _split_by_shape(
+    raw: bytes, max_items: int
+) -> Generator[None, None, Sequence[bytes | msgspec.Raw] | None]:
     if raw.count(b'"') > salvage.MAX_QUOTES:
         return None
     shaped = salvage.shape(raw)
+    yield
     _check_count(shaped, max_items)
+    parts: list[msgspec.Raw] | None
     try:
         parts = _PARTS.decode(shaped)
     except (msgspec.DecodeError, RecursionError):
+        parts = None
+    yield
+    if parts is None:
         return salvage.split_array(raw)
     if len(parts) > max_items:
         return parts  # only counted

@@ -1,0 +1,80 @@
+"""A long array is split in many steps, also where one of its items cannot be read."""
+
+import pytest
+
+from hub.errors import BadRequestError
+from hub.wire import items
+from hub.wire.items import SLICE_BYTES, split_in_slices, split_items
+
+GOOD = b'{"channel":"a","data":"%b"}' % (b"x" * 1000)
+BAD = b'{"channel":1,"data":1}'
+
+
+def steps(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[items.PublishBody, list[int]]:
+    """Return the body, and how many bytes of items each step has read one by one."""
+    read = 0
+    read_item = items._read_item
+
+    def counts(part: bytes, tokens: int) -> items.Item | BadRequestError:
+        nonlocal read
+        read += len(memoryview(part))
+        return read_item(part, tokens)
+
+    monkeypatch.setattr(items, "_read_item", counts)
+    splitting = split_in_slices(raw, max_items=1000)
+    of_steps: list[int] = []
+    while True:
+        read = 0
+        try:
+            next(splitting)
+        except StopIteration as done:
+            return done.value, [*of_steps, read]
+        of_steps.append(read)
+
+
+@pytest.mark.parametrize("bad", [0, 500, 799])
+def test_items_beside_one_that_cannot_be_read_are_read_in_slices(
+    monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    given = [GOOD] * 800
+    given[bad] = BAD
+    raw = b"[" + b",".join(given) + b"]"
+    body, read = steps(raw, monkeypatch)
+    assert [isinstance(each, BadRequestError) for each in body.items].index(True) == bad
+    assert sum(read) > 700_000
+    assert max(read) < SLICE_BYTES + 2 * len(GOOD)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" + b",".join([GOOD] * 300) + b",x]",
+        b"[" + b",".join([GOOD] * 300),
+        b"[" + b",".join([GOOD] * 300 + [b'{"channel":"a","data":[}']) + b"]",
+        b"[" + b" " * 200_000 + b"]",
+        b"[" + b",".join([GOOD] * 300) + b",]",
+    ],
+    ids=["no value", "no end", "a bracket too few", "empty", "a comma too many"],
+)
+def test_in_slices_and_in_one_go_an_array_means_the_same(raw: bytes) -> None:
+    told: list[object] = []
+    for split in (split_items, lambda raw, *, max_items: ended(raw, max_items)):
+        try:
+            told.append([known(each) for each in split(raw, max_items=1000).items])
+        except BadRequestError as error:
+            told.append(error.message)
+    assert told[0] == told[1]
+
+
+def ended(raw: bytes, max_items: int) -> items.PublishBody:
+    splitting = split_in_slices(raw, max_items=max_items)
+    while True:
+        try:
+            next(splitting)
+        except StopIteration as done:
+            body: items.PublishBody = done.value
+            return body
+
+
+def known(item: items.Item | BadRequestError) -> bytes | str:
+    return item.payload if isinstance(item, items.Item) else item.message
