@@ -113,10 +113,11 @@ class Caller:
     def _made(self) -> "httpx2.AsyncClient":
         import httpx2  # noqa: PLC0415 - as above
 
+        from hub_client.interim import bound_interim_answers  # noqa: PLC0415
         from hub_client.route import find_route  # noqa: PLC0415
 
         route = find_route(self._url)
-        return httpx2.AsyncClient(
+        client = httpx2.AsyncClient(
             proxy=route.httpx_proxy,
             verify=route.verify,
             trust_env=False,
@@ -134,6 +135,7 @@ class Caller:
             ),
             headers={"User-Agent": "broadcast-hub"},
         )
+        return bound_interim_answers(client)
 
     async def close(self) -> None:
         if self._client is not None:
