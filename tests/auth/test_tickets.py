@@ -7,22 +7,15 @@ from hub.auth.credentials import Credentials
 from hub.auth.policy import Policy
 from hub.auth.tickets import LIFE_SECONDS
 from hub.errors import ForbiddenError, UnauthorizedError
+from tests.core.fakes import FakeClock
 
 NOW = 1_700_000_000.0
 OPERATOR_KEY = "an-operator-key"
 TOKEN_KEY = "a-token-key-of-at-least-32-bytes"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def policy(
-    clock: Clock, *, operator_keys: tuple[str, ...] = (OPERATOR_KEY,), tokens: str = TOKEN_KEY
+    clock: FakeClock, *, operator_keys: tuple[str, ...] = (OPERATOR_KEY,), tokens: str = TOKEN_KEY
 ) -> Policy:
     return Policy(operator_keys=operator_keys, token_keys=[tokens], clock=clock)
 
@@ -35,7 +28,7 @@ def ticket_of(issuer: Policy) -> str:
 
 def test_a_ticket_opens_a_session_that_reads_everything_and_publishes_nothing() -> None:
     """The hub's own channels among what it reads; and it is not seen in presence."""
-    clock = Clock()
+    clock = FakeClock(NOW)
     identity = policy(clock).identify(Credentials(token=ticket_of(policy(clock))))
     identity.check_subscribe("hub:stats")
     identity.check_subscribe("prices")
@@ -47,21 +40,21 @@ def test_a_ticket_opens_a_session_that_reads_everything_and_publishes_nothing() 
 
 def test_a_ticket_renews_a_session_that_a_ticket_opened() -> None:
     """By the command `authenticate`, as any token does."""
-    clock = Clock()
+    clock = FakeClock(NOW)
     assert policy(clock).authenticate(ticket_of(policy(clock))).operator
 
 
 def test_a_ticket_ends() -> None:
-    clock = Clock()
+    clock = FakeClock(NOW)
     ticket = ticket_of(policy(clock))
-    clock.now += LIFE_SECONDS
+    clock.advance(LIFE_SECONDS)
     with pytest.raises(UnauthorizedError, match="matches no key"):
         policy(clock).authenticate(ticket)
 
 
 def test_a_ticket_is_no_key() -> None:
     """Who finds one in a log can do nothing with the API."""
-    clock = Clock()
+    clock = FakeClock(NOW)
     ticket = ticket_of(policy(clock))
     for sent in (Credentials(authorization=f"Bearer {ticket}"), Credentials(api_key=ticket)):
         with pytest.raises(UnauthorizedError):
@@ -70,7 +63,7 @@ def test_a_ticket_is_no_key() -> None:
 
 def test_a_ticket_holds_at_every_node_with_the_key_and_nowhere_else() -> None:
     """Keys may be several while one is replaced; the first one signs."""
-    clock = Clock()
+    clock = FakeClock(NOW)
     ticket = ticket_of(policy(clock))
     assert policy(clock, operator_keys=("newer", OPERATOR_KEY)).authenticate(ticket).operator
     with pytest.raises(UnauthorizedError):
@@ -79,7 +72,7 @@ def test_a_ticket_holds_at_every_node_with_the_key_and_nowhere_else() -> None:
 
 def test_a_token_is_no_ticket_even_where_both_keys_are_the_same_text() -> None:
     """Who may sign tokens must not become an operator by that."""
-    clock, shared = Clock(), "the-same-text-of-at-least-32-bytes"
+    clock, shared = FakeClock(NOW), "the-same-text-of-at-least-32-bytes"
     claims = {"exp": NOW + 60, "hub": {"subscribe": ["*"]}}
     identity = policy(clock, operator_keys=(shared,), tokens=shared).authenticate(
         jwt.encode(claims, shared, algorithm="HS256")
@@ -88,4 +81,4 @@ def test_a_token_is_no_ticket_even_where_both_keys_are_the_same_text() -> None:
 
 
 def test_without_operator_keys_there_is_no_ticket() -> None:
-    assert Policy(clock=Clock()).ticket() is None
+    assert Policy(clock=FakeClock(NOW)).ticket() is None

@@ -10,20 +10,13 @@ from hub.core import limits as module
 from hub.core.counters import Counters
 from hub.core.limits import Bucket, Buckets, Limiter, Meter, PeerLimits, Rate, party
 from hub.errors import RateLimitedError
+from tests.core.fakes import FakeClock
 
 TEN = Rate(10, 1, 20)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def limiter(**limits: object) -> tuple[Limiter, Clock, Counters]:
-    clock, counters = Clock(), Counters()
+def limiter(**limits: object) -> tuple[Limiter, FakeClock, Counters]:
+    clock, counters = FakeClock(), Counters()
     return Limiter(PeerLimits(**limits), clock, counters), clock, counters  # type: ignore[arg-type]
 
 
@@ -59,7 +52,7 @@ def test_each_party_has_its_own_bucket_and_the_longest_unused_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_KEYS", 2)
-    buckets = Buckets(Rate(1, 1, 1), Clock())
+    buckets = Buckets(Rate(1, 1, 1), FakeClock())
     assert [buckets.take("a"), buckets.take("b")] == [0, 0]
     assert buckets.take("a") > 0
     assert buckets.take("c") == 0
@@ -72,7 +65,7 @@ def test_a_party_costs_the_same_among_few_and_among_many(monkeypatch: pytest.Mon
 
     def seconds_of_each(most: int) -> float:
         monkeypatch.setattr(module, "MAX_KEYS", most)
-        buckets = Buckets(Rate(1, 1, 1), Clock())
+        buckets = Buckets(Rate(1, 1, 1), FakeClock())
         for number in range(most):
             buckets.take(number)
         began = time.perf_counter()
@@ -107,7 +100,7 @@ def test_a_refusal_says_when_to_come_back_and_is_counted() -> None:
     with pytest.raises(RateLimitedError) as refused:
         judge.check_handshake("203.0.113.9")
     assert refused.value.retry_after_seconds == 5
-    clock.now += 5
+    clock.advance(5)
     judge.check_handshake("203.0.113.9")
     judge.check_publish("key", 2)
     with pytest.raises(RateLimitedError):
@@ -134,7 +127,7 @@ def test_a_connection_is_limited_in_commands_and_in_bytes() -> None:
     judge, clock, counters = limiter(commands=Rate(2, 1, 2), inbound_bytes=Rate(100, 1, 100))
     meter = judge.new_meter()
     assert refusals(judge, meter, [10, 10, 10]) == [False, False, True]
-    clock.now += 1
+    clock.advance(1)
     assert refusals(judge, meter, [99, 99]) == [False, True]
     assert counters.rate_limited == {"commands": 1, "inbound_bytes": 1}
 
@@ -143,12 +136,12 @@ def test_who_goes_on_for_ten_seconds_is_closed_and_who_pauses_is_not() -> None:
     judge, clock, _ = limiter(commands=Rate(1, 1, 1))
 
     def seconds_until_closed(pause: float, seconds: float) -> float | None:
-        meter, began = judge.new_meter(), clock.now
-        while clock.now - began <= seconds:
+        meter, began = judge.new_meter(), clock()
+        while clock() - began <= seconds:
             over = judge.check_command(meter, 0)
             if over is not None and over[1]:
-                return clock.now - began
-            clock.now += pause
+                return clock() - began
+            clock.advance(pause)
         return None
 
     assert seconds_until_closed(0.25, 30) == pytest.approx(10.25)

@@ -3,6 +3,7 @@
 import asyncio
 
 from hub.transports.turns import TURN_SECONDS, Lane
+from tests.core.fakes import FakeClock
 
 PIECE_SECONDS = 0.0001
 
@@ -10,32 +11,24 @@ PIECE_SECONDS = 0.0001
 class Endless:
     """A peer with more to do, however many pieces of its work are done."""
 
-    def __init__(self, lane: Lane, clock: "Clock") -> None:
+    def __init__(self, lane: Lane, clock: FakeClock) -> None:
         self._lane = lane
         self._clock = clock
         self.pieces = 0
 
     def piece(self) -> None:
         self.pieces += 1
-        self._clock.seconds += PIECE_SECONDS
+        self._clock.advance(PIECE_SECONDS)
         self._lane.wait(self.piece)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 async def pieces_behind(other_seconds: float) -> int:
     """Return how many pieces a turn does where the loop's other work takes so long before it."""
-    clock = Clock()
+    clock = FakeClock(100.0)
     lane = Lane(clock)
     peer = Endless(lane, clock)
     lane.wait(peer.piece)
-    clock.seconds += other_seconds
+    clock.advance(other_seconds)
     await asyncio.sleep(0)
     return peer.pieces
 
@@ -56,10 +49,10 @@ async def test_a_turn_is_bounded_however_long_the_loop_was_held_up() -> None:
 
 
 async def test_a_longer_turn_ends_where_nobody_has_more_to_do() -> None:
-    clock, done = Clock(), list[int]()
+    clock, done = FakeClock(100.0), list[int]()
     lane = Lane(clock)
     for number in range(3):
         lane.wait(lambda number=number: done.append(number))  # type: ignore[misc]  # binds the loop's value
-    clock.seconds += 1.0
+    clock.advance(1.0)
     await asyncio.sleep(0)
     assert (done, len(lane)) == ([0, 1, 2], 0)

@@ -1,12 +1,15 @@
-"""A payload is judged as JSON and then left byte for byte as it was."""
+"""A payload is judged as JSON, left byte for byte as it was, and kept in its own length."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import BadRequestError, TooLargeError
+from hub.wire.filters import encode_tags, read_filter
 from hub.wire.items import split_items
 from hub.wire.payload import (
     MAX_NESTING,
@@ -196,3 +199,27 @@ def test_a_key_that_is_refused_says_which_character_it_is(key: str, why: str) ->
     """Most of them cannot be seen."""
     with pytest.raises(BadRequestError, match=why):
         check_key(key, "key")
+
+
+COUNT = 1000
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda number: encode_tags({"number": number}),
+        lambda number: read_filter(b'{"number":%d}' % number),
+        lambda number: check_payload(encode_payload({"number": number}), limit=100),
+    ],
+    ids=["tags", "filter", "payload of a Python program"],
+)
+def test_what_is_kept_takes_its_own_length(kept: Callable[[int], object]) -> None:
+    kept(0)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        held = [kept(number) for number in range(COUNT)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(held) < 200

@@ -4,17 +4,10 @@ import time
 from collections.abc import Callable
 
 from hub.transports.turns import TASK_SECONDS, TURN_SECONDS, Turns
+from tests.core.fakes import FakeClock
 from tests.transports.connection.rig import Rig, get, post
 
 FLOOD, MODEST = "192.0.2.7", "198.51.100.9"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def worked_off(turns: Turns, rig: Rig) -> None:
@@ -24,7 +17,7 @@ async def worked_off(turns: Turns, rig: Rig) -> None:
 
 async def test_who_has_one_connection_waits_for_one_of_each_busy_address(rig: Rig) -> None:
     """And not for each connection of an address that has hundreds."""
-    turns, done = Turns(Clock()), list[str]()
+    turns, done = Turns(FakeClock(100.0)), list[str]()
 
     def note(name: str) -> Callable[[], None]:
         return lambda: done.append(name)
@@ -38,7 +31,7 @@ async def test_who_has_one_connection_waits_for_one_of_each_busy_address(rig: Ri
 
 
 async def test_addresses_of_one_network_of_ipv6_share_their_turns(rig: Rig) -> None:
-    turns, done = Turns(Clock()), list[str]()
+    turns, done = Turns(FakeClock(100.0)), list[str]()
     for host in range(1, 50):
         turns.wait(lambda: done.append("flood"), f"2001:db8::{host:x}")
     turns.wait(lambda: done.append("modest"), "2001:db8:0:1::1")
@@ -48,7 +41,7 @@ async def test_addresses_of_one_network_of_ipv6_share_their_turns(rig: Rig) -> N
 
 def seconds_of_each(addresses: int) -> float:
     """Return the least time that one of so many addresses took to have its turn."""
-    turns, took = Turns(Clock()), list[float]()
+    turns, took = Turns(FakeClock(100.0)), list[float]()
     for number in range(addresses):
         turns.wait(lambda: None, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     for _ in range(addresses // 1000):
@@ -65,19 +58,19 @@ async def test_a_turn_costs_the_same_among_few_addresses_and_among_many() -> Non
 
 
 async def test_reads_of_a_turn_are_bounded_in_time() -> None:
-    clock = Clock()
+    clock = FakeClock(100.0)
     turns = Turns(clock)
     reads = 0
     while not turns.has_read_enough():
         reads += 1
-        clock.now += TURN_SECONDS / 9.5
+        clock.advance(TURN_SECONDS / 9.5)
     assert reads == 10
     turns.end_reads()
     assert not turns.has_read_enough()
 
 
 async def test_what_goes_on_in_a_task_counts_before_it_has_run() -> None:
-    turns = Turns(Clock())
+    turns = Turns(FakeClock(100.0))
     assert not turns.has_read_enough()
     tasks = 0
     while not turns.has_read_enough():

@@ -9,17 +9,11 @@ from hub.transports.http.app import make_routes
 from hub.transports.http.dispatch import Call, Dispatcher
 from hub.transports.http.ports import HttpLimits
 from hub.transports.request import Request
+from tests.core.fakes import FakeClock
 from tests.transports.http.fakes import make_deps
 
 KEY = "a-key-of-more-than-32-characters-1"
 SECRET = "0123456789abcdef0123456789abcdef"
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def make(files: Path, policy: Policy) -> Dispatcher:
@@ -105,13 +99,13 @@ def test_another_host_is_judged_anew(files: Path) -> None:
 
 def test_a_token_ends_also_where_its_head_is_known(files: Path) -> None:
     jwt = pytest.importorskip("jwt")
-    clock = Clock()
+    clock = FakeClock()
     dispatcher = make(files, Policy(token_keys=[SECRET], clock=clock))
     claims = {"sub": "ann", "exp": 1010, "hub": {"publish": ["*"]}}
     token = f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"
     assert status(ask(dispatcher, authorization=token)) == 200
 
-    clock.now = 1020
+    clock.advance(20)
 
     assert status(ask(dispatcher, authorization=token)) == 401
     assert not dispatcher.heads._read
