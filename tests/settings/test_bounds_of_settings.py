@@ -90,3 +90,24 @@ def test_a_number_is_shown_as_it_may_be_written_again() -> None:
     assert list(shown) == ["315360000", "1234567", "0.001", "2.5", "1e-05"]
     info = by_name()["position_ttl_seconds"]
     assert info.kind.show(load(info, Decimal(1_234_567)).position_ttl_seconds) == "1234567"
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        ("max_message_bytes", "outbox_max_bytes"),
+        ("max_message_bytes", "max_body_bytes"),
+        ("outbox_max_bytes", "outbox_total_bytes"),
+    ],
+)
+def test_a_bound_that_another_one_makes_vain_is_a_warning(small: str, large: str) -> None:
+    """Not where both are the same."""
+    sizes = {
+        "max_message_bytes": 10_000,
+        "outbox_max_bytes": 20_000,
+        "max_body_bytes": 30_000,
+        "outbox_total_bytes": 40_000,
+    }
+    assert Settings(**sizes | {large: sizes[small]}).warnings() == []
+    (sentence,) = Settings(**sizes | {large: sizes[small] - 1}).warnings()
+    assert f"({sizes[small] - 1:,}) is smaller than " in sentence
