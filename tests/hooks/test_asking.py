@@ -158,6 +158,35 @@ async def test_who_comes_in_and_what_it_may_is_the_applications_word(
             assert answer.status_code == 403
 
 
+async def test_a_banned_subject_stays_out_whoever_says_its_name(
+    app: Application, channel: str
+) -> None:
+    """The application names it, and the session that it has ends with the ban."""
+
+    async def by_cookie(asked: Asked) -> Answer:
+        name = asked.json["headers"]["cookie"]
+        return says(allow=True, sub=name, grants={"subscribe": [channel]})
+
+    app.answer = by_cookie
+    ann, bob = {"Cookie": "ann"}, {"Cookie": "bob"}
+    keyed = {"Authorization": f"Bearer {PUBLISH}"}
+    async with (
+        Hub(settings(app, "connect", operator_keys=PUBLISH)) as hub,
+        http_client(base_url=hub.url) as http,
+    ):
+        async with WebSocketPeer(hub.url, Query(channel), ann) as peer:
+            ban = {"seconds": 600, "reason": "spam"}
+            put = await http.put("/api/subjects/ann/ban", json=ban, headers=keyed)
+            assert put.status_code == 200
+            assert await goodbye(peer) == (4403, "spam")
+        assert await refused(hub, channel, **ann) == (4403, "spam")
+        for path in ("/sse", "/poll"):
+            answer = await http.get(path, params={"channel": channel}, headers=ann)
+            assert (answer.status_code, answer.json()["detail"]) == (403, "spam")
+        async with WebSocketPeer(hub.url, Query(channel), bob):
+            pass
+
+
 async def test_a_removal_where_no_rows_are_kept_is_refused_before_the_application_is_asked(
     app: Application, channel: str
 ) -> None:
