@@ -72,18 +72,21 @@ export const disconnect = (connection, subject) =>
     },
   });
 
-/** @param {string} subject */
-export function ban(subject) {
+/** @param {string} [known] the subject; without it the dialog asks for one, which need not be connected */
+export function ban(known = "") {
   const minutes = h("input", { name: "minutes", type: "number", min: 1, max: 5256000, value: 60, required: true });
+  const name = h("input", { name: "subject", required: true, maxlength: 255, autocomplete: "off" });
   return ask({
-    title: `Ban ${subject}?`,
+    title: known ? `Ban ${known}?` : "Ban a subject",
     content: h("div", { class: "fields" },
       h("p", {}, "All its connections are closed with 4403, on all nodes, and its tokens are refused until the ban ends."),
+      !known && field("Subject", name),
       field("Minutes", minutes),
       field("Reason", h("input", { name: "reason", maxlength: 200, autocomplete: "off" }), "It is told. Optional.")),
     button: "Ban",
     danger: true,
     async act(form) {
+      const subject = known || String(form.get("subject"));
       const seconds = Number(form.get("minutes")) * 60;
       const body = JSON.stringify({ seconds, reason: form.get("reason") });
       await call("PUT", `api/subjects/${part(subject)}/ban`, { body });
@@ -91,6 +94,26 @@ export function ban(subject) {
     },
   });
 }
+
+/** Revoke one token by its name, or all of a subject that were made until now. */
+export const revoke = () =>
+  ask({
+    title: "Revoke tokens",
+    content: h("div", { class: "fields" },
+      h("p", {}, "Their sessions end with 4401, on all nodes, and they are refused for a year. Tokens that are made later hold."),
+      field("Subject", h("input", { name: "subject", maxlength: 255, autocomplete: "off" }), "All its tokens that were made until now."),
+      field("Token", h("input", { name: "jti", maxlength: 255, autocomplete: "off" }), "Or the name (jti) of one token.")),
+    button: "Revoke",
+    danger: true,
+    async act(form) {
+      const sub = String(form.get("subject")), jti = String(form.get("jti"));
+      if (!sub === !jti) throw new Error("Give either a subject or a token's name.");
+      // In whole seconds, as tokens say when they were made; the present one belongs to it.
+      const revoked = jti ? { jti } : { sub, issued_before: Math.floor(Date.now() / 1000) + 1 };
+      await call("POST", "api/tokens/revoke", { body: JSON.stringify(revoked) });
+      return jti ? `The token ${jti} is revoked.` : `The tokens of ${sub} are revoked.`;
+    },
+  });
 
 /** @param {string} subject */
 export const unban = (subject) =>

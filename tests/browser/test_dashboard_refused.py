@@ -1,9 +1,13 @@
 """The dashboard's view of who is refused and whom limits hold back."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 
 import httpx2 as httpx
+import jwt
 import pytest
+import websockets
 from playwright.async_api import Page, expect
 
 from tests.browser.dashboard import faults, go, sign_in, width_of
@@ -91,3 +95,71 @@ async def test_bans_are_listed_and_lifted_there(hub: HubProcess, page: Page) -> 
         await page.get_by_role("dialog").get_by_role("button", name="Lift the ban").click()
         await expect(ann).to_have_count(0)
         assert client.get("/api/subjects/ann").json()["ban"] is None
+
+
+async def test_subjects_are_banned_and_tokens_revoked_there(hub: HubProcess, page: Page) -> None:
+    """Also those of nobody who is connected; what is missing is said in the dialog."""
+    operator = {"Authorization": f"Bearer {OPERATOR}"}
+    await sign_in(page, OPERATOR)
+    await go(page, hub.url, "refused")
+    rows = page.get_by_role("table", name="Bans and revocations").get_by_role("row")
+    dialog = page.get_by_role("dialog")
+    await page.get_by_role("button", name="Ban a subject").click()
+    await dialog.get_by_label("Subject").fill("ann")
+    await dialog.get_by_label("Minutes").fill("120")
+    await dialog.get_by_label("Reason").fill("spam")
+    assert await faults(page) == []
+    await dialog.get_by_role("button", name="Ban", exact=True).click()
+    await expect(rows.filter(has_text="ann")).to_contain_text("spam")
+    revoke = page.get_by_role("button", name="Revoke tokens")
+    await revoke.click()
+    await dialog.get_by_role("button", name="Revoke", exact=True).click()
+    await expect(dialog.get_by_role("alert")).to_have_text(
+        "Give either a subject or a token's name."
+    )
+    assert await faults(page) == []
+    await dialog.get_by_role("textbox", name="Subject").fill("bob")
+    await dialog.get_by_role("button", name="Revoke", exact=True).click()
+    await expect(rows.filter(has_text="bob")).to_have_count(1)
+    await revoke.click()
+    await dialog.locator("input[name=jti]").fill("t-9")
+    await dialog.get_by_role("button", name="Revoke", exact=True).click()
+    await expect(rows.filter(has_text="t-9")).to_contain_text("one token")
+    bans = httpx.get(f"{hub.url}/api/bans", headers=operator).json()["bans"]
+    held = {each["kind"]: each for each in bans}
+    assert (held["ban"]["sub"], held["ban"]["reason"]) == ("ann", "spam")
+    assert held["ban"]["until_ms"] - held["ban"]["at_ms"] == 7_200_000
+    assert held["token"]["jti"] == "t-9"
+    subject = held["subject"]
+    assert 0 < subject["issued_before"] - subject["at_ms"] / 1000 <= 2
+
+
+SIGNING = "a-signing-key-of-more-than-32-bytes!"
+
+
+async def test_a_subject_is_closed_and_banned_on_the_page_of_its_connection(page: Page) -> None:
+    """All its connections end with the reason. Closed, it may come again; banned, it may not."""
+    grants = {"subscribe": ["a"]}
+    token = jwt.encode({"sub": "bob", "hub": grants}, SIGNING, algorithm="HS256")
+    with HubProcess(HUB_OPERATOR_KEYS=OPERATOR, HUB_TOKEN_KEYS=SIGNING) as hub:
+        url = f"ws{hub.url[4:]}/ws?channel=a&token={token}"
+        await sign_in(page, OPERATOR)
+        dialog, toast = page.get_by_role("dialog"), page.locator(".toast")
+        for button, told, ended in (
+            ("Close all of its subject", "All connections of bob are closed", "closed by operator"),
+            ("Ban subject", "bob is banned", "spam"),
+        ):
+            async with websockets.connect(url) as one, websockets.connect(url) as two:
+                connection = json.loads(await one.recv())["connection"]
+                await go(page, hub.url, f"connections/{connection}")
+                await page.get_by_role("button", name=button).click()
+                if ended == "spam":
+                    await dialog.get_by_label("Reason").fill(ended)
+                await dialog.locator("button.danger").click()
+                await expect(toast.filter(has_text=told)).to_be_visible()
+                for peer in (one, two):
+                    await asyncio.wait_for(peer.wait_closed(), 10)
+                    assert (peer.close_code, peer.close_reason) == (4403, ended)
+        async with websockets.connect(url) as banned:
+            await asyncio.wait_for(banned.wait_closed(), 10)
+            assert (banned.close_code, banned.close_reason) == (4403, "spam")

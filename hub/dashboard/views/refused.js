@@ -1,7 +1,7 @@
 /** Who was refused and why, and whom limits hold back, on all nodes. */
 
 import { get } from "../api.js";
-import { unban } from "../dialogs.js";
+import { ban, revoke, unban } from "../dialogs.js";
 import { field, h } from "../dom.js";
 import { count, dateTime, duration, time } from "../format.js";
 import { address as link, connectionLink, remember } from "../links.js";
@@ -170,6 +170,9 @@ export function refusedView(live, query) {
       h("h2", {}, "Held back by a limit"),
       limited.element,
       h("h2", {}, "Banned and revoked"),
+      h("div", { class: "bar" },
+        h("button", { type: "button", onclick: async () => (await ban()) && bans.reload() }, "Ban a subject"),
+        h("button", { type: "button", onclick: async () => (await revoke()) && bans.reload() }, "Revoke tokens")),
       bans.element),
     close: whenChanged(live, async () => {
       await Promise.all([refusals.reload(), limited.reload(), bans.reload()]);
