@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         phase = self._phase
         if phase.incoming is LOOK:
             if not self._first.take(self, data):
-                self._context.turns.wait(self._take_turn, self._address)
+                self._context.turns.wait(self._take_turn, self._first.place)
             return
         requests, buffer = self._requests, self._buffer
         if phase.incoming is PARSE and not buffer.held:
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
     def _wait_for_turn(self) -> None:
         """Have held bytes parsed when the loop has done its other work."""
         self._buffer.awaits_turn = True
-        self._context.turns.wait(self._take_turn, self._address)
+        self._context.turns.wait(self._take_turn, self._requests.client or self._first.place)
 
     def _take_turn(self) -> None:
         """Parse held bytes: the loop has done its other work."""
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
             self._open_stream(call, stream)
         elif not crowd.try_now(partial(self._open_stream, call, stream)):
             self._requests.wait_for_turn(call)
-            crowd.wait(self._take_stream_turn, call.request.address)  # the client's, behind a proxy
+            crowd.wait(self._take_stream_turn, self._requests.client or self._first.place)
 
     def _take_stream_turn(self) -> None:
         """Open the stream that waits: the streams before it were opened, or have gone."""
@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
 
     def _late(self) -> None:
         """Have a turn to end a wait that has taken too long: many may be late at once."""
-        self._phase.in_turn(self._context.turns.crowd, self._end_wait, self._address)
+        self._phase.in_turn(self._context.turns.crowd, self._end_wait, self._first.place)
 
     def _end_wait(self) -> None:
         """Do what the table says of a state that has taken too long."""

@@ -61,6 +61,13 @@ class FirstRead:
         self.waiting = b""
         """Bytes that wait for a turn to be looked at."""
 
+    @property
+    def place(self) -> str:
+        """The name under which reads wait for turns: the address, or one of the connection's own
+        where its address stands for many clients and none is known yet."""
+        many = self._context.sockets.stands_for_many(self._address)
+        return f"{self._address} {id(self)}" if many else self._address
+
     def take(self, newcomer: Newcomer, data: bytes) -> bool:
         """Look at the bytes now; return False where they have to wait for a turn."""
         if self._transport.is_closing():

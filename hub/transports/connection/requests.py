@@ -31,8 +31,8 @@ class Requests:
     """Requests of one connection; implements `hub.transports.connection.reader.RequestSink`."""
 
     __slots__ = (
-        "_address", "_context", "_outgoing", "_owner", "_task", "answering", "begun", "closing",
-        "crowded", "judged", "lost", "peer_done", "queue", "reading", "stopping",
+        "_address", "_context", "_outgoing", "_owner", "_task", "answering", "begun", "client",
+        "closing", "crowded", "judged", "lost", "peer_done", "queue", "reading", "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,8 @@ class Requests:
         self._context = context
         self._owner = owner
         self._outgoing = outgoing
+        self.client = ""
+        """The client of the last request, where a trusted proxy has named it."""
         self.crowded = crowded
         """The error for all requests but probes: the node or the peer has too many connections."""
         self.reading: Call | None = None
@@ -76,6 +78,7 @@ class Requests:
         if self.judged is not None:
             request.judged, self.judged = self.judged, None
         call = context.dispatcher.open(request)
+        self.client = "" if request.address == self._address else request.address
         if self.crowded is not None and call.answer is None and not call.is_for_probes:
             self._turn_away(call, self.crowded)
         if call.foreign and context.application is not None:

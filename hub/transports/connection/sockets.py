@@ -74,6 +74,11 @@ class Sockets:
         if one:
             self._by_party[one] += 1
 
+    def stands_for_many(self, address: str) -> bool:
+        """Return whether connections from `address` are those of many clients: a proxy's, or those
+        of a socket that has no addresses."""
+        return not address or self._proxies.trusts(address)
+
     def leave(self, connection: "Connection") -> None:
         """Forget a connection that is gone or has become a stream. Harmless when repeated."""
         if one := self.http.pop(connection, ""):

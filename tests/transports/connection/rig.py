@@ -213,6 +213,11 @@ class FakeSockets:
         self.http: dict[Connection, str] = {}
         self.unsent: dict[Connection, int] = {}
         self.crowded = self.overrun = False
+        self.many: set[str] = set()
+        """Addresses that stand for many clients."""
+
+    def stands_for_many(self, address: str) -> bool:
+        return address in self.many
 
     def hold(self, connection: Connection, unsent_bytes: int) -> None:
         self.unsent[connection] = unsent_bytes

@@ -403,6 +403,7 @@ async def test_thousands_that_are_late_together_are_noted_in_turns(rig: Rig, wha
         before = len(rig.refused)
         await asyncio.sleep(0)
         most = max(most, len(rig.refused) - before)
+    await settle()
     assert most <= 2
     assert what == "handshake" or all(each.closed for each in accepted)
     assert not rig.listener.waiting

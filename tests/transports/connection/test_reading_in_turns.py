@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from hub.transports.turns import TASK_SECONDS, TURN_SECONDS, Turns
 from tests.core.fakes import FakeClock
@@ -132,3 +135,32 @@ async def test_who_has_gone_before_its_turn_costs_nothing_more(rig: Rig) -> None
     assert rig.published == []
     assert rig.connection not in rig.sockets.http
     assert rig.budget.unparsed_bytes == 0
+
+
+PROXY = "192.0.2.7"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["clients known", "none known"])
+async def test_clients_of_one_proxy_do_not_share_one_place(files: Path, known: bool) -> None:
+    """A client behind it waits for one read of each other client, or of each connection where
+    none is known, and not for all reads of a busy one."""
+    rig = Rig(files, proxies=PROXY)
+    rig.sockets.many = {PROXY}
+    busy, other = "198.51.100.9", "203.0.113.9"
+    peers = []
+    for client in [busy] * 20 + [other]:
+        rig.connect()
+        if known:
+            # The proxy has named the client on this connection before.
+            rig.receive(get("/healthz", f"X-Forwarded-For: {client}\r\n"))
+        peers.append(rig.connection)
+    rig.turns.end_reads()
+    rig.turns.charge(2 * TURN_SECONDS)
+    assert not rig.turns.has_read_enough()
+    rig.turns.charge(2 * TURN_SECONDS)
+    for peer, client in zip(peers, [busy] * 20 + [other], strict=True):
+        peer.data_received(get("/healthz", f"X-Forwarded-For: {client}\r\n"))
+    assert len(rig.turns) == len(peers)
+    assert len(rig.turns._queues) == (2 if known else len(peers))
+    turns = [rig.turns._next() for _ in range(len(peers))]
+    assert turns.index(peers[-1]._take_turn) == (1 if known else 20)
