@@ -1,4 +1,5 @@
 """Requests of operators to a node, carried out here or at any other node.
 
-How a request came (HTTP, the command line) and how nodes reach each other does not belong here.
+The reading of requests (HTTP, the command line) and the way of bytes between nodes do not belong
+here.
 """

@@ -1,20 +1,22 @@
 """Bans and revocations on every node: set once, kept by the broker, known to all within moments.
 
-The broker keeps them in a channel of the hub's own, `hub:access`, like any other publications with
-history: so they survive nodes, and whatever else the broker survives. Each node listens to the
-channel, reads its history when it starts, and has all of it in a table (`hub.auth.bans.Standings`)
-that it asks at every door. The order of words does not matter there, so reading and listening may
-overlap.
+Each ban or revocation, and the end of one, is a record (`hub.auth.bans.Standing`). The broker keeps
+the records in a channel of the hub's own, `hub:access`, like any other publications with history.
+So they survive the end of any node. Each node subscribes to the channel, reads its history when it
+starts, and keeps all records in a table (`hub.auth.bans.Standings`), which every check of
+credentials asks. The order of records does not matter there, so the reading of history and the
+subscription may overlap.
 
-History loses old words, words above its bound, and all words in a Redis that was emptied. So nodes
-look every ten seconds or so at history, and publish words in force again that it lacks, or will
-soon lack. The interval differs between nodes, so that mostly one of them does. The words of the
-memory broker are gone when the hub ends: where a file keeps the words (`HUB_BANS_PATH`), each is in
-it before its operator is answered, and nodes begin with those of the file.
+History loses old records, records above its bound, and all records in a Redis that was emptied. So
+each node compares its table with history every ten seconds or so, and publishes again the records
+in force that history lacks, or will soon lack. The interval differs between nodes, so that mostly
+one of them publishes. The history of the memory broker is gone when the hub ends. Where a file
+keeps the records (`HUB_BANS_PATH`), a record is in it before its operator gets the answer, and
+nodes begin with the records of the file.
 
-Until the history was read the bans are not known: tokens wait for it, and are refused as ones
-to try again where it takes long. A node with the memory broker alone keeps its table and needs no
-channel; it ends with the process, as everything there does.
+A node does not know the bans until it has read the history. Until then tokens wait; where it takes
+long, they are refused with an error that may be retried. A node with the memory broker alone keeps
+its table and needs no channel; the table ends with the process.
 """
 
 import asyncio

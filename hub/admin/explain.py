@@ -86,7 +86,7 @@ _AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The sources of a node for what became of publications."""
+    """The sources of a node for the fate of publications."""
 
     registry: SessionRegistry
     journal: Journal

@@ -1,13 +1,13 @@
-"""Publications that a subject got and missed, over all connections on all nodes, on one line of
+"""Publications that a subject got and missed, over all its connections on all nodes, in order of
 time.
 
-Each node sends what it remembers of the subject's connections (`Visit`), their
-subscriptions (`Held`), and what became of publications on the way to them, stretch by
-stretch (`Moment`). The node that was asked puts these parts on one line (`explain_subject`), and
-adds the publications for which no connection was there.
+Each node sends its notes: the subject's connections (`Visit`), their subscriptions (`Held`), and
+the fate of publications on the way to them, stretch by stretch (`Moment`). The node that was asked
+puts these parts in one order (`explain_subject`), and adds the publications for which no connection
+was there.
 
-Example: ada's first connection got orders 1 to 10 and broke, her second began after 12. The line
-says: opened, subscribed, 1 to 10 written, closed, 11 to 12 absent, opened, subscribed.
+Example: ada's first connection got orders 1 to 10 and broke, her second began after 12. The answer
+is: opened, subscribed, 1 to 10 written, closed, 11 to 12 absent, opened, subscribed.
 """
 
 from collections import defaultdict

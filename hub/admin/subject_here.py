@@ -1,8 +1,8 @@
-"""Connections of a subject, and what became of its publications, as one node remembers them.
+"""Connections of a subject, and the fate of its publications, from the notes of one node.
 
-The node finds the subject's open connections, those that the journal remembers, and, where notes
-are kept longer than that, those that were kept (`hub.core.forensics.journal.Recall`). Then it tells
-of each when it came and went, its subscriptions, and what became of publications on the way to it.
+The node finds the subject's open connections, those in the journal, and, where notes are kept
+longer than that, those in the archive (`hub.core.forensics.journal.Recall`). Of each connection it
+returns when it came and went, its subscriptions, and the fate of publications on the way to it.
 """
 
 import asyncio

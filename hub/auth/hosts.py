@@ -1,9 +1,9 @@
-"""Which host names requests may name: the `Host` header against an allow list.
+"""Host names that requests may name: the `Host` header against an allow list.
 
-A page of any site can have its own name resolve to this machine (DNS rebinding). Its browser
-then takes the hub for the page's own host, sends the requests of such a page without a foreign
-`Origin`, and hands it the answers. Only the name in `Host` tells: it is the page's.
-Rules, for a host of any port:
+A page of any site can have its own name resolve to this machine (DNS rebinding). Its browser then
+takes the hub for the page's own host, sends the requests of such a page without a foreign `Origin`,
+and hands it the answers. Only the name in `Host` tells: it is the page's. Rules, for a host of any
+port:
 
 - Names of this machine (`localhost`, `*.localhost`, 127.0.0.0/8, `::1`) are always allowed:
   browsers ask no DNS for them (RFC 6761 section 6.3), so no page can take them.

@@ -1,7 +1,7 @@
-"""Which web pages may talk to the hub: the `Origin` header against an allow list.
+"""Web pages that may talk to the hub: the `Origin` header against an allow list.
 
-A browser attaches a user's stored credentials to any page's WebSocket, so the hub itself has
-to ask where the page came from (RFC 6455 section 10.2). Rules:
+A browser attaches a user's stored credentials to any page's WebSocket, so the hub itself has to ask
+where the page came from (RFC 6455 section 10.2). Rules:
 
 - No `Origin`: not a page that could read the answer, allowed. Credentials decide. But where a
   browser says that a page of elsewhere asks (`Sec-Fetch-Site: cross-site` or `same-site`, as for

@@ -152,8 +152,8 @@ class Policy:
 
         Raises:
             UndecidedError: a token's key has to be asked for; see `hub.core.ports`.
-            UnauthorizedError: what was sent does not hold, or something is missing.
-            ForbiddenError: the token holds, and its subject is banned.
+            UnauthorizedError: the credentials are not valid, or some are missing.
+            ForbiddenError: the token is valid, and its subject is banned.
         """
         stranger = self._stranger_of(credentials)
         if credentials is NO_CREDENTIALS and stranger.subscribe:

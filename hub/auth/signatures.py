@@ -1,10 +1,10 @@
-"""Whether a token was signed with one of the hub's keys.
+"""The check of a token's signature against the hub's keys.
 
-Every key is bound to the algorithms it may verify, before any token comes: secrets to HS256,
-public keys to what their kind allows (`hub.auth.public_keys`), and both to `HUB_TOKEN_ALGORITHMS`
-where that is set. A token's `alg` picks among these pairs and never makes one (RFC 8725 section
-3.1), so neither `none` nor a public key used as an HMAC secret passes. Its `kid` picks among the
-provider's keys; secrets and PEM files have no names and are all tried.
+Every key is bound to the algorithms it may verify, before any token comes: secrets to HS256, public
+keys to what their kind allows (`hub.auth.public_keys`), and both to `HUB_TOKEN_ALGORITHMS` where
+that is set. A token's `alg` picks among these pairs and never makes one (RFC 8725 section 3.1), so
+neither `none` nor a public key used as an HMAC secret passes. Its `kid` picks among the provider's
+keys; secrets and PEM files have no names and are all tried.
 
 No message contains a token or any part of its signature.
 """

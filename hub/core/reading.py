@@ -190,7 +190,8 @@ class ChannelReading:
         await self._broker.clear(channel)
 
     async def _lengthened(self, channel: str, page: HistoryPage, limit: int) -> HistoryPage:
-        """Return `page` with what follows it, because a broker returns as much as it likes.
+        """Return `page` with the publications behind it, because a broker returns as much as it
+        likes.
 
         The result ends before a hole, so that the next request shows the hole.
         """

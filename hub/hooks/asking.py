@@ -1,12 +1,11 @@
-"""Asks the application who may connect, subscribe and publish: `hub.core.hooks.Hooks`.
+"""Asks the application whether a peer may connect, subscribe or publish: `hub.core.hooks.Hooks`.
 
-The application's word narrows and replaces, it never goes past the hub's own: a credential that
-does not hold is refused before anybody is asked, and a channel has to be granted before the
-application is asked about it. Keys and operators' tickets belong to trusted backends and to
-operators: they are not asked about, so that a backend publishes and a dashboard opens while the
-application is down.
+The application's answer may narrow or replace what the hub allows, and never allows what the hub
+forbids. The hub refuses a credential that is not valid, and a channel that is not granted, without
+a question. It does not ask about keys and operators' tickets either, because trusted backends and
+operators send them: a backend publishes and a dashboard opens while the application is down.
 
-What becomes of a question:
+The answer to a question:
 
 | the application                                     | the answer                          |
 |-----------------------------------------------------|-------------------------------------|
@@ -16,7 +15,7 @@ What becomes of a question:
 |                                                     | `unavailable`, to be tried again    |
 | answers something else, or too much                 | no: `unavailable`                   |
 
-An answer that cannot be read never opens a door, whatever `HUB_HOOK_WHEN_DOWN` says.
+An answer that cannot be read never admits a peer, whatever `HUB_HOOK_WHEN_DOWN` is.
 """
 
 import asyncio

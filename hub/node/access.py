@@ -1,11 +1,11 @@
 """Access to a node, as the settings describe it: policy, keys, provider, and the file of bans.
 
 The file (`HUB_BANS_PATH`) keeps bans and revocations of nodes whose broker keeps nothing on disk.
-It has one JSON object a line, and is written anew as a whole for each change, beside itself, and
-then put in its place: a process that is killed while it writes leaves the file before it. It has
-at most 20,000 words of operators (a ban, a revocation, or the end of one), who say few. Workers of
-one machine share the file. The worker that an operator asks writes it, under a lock beside it, with
-the other workers' words: of two words about one name the later one stays.
+It has one record a line, as a JSON object, and 20,000 records at most: a ban, a revocation, or the
+end of one. Each change writes the whole file anew beside the old one, and then renames it: a
+process that is killed while it writes leaves the old file. Workers of one machine share the file.
+The worker that an operator asks writes it, under a lock beside it, together with the other workers'
+records: of two records about one name the later one stays.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The application behind the hub: the objects that ask it and notify it, made from the settings.
 
-One node alone tells of a change that several nodes see, so nodes ask each other which channels and
-members they had at a moment (`HeldAt`).
+Of a change that several nodes see, one node alone notifies the application. So nodes ask each other
+which channels and members they had at a moment (`HeldAt`).
 """
 
 from collections.abc import Mapping, Sequence

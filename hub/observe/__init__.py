@@ -1,5 +1,5 @@
 """Observation of a running process: metrics, logs, traces, event-loop lag, background work.
 
-This package reads the core and is never asked by it. What operators do to a node does not belong
-here.
+This package reads the core, and the core never asks it. Actions of operators on a node do not
+belong here.
 """

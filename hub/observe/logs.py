@@ -198,9 +198,10 @@ def _render(settings: LogSettings, target: TextIO) -> list[Processor]:
 
 
 def _to_json(event: object, **_: object) -> str:
-    """One JSON line; what orjson refuses (lone surrogates from a peer's header) is escaped.
+    """One JSON line; characters that orjson refuses (lone surrogates from a peer's header) are
+    escaped.
 
-    So is what a terminal would obey: logs end up in `less`, `tail` and `kubectl logs`.
+    So are characters that a terminal would obey: logs end up in `less`, `tail` and `kubectl logs`.
     """
     try:
         line = orjson.dumps(event, default=repr).decode()

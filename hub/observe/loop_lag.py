@@ -89,7 +89,8 @@ class LoopLag:
         report_interval_seconds: float = REPORT_INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the logger and how often to measure, what is a stall, how often to log one."""
+        """Take the logger, the interval of measuring, the length of a stall, and the interval of
+        log lines."""
         self.lag_seconds = 0.0
         """Lag of the last measurement."""
         self.max_lag_seconds = 0.0

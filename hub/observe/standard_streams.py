@@ -1,10 +1,11 @@
 """Standard input, output and error of a process that was started without one of them.
 
-A closed descriptor 0, 1 or 2 is given to whatever is opened next, such as a socket of the event
-loop: libuv ends the process when it is to close one of these, and a stray print would go to a peer.
-And Python has `None` in place of the stream. So they are opened again before anything else is,
-each so that its use fails as it would have, but for standard error, where there is nobody left to
-tell of a failure.
+The next file or socket that the process opens gets a closed descriptor 0, 1 or 2: for example a
+socket of the event loop. libuv ends the process when it is to close one of these, a stray print
+would go to a peer, and Python has `None` in place of the stream. So the process opens the missing
+descriptors before anything else. Reading from or writing to an opened one fails as on a closed one.
+Standard error is the exception: writing to it does nothing, because a failure there could not be
+reported.
 """
 
 import contextlib

@@ -1,12 +1,12 @@
 """Text from strangers, fit for a terminal: it moves no cursor, changes no colour, turns no line.
 
-Besides ESC (C0) terminals obey the C1 controls (U+0080 to U+009F: 0x9B alone is what ESC [ is),
-and show text in another order for bidi characters (U+202E; "Trojan Source", CVE-2021-42574).
-Zero-width characters and line separators hide or break as well. All of these, and nothing that
-is seen as itself, Python calls not printable (`str.isprintable`); what it counts to them besides
-(private use, unassigned, wide spaces) loses nothing by an escape.
+Besides ESC (C0) terminals obey the C1 controls (U+0080 to U+009F: 0x9B alone is what ESC [ is), and
+show text in another order for bidi characters (U+202E; "Trojan Source", CVE-2021-42574). Zero-width
+characters and line separators hide or break text as well. `str.isprintable` is false for all of
+these characters, so each character for which it is false is replaced. It is false for others too
+(private use, unassigned, wide spaces); an escape does not hurt them.
 
-JSON gets escapes, so that it stays the same document. What is meant for people gets U+FFFD.
+JSON gets escapes, so that it stays the same document. Text for people gets U+FFFD.
 """
 
 import re

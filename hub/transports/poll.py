@@ -1,11 +1,11 @@
 """Long polling: waits until there is something to answer a poll with.
 
-A poll that has no session yet is answered only once each of its channels has started: else the
-positions beside the pushes could not name it. Then, as soon as there is something, every channel
-has its turn: the history of the others comes with the same answer, as far as there is room. A
+A poll without a session is answered only when each of its channels has started, because the
+positions in the answer name every channel. A later poll is answered as soon as one channel has
+something. Each other channel then adds its history to the same answer, as far as there is room. A
 poll that is cancelled while it waits has lost its peer (`PollSessions.give_up`).
 
-A poll that comes to another node than its session's is sent on to that one
+A poll that comes to another node than its session's is sent on to that node
 (`hub.admin.sessions.Poll`), and waits here as long as it waits there (`WaitingPolls`).
 """
 

@@ -1,9 +1,9 @@
 """The link of a polling session: it takes one answer's worth of frames at a time. No I/O.
 
-Between two polls it takes nothing. Where there is history nothing is queued then either: the
-subscriptions fill from it (`Subscription.fill`) when the peer comes back. Where there is none the
-session's outbox holds as much as fits. Publications that history does not hold wait beside it
-(`hub.core.session.withheld`).
+Between two polls the link takes nothing. Where a channel has history, nothing is queued meanwhile:
+its subscription fills from history (`Subscription.fill`) when the peer comes back. Where it has
+none, the session's outbox holds as much as fits. Publications that history does not hold wait
+beside it (`hub.core.session.withheld`).
 """
 
 import time

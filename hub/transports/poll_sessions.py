@@ -1,12 +1,12 @@
 """The polling sessions of a node: the session of a poll, its answer, and its end.
 
-Decisions only; `hub.transports.poll` does the waiting. Every answer names all channels, exactly as
-far as its pushes go, so the next poll's `since` tells whether it arrived. Where it did not, a new
-session goes on from the peer's place: from its `since`, and for channels that this lacks from the
-answer before, never from the head. A peer that keeps to one session and does not name all its
-channels gets an error, because only the peer knows its places: the session has ended.
+This module decides; `hub.transports.poll` waits. Every answer has the positions of all channels
+behind its pushes, so the `since` of the next poll shows whether the answer arrived. If it did not,
+a new session goes on from the peer's place: from its `since`, and for channels that `since` lacks
+from the answer before, never from the head. A peer that keeps to one session and does not name all
+its channels gets an error, because only the peer knows its places: the session has ended.
 
-A session outlives its poll by a lease, which is short where nobody may continue it.
+A session outlives its poll by a lease. The lease is short where no peer may continue the session.
 """
 
 import random

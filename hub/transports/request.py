@@ -1,4 +1,4 @@
-"""A request, whatever carried it, and the readings of its head that several places need.
+"""A request of any carrier, and the readings of its head that several places need.
 
 The hub's own connection and somebody else's ASGI server both make a `Request`. Whether the
 credentials in a head hold is decided by `hub.auth.policy`.

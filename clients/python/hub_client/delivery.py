@@ -29,11 +29,10 @@ class PublishSender:
         on_progress: Callable[[], None],
     ) -> None:
         """Args:
-        post: where requests go.
-        attempts: told of each.
+        post: sends requests.
+        attempts: hears of each attempt.
         request_timeout_seconds: of one request, from connecting to its answer.
-        on_progress: told that the hub, or something on the way, answered.
-        """
+        on_progress: called when the hub, or something on the way, has answered."""
         self.post = post
         self._attempts = attempts
         self._seconds = request_timeout_seconds

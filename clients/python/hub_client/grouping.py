@@ -28,11 +28,10 @@ class ThreadBatcher:
         patience_seconds: float,
     ) -> None:
         """Args:
-        batching: what travels together, and how long one waits for company.
+        batching: the bounds of a batch, and how long a publication waits for others.
         deliver: publishes.
         max_senders: how many threads send at the same time.
-        patience_seconds: after which a sender that has taken a publication is given up.
-        """
+        patience_seconds: after which a sender that has taken a publication is given up."""
         self._collector = Collector(batching)
         self._deliver = deliver
         self._max_senders = max_senders

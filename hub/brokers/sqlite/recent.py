@@ -50,7 +50,8 @@ class Recent:
         self._commits: deque[Commit] = deque()
         self._bytes = self._changes = 0
         self.moves = 0
-        """How often commits have left: what was asked of them before may be in the file now."""
+        """The number of times that commits have left: a channel asked of them before may be in the
+        file now."""
         self._blocks: dict[int, list[tuple[Block, bytes]]] = {}
         """The blocks by channel, with the bytes they lie in, of the first `_indexed` commits."""
         self._indexed = 0
@@ -180,7 +181,7 @@ def merged(commits: Sequence[Commit], oldest: Mapping[int, int]) -> Commit:
 
 
 class _Sum:
-    """What commits have changed together."""
+    """The changes of several commits together."""
 
     def __init__(self, oldest: Mapping[int, int]) -> None:
         self._oldest = oldest

@@ -1,10 +1,14 @@
 """Refusals by address and first bytes alone, before anything else of a peer is read.
 
-A connection too many, one whose address begins too many sessions, a handshake of a page or for
-a host that is not allowed, and one whose token or URL does not hold get their answer before there
-is a parser or a timer for them. Some are left to the parser: a probe, a head that is too long or
-has not come whole, a client behind a trusted proxy, whose address stands in the head, and most
-handshakes while none is refused. They get the same answers, and the same counts.
+These peers get their answer before the hub makes a parser or a timer for them:
+
+- a connection above the node's limit, or from an address that begins too many sessions;
+- a handshake of a page, or for a host, that is not allowed;
+- a handshake with a token or a URL that is not valid.
+
+The parser sees the other peers: a probe, a head that is too long or has not come whole, a client
+behind a trusted proxy, whose address stands in the head, and most handshakes while none is refused.
+They get the same answers, and the same counts.
 """
 
 import re

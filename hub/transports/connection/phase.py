@@ -1,7 +1,7 @@
-"""The state of a connection, and the deadline of that state: the row of the table that holds.
+"""The state of a connection, and its deadline, as the table of states has them.
 
-The functions below decide on the state by the connection's requests and by what is read of them.
-The connection acts on it.
+The functions below decide on the state by the connection's requests and by the parts of them that
+were read. The connection acts on it.
 """
 
 from collections.abc import Callable

@@ -81,7 +81,8 @@ def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> SequencedMess
 
 
 def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> Publication:
-    """Raise `HubError` or `ValueError` (msgspec's errors are some) for what cannot be one."""
+    """Raise `HubError` or `ValueError` (msgspec's errors are some) for bytes that are no
+    publication."""
     said = _ENVELOPE.decode(parts[3]) if parts[3] else _EMPTY
     if said.key is not None:
         check_key(said.key, "key")
