@@ -15,6 +15,7 @@ from hub.core.ports import MAX_AGENT_CHARACTERS, UndecidedError
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
+from hub.transports.connection.proxied import plain_address
 from hub.transports.connection.streams import Streams, check_target
 from hub.transports.http.answer import Answer, problem
 from hub.transports.http.bodies import BodyBudget
@@ -49,7 +50,7 @@ def request_of(scope: Scope, base_path: str = "") -> Request:
     request.method = scope.get("method", "GET")
     request.target = target
     request.version = scope.get("http_version", "1.1")
-    request.address = str(client[0]) if client else ""
+    request.address = plain_address(tuple(client)) if client else ""
     request.outside = _is_outside(client) or _is_outside(scope.get("server"))
     for name, value in scope["headers"]:
         request.add_header(name, value)

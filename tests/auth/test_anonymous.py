@@ -178,6 +178,22 @@ async def test_every_door_of_a_mounted_hub_is_closed_to_other_machines(
         assert sent[0]["status"] == 200
 
 
+async def test_a_peer_of_a_mounted_hub_has_one_address_whatever_family_its_socket_has() -> None:
+    """So a proxy that is trusted as IPv4 is one on a server that listens for both families."""
+    settings = Settings(drain_seconds=0, trusted_proxies="10.0.0.0/8", **P)
+    async with Hub(settings, listen=False) as hub:
+        for client, told, address in (
+            ("::ffff:192.0.2.1", "", "192.0.2.1"),
+            ("::ffff:10.0.0.7", "203.0.113.9", "203.0.113.9"),
+            ("10.0.0.7", "203.0.113.10", "203.0.113.10"),
+            ("2001:db8::1", "203.0.113.11", "2001:db8::/64"),
+        ):
+            sent = await asked(hub, "http", "/api/nodes", (client, 4), None, told=told)
+            assert sent[0]["status"] == 403
+            rows = hub.node.refusals.table.refusals()
+            assert address in {row.address for row in rows}, client
+
+
 async def asked(
     hub: Hub,
     kind: str,
@@ -186,6 +202,7 @@ async def asked(
     server: tuple[str, int | None] | None,
     *,
     method: str = "GET",
+    told: str = "",
 ) -> list[dict[str, Any]]:
     """What a mounted hub sends in answer, at least its first two messages."""
     name, _, query = path.partition("?")
@@ -194,6 +211,8 @@ async def asked(
         "query_string": query.encode(), "headers": [(b"host", b"localhost")], "root_path": "",
         "http_version": "1.1", "client": client, "server": server, "extensions": {},
     }  # fmt: skip
+    if told:
+        scope["headers"].append((b"x-forwarded-for", told.encode()))
     sent: list[dict[str, Any]] = []
     enough = asyncio.Event()
     came = iter(
