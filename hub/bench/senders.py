@@ -66,7 +66,7 @@ class Sender(asyncio.Protocol):
         # A needle may be cut in two by the end of a read.
         text = self._tail + data
         found = text.count(self._needle)
-        self._tail = text[len(text) - len(self._needle) + 1 :]
+        self._tail = text[1 - len(self._needle) :]
         self.answered += found
         self._owed -= found
         if self._owed <= 0:

@@ -70,6 +70,7 @@ def test_an_option_of_a_namespace_has_bounds_as_well(option: str, low: int, high
         ("publish_keys", "n" * 64 + ":sha256:" + "0" * 64, "n" * 64 + ":sha256:" + "0" * 65),
         ("rate_commands", "10/86400", "10/86401"),
         ("rate_commands", "1/0.001:1", "0/1"),
+        ("rate_commands", "1/1:5", "0/1:5"),
         ("rate_commands", "1/0.001:1", "1/0"),
         ("rate_commands", "1/0.001:1", "1/1:0"),
         ("rate_inbound_bytes", "999999999999999999/1", "9999999999999999999/1"),
