@@ -1,7 +1,7 @@
 """The hub as a program: signals, limits of the process, exit codes.
 
-`serve` runs one node until it is told to stop, optionally together with an ASGI application
-that answers what the hub does not.
+`serve` runs one node until it is told to stop, optionally together with an ASGI application that
+answers the requests for which the hub has no route.
 """
 
 import asyncio

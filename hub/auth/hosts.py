@@ -2,16 +2,17 @@
 
 A page of any site can have its own name resolve to this machine (DNS rebinding). Its browser then
 takes the hub for the page's own host, sends the requests of such a page without a foreign `Origin`,
-and hands it the answers. Only the name in `Host` tells: it is the page's. Rules, for a host of any
-port:
+and hands it the answers. Only the name in `Host` shows the attack: it is the page's name. Rules,
+for a host of any port:
 
 - Names of this machine (`localhost`, `*.localhost`, 127.0.0.0/8, `::1`) are always allowed:
   browsers ask no DNS for them (RFC 6761 section 6.3), so no page can take them.
-- With `HUB_HOSTS`, what an entry covers: `hub.example`, `*.hub.example` (subdomains at any
-  depth, not the domain itself), an IP address, or `*` for all.
-- Without it, all names are allowed where a key is set: what a stranger's page may do is then no
-  more than any stranger may. With no key only names of this machine are, and, where the hub
-  listens on other addresses too, IP addresses: nothing resolves to another place than an address.
+- If `HUB_HOSTS` is set, the names that its entries cover are allowed: `hub.example`,
+  `*.hub.example` (subdomains at any depth, not the domain itself), an IP address, or `*` for all.
+- If it is not set and a key is, all names are allowed: a page without the key may do no more than
+  any peer without it.
+- If neither is set, only names of this machine are allowed, and IP addresses where the hub listens
+  on other addresses too: no DNS answer can lead an IP address elsewhere.
 - A request without `Host` comes from no browser and is allowed.
 """
 

@@ -1,15 +1,16 @@
 """Publisher and operator keys: long-lived secrets that backends and operators send as they are.
 
-Keys are kept and compared as SHA-256 digests, so that neither the length of a key nor the
-place of the first wrong character shows in the time an answer takes.
+Keys are kept and compared as SHA-256 digests, so that neither the length of a key nor the place of
+the first wrong character shows in the time that an answer takes.
 
 A publisher's key is written as
 
 - `KEY`: it may publish and read everywhere;
-- `KEY=orders:*|stock`: only on these channels, each a name or a prefix ending in `*`. What follows
-  the last `=` are the patterns, unless nothing does: keys in base64 may end in `=`;
+- `KEY=orders:*|stock`: it may do so only on these channels, each a name or a prefix ending in `*`.
+  The text behind the last `=` has the channels. If that text is empty, the `=` belongs to the key:
+  keys in base64 may end in `=`;
 - `sha256:DIGEST` or `NAME:sha256:DIGEST` in the place of `KEY`: its digest in hexadecimal
-  (`printf %s "$KEY" | sha256sum`), so that the key itself stands nowhere. A name is shown in logs.
+  (`printf %s "$KEY" | sha256sum`), so that the key itself stands nowhere. Logs show the name.
 """
 
 import hashlib

@@ -3,22 +3,25 @@
 A browser attaches a user's stored credentials to any page's WebSocket, so the hub itself has to ask
 where the page came from (RFC 6455 section 10.2). Rules:
 
-- No `Origin`: not a page that could read the answer, allowed. Credentials decide. But where a
-  browser says that a page of elsewhere asks (`Sec-Fetch-Site: cross-site` or `same-site`, as for
-  an image or a link; any other word than `none` counts so), only `*` covers it: any page could
-  open sessions by the hundred. Public pages are not asked about, so that links to them work.
-- The page's host and port are those the request was sent to (`Host`): always allowed, as with
-  CORS, so that the hub's own pages keep working whatever is listed. The scheme is not
-  compared, because TLS usually ends at a proxy.
-- Its browser says the same (`Sec-Fetch-Site: same-origin`, which no page can set): allowed,
-  because many a proxy puts a name of its own into `Host`, as nginx does by default. Browsers
-  send it with what a page fetches from HTTPS or loopback; Chromium not with a WebSocket.
-- Otherwise an entry must cover it: `https://example.com`, `https://example.com:8443`,
-  `https://*.example.com` (subdomains at any depth, not the domain itself), or `*`.
-- `Origin: null` (sandboxed frames, `file:`) names nobody: only `*` covers it.
+- A request without `Origin` is allowed, because no page can read its answer; credentials decide.
+  There is one exception: if the browser reports a page of another site (`Sec-Fetch-Site:
+  cross-site`, `same-site`, or any other word than `none`, as for an image or a link), only the
+  entry `*` covers the request. Otherwise any page could open sessions by the hundred. Public pages
+  of the hub are not checked, so that links to them work.
+- A page of the host and port that the request was sent to (`Host`) is always allowed, as with
+  CORS, so that the hub's own pages keep working whatever is listed. The scheme is not compared,
+  because TLS usually ends at a proxy.
+- A page is also allowed if its browser reports the same origin (`Sec-Fetch-Site: same-origin`,
+  which no page can set), because many proxies put a name of their own into `Host`, as nginx does by
+  default. Browsers send it with requests of pages from HTTPS or loopback; Chromium not with a
+  WebSocket.
+- For any other page an entry must cover its origin: `https://example.com`,
+  `https://example.com:8443`, `https://*.example.com` (subdomains at any depth, not the domain
+  itself), or `*`.
+- `Origin: null` (sandboxed frames, `file:`) names no site: only `*` covers it.
 
-Same host does not stop DNS rebinding (a page whose own name is made to resolve to the hub):
-`hub.auth.hosts` does.
+The rule of the same host does not stop DNS rebinding (a page whose own name is made to resolve to
+the hub): `hub.auth.hosts` does.
 """
 
 import re

@@ -20,20 +20,20 @@ and presence are as revealing as a subscription and follow it:
 | publish + token keys | token's grants, any key  | token's grants, publish key | nobody (403) |
 | operator keys too    | ... operator key         | ... operator key            | operator key |
 
-With nothing set the hub binds loopback only, unless told `--insecure`. A foreign ASGI server binds
-what it likes: there a peer of another machine that sends no credentials may do nothing, unless
-`HUB_ANONYMOUS` or `--insecure` says so. A publish key belongs to a trusted backend: it may publish
-and read everywhere, or on the channels that it is for. An operator key may do everything.
+With nothing set the hub binds loopback only, unless `--insecure` is given. Another ASGI server may
+bind any address: there a peer of another machine without credentials may do nothing, unless
+`HUB_ANONYMOUS` or `--insecure` allows it. A publish key belongs to a trusted backend: it may
+publish and read everywhere, or on the channels that it is for. An operator key may do everything.
 
-A credential that does not hold is refused with 401, never taken for none, also where nothing
-is set: a peer that believes it is somebody must not learn late that it is nobody. Where a
-request carries several, all must hold, and the first of `?token=`, `X-API-Key`,
-`Authorization` says who it is.
+A credential that is not valid is refused with 401, also where nothing is set, and never ignored: a
+peer must learn at once that it is not the identity that it sent. If a request carries several
+credentials, all must be valid, and the first of `?token=`, `X-API-Key`, `Authorization` is the
+identity.
 
-A browser sends a cookie by itself, whatever page asks. So a token in one (`HUB_TOKEN_COOKIE`)
-counts only beside nothing else, and only where the request says that a page of the hub's own host,
-or of a listed origin, sent it; the entry `*` of `HUB_ORIGINS` lists none. Elsewhere there might as
-well be no cookie.
+A browser sends a cookie by itself, with requests of any page. So a token in a cookie
+(`HUB_TOKEN_COOKIE`) counts only if the request has no other credential, and its fields name a page
+of the hub's own host, or of a listed origin; the entry `*` of `HUB_ORIGINS` lists none. Otherwise
+the hub ignores the cookie.
 """
 
 import contextlib

@@ -1,19 +1,20 @@
-"""The peer behind proxies: the client's address and scheme, as trusted proxies tell them.
+"""The peer behind proxies: the client's address and scheme, as trusted proxies report them.
 
-A proxy writes the address of its own peer into `Forwarded` (RFC 7239) or `X-Forwarded-For`, behind
-what its peer wrote there. So only the end of the list is known, and only as far as proxies of the
-allow list reach: the client is the first address from the right that is none of them.
+A proxy appends the address of its own peer to `Forwarded` (RFC 7239) or `X-Forwarded-For`. The
+entries before it come from that peer. So only the end of the list is reliable, and only as far as
+proxies of the allow list reach: the client is the first address from the right that is none of
+them.
 
     HUB_TRUSTED_PROXIES=10.0.0.0/8, the socket's peer is 10.0.0.7
     X-Forwarded-For: 1.2.3.4, 203.0.113.9, 10.0.0.5     the client is 203.0.113.9; it wrote 1.2.3.4
 
 Rules:
 
-- The fields of a peer that is no trusted proxy are not read: anybody may write them.
-- Where both fields stand and name different clients, one of them came from the client through a
+- The hub does not read the fields of a peer that is no trusted proxy: any peer may write them.
+- If both fields stand and name different clients, one of them came from the client through a
   proxy that knows only the other: neither counts, and the address is the proxy's own.
-- What is no address (`unknown`, an obfuscated name, rubbish) ends the walk: the client is the
-  proxy that wrote it.
+- An entry that is no address (`unknown`, an obfuscated name, rubbish) ends the search: the client
+  is the proxy that wrote it.
 """
 
 import ipaddress

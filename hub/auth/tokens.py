@@ -1,25 +1,25 @@
-"""Tokens: JSON Web Tokens (RFC 7519), which carry who a peer is and its grants.
+"""Tokens: JSON Web Tokens (RFC 7519), which carry a peer's identity and its grants.
 
 Claims, all optional unless a setting asks for one:
 
-- `sub`: who it is, 1 to 255 characters (the bound is OpenID Connect Core section 2's).
-- `exp`: when it ends, seconds since 1970 UTC. A session ends with its token; a token without
+- `sub`: the subject, 1 to 255 characters (the bound is OpenID Connect Core section 2's).
+- `exp`: the end, seconds since 1970 UTC. A session ends with its token; a token without
   `exp` lasts as long as the session.
-- `nbf`: when it begins. A token that has not begun is refused as one that may hold later.
-- `iat`: when it was made. Needed where `HUB_TOKEN_MAX_AGE_SECONDS` bounds a token's age, which ends
-  it like `exp`.
+- `nbf`: the beginning. A token that has not begun is refused with an error that may be retried.
+- `iat`: the time when it was made. Needed where `HUB_TOKEN_MAX_AGE_SECONDS` bounds a token's age,
+  which ends it like `exp`.
 - Clocks differ, so these are taken with a leeway (RFC 7519 sections 4.1.4 and 4.1.5). A session
   that begins within the leeway after `exp` lasts to the leeway's end: with 10 seconds of it, one
   that begins 4 seconds after `exp` ends 6 seconds later, one that begins before ends at `exp`.
-- `iss`: who made it; needed where `HUB_TOKEN_ISSUER` is set, and one of it then.
-- `aud`: whom it is for; one of `HUB_TOKEN_AUDIENCE` where that is set. A token for an audience is
-  refused where it is not, since the hub has no name of its own (RFC 7519 section 4.1.3). Cognito's
-  access tokens (`"token_use": "access"`) have no `aud` and say `client_id` in its place.
+- `iss`: the issuer. If `HUB_TOKEN_ISSUER` is set, it is needed, and has to be one of that setting.
+- `aud`: the audience. If `HUB_TOKEN_AUDIENCE` is set, it has to be one of that setting. If not, a
+  token with an audience is refused, because the hub has no name of its own (RFC 7519 section
+  4.1.3). Cognito's access tokens (`"token_use": "access"`) have `client_id` in the place of `aud`.
 - `jti`: its name, by which operators revoke it.
 - the grants: `hub.auth.grants`.
 
-Signatures are verified by `hub.auth.signatures` before anything of a token is believed. No message
-contains a token or any part of its signature.
+`hub.auth.signatures` verifies the signature before the hub believes any claim. No message contains
+a token or any part of its signature.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The bounds on questions between nodes, the same whichever broker carries them.
 
-A question that lasts, such as a poll that waits at another node, does not take the room of others.
+Questions that last, such as a poll that waits at another node, have a bound of their own, and take
+no room from the others.
 """
 
 from hub.errors import UnavailableError

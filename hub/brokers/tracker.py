@@ -1,4 +1,5 @@
-"""The position of this node in one channel: what to deliver, what to drop, what is missing.
+"""The position of this node in one channel, and the publications to deliver, to drop and to ask
+for.
 
 `Tracker` is a pure state machine: it takes messages and pages of history and returns steps to carry
 out in order. The tracker never goes back and never skips: between two steps of an epoch lies

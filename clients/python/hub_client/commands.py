@@ -1,10 +1,11 @@
 """Commands and their replies.
 
-A command that is given while there is no connection waits for one. A command that was sent when
-its connection ended has an unknown outcome. The application's commands have a window: so many are
-under way at once, and each one beyond waits for its turn. The time for a reply runs from the reply
-to a command before it, where that comes later: over SSE and polling commands go one after the
-other, and the last of a window is not late because many are before it.
+A command that is given while there is no connection waits for one. A command that was sent when its
+connection ended has an unknown outcome. The application's commands have a window: a bounded number
+is under way, and each command beyond waits for its turn. Over SSE and polling the hub answers
+commands one after the other. So the time for a reply runs from the command, or from the reply to
+the command before it if that comes later: the last command of a window is not late because many are
+before it.
 """
 
 import asyncio

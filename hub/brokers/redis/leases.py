@@ -1,10 +1,10 @@
 """Nodes and members that live: each is in Redis under a lease, which its node renews.
 
 `Registry` lists the nodes, in one place whatever the topology (`hub.brokers.redis.keys.NODES`).
-`RedisRoster` has the members at all nodes: it implements `hub.core.ports.Roster`. Every node tells
-Redis its members of a channel under a lease (presence.lua), which it renews for as long as it has
-any there. So the members of a node that was killed are announced as gone by the node that renews
-next. A word that Redis did not hear, or forgot, is told anew as a whole.
+`RedisRoster` has the members at all nodes: it implements `hub.core.ports.Roster`. Every node writes
+its members of a channel to Redis under a lease (presence.lua), and renews the lease for as long as
+it has any there. So the members of a node that was killed are announced as gone by the node that
+renews next. If a write did not reach Redis, or Redis lost it, the node writes all its members anew.
 
 For example, members `ada` (nodes 1 and 2) and `bob` (node 1) are in `room`. Node 1 is killed at
 second 0, right after it renewed. Its lease ends at second 10; node 2 renews every 2.3 to 3.3 s, and

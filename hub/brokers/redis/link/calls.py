@@ -1,8 +1,8 @@
-"""The connection for everything that is asked and answered.
+"""The connection for calls and their answers.
 
-Calls of one iteration of the event loop travel in one write. It is always known
-whether a call was handed to the socket, so a publisher learns whether its publication may have
-been made. While there is no connection every call fails at once: nobody queues on a dead Redis.
+Calls of one iteration of the event loop travel in one write. This module knows of each call whether
+it was handed to the socket, so a publisher learns whether its publication may have been made. While
+there is no connection every call fails at once, and none waits for a Redis that is away.
 """
 
 import asyncio

@@ -1,16 +1,16 @@
-"""Whether one Redis carries messages and takes writes, asked again and again.
+"""The health of one Redis, checked again and again: it carries messages, and it takes writes.
 
-The canary is a small message that travels publish -> Redis -> deliver. A frozen Redis gives
-neither message nor error, a demoted one answers and has nothing to send, and a connection may be
-open at one end only. So only a canary that was heard shows that the server carries messages.
-A node that has heard none for `canary_deadline_seconds` is not ready: another node may hear it.
+The canary is a small message that travels publish -> Redis -> deliver. A frozen Redis gives neither
+message nor error, a demoted one answers and has nothing to send, and a connection may be open at
+one end only. So only a canary that arrives shows that the server carries messages. A node where
+none has arrived for `canary_deadline_seconds` is not ready: at another node one may arrive.
 
-The write check asks with a function that may write and does nothing. A Redis whose memory is full
-(OOM), that cannot save what it has (MISCONF) or lacks the replicas it should have (NOREPLICAS)
-answers everything else. Publishers get 503, and the node stays *ready*: all nodes share that
-Redis, so sending subscribers away from one, or from all, would help nobody, and would cost those
-the sessions that go on reading. Operators see the refusal in the node's record,
-the dashboard and `hub nodes`, as a metric with an alert, and in the log.
+The write check calls a function that may write and does nothing. A Redis whose memory is full
+(OOM), that cannot save its data (MISCONF) or lacks the replicas it should have (NOREPLICAS) answers
+everything else. Publishers get 503, and the node stays *ready*: all nodes share that Redis, so
+sending subscribers away from one node, or from all, would help nobody, and would end sessions that
+go on reading. Operators see the refusal in the node's record, the dashboard and `hub nodes`, as a
+metric with an alert, and in the log.
 """
 
 import asyncio
