@@ -76,16 +76,35 @@ def installed(folder: Path, *packages: str) -> None:
         pytest.skip(f"npm cannot install {packages[0]}: {done.stderr[-300:]}")
 
 
+@pytest.fixture(scope="module")
+def built() -> None:
+    """What the package has besides its sources."""
+    run(str(NODE), "build.mjs", "--package", cwd=PACKAGE)
+
+
 def application(folder: Path) -> Path:
     """A folder with the package as users get it, and a program that uses it."""
     place = folder / "node_modules" / "broadcast-hub-client"
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(PACKAGE / "package.json", place)
-    run(str(NODE), "build.mjs", "--package", cwd=PACKAGE)
     for name in ("src", "dist"):
         shutil.copytree(PACKAGE / name, place / name, dirs_exist_ok=True)
     (folder / "use.mjs").write_text(USE)
     return folder
+
+
+@pytest.fixture(scope="module")
+def webpack(built: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("webpack")
+    installed(folder, *WEBPACK)
+    return application(folder)
+
+
+@pytest.fixture(scope="module")
+def jest(built: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("jest")
+    installed(folder, *JEST)
+    return application(folder)
 
 
 def reachable(entry: Path) -> set[Path]:
@@ -118,6 +137,7 @@ def test_no_module_of_the_package_asks_where_it_came_from() -> None:
     assert not any(code.values()), code
 
 
+@pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("kind", ["iife", "cjs", "esm"])
 def test_a_bundle_of_every_format_runs(tmp_path: Path, kind: str) -> None:
     """And without the warning of an empty `import.meta`."""
@@ -129,6 +149,7 @@ def test_a_bundle_of_every_format_runs(tmp_path: Path, kind: str) -> None:
     assert json.loads(run(str(NODE), bundle, cwd=folder)) == SAID
 
 
+@pytest.mark.usefixtures("built")
 def test_a_script_runs_where_there_is_no_module_system_at_all(tmp_path: Path) -> None:
     """As in a page's plain `<script>`, where an address without a scheme is of the page."""
     folder = application(tmp_path)
@@ -148,25 +169,21 @@ def test_a_script_runs_where_there_is_no_module_system_at_all(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", ["production", "development"])
-def test_webpack_bundles_it_without_the_path_of_the_machine(tmp_path: Path, mode: str) -> None:
+def test_webpack_bundles_it_without_the_path_of_the_machine(webpack: Path, mode: str) -> None:
     """It replaces `import.meta.url` by the file's place at build time."""
-    installed(tmp_path, *WEBPACK)
-    folder = application(tmp_path)
-    webpack = folder / "node_modules" / ".bin" / "webpack"
-    flags = (f"--mode={mode}", "--devtool=false", "--target=web", "-o", str(folder / "out"))
-    run(webpack, "./use.mjs", *flags, cwd=folder)
-    bundle = folder / "out" / "main.js"
-    assert str(folder) not in bundle.read_text()
+    program = webpack / "node_modules" / ".bin" / "webpack"
+    flags = (f"--mode={mode}", "--devtool=false", "--target=web", "-o", str(webpack / mode))
+    run(program, "./use.mjs", *flags, cwd=webpack)
+    bundle = webpack / mode / "main.js"
+    assert str(webpack) not in bundle.read_text()
     assert "file://" not in bundle.read_text()
-    assert json.loads(run(str(NODE), bundle, cwd=folder)) == SAID
+    assert json.loads(run(str(NODE), bundle, cwd=webpack)) == SAID
 
 
 @pytest.mark.parametrize("conditions", [["require"], ["default"]], ids=["built", "modules"])
-def test_jest_runs_it_as_commonjs(tmp_path: Path, conditions: list[str]) -> None:
+def test_jest_runs_it_as_commonjs(jest: Path, conditions: list[str]) -> None:
     """The build for `require`; or the modules, which are named in `transformIgnorePatterns`."""
-    installed(tmp_path, *JEST)
-    folder = application(tmp_path)
-    (folder / "use.test.js").write_text(
+    (jest / "use.test.js").write_text(
         'import { Hub } from "broadcast-hub-client";\n'
         'test("a hub", () => expect(new Hub("https://h").state).toBe("waiting"));\n'
     )
@@ -177,6 +194,6 @@ def test_jest_runs_it_as_commonjs(tmp_path: Path, conditions: list[str]) -> None
         "testEnvironmentOptions": {"customExportConditions": conditions},
         "transformIgnorePatterns": ["/node_modules/(?!broadcast-hub-client/)"],
     }
-    (folder / "jest.config.json").write_text(json.dumps(settings))
-    jest = folder / "node_modules" / ".bin" / "jest"
-    run(jest, "--config=jest.config.json", cwd=folder, CI="1")
+    (jest / "jest.config.json").write_text(json.dumps(settings))
+    program = jest / "node_modules" / ".bin" / "jest"
+    run(program, "--config=jest.config.json", "--runInBand", cwd=jest, CI="1")

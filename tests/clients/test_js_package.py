@@ -84,26 +84,33 @@ def test_the_file_that_hubs_serve_is_built_of_these_sources(tmp_path: Path) -> N
     assert (tmp_path / "client.js").read_bytes() == kept.read_bytes(), "run: npm run build"
 
 
-def install(directory: Path) -> Path:
-    """The package as a user gets it: packed, and unpacked into `node_modules`."""
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a user gets it: packed, and unpacked."""
+    directory = tmp_path_factory.mktemp("package")
     run("node", "build.mjs", "--package")
     packed = json.loads(
         run(str(NPM), "pack", "--ignore-scripts", "--json", "--pack-destination", directory)
     )
     [archive] = packed if isinstance(packed, list) else packed.values()
-    place = directory / "node_modules" / "broadcast-hub-client"
-    place.mkdir(parents=True)
-    run("tar", "-xzf", directory / archive["filename"], "-C", place, "--strip-components=1")
-    return place
+    run("tar", "-xzf", archive["filename"], cwd=directory)
+    return directory / "package"
+
+
+@pytest.fixture
+def installed(unpacked: Path, tmp_path: Path) -> Path:
+    """It in the `node_modules` of the test's folder."""
+    place = tmp_path / "node_modules" / "broadcast-hub-client"
+    return Path(shutil.copytree(unpacked, place))
 
 
 @pytest.mark.parametrize("kind", ["module", "commonjs"])
 @pytest.mark.parametrize("module", ["nodenext", "node16"])
+@pytest.mark.usefixtures("installed")
 def test_a_typescript_program_compiles_against_the_installed_package(
     tmp_path: Path, module: str, kind: str
 ) -> None:
     """And what is wrong in it does not: `@ts-expect-error` fails where there is no error."""
-    install(tmp_path)
     shutil.copy(USER, tmp_path / "user.ts")
     (tmp_path / "package.json").write_text(json.dumps({"type": kind}))
     settings = {"compilerOptions": STRICT | {"module": module}, "files": ["user.ts"]}
@@ -118,15 +125,17 @@ def paths(exported: dict[str, Any] | str) -> list[str]:
     return [path for entry in exported.values() for path in paths(entry)]
 
 
-def test_the_installed_package_holds_what_its_exports_name_and_nothing_else(tmp_path: Path) -> None:
+def test_the_installed_package_holds_what_its_exports_name_and_nothing_else(
+    installed: Path,
+) -> None:
     """Sources, what is built of them, types and the README; nothing depends on anything."""
-    place = install(tmp_path)
-    names = {path.relative_to(place).parts[0] for path in place.rglob("*") if path.is_file()}
+    files = [path for path in installed.rglob("*") if path.is_file()]
+    names = {path.relative_to(installed).parts[0] for path in files}
     assert names == {"src", "dist", "types", "README.md", "package.json"}
-    manifest = json.loads((place / "package.json").read_text())
+    manifest = json.loads((installed / "package.json").read_text())
     exported = paths(manifest["exports"])
     assert len(exported) >= 14
-    assert [path for path in exported if not (place / path).is_file()] == []
+    assert [path for path in exported if not (installed / path).is_file()] == []
     assert not manifest.get("dependencies")
 
 
@@ -149,19 +158,19 @@ def test_the_installed_package_holds_what_its_exports_name_and_nothing_else(tmp_
     ],
     ids=["import", "require", "script"],
 )
+@pytest.mark.usefixtures("installed")
 def test_a_program_uses_the_installed_package(tmp_path: Path, kind: str, program: str) -> None:
     """As a module, by `require`, and as a plain script that makes a global of it."""
-    install(tmp_path)
     assert run("node", f"--input-type={kind}", "-e", program, cwd=tmp_path) == "waiting\n"
 
 
 @pytest.mark.parametrize("framework", ["react", "vue"])
 @pytest.mark.parametrize("kind", ["module", "commonjs"])
+@pytest.mark.usefixtures("installed")
 def test_a_server_renders_a_component_with_the_bindings(
     tmp_path: Path, framework: str, kind: str
 ) -> None:
     """Without a page nothing is subscribed to, and nothing throws."""
-    install(tmp_path)
     for name in ("react", "react-dom", "scheduler", "vue", "@vue", "entities", "estree-walker"):
         found = PACKAGE / "node_modules" / name
         if found.exists():
@@ -174,10 +183,9 @@ def test_a_server_renders_a_component_with_the_bindings(
     assert run("node", f"--input-type={kind}", "-e", program, cwd=tmp_path) == "<p>0 waiting</p>\n"
 
 
-def test_a_server_component_that_takes_a_hook_is_told_so_by_name(tmp_path: Path) -> None:
+def test_a_server_component_that_takes_a_hook_is_told_so_by_name(unpacked: Path) -> None:
     """Without the directive React says there that `createContext` is not a function."""
-    place = install(tmp_path)
     for name in ("src/react.js", "dist/react.cjs"):
-        code = re.sub(r"/\*.*?\*/", "", (place / name).read_text(), flags=re.DOTALL)
+        code = re.sub(r"/\*.*?\*/", "", (unpacked / name).read_text(), flags=re.DOTALL)
         code = code.replace('"use strict";', "").lstrip()
         assert code.startswith('"use client";'), name

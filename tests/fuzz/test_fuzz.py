@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz import seeds, targets
 
 # A search that is to find more than a run of all tests has time for sets the variable.
-SECONDS = int(os.environ.get("HUB_FUZZ_SECONDS", "8"))
+SECONDS = int(os.environ.get("HUB_FUZZ_SECONDS", "4"))
 # Of a process with what Atheris adds to it; the hub's modules alone take 100.
 MIB = 1024
 
