@@ -175,6 +175,8 @@ class Restoring:
         )
 
 
+# Publications gather for a commit while each turn of the loop brings more, and no longer than this.
+_GATHER_SECONDS = 0.001
 # Bytes of one commit at most: an SSD takes so much in some milliseconds, so that no publisher waits
 # long for another.
 MAX_COMMIT_BYTES = 4 * MIB
@@ -193,6 +195,9 @@ class Commits:
         self._clock_begin = (0, 0.0)
         """A time of the file, and the time of `clock` at that moment."""
         self.waiting = Waiting()
+        self._gathered = 0
+        """How many waited in the last turn of the loop, while publications are gathered."""
+        self._gathers_until = 0.0
         self._gone: list[int] = []
         self._ended: dict[int, int] = {}
         self.writer = HistoryWriter(
@@ -229,6 +234,17 @@ class Commits:
         if (step := self.tending.next(file, self.now_ms())) is not None:
             return self._tend(step)
         return None
+
+    def grows(self) -> bool:
+        """Return whether to gather publications for one more turn: so few more cost a commit."""
+        before, self._gathered = self._gathered, len(self.waiting)
+        if self._gathered <= before:
+            self._gathered = 0
+            return False
+        now = self._context.clock()
+        if not before:
+            self._gathers_until = now + _GATHER_SECONDS
+        return now < self._gathers_until
 
     def refuse(self, error: HubError) -> None:
         self.waiting.refuse(error)

@@ -22,6 +22,7 @@ from hub.brokers.sqlite.layout import (
     BEGIN_LINE,
     INTAKE,
     LOAD_CHANNELS,
+    OF_CHANNELS,
     RECENT,
     ROWS,
     SCHEMA,
@@ -242,35 +243,38 @@ class HistoryFile:
 
     def trim_expired(self, now_ms: int) -> Sequence[tuple[int, int]]:
         """Delete some blocks that are too old; return the channel and last offset of each."""
-        return self._trim("expires_ms <= ? ORDER BY expires_ms", (now_ms,))
+        return self._trim("block WHERE expires_ms <= ? ORDER BY expires_ms", now_ms)[0]
 
     def trim_oldest(self) -> Sequence[tuple[int, int]]:
         """Delete some of the blocks that came first, whatever their channel."""
-        return self._trim("true ORDER BY id", ())
+        return self._trim("block ORDER BY id")[0]
 
-    def trim_channel(self, channel: int, before: int) -> Sequence[tuple[int, int]]:
-        """Delete some blocks of one channel that end before an offset."""
-        return self._trim("channel = ? AND last < ? ORDER BY last", (channel, before))
+    def trim_channels(self, before: Mapping[int, int]) -> tuple[Sequence[tuple[int, int]], bool]:
+        """Delete some blocks of channels that end before an offset; tell whether there are more."""
+        return self._trim(OF_CHANNELS, json.dumps(list(before.items())))
 
     def clear(self, channel: int, through: int) -> int:
         """Delete all blocks of one channel up to an offset, on the disk; return how many."""
         count = 0
-        while victims := self.trim_channel(channel, through + 1):
+        more = True
+        while more:
+            victims, more = self.trim_channels({channel: through + 1})
             count += len(victims)
         self.check()
         return count
 
-    def _trim(self, which: str, values: tuple[int, ...]) -> Sequence[tuple[int, int]]:
+    def _trim(self, which: str, *values: object) -> tuple[Sequence[tuple[int, int]], bool]:
         query = VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
         with translating(self.path), self._without_waiting():
-            (found,) = self._db.execute(query, values).fetchone()
+            found, near = self._db.execute(query, values).fetchone()
             victims = json.loads(found)
             if victims:
                 chosen = json.dumps([each[0] for each in victims])
                 self._db.execute(
                     "DELETE FROM block WHERE id IN (SELECT value FROM json_each(?))", (chosen,)
                 )
-        return [(channel, last) for _, channel, last in victims]
+        more = len(victims) < near or near == _TRIM_BLOCKS
+        return [(channel, last) for _, channel, last in victims], more
 
     def trim_keys(self, now_ms: int) -> bool:
         """Delete some rows of idempotency keys that are too old; return whether there may be more.

@@ -127,11 +127,19 @@ SELECT
     SELECT data FROM fits JOIN block USING (id) WHERE before < :max_bytes ORDER BY fits.last))
 """
 
+# Blocks to be deleted, and how many there are before their bytes are bounded.
 VICTIMS = """
-WITH near AS (SELECT id, channel, last, bytes FROM block WHERE {which} LIMIT {blocks}),
+WITH near AS (SELECT block.id, channel, last, bytes FROM {which} LIMIT {blocks}),
 fits AS (SELECT id, channel, last, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS before
   FROM near)
-SELECT json_group_array(json_array(id, channel, last)) FROM fits WHERE before < {bytes}
+SELECT json_group_array(json_array(id, channel, last)), (SELECT count(*) FROM near)
+FROM fits WHERE before < {bytes}
+"""
+
+# Those of each channel that end before an offset; both as JSON.
+OF_CHANNELS = """
+json_each(?) AS wanted CROSS JOIN block ON channel = json_extract(wanted.value, '$[0]')
+  AND last < json_extract(wanted.value, '$[1]')
 """
 
 LOAD_CHANNELS = """

@@ -5,7 +5,9 @@ checkpoints, and pages given back.
 Trimming to the bound in bytes goes before anything else is written: the file stays within it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
+from typing import Protocol
 
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import StoredLog, StoredLogs
@@ -30,9 +32,17 @@ _PAGES_PER_COMMIT = 4
 _PAGES_PER_CHANNEL = 2
 # Under load a step has its turn after so many commits.
 _COMMITS_BETWEEN = 8
+# Channels whose blocks are trimmed in one step: as many look-ups in an index, and few blocks each.
+_CHANNELS_AT_ONCE = 200
 # Pages without content are given back where they are this share of the file, and so many bytes.
 _FREE_SHARE = 1 / 4
 _FREE_BYTES = 4 * MIB
+
+
+class _Trimmed(Protocol):
+    """Called with blocks of channels that are deleted, and whether there are more."""
+
+    def __call__(self, victims: Sequence[tuple[int, int]], /, *, more: bool) -> None: ...
 
 
 class Tending:
@@ -143,11 +153,9 @@ class Tending:
         if 0 < self._recent.oldest <= self._move_through:
             return self._moving(file)
         if self._crowded:
-            id_ = next(iter(self._crowded))
-            return self._trimming_channel(file, id_)
+            return self._trimming_channels(file)
         if self._dead:
-            id_ = next(iter(self._dead))
-            return self._trimming_dead(file, id_)
+            return self._trimming_dead(file)
         if self._expired:
             return self._trimming(lambda: file.trim_expired(now_ms), self._trimmed_expired)
         if self._keys:
@@ -223,26 +231,40 @@ class Tending:
         self._gone(victims)
         self._expired = bool(victims)
 
-    def _trimming_channel(self, file: HistoryFile, id_: int) -> Step:
-        stored = self._logs.by_id(id_)
-        before = 0 if stored is None else stored.first
+    def _trimming_channels(self, file: HistoryFile) -> Step:
+        """Delete blocks that history has no room for, of some channels."""
+        before: dict[int, int] = {}
+        for id_ in islice(self._crowded, _CHANNELS_AT_ONCE):
+            log = self._logs.by_id(id_)
+            before[id_] = 0 if log is None else log.first
 
-        def then(victims: Sequence[tuple[int, int]]) -> None:
+        def then(victims: Sequence[tuple[int, int]], *, more: bool) -> None:
             self._gone(victims)
-            if not victims:
+            if more:
+                return
+            for id_, first in before.items():
                 self._crowded.pop(id_, None)
-                if stored is not None:
+                if (stored := self._logs.by_id(id_)) is not None:
                     # Others were left out when they were to be moved.
-                    stored.oldest = max(stored.oldest, before)
+                    stored.oldest = max(stored.oldest, first)
 
-        return self._trimming(lambda: file.trim_channel(id_, before), then)
+        return self._trimming_of(file, before, then)
 
-    def _trimming_dead(self, file: HistoryFile, id_: int) -> Step:
-        def then(victims: Sequence[tuple[int, int]]) -> None:
-            if not victims:
+    def _trimming_dead(self, file: HistoryFile) -> Step:
+        before = dict.fromkeys(islice(self._dead, _CHANNELS_AT_ONCE), 1 << 62)
+
+        def then(_: Sequence[tuple[int, int]], *, more: bool) -> None:
+            for id_ in () if more else before:
                 self._dead.pop(id_, None)
 
-        return self._trimming(lambda: file.trim_channel(id_, 1 << 62), then)
+        return self._trimming_of(file, before, then)
+
+    def _trimming_of(self, file: HistoryFile, before: Mapping[int, int], then: _Trimmed) -> Step:
+        def step() -> Callable[[], object]:
+            victims, more = file.trim_channels(before)
+            return lambda: then(victims, more=more)
+
+        return step
 
     def _forgetting_keys(self, file: HistoryFile, now_ms: int) -> Step:
         def step() -> Callable[[], object]:

@@ -41,6 +41,10 @@ class WorkSource(Protocol):
         """Return the next work; called when none is under way and the file takes some."""
         ...
 
+    def grows(self) -> bool:
+        """Return whether this turn of the loop has brought more to write, and the next may too."""
+        ...
+
     def refuse(self, error: HubError) -> None:
         """Refuse all waiting publications."""
         ...
@@ -129,6 +133,9 @@ class HistoryWriter:
             asyncio.get_running_loop().call_soon(self._now)
 
     def _now(self) -> None:
+        if self._source.grows():
+            asyncio.get_running_loop().call_soon(self._now)
+            return
         self._soon = False
         self._next()
 

@@ -1,6 +1,7 @@
 """The file and what it costs are bounded: in bytes, number and age; commits wait for nothing."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,36 @@ async def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     assert raw[:16] == b"SQLite format 3\0"
     assert raw[68:72] == b"hubH"
     assert (tmp_path / "hub.db-lock").exists()
+
+
+async def test_publications_of_consecutive_turns_of_the_loop_share_a_commit(tmp_path: Path) -> None:
+    """While each turn brings more; and no longer than a millisecond."""
+    async with StoredNode(tmp_path / "hub.db") as node:
+        loop, left = asyncio.get_running_loop(), 0
+        outcomes: list[object] = []
+
+        def publish() -> None:
+            nonlocal left
+            node.stored.publish_soon(PublishRequest("long:a", b"1", "p"), outcomes.append)
+            left -= 1
+            if left:
+                loop.call_soon(publish)
+
+        async def published(count: int) -> int:
+            nonlocal left
+            before, left = node.stored._writer.commits, count
+            publish()
+            await eventually(lambda: len(outcomes) == count and node.stored._writer.settled)
+            outcomes.clear()
+            return node.stored._writer.commits - before
+
+        assert await published(1) == 1
+        assert await published(20) == 1
+        context = node.stored._commits._context
+
+        def passing() -> float:
+            node.clock.advance(commits._GATHER_SECONDS / 4)
+            return node.clock()
+
+        node.stored._commits._context = replace(context, clock=passing)
+        assert await published(20) > 1
