@@ -1,6 +1,7 @@
 """A node's parts, put together in the shapes that the transports take."""
 
 import asyncio
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def websocket_options(node: Node) -> WebSocketOptions:
         registry=node.registry,
         heartbeats=node.core.heartbeats,
         deadlines=node.deadlines,
-        turns=Turns(node.clock),
+        turns=Turns(node.clock, time.thread_time),
         max_message_bytes=node.settings.max_message_bytes,
         message_timeout_seconds=node.settings.body_timeout_seconds,
         token_timeout_seconds=node.settings.handshake_timeout_seconds,

@@ -41,10 +41,17 @@ _SHARE = 0.5
 
 
 class Lane:
-    """One queue; owned by the event loop."""
+    """One queue; owned by the event loop.
 
-    def __init__(self, clock: Monotonic) -> None:
+    Args:
+        worked: returns the seconds for which the loop's thread has worked; `clock` where that is
+            None. A thread that waits for a core does no other work meanwhile, and a turn that took
+            a share of that wait too made the wait of others longer.
+    """
+
+    def __init__(self, clock: Monotonic, worked: Monotonic | None = None) -> None:
         self.clock = clock
+        self._worked = worked or clock
         self._queues: dict[str, deque[Callable[[], None]]] = {}
         """Callbacks that wait, by address."""
         self._addresses: deque[str] = deque()
@@ -53,7 +60,7 @@ class Lane:
         self._waiting = 0
         self._scheduled = False
         self._scheduled_at = 0.0
-        """When the next turn was asked for. The loop has done other work since then."""
+        """When the next turn was asked for, by `worked`. The loop has done other work since."""
         self._until = 0.0
         """The end of the turn that runs now."""
         self._spent_seconds = 0.0
@@ -101,16 +108,28 @@ class Lane:
             self.spent(self.clock() - began)
         return True
 
+    def cancel(self, task: "asyncio.Task[None]", address: str = "") -> None:
+        """Cancel a task as `do` does its work: what the task then does counts too."""
+
+        def end() -> None:
+            if not task.done():
+                self._until -= TASK_SECONDS
+                self._spent_seconds += TASK_SECONDS
+                task.cancel()
+
+        self.do(end, address)
+
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._scheduled_at = self.clock()
+            self._scheduled_at = self._worked()
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
         began, left = self.clock(), self._waiting
-        share = min((began - self._scheduled_at) * _OF_OTHER_WORK, _MAX_TURN_SECONDS)
+        other = self._worked() - self._scheduled_at
+        share = min(other * _OF_OTHER_WORK, _MAX_TURN_SECONDS)
         self._until = began + max(share, TURN_SECONDS)
         try:
             while self._waiting:
@@ -141,9 +160,9 @@ class Lane:
 class Turns(Lane):
     """The queue of reads of open connections; one per node."""
 
-    def __init__(self, clock: Monotonic) -> None:
-        super().__init__(clock)
-        self.crowd = Lane(clock)
+    def __init__(self, clock: Monotonic, worked: Monotonic | None = None) -> None:
+        super().__init__(clock, worked)
+        self.crowd = Lane(clock, worked)
         """The queue of connections that begin or end."""
         self._read_until = 0.0
         self._reads = False

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hub.transports.turns import TURN_SECONDS, Lane
+from hub.transports.turns import TASK_SECONDS, TURN_SECONDS, Lane
 from tests.core.fakes import FakeClock
 
 PIECE_SECONDS = 0.0001
@@ -22,10 +22,10 @@ class Endless:
         self._lane.wait(self.piece)
 
 
-async def pieces_behind(other_seconds: float) -> int:
+async def pieces_behind(other_seconds: float, *, waits_for_a_core: bool = False) -> int:
     """Return how many pieces a turn does where the loop's other work takes so long before it."""
     clock = FakeClock(100.0)
-    lane = Lane(clock)
+    lane = Lane(clock, (lambda: 7.0) if waits_for_a_core else None)
     peer = Endless(lane, clock)
     lane.wait(peer.piece)
     clock.advance(other_seconds)
@@ -46,6 +46,35 @@ async def test_behind_long_other_work_a_turn_takes_a_share_of_it() -> None:
 
 async def test_a_turn_is_bounded_however_long_the_loop_was_held_up() -> None:
     assert 50 <= await pieces_behind(10.0) <= 51
+
+
+async def test_the_time_for_which_the_thread_had_no_core_is_no_other_work() -> None:
+    """On a busy machine each turn took 5 ms, and who waited for it waited longer still."""
+    assert await pieces_behind(10.0, waits_for_a_core=True) == 1
+
+
+async def test_tasks_that_are_cancelled_together_end_in_many_turns() -> None:
+    """The work that a task does when it is cancelled is not seen by the turn that cancels it."""
+    clock, ended = FakeClock(100.0), list[int]()
+    lane = Lane(clock)
+
+    async def waits(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    tasks = [asyncio.create_task(waits(number)) for number in range(100)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        lane.cancel(task)
+    most = 0
+    while len(ended) < len(tasks):
+        before = len(ended)
+        await asyncio.sleep(0)
+        most = max(most, len(ended) - before)
+    assert most <= 2 * TURN_SECONDS / TASK_SECONDS
+    assert all(task.cancelled() for task in tasks)
 
 
 async def test_a_longer_turn_ends_where_nobody_has_more_to_do() -> None:

@@ -387,7 +387,7 @@ class Requests:
                 self.drop(call)
         call = self.answering
         if self._task is not None and call is not None and call.ends_with_its_peer:
-            self._task.cancel()
+            self._context.turns.crowd.cancel(self._task, self.client or self._address)
         self.queue.clear()
 
     def close(self) -> None:
