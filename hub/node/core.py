@@ -157,6 +157,7 @@ class NodeCore:
             runtime=FanoutRuntime(shared.defer, shared.clock, shared.write_each, shared.deadlines),
             counters=shared.counters,
             journal=shared.journal,
+            outbox_budget=shared.outbox_budget,
             find_session=lambda connection: self.registry.sessions.get(connection),
             slice_sessions=settings.slice_sessions,
             on_written=tracing.written if tracing else None,

@@ -5,10 +5,13 @@ from unittest.mock import Mock
 
 import pytest
 
+from hub.core.commands import Subscribe
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position
 from hub.core.pushes import Gap, GapReason
+from hub.core.session.session import Session
+from hub.wire.sse import SeveralSseDialect
 from tests.core.small_node import Shape, SmallNode
 from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
@@ -233,6 +236,35 @@ def test_the_backlog_is_what_is_taken_in_and_not_yet_written() -> None:
     node.loop.settle()
     assert node.fanout.backlog_bytes == 0
     assert sum(node.counters.publish_to_write.buckets) == 1
+
+
+def test_a_session_that_is_closed_while_others_move_to_a_new_epoch_resumes_in_the_old() -> None:
+    """In the new epoch it would miss what has the offsets that it got in the old one.
+
+    The first session's reset is one too many for all outboxes, and the one that is owed most goes.
+    """
+    node = SmallNode()
+    names = ("a", "b")
+    sessions: list[Session] = []
+    for _ in range(2):
+        session, link = node.open(dialect=SeveralSseDialect())
+        for name in names[: 1 + len(sessions)]:
+            node.do(session, Subscribe(1, name))
+        sessions.append(session)
+        node.publish("a")
+        node.loop.settle()
+        link.room = 0
+    node.publish("a")
+    for _ in range(2):
+        node.publish("b", b'"%b"' % (b"x" * 500))
+    node.loop.settle()
+    before = [session.resume_from()["a"] for session in sessions]
+    node.outbox_budget.max_bytes = node.outbox_budget.bounded_bytes
+    node.begin_epoch("a")
+    first, most = sessions
+    assert most.closing
+    assert not first.closing
+    assert [session.resume_from()["a"] for session in sessions] == before
 
 
 def test_a_fault_in_a_broadcast_ends_whom_it_did_not_reach_and_the_channel_goes_on() -> None:

@@ -29,6 +29,7 @@ from hub.core.ports import Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from hub.core.session.encoded import Encoded, Item
+from hub.core.session.outbox import OutboxBudget
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
 from hub.core.time.deadlines import Deadlines
@@ -70,6 +71,7 @@ class Fanout:
         runtime: FanoutRuntime,
         counters: Counters,
         journal: Journal,
+        outbox_budget: OutboxBudget,
         find_session: FindSession,
         slice_sessions: int,
         on_written: OnWritten | None = None,
@@ -78,6 +80,7 @@ class Fanout:
         self._clock = runtime.clock
         self._counters = counters
         self._journal = journal
+        self._outbox_budget = outbox_budget
         self._slow_path = SlowPath(
             clock=runtime.clock, deadlines=runtime.deadlines, counters=counters, journal=journal
         )
@@ -143,6 +146,11 @@ class Fanout:
     def reset(self, channel: Channel, head: Position) -> None:
         """Move the channel to another epoch, after everything of the old one was sent."""
         self._finish(channel)
+        with self._outbox_budget.put_off():
+            self._move(channel, head)
+
+    def _move(self, channel: Channel, head: Position) -> None:
+        """Move a channel to which everything was sent to another epoch, and tell its members."""
         before = {subscription: subscription.position for subscription in channel}
         for subscription in channel:
             self._journal.left(subscription, subscription.position.offset, "reset")

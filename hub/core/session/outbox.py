@@ -7,7 +7,8 @@ through protocols (`Debtor`, `Owed`). No I/O, no clock of its own.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from hub.core.counters import Counters
@@ -68,6 +69,7 @@ class OutboxBudget:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self._is_put_off = False
         self.bytes = 0
         """Bytes in all outboxes."""
         self.handed_bytes = 0
@@ -134,8 +136,24 @@ class OutboxBudget:
         self.handed_bytes -= session.handed_bytes
         self.leaving_bytes += session.handed_bytes
 
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """Close no session within the block, and relieve at its end.
+
+        For a change of many sessions: one that is closed in the middle of it would resume from a
+        position that is half changed.
+        """
+        self._is_put_off = True
+        try:
+            yield
+        finally:
+            self._is_put_off = False
+            self.relieve()
+
     def relieve(self) -> None:
         """At the bound, close the sessions that are owed most, until there is room."""
+        if self._is_put_off:
+            return
         while self.bytes + self.handed_bytes > self.max_bytes and self.sessions:
             most = max(self.sessions, key=lambda session: session.held_bytes)
             handed = most.handed_bytes
