@@ -371,7 +371,7 @@ class OneNode(GuestRules, PollerRules):
 
 
 PROFILE = settings(
-    max_examples=3 * settings().max_examples,
+    max_examples=2 * settings().max_examples,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,

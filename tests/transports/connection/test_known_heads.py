@@ -1,13 +1,11 @@
 """Heads that come again: found by their bytes, and what they mean is what the parser read."""
 
-import asyncio
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.auth.policy import Policy
@@ -200,36 +198,31 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     return [b"".join(order[at : at + 2]) for at in range(0, len(order), 2)] if glued else order
 
 
-async def outcome(reads: Sequence[bytes], heads: KnownHeads | None, publishes: str) -> object:
+async def outcome(rig: Rig, reads: Sequence[bytes], heads: KnownHeads | None) -> object:
     """What a node that begins anew answers and publishes; each connection that ends is followed by
     another."""
-    with tempfile.TemporaryDirectory() as directory:
-        files = Path(directory)
-        for name in ("pages", "client"):
-            (files / name).mkdir()
-        (files / "pages" / "client.min.js").touch()
-        rig = Rig(files, publishes=publishes)
-        if heads is not None:
-            rig.context.dispatcher.heads = heads
+    if heads is not None:
+        rig.context.dispatcher.heads = heads
+        rig.connect()
+    answered = []
+    for data in reads:
+        rig.receive(data)
+        await rig.settle()
+        if rig.transport.ended or rig.transport.eof:
+            answered.append(rig.whole_answers())
             rig.connect()
-        answered = []
-        for data in reads:
-            rig.receive(data)
-            await rig.settle()
-            if rig.transport.ended or rig.transport.eof:
-                answered.append(rig.whole_answers())
-                rig.connect()
-        answered.append(rig.whole_answers())
-        return answered, rig.registry.published
+    answered.append(rig.whole_answers())
+    return answered, rig.registry.published
 
 
-@settings(max_examples=300, deadline=None)
-@given(streams(), st.sampled_from(["by coroutine", "now", "soon"]))
-def test_known_heads_change_no_answer(reads: list[bytes], publishes: str) -> None:
+@settings(
+    max_examples=2 * settings().max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(reads=streams(), publishes=st.sampled_from(["by coroutine", "now", "soon"]))
+async def test_known_heads_change_no_answer(
+    files: Path, reads: list[bytes], publishes: str
+) -> None:
     """The same reads go to a node that knows heads and to one that reads each of them."""
-    found, expected = asyncio.run(_both(reads, publishes))
-    assert found == expected
-
-
-async def _both(reads: list[bytes], publishes: str) -> tuple[object, object]:
-    return await outcome(reads, None, publishes), await outcome(reads, Unknown(), publishes)
+    found = await outcome(Rig(files, publishes=publishes), reads, None)
+    assert found == await outcome(Rig(files, publishes=publishes), reads, Unknown())
