@@ -184,12 +184,31 @@ _LINES = st.sampled_from(
 _BODIES = st.sampled_from(["123", "4567", "", "3\r\n123\r\n0\r\n\r\n", "POST /api/publish/a"])
 
 
+_KEYS = st.sampled_from(["", "Idempotency-Key: a\r\n", "Idempotency-Key: b\r\n"])
+_SEVERAL = st.sampled_from(["Idempotency-Key: a b\r\n", "X: y\r\n", "Connection: close\r\n"])
+
+
+@st.composite
+def good_requests(draw: st.DrawFn) -> list[bytes]:
+    """Two or three that differ in what a known head may differ in, or in a little more."""
+    line, made = draw(_LINES), []
+    for _ in range(draw(st.integers(2, 3))):
+        body = draw(st.sampled_from(["123", "4567"]))
+        fields = [draw(_KEYS), f"Content-Length: {len(body)}\r\n"]
+        if draw(st.integers(0, 3)) == 0:
+            fields.append(draw(_SEVERAL))
+        if draw(st.booleans()):
+            fields.reverse()
+        made.append(f"{line}\r\nHost: localhost\r\n{''.join(fields)}\r\n{body}".encode())
+    return made
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
     """Few requests, each sent several times, in reads of one or two of them."""
-    shapes = []
-    for _ in range(draw(st.integers(1, 3))):
-        lines = [draw(_LINES), "Host: a", *draw(st.lists(_FIELDS, max_size=3))]
+    shapes = draw(good_requests()) if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(0 if shapes else 1, 2))):
+        lines = [draw(_LINES), "Host: localhost", *draw(st.lists(_FIELDS, max_size=3))]
         lines += [f"Content-Length: {draw(st.sampled_from([3, 4, 0]))}"] * draw(st.integers(0, 1))
         head = "".join(line + draw(_ENDS) for line in lines)
         shapes.append(f"{head}\r\n{draw(_BODIES)}".encode("latin-1"))
