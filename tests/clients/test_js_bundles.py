@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,20 +181,25 @@ def test_webpack_bundles_it_without_the_path_of_the_machine(webpack: Path, mode:
     assert json.loads(run(str(NODE), bundle, cwd=webpack)) == SAID
 
 
-@pytest.mark.parametrize("conditions", [["require"], ["default"]], ids=["built", "modules"])
-def test_jest_runs_it_as_commonjs(jest: Path, conditions: list[str]) -> None:
-    """The build for `require`; or the modules, which are named in `transformIgnorePatterns`."""
+@pytest.mark.parametrize("file", ["dist/hub.cjs", "src/hub.js"], ids=["built", "modules"])
+def test_jest_runs_it_as_commonjs(jest: Path, file: str) -> None:
+    """The build for `require`, which Jest finds by itself; or the modules, which are named in
+    `transformIgnorePatterns`."""
     (jest / "use.test.js").write_text(
         'import { Hub } from "broadcast-hub-client";\n'
         'test("a hub", () => expect(new Hub("https://h").state).toBe("waiting"));\n'
+        'test("which", () => expect(require.resolve("broadcast-hub-client"))'
+        f'.toMatch("/broadcast-hub-client/{file}"));\n'
     )
-    settings = {
+    settings: dict[str, Any] = {
         "transform": {
             r"\.m?js$": ["babel-jest", {"plugins": ["@babel/plugin-transform-modules-commonjs"]}]
         },
-        "testEnvironmentOptions": {"customExportConditions": conditions},
         "transformIgnorePatterns": ["/node_modules/(?!broadcast-hub-client/)"],
     }
+    if file.startswith("src/"):
+        place = f"<rootDir>/node_modules/broadcast-hub-client/{file}"
+        settings["moduleNameMapper"] = {"^broadcast-hub-client$": place}
     (jest / "jest.config.json").write_text(json.dumps(settings))
     program = jest / "node_modules" / ".bin" / "jest"
     run(program, "--config=jest.config.json", "--runInBand", cwd=jest, CI="1")
