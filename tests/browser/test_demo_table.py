@@ -20,13 +20,21 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
 ]
 PICTURES = os.environ.get("HUB_SCREENSHOTS")
-# Busy enough to be among the busiest, in the way that no other test's processes are: it stays.
-_BUSY = "while True: pass"
+# Busy enough to be among the busiest, in the way that no other test's processes are: it stays. At
+# most five have more of two cores.
+_BUSY = """
+import time
+while True:
+    until = time.process_time() + 0.04
+    while time.process_time() < until:
+        pass
+    time.sleep(0.06)
+"""
 
 
 @pytest.fixture
 def busy() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that uses all the CPU it gets."""
+    """A process that uses much CPU."""
     process = subprocess.Popen([sys.executable, "-c", _BUSY, "secret-argument"])
     yield process
     process.kill()
