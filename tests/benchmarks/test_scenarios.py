@@ -127,6 +127,19 @@ def test_what_feeds_are_made_of_is_measured_beside_what_is_plain(
     assert all(bar["value"] > 0 for bar in bars)
 
 
+def test_publications_into_a_file_stand_beside_what_the_disk_gives(
+    measure: Measure, tmp_path: Path
+) -> None:
+    result = measure("sqlite", "--seconds", "0.3", "--rounds", "1")
+    assert result.exit_code == 0, result.output
+    assert "fsyncs per second that the disk gives" in result.stdout
+    told = written(tmp_path, "sqlite")
+    assert told["sound"] is True
+    goals: Any = told["goals"]
+    assert [goal["at_least"] for goal in goals] == [15_000, 80_000, None, None]
+    assert all(goal["value"] > 0 for goal in goals)
+
+
 def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) -> None:
     result = measure("workers", "--subscribers", "20", "--seconds", "0.5")
     assert result.exit_code == 0, result.output

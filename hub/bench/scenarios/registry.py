@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from hub.bench.plan import BenchError, Contestant, Plan
-from hub.bench.scenarios import feeds, on_workers, storm
+from hub.bench.scenarios import durable, feeds, on_workers, storm
 from hub.bench.scenarios.deliveries import ROUNDS, Deliveries, Measured
 from hub.bench.scenarios.probe import stall_goals
 from hub.bench.scenarios.scenario import Goal, Scenario
@@ -148,6 +148,7 @@ _ALL = (
     Scenario("filters", "1,000 WebSockets in a channel, with 100 filters", feeds.filters),
     Scenario("keyed", "single POSTs to a channel that keeps a table", feeds.keyed),
     Scenario("state", "a table of 10,000 rows to new subscribers", feeds.state),
+    Scenario("sqlite", "POSTs acknowledged after fsync into a history file", durable.measure),
     Scenario("storm", "15,000 come back at once, each resumes 20 messages", storm.measure),
 )
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({each.name: each for each in _ALL})
