@@ -19,7 +19,8 @@ from hub.errors import NotFoundError
 from hub.transports.poll_sessions import Polling, PollSessions
 from hub.wire.poll import PollDialect, SessionPollDialect
 from tests.core.small_node import SmallNode
-from tests.core.streams import Followed, Push, StreamChecker, Truth, read_lines
+from tests.core.streams import StreamChecker, Truth, read_lines
+from tests.support.stream import Push
 
 ANYBODY = Identity(subscribe=("*",))
 POLLERS = 3
@@ -54,7 +55,7 @@ class PollChecker(StreamChecker):
     ) -> None:
         """An answer has come. `starts` is where a channel started of which nothing was known."""
         for name, start in starts.items():
-            self.followed.setdefault(name, Followed(start.epoch, start.offset))
+            self.followed.setdefault(name, self.follow(name, f"{start.epoch}:{start.offset}"))
         for push in pushes:
             self._take(push)
         expected = {n: f"{place.epoch}:{place.cursor}" for n, place in self.followed.items()}

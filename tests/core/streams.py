@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hub.core.ports import PublishRequest
+from tests.support.stream import Place, Push, View
 
-Push = dict[str, object]
 Read = Callable[[bytearray], list[Push]]
 """Takes whole frames off the front and returns what they say; leaves an unfinished one."""
 
@@ -78,16 +78,9 @@ class Truth(Protocol):
 
 
 @dataclass
-class Followed:
+class Followed(View):
     """One subscription, as far as its peer can tell."""
 
-    epoch: str
-    cursor: int
-    """The last offset that arrived or was announced as missing."""
-    since: str | None = None
-    """Where it was asked to resume, as long as a reset that is due has not been told."""
-    promised_gap: bool = False
-    """Whether the reply said that something asked for is missing, which must be announced."""
     missing: int = 0
     """Publications announced as `slow` or `conflated`."""
     was_reset: bool = False
@@ -95,6 +88,21 @@ class Followed:
     """The last thing said of each member: `join` or `leave`."""
     presence_known: bool = True
     """False from a `presence_reset` on."""
+
+    def _reset(self, start: Place) -> None:
+        if not self.delivered and not self.announced:
+            # The peer made up the place to resume from, so it was never in that epoch.
+            self.position = None
+        super()._reset(start)
+
+    @property
+    def epoch(self) -> str:
+        return "" if self.position is None else self.position[0]
+
+    @property
+    def cursor(self) -> int:
+        """The last offset that arrived or was announced as missing."""
+        return 0 if self.position is None else self.position[1]
 
 
 class StreamChecker:
@@ -168,64 +176,70 @@ class StreamChecker:
             return
         if op == "subscribe":
             assert name not in self.followed, f"subscribed twice: {push}"
-            self.followed[name] = _started(ok, self.asked.get(str(push["id"])))
+            self.followed[name] = self._started(name, ok, self.asked.get(str(push["id"])))
             self.answers[str(push["id"])] = ok
         elif op == "unsubscribe":
             del self.followed[name]
 
-    def _own(self, name: str, place: Followed, offset: int) -> bool:
-        published = self._truth.at(name, place.epoch, offset)
-        return published.skip_connection == self.connection
+    def follow(self, name: str, start: str) -> Followed:
+        """Return a subscription that begins at `start`; its own publications do not come."""
 
-    def _reach(self, name: str, place: Followed, offset: int, push: Push) -> None:
-        """Everything between the cursor and `offset` may only be what the peer asked to skip."""
-        assert place.cursor < offset, f"cursor is {place.cursor}: {push}"
-        silent = [o for o in range(place.cursor + 1, offset) if not self._own(name, place, o)]
-        assert not silent, f"{silent} went missing silently before {push}"
+        def own(at: Place) -> bool:
+            return self._truth.at(name, *at).skip_connection == self.connection
+
+        followed = Followed(name, may_skip=own)
+        followed.feed({"op": "subscribed", "position": start})
+        return followed
+
+    def _started(self, name: str, said: Push, since: str | None) -> Followed:
+        """A subscription as the hub says that it starts."""
+        start = str(said["position"])
+        followed = self.follow(name, start if since is None else since)
+        if since is not None and since != start:
+            assert not said["recovered"], f"it was to resume at {since}: {said}"
+            followed.feed({"op": "subscribed", "position": start})
+        return followed
+
+    def _own(self, place: Followed, offset: int) -> bool:
+        return place.may_skip((place.epoch, offset))
 
     def _message(self, name: str, place: Followed, push: Push) -> None:
         offset = push["offset"]
         assert isinstance(offset, int)
-        assert not place.promised_gap, f"nothing was announced before {push}"
-        self._reach(name, place, offset, push)
+        place.feed(push)
+        place.check()
         published = self._truth.at(name, place.epoch, offset)
         assert json.loads(published.data) == push["data"]
         assert published.key == push.get("key")
         assert published.skip_connection != self.connection, f"echoed: {push}"
         assert push.get("_id", f"{place.epoch}:{offset}") == f"{place.epoch}:{offset}"
         self._came(name, place, (offset,), "message")
-        place.cursor = offset
 
     def _came(self, name: str, place: Followed, offsets: Iterable[int], what: str) -> None:
         for offset in offsets:
             self.outcomes.setdefault((name, place.epoch, offset), set()).add(what)
 
     def _gap(self, name: str, place: Followed, push: Push, *, was_short: bool) -> None:
-        place.promised_gap = False
+        before = place.epoch
+        place.feed(push)
+        place.check()
         if push["reason"] == "reset":
-            epoch, _, offset = str(push["position"]).rpartition(":")
-            anew = epoch != place.epoch
-            place.epoch, place.cursor, place.was_reset = epoch, int(offset), True
-            place.since = None
-            if anew:
-                self._came(name, place, range(1, int(offset) + 1), "reset")
+            place.was_reset = True
+            if place.epoch != before:
+                self._came(name, place, range(1, place.cursor + 1), "reset")
             return
         first, last = push["from"], push["to"]
         assert isinstance(first, int)
         assert isinstance(last, int)
-        assert push["epoch"] == place.epoch, push
-        assert first <= last, push
-        self._reach(name, place, first, push)
         self._justify(name, place, push, range(first, last + 1), was_short=was_short)
         self._came(name, place, range(first, last + 1), str(push["reason"]))
-        place.cursor = last
 
     def _justify(
         self, name: str, place: Followed, push: Push, offsets: range, *, was_short: bool
     ) -> None:
         """A gap names only what is really missing, for the reason it gives."""
         reason, truth, epoch = push["reason"], self._truth, place.epoch
-        others = [offset for offset in offsets if not self._own(name, place, offset)]
+        others = [offset for offset in offsets if not self._own(place, offset)]
         if reason == "broker":
             assert all(truth.lost(name, epoch, offset) for offset in offsets), push
         elif reason == "expired":
@@ -251,32 +265,22 @@ class StreamChecker:
         for pair in text.split(","):
             name, _, position = pair.partition("=")
             if (place := self.followed.get(name)) is not None:
-                self._is_not_ahead(name, place, position)
+                self._is_not_ahead(place, position)
 
-    def _is_not_ahead(self, name: str, place: Followed, position: str) -> None:
-        if place.since is not None:
-            assert position == place.since, f"{position}: the reset was not told"
+    def _is_not_ahead(self, place: Followed, position: str) -> None:
+        at = f"{place.epoch}:{place.cursor}"
+        if place.reset_due is not None:
+            assert position == at, f"{position}: the reset was not told"
             return
         epoch, _, offset = position.rpartition(":")
         assert epoch == place.epoch, f"{position}: at {place.epoch}"
-        ahead = range(place.cursor + 1, int(offset) + 1)
-        assert all(self._own(name, place, o) for o in ahead), f"{position}: at {place.cursor}"
+        ahead = place.silent(int(offset) + 1)
+        assert not ahead, f"{position}: at {at}"
 
     def finished(self, name: str, head: int) -> None:
         """After everything was drained, all up to `head` has arrived or was announced."""
-        place = self.followed[name]
-        silent = [o for o in range(place.cursor + 1, head + 1) if not self._own(name, place, o)]
+        silent = self.followed[name].silent(head + 1)
         assert not silent, f"{name}: {silent} neither arrived nor were announced"
-
-
-def _started(said: Push, since: str | None) -> Followed:
-    """A subscription as the hub says that it starts."""
-    epoch, _, offset = str(said["position"]).rpartition(":")
-    place = Followed(epoch, int(offset))
-    if since is not None and since != said["position"]:
-        assert not said["recovered"], f"it was to resume at {since}: {said}"
-        place.since = since
-    return place
 
 
 class ResumingChecker(StreamChecker):
@@ -313,7 +317,7 @@ class ResumingChecker(StreamChecker):
     def _subscribed(self, push: Push) -> None:
         name = str(push["channel"])
         since = self.places.get(name)
-        place = _started(push, since)
+        place = self._started(name, push, since)
         if (known := self._known.pop(name, None)) is not None:
             # It has been here before: nothing of it may be passed over without a word.
             assert since is not None, f"it was told of no place to resume from: {push}"
@@ -334,5 +338,5 @@ class ResumingChecker(StreamChecker):
             # What it asked for itself may be behind what it got, also by an epoch.
             asked = self.places.get(name) == text
             if not asked and (place := self._known.get(name)) is not None:
-                self._is_not_ahead(name, place, text)
+                self._is_not_ahead(place, text)
         self.places = places

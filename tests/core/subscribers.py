@@ -5,7 +5,8 @@ from hub.core.identity import Identity
 from hub.core.ports import Dialect
 from hub.core.publication import Position
 from tests.core.small_node import ANYTHING, TEXT, SmallNode
-from tests.core.streams import Push, Read, read_lines
+from tests.core.streams import Read, read_lines
+from tests.support.stream import Push
 
 
 class Subscriber:

@@ -11,8 +11,8 @@ from hub.core.publication import Publication
 from hub.core.pushes import Gap, GapReason, Join, Member
 from tests.core.explained import why
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 CHANNEL = "here:a"
 NAMESPACES = Namespaces(by_name={"here": ChannelOptions(presence=True)})

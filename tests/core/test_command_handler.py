@@ -10,8 +10,8 @@ from hub.core.publication import Position
 from hub.core.reading import MAX_HISTORY_BYTES
 from hub.errors import BadRequestError, UnavailableError
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 ANN = Identity(subject="ann", publisher="ann", subscribe=("a",), publish=("a",))
 

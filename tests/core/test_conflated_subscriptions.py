@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hub.core.commands import Subscribe
 from hub.core.publication import Position
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 EVERY_MS = 500
 

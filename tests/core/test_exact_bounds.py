@@ -28,8 +28,8 @@ from hub.errors import BadRequestError, HubError, UnavailableError
 from hub.wire.sse import SeveralSseDialect
 from tests.core.fakes import FakeClock
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 KEYED = Namespaces(
     ChannelOptions(history_size=1000),
@@ -322,7 +322,7 @@ def test_intervals_of_a_session_hold_as_many_bytes_as_its_outbox_may() -> None:
 def refused(reader: Subscriber) -> object:
     (reply,) = [push for push in reader.read() if push["op"] == "reply"][-1:]
     error = reply.get("error")
-    return error and error["code"]  # type: ignore[index]  # an object
+    return error and error["code"]
 
 
 @pytest.mark.parametrize("last", [None, 1])

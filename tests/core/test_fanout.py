@@ -13,8 +13,8 @@ from hub.core.pushes import Gap, GapReason
 from hub.core.session.session import Session
 from hub.wire.sse import SeveralSseDialect
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 
 def offsets(pushes: list[Push]) -> list[object]:

@@ -12,8 +12,8 @@ from hub.core.publication import Position
 from hub.core.session.encoded import Encoded
 from hub.wire.filters import read_filter
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 TAGS = {"nba": b'{"league":"nba"}', "nfl": b'{"league":"nfl"}', "": None}
 FILTERS = {name: read_filter(tags) for name, tags in TAGS.items() if tags is not None}

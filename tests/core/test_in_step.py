@@ -13,8 +13,9 @@ from hub.core.pushes import Push as AnyPush
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from hub.wire.websocket import WebSocketDialect
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push, read_sse, read_websocket
+from tests.core.streams import read_sse, read_websocket
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 
 def offsets(pushes: list[Push]) -> list[object]:

@@ -6,8 +6,9 @@ from hub.core.options import ChannelOptions, Namespaces, Overflow
 from hub.core.publication import Position
 from hub.errors import BadRequestError
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push, read_lines
+from tests.core.streams import read_lines
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 DIE = ChannelOptions(overflow=Overflow.DISCONNECT)
 KEYED = ChannelOptions(overflow=Overflow.LATEST_PER_KEY)

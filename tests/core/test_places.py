@@ -20,7 +20,8 @@ from tests.core.examples import SEVERAL
 from tests.core.fakes import ENDLESS, FakeLink
 from tests.core.node_truth import NAMESPACES
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push, read_sse
+from tests.core.streams import read_sse
+from tests.support.stream import Push
 
 A, B, C = "long", "short:b", "none:c"
 STEPS = 40

@@ -8,8 +8,8 @@ from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.pushes import Member
 from tests.core.small_node import ANYTHING, Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 HERE = Namespaces(ChannelOptions(presence=True))
 LEAVE_DELAY_SECONDS = 5

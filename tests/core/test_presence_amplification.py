@@ -10,8 +10,8 @@ from hub.core.fanout.presence import MAX_CHANGES, WINDOW_SECONDS
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 HERE = Namespaces(ChannelOptions(presence=True))
 NAMED = "a"

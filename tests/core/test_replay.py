@@ -14,8 +14,8 @@ from hub.core.publication import Position
 from hub.core.recovery.replay import SMALL_PAGE_BYTES, Replay
 from hub.errors import UnavailableError
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 LONG = Namespaces(ChannelOptions(history_size=1000), {"short": ChannelOptions(history_size=3)})
 

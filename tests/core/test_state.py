@@ -14,8 +14,8 @@ from hub.core.publication import ENDS, REMOVES, Position
 from hub.core.recovery import replay
 from hub.wire.filters import TagFilter, read_filter
 from tests.core.small_node import Shape, SmallNode
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 NAMESPACES = Namespaces(
     ChannelOptions(history_size=1000),
@@ -125,7 +125,7 @@ def test_rows_come_as_of_one_position_and_then_what_follows() -> None:
     )
     assert state["op"] == "state"
     assert state["position"] == reply["ok"]["position"]
-    assert [(row["key"], row["offset"]) for row in state["rows"]] == [("a", 2), ("b", 4), ("c", 3)]  # type: ignore[attr-defined]
+    assert [(row["key"], row["offset"]) for row in state["rows"]] == [("a", 2), ("b", 4), ("c", 3)]
     assert state["more"] is False
     put(node, "table:a", "a", b"null", remove=True)
     node.loop.settle()

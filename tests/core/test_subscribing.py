@@ -13,8 +13,9 @@ from hub.errors import UnavailableError
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.core.fakes import LatentBroker, Pause
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push, read_sse
+from tests.core.streams import read_sse
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 
 def offsets(pushes: list[Push]) -> list[object]:

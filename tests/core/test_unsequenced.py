@@ -10,8 +10,8 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 HISTORY = Namespaces(ChannelOptions(history_size=1000))
 KEYED = Namespaces(ChannelOptions(overflow=Overflow.LATEST_PER_KEY))

@@ -13,8 +13,8 @@ from hub.core.publication import Filter, Position
 from hub.wire.filters import read_filter
 from tests.core.fakes import ENDLESS
 from tests.core.small_node import Shape, SmallNode, limits
-from tests.core.streams import Push
 from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
 
 LONG = Namespaces(
     ChannelOptions(history_size=1000),

@@ -7,10 +7,12 @@
 
 Every offset behind the position that a subscription began at comes once and in order, or a gap
 names it; only a reset leads to another epoch, and never back to one. The view reads pushes as they
-came over the wire. What was published, and whether a loss is justified, it does not know.
+came over the wire. It does not know the publications, nor whether a loss is justified:
+`tests.multi_node.checker` and `tests.core.streams` judge that by the views.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,8 +43,10 @@ class View:
     entered: dict[str, int] = field(default_factory=dict)
     """Epochs that a reset began, and after which offset the view went on."""
     faults: list[str] = field(default_factory=list)
-    _reset_due: Place | None = None
+    reset_due: Place | None = None
     """A resume was answered with another position: the next push has to be a reset to it."""
+    may_skip: Callable[[Place], bool] = field(default=lambda _: False, kw_only=True)
+    """Whether the subscriber asked not to get what stands there, such as its own publications."""
 
     def feed(self, push: Push) -> None:
         """Take the next push of the channel, or the answer to a subscribe."""
@@ -67,18 +71,25 @@ class View:
         if self.position is None:
             self.position = self.began = start
         elif start != self.position:
-            self._reset_due = start
+            self.reset_due = start
 
-    def _next(self, offset: object, push: Push) -> str:
+    def _next(self, offset: int, push: Push) -> str:
         """The epoch of what begins at `offset`, which has to be the next one."""
         if self.position is None:
             self._fault(f"{push} came before the subscription")
             self.position = ("", 0)
-        if self._reset_due is not None:
-            self._fault(f"resumed {self.position}, got {self._reset_due} and no reset")
-        if offset != self.position[1] + 1:
+        if self.reset_due is not None:
+            self._fault(f"resumed {self.position}, got {self.reset_due} and no reset")
+        epoch, before = self.position
+        if offset <= before or self.silent(offset):
             self._fault(f"{push} after {self.position}")
-        return self.position[0]
+        return epoch
+
+    def silent(self, offset: int) -> list[int]:
+        """Offsets between the view's position and `offset` that should have come or been named."""
+        assert self.position is not None
+        epoch, before = self.position
+        return [at for at in range(before + 1, offset) if not self.may_skip((epoch, at))]
 
     def _message(self, push: Push) -> None:
         epoch, offset = self._next(push["offset"], push), int(push["offset"])
@@ -100,13 +111,13 @@ class View:
     def _reset(self, start: Place) -> None:
         if self.position is not None:
             epoch, offset = self.position
-            if self._reset_due is None and epoch == start[0]:
+            if self.reset_due is None and epoch == start[0]:
                 self._fault(f"reset to {start} in its own epoch")
             self.left[epoch] = offset
             self.left_at[epoch] = time.monotonic()
         if start[0] in self.left:
             self._fault(f"back in epoch {start[0]}, which a reset had ended")
-        self._reset_due = None
+        self.reset_due = None
         self.entered[start[0]] = start[1]
         self.position = start
 
