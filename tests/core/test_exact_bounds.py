@@ -581,3 +581,52 @@ def test_a_timeline_remembers_the_last_thousand_losses_and_brief_publications() 
     sizes = [timeline.brief_one(n, 5) for n in range(1, 1002)]
     assert (sizes[:1000], sizes[1000]) == ([BRIEF_BYTES] * 1000, 0)
     assert (timeline.kept_ms(1), timeline.kept_ms(2)) == (None, 5)
+
+
+# -- tables of peers ---------------------------------------------------------------------------
+
+
+def test_a_hundred_addresses_have_a_row_each_and_one_row_counts_the_others() -> None:
+    table = RefusedTable("n1", lambda: 1)
+    for number in range(101):
+        if number == 100:
+            assert len(table.refusals()) == 100
+        table.refused("key", address=f"a{number}", detail="", origin=None, host=None)
+    rows = table.refusals()
+    assert len(rows) == 101
+    assert [row.count for row in rows if not row.address] == [1]
+
+
+def test_of_what_a_stranger_wrote_a_row_keeps_the_beginning() -> None:
+    table = RefusedTable("n1", lambda: 1)
+    for more in (0, 1):
+        table.refused(
+            "host",
+            address="a" * (64 + more),
+            detail="d" * (200 + more),
+            origin="o" * (100 + more),
+            host="h" * (100 + more),
+        )
+        table.limited("commands", by="connection", name="n" * (255 + more), address="")
+    (row,) = table.refusals()
+    assert (len(row.address), len(row.detail), row.count) == (64, 200, 2)
+    assert (len(row.origin or ""), len(row.host or "")) == (100, 100)
+    (held_back,) = table.held_back()
+    assert (len(held_back.name), held_back.count) == (255, 2)
+
+
+def test_a_member_changes_four_times_in_a_second_and_then_at_its_end() -> None:
+    node = SmallNode(Shape(Namespaces(ChannelOptions(presence=True))))
+    watcher = Subscriber(node, "a")
+    member = Subscriber(node, "a")
+    watcher.read()
+    for number in range(2, 7):
+        data = b"%d" % number
+        node.presence.update("a", member.session, data)
+        node.loop.settle()
+        assert len(ops(watcher.read())) == (1 if number <= 4 else 0)
+    node.wait(0.9)
+    assert watcher.read() == []
+    node.wait(0.2)
+    (last,) = watcher.read()
+    assert last["member"]["data"] == 6

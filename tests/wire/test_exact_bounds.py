@@ -12,6 +12,7 @@ from hub.wire.filters import check_tags, read_filter, read_tags
 from hub.wire.items import split_items
 from hub.wire.payload import check_key, check_payload, keep_of
 from hub.wire.query import parse_query, read_moment
+from hub.wire.websocket import close_reason
 
 DATA_BYTES = 100
 
@@ -302,3 +303,11 @@ def test_up_to_its_bound_it_is_taken_and_one_beyond_it_is_refused_with_both_numb
         beyond()
     assert type(refused.value) is error
     assert why in refused.value.message
+
+
+def test_a_close_has_up_to_123_bytes_of_its_reason() -> None:
+    """A control frame has 125, and the code takes two of them (RFC 6455, section 5.5)."""
+    assert close_reason("x" * 123) == "x" * 123
+    assert len(close_reason("x" * 124).encode()) <= 123
+    assert close_reason("é" * 61) == "é" * 61
+    assert len(close_reason("é" * 62).encode()) <= 123
