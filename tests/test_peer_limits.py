@@ -1,6 +1,7 @@
 """What one peer may ask for, over every transport, and what it is told when it asks for more."""
 
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator
@@ -160,6 +161,44 @@ async def test_bytes_over_the_rate_are_refused_after_inflating() -> None:
         assert (await reply(peer, big))["error"]["code"] == "rate_limited"
         history = (await http.get("/api/channels/a/history")).json()
         assert len(history["publications"]) == 1
+
+
+async def test_bytes_of_publications_over_http_count_for_a_subject_or_an_address() -> None:
+    """After inflating, as one or in a batch, over any connection; who has a key is trusted."""
+    key = "a-publisher-key-of-some-length"
+    given = {"rate_inbound_bytes": "20KiB/60", "token_keys": (SIGNING,), "publish_keys": (key,)}
+    async with running(**given) as (hub, _):
+
+        async def publish(bearer: str, path: str, body: object, *, packed: bool = False) -> int:
+            content = json.dumps(body).encode()
+            headers = {"Authorization": f"Bearer {bearer}"}
+            if packed:
+                content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
+            async with httpx.AsyncClient(base_url=hub.url) as once:
+                answer = await once.post(path, content=content, headers=headers)
+            if answer.status_code == 429:
+                assert answer.json()["code"] == "rate_limited"
+                assert int(answer.headers["retry-after"]) >= 1
+            return answer.status_code
+
+        big, one = "x" * 15_000, "/api/publish/a"
+        item = {"channel": "a", "data": big}
+        for sub, path, body, packed in (
+            ("ann", one, big, False),
+            ("bob", one, big, True),
+            ("cyd", "/api/publish", [item], False),
+            ("dan", "/api/publish", item, True),
+        ):
+            may_publish = {"sub": sub, "hub": {"publish": ["*"]}}
+            bearer = jwt.encode(may_publish, SIGNING, algorithm="HS256")
+            codes = [await publish(bearer, path, body, packed=packed) for _ in range(3)]
+            assert codes == [200, 429, 429], sub
+        assert [await publish(key, one, big) for _ in range(4)] == [200] * 4
+        (ann,) = [row for row in hub.node.refusals.table.held_back() if row.name == "ann"]
+        assert (ann.limit, ann.by, ann.count) == ("inbound_bytes", "subject", 2)
+    async with running(rate_inbound_bytes="20KiB/60") as (_, http):
+        codes = [(await http.post(one, json=big)).status_code for _ in range(3)]
+        assert codes == [200, 429, 429]
 
 
 async def test_commands_over_http_count_with_those_of_the_session() -> None:

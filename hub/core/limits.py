@@ -53,7 +53,8 @@ class PeerLimits:
     publishes: Rate | None = None
     """On publications of one publisher key, subject or connection."""
     inbound_bytes: Rate | None = None
-    """On bytes of the messages of one connection, after inflating."""
+    """On bytes of the messages of one connection, and of the publications of a subject or address
+    over HTTP, after inflating."""
     address_connections: int = 0
     subject_connections: int = 0
 
@@ -185,9 +186,11 @@ class Limiter:
         self._counters = counters
         self._handshakes = _buckets(limits.handshakes, clock)
         self._publishes = _buckets(limits.publishes, clock)
+        self._bodies = _buckets(limits.inbound_bytes, clock)
         self.limits_handshakes = self._handshakes is not None
         self.meters_commands = bool(limits.commands or limits.inbound_bytes)
         self.limits_publishes = self._publishes is not None
+        self.limits_bodies = self._bodies is not None
         self.counts_addresses = limits.address_connections > 0
         self.counts_subjects = limits.subject_connections > 0
 
@@ -242,11 +245,20 @@ class Limiter:
         `connection`, or else by its address.
         """
         if self._publishes is not None and (wait := self._publishes.take(publisher, count)):
-            kind, _, name = publisher.partition(":")
-            by = "connection" if publisher == connection else _PUBLISHERS.get(kind, "address")
-            name = name if by == "subject" else publisher
+            by, name = _told(publisher, connection)
             why = "this publisher sends too many publications"
             raise self._refusal(LimitRefusal("publishes", by, name, address, why), wait)
+
+    def check_body(self, publisher: str, size: int, *, address: str) -> None:
+        """Raise `RateLimitedError` where `publisher` sends too many bytes over HTTP.
+
+        A connection of a proxy carries many peers, so a body counts for its subject or address.
+        The holder of a key is a trusted backend, and has no such bound.
+        """
+        by, name = _told(publisher)
+        if self._bodies is not None and by != "key" and (wait := self._bodies.take(name, size)):
+            why = "this publisher sends too many bytes"
+            raise self._refusal(LimitRefusal("inbound_bytes", by, name, address, why), wait)
 
     def new_meter(self) -> Meter:
         return Meter(self._limits, self._clock())
@@ -279,6 +291,13 @@ class Limiter:
 
 # The kind of a publisher's name by its prefix.
 _PUBLISHERS = {"sub": "subject", "key": "key"}
+
+
+def _told(publisher: str, connection: str = "") -> tuple[str, str]:
+    """Return the kind of a publisher's name, and the name as it is told to operators."""
+    kind, _, name = publisher.partition(":")
+    by = "connection" if publisher == connection else _PUBLISHERS.get(kind, "address")
+    return by, name if by == "subject" else publisher
 
 
 def _of_handshakes(address: str) -> LimitRefusal:

@@ -195,6 +195,7 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
         hooks=node.hooks,
         new_connection=node.registry.new_id,
         check_publish=limiter.check_publish if limiter.limits_publishes else None,
+        check_body=limiter.check_body if limiter.limits_bodies else None,
         traced=node.tracing is not None,
         fallback=app,
     )

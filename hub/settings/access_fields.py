@@ -126,7 +126,10 @@ class AccessFields(BaseSettings):
         ACCESS, "", "Publications of one publisher key, subject or connection."
     )
     rate_inbound_bytes: RateLimit = setting(
-        ACCESS, "", "Bytes that one connection may send, after inflating, such as 64KiB/1:1MiB."
+        ACCESS,
+        "",
+        "Bytes that one connection may send, and one subject or address may publish over HTTP,"
+        " after inflating, such as 64KiB/1:1MiB.",
     )
 
     publish_keys: PublishKeys = setting(

@@ -119,6 +119,7 @@ class BatchRoutes:
         # One publication is counted before the body is read: to read 4 MiB takes longer than to
         # refuse it, and a body that cannot be read counts as well.
         self._alone.check_rate(request, 1)
+        self._alone.check_body(request)
         slices = split_in_slices(request.body, max_items=self._limits.max_batch_items)
         batch = await in_turns(slices, self._long)
         if not _OF_ONE.isdisjoint(request.headers):

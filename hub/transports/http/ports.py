@@ -172,6 +172,12 @@ class CheckPublish(Protocol):
     def __call__(self, publisher: str, count: int, *, address: str) -> None: ...
 
 
+class CheckBody(Protocol):
+    """Counts the bytes of a publisher's bodies; `hub.core.limits.Limiter` does."""
+
+    def __call__(self, publisher: str, size: int, *, address: str) -> None: ...
+
+
 Scraped = tuple[bytes, str]
 """The exposition for Prometheus and its content type."""
 Poll = Callable[[PollRequest], Awaitable[bytes]]
@@ -239,6 +245,8 @@ class HttpDeps:
     check_publish: CheckPublish | None = None
     """Raises `RateLimitedError` where a publisher may not publish so many more; None without a
     limit."""
+    check_body: CheckBody | None = None
+    """Raises `RateLimitedError` where a publisher may not send so many bytes more; as above."""
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     """Proxies that name the address of a client."""
     traced: bool = False

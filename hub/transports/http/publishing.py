@@ -43,6 +43,7 @@ class PublishRoutes:
         self._max_bytes = deps.limits.max_message_bytes
         self._traced = deps.traced
         self._check_publish = deps.check_publish
+        self._check_body = deps.check_body
         self._hooks = deps.hooks
         self._prepare = partial(prepared, deps)
 
@@ -96,10 +97,18 @@ class PublishRoutes:
             publisher = request.identity.publisher_or(party(address))
             self._check_publish(publisher, count, address=address)
 
+    def check_body(self, request: Request) -> None:
+        """Count the bytes of the request's body; raise `RateLimitedError` above the limit."""
+        if self._check_body is not None:
+            address = request.address
+            publisher = request.identity.publisher_or(party(address))
+            self._check_body(publisher, len(request.body), address=address)
+
     def one(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
         """Publish the body, whatever its content type is."""
         if self._check_publish is not None:
             self.check_rate(request, 1)
+        self.check_body(request)
         channel, identity, headers = request.params["channel"], request.identity, request.headers
         idempotency_key = None
         if "idempotency-key" in headers:
@@ -253,7 +262,7 @@ def prepared(deps: HttpDeps, request: Request) -> Prepared | None:
 
 
 def _asking(deps: HttpDeps, request: Request) -> _Asked:
-    identity, check_rate = request.identity, deps.check_publish
+    identity, check_rate, check_body = request.identity, deps.check_publish, deps.check_body
     channel, publisher, subject = request.params["channel"], identity.publisher, identity.subject
     key, tags, keep_ms = message_key(request), tags_of(request), keep_ms_of(request)
     trace = request.headers.get("traceparent") if deps.traced else None
@@ -262,6 +271,8 @@ def _asking(deps: HttpDeps, request: Request) -> _Asked:
     def asked(body: bytes, idempotency_key: str | None, address: str) -> PublishRequest:
         if check_rate is not None:
             check_rate(identity.publisher_or(party(address)), 1, address=address)
+        if check_body is not None:
+            check_body(identity.publisher_or(party(address)), len(body), address=address)
         if idempotency_key is not None:
             check_key(idempotency_key, "Idempotency-Key")
         return PublishRequest(
