@@ -1,11 +1,14 @@
 """Request bodies: limited one by one, inflated under the same limit, and bounded all together."""
 
 import zlib
+from collections.abc import Generator
 from typing import Protocol
 
 from hub.errors import BadRequestError, TooLargeError, UnavailableError, UnsupportedMediaTypeError
 
 _GZIP_WINDOW = 31  # zlib: 15 bits and a gzip header
+# Inflated in one turn of the loop: 0.05 to 0.3 ms.
+SLICE_BYTES = 64 * 1024
 _READ = frozenset({"", "identity", "gzip"})
 # Digits; a number of more is beyond every limit.
 _LONGEST_LENGTH = 18
@@ -107,22 +110,43 @@ def check_declared(headers: dict[str, str], limit: int) -> None:
         )
 
 
-def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes:
+def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes | Generator[None, None, bytes]:
     """Return the body without its coding; at most `limit` bytes of it are ever inflated.
 
-    Raises:
+    Of a body that is longer than `SLICE_BYTES`, return the rest of the work, which inflates so many
+    in each step: 4 MiB take 10 ms.
+
+    Raises, also in a later step:
         TooLargeError: the body is over `limit` bytes once inflated.
         BadRequestError: the body is not gzip, though its head declares that.
     """
     if "content-encoding" not in headers or headers["content-encoding"].lower() != "gzip":
         return body
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    inflating = _inflate(body, limit)
     try:
-        inflated = inflater.decompress(body, limit + 1)
-    except zlib.error:
-        raise BadRequestError("the body is not gzip, though Content-Encoding says so") from None
-    if len(inflated) > limit:
-        raise TooLargeError(f"body is over {limit:,} bytes once inflated")
+        next(inflating)
+    except StopIteration as done:
+        return bytes(done.value)
+    return inflating
+
+
+def _inflate(body: bytes, limit: int) -> Generator[None, None, bytes]:
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
+    parts: list[bytes] = []
+    size, rest = 0, body
+    while True:
+        most = min(SLICE_BYTES, limit + 1 - size)
+        try:
+            part = inflater.decompress(rest, most)
+        except zlib.error:
+            raise BadRequestError("the body is not gzip, though Content-Encoding says so") from None
+        parts.append(part)
+        size, rest = size + len(part), inflater.unconsumed_tail
+        if size > limit:
+            raise TooLargeError(f"body is over {limit:,} bytes once inflated")
+        if inflater.eof or (len(part) < most and not rest):
+            break
+        yield
     if not inflater.eof or inflater.unused_data:
         raise BadRequestError("the body is not one whole gzip member")
-    return inflated
+    return parts[0] if len(parts) == 1 else b"".join(parts)

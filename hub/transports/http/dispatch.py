@@ -4,11 +4,12 @@ The checks that all routes share are made here, in this order. Both carriers of 
 the hub's own connection and somebody else's ASGI server. Nothing is raised: a refusal is an answer.
 """
 
-from collections.abc import Coroutine
+import asyncio
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from hub.auth.proxies import FIELDS
-from hub.core.eager import Rest, begin
+from hub.core.eager import Rest, begin, in_turns
 from hub.core.ports import UndecidedError
 from hub.errors import (
     BadRequestError,
@@ -105,6 +106,8 @@ class Dispatcher:
         self._has_fallback = deps.fallback is not None
         self._at_once = deps.at_once
         self._proxies = deps.proxies
+        self._inflating = asyncio.Lock()
+        """Held by the one long body that is inflated: the others wait."""
         self.heads = KnownHeads()
         """Heads of publishers that have passed: a publisher repeats its head."""
         deps.policy.when_keys_change(self.heads.forget)
@@ -294,7 +297,10 @@ class Dispatcher:
             if parts := call.parts:
                 body = parts[0] if len(parts) == 1 else b"".join(parts)
                 coded = "content-encoding" in request.headers
-                request.body = plain(body, request.headers, route.body_limit) if coded else body
+                found = plain(body, request.headers, route.body_limit) if coded else body
+                if not isinstance(found, bytes):
+                    return self._finish(call, self._inflated(call, route, found))
+                request.body = found
             answer = route.handler(request)
             if isinstance(answer, Answer):
                 return self._decide(call, answer)
@@ -308,6 +314,13 @@ class Dispatcher:
         if isinstance(started, Rest):
             return self._finish(call, started.run())
         return self._decide(call, started)
+
+    async def _inflated(
+        self, call: Call, route: Route, inflating: Generator[None, None, bytes]
+    ) -> Answer:
+        call.request.body = await in_turns(inflating, self._inflating)
+        answer = route.handler(call.request)
+        return answer if isinstance(answer, Answer) else await answer
 
     async def admitted(self, call: Call) -> None:
         """Wait for the call's admission, where it has one."""

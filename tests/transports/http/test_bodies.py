@@ -1,9 +1,14 @@
 """The bounds on bodies: the length that a head declares, and all bytes that are held together."""
 
+import gzip
+import random
+from collections.abc import Callable, Generator
+
 import pytest
 
-from hub.errors import TooLargeError
-from hub.transports.http.bodies import BodyBudget, check_declared
+from hub.errors import BadRequestError, TooLargeError
+from hub.transports.http.bodies import SLICE_BYTES, BodyBudget, check_declared, plain
+from tests.support.steps import inflated
 
 
 class Holder:
@@ -57,3 +62,53 @@ def test_a_length_over_the_limit_is_told_as_it_is(declared: str, said: str) -> N
     with pytest.raises(TooLargeError) as raised:
         check_declared({"content-length": declared}, 200)
     assert raised.value.message == said
+
+
+GZIPPED = {"content-encoding": "gzip"}
+
+
+@pytest.mark.parametrize("size", [0, 1, SLICE_BYTES - 1])
+def test_a_short_body_is_inflated_at_once(size: int) -> None:
+    assert plain(gzip.compress(b"x" * size), GZIPPED, 1 << 22) == b"x" * size
+
+
+@pytest.mark.parametrize("size", [SLICE_BYTES + 1, 5 * SLICE_BYTES, 1 << 22])
+@pytest.mark.parametrize("fill", ["bomb", "noise"])
+def test_a_long_body_is_inflated_in_steps(size: int, fill: str) -> None:
+    """4 MiB in one step would hold the loop for 10 ms, however few bytes came."""
+    body = b" " * size if fill == "bomb" else random.Random(7).randbytes(size)
+    found = plain(gzip.compress(body, 1), GZIPPED, size)
+    assert not isinstance(found, bytes)
+    steps = 0
+
+    def counted() -> Generator[None, None, bytes]:
+        nonlocal steps
+        while True:
+            steps += 1
+            try:
+                yield next(found)
+            except StopIteration as done:
+                return bytes(done.value)
+
+    assert inflated(counted()) == body
+    assert steps >= size / SLICE_BYTES - 1
+
+
+@pytest.mark.parametrize("size", [SLICE_BYTES, 3 * SLICE_BYTES])
+@pytest.mark.parametrize(
+    "spoil", [lambda packed: packed[:-9], lambda packed: packed + b"1", lambda packed: packed * 2]
+)
+def test_a_body_that_is_not_one_whole_member_is_refused(
+    size: int, spoil: Callable[[bytes], bytes]
+) -> None:
+    packed = spoil(gzip.compress(random.Random(7).randbytes(size)))
+    with pytest.raises(BadRequestError):
+        inflated(plain(packed, GZIPPED, 1 << 22))
+
+
+@pytest.mark.parametrize("size", [SLICE_BYTES, 3 * SLICE_BYTES])
+def test_no_more_is_inflated_than_a_body_may_have(size: int) -> None:
+    packed = gzip.compress(b"x" * size)
+    assert len(inflated(plain(packed, GZIPPED, size))) == size
+    with pytest.raises(TooLargeError):
+        inflated(plain(packed, GZIPPED, size - 1))
