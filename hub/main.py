@@ -99,7 +99,7 @@ async def _retire(hub: Hub, stop: asyncio.Event) -> None:
 async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
     """Carry out the supervisor's orders; its death is an order to end."""
     retiring: asyncio.Task[None] | None = None
-    async for word, *places in control.heard():
+    async for word, *places in control.messages():
         if word == SLOTS and not stop.is_set():
             await hub.accept_at([int(each) for each in places])
         elif word == RETIRE:

@@ -54,8 +54,8 @@ _PUBLISHER = "hub"
 _READER = msgspec.json.Decoder(Standing)
 
 
-class Say(AdminRequest[Standing], frozen=True, tag="say"):
-    """Has a word about a subject or token hold on every node; the answer is the word.
+class SetStanding(AdminRequest[Standing], frozen=True, tag="say"):
+    """Puts a ban or revocation in force on every node; the answer is its record.
 
     Raises `ConflictError` where the hub keeps as many as it may, and the broker's errors.
     """
@@ -68,34 +68,34 @@ class Say(AdminRequest[Standing], frozen=True, tag="say"):
     before: float = 0.0
 
 
-class Lift(AdminRequest[None], frozen=True, tag="lift"):
-    """Takes such a word back; raises `NotFoundError` where none is in force."""
+class LiftStanding(AdminRequest[None], frozen=True, tag="lift"):
+    """Ends a ban or revocation; raises `NotFoundError` where none is in force."""
 
     kind: StandingKind
     name: str
 
 
 class GetStanding(AdminRequest[Standing | None], frozen=True, tag="standing"):
-    """Asks for the word in force about a name."""
+    """Asks for the record in force about a name."""
 
     kind: StandingKind
     name: str
 
 
 class ListStandings(AdminRequest[list[Standing]], frozen=True, tag="standings"):
-    """Asks for all words in force, those that end last first."""
+    """Asks for all records in force, those that end last first."""
 
     limit: int
 
 
-class Kept(Protocol):
-    """Keeps words on disk where no broker does; `hub.node.access.BansFile` has the format."""
+class StandingStore(Protocol):
+    """Keeps records on disk where no broker does; `hub.node.access.BansFile` has the format."""
 
     def read(self) -> list[Standing]:
-        """Return all words."""
+        """Return all records."""
         ...
 
-    async def write(self, words: Iterable[Standing]) -> None:
+    async def write(self, records: Iterable[Standing]) -> None:
         """Keep these too; raises `UnavailableError` where that fails."""
         ...
 
@@ -104,9 +104,9 @@ class AccessLog:
     """One per node; owned by the event loop.
 
     Args:
-        kept: keeps the words on disk where the broker does not; None leaves them to the broker.
-        ends_with_hub: nothing keeps the words on disk, so that a restart of the hub forgets them.
-        broker: keeps the words; None where this node alone needs them.
+        kept: keeps the records on disk where the broker does not; None leaves them to the broker.
+        ends_with_hub: nothing keeps the records on disk, so that a restart of the hub forgets them.
+        broker: keeps the records; None where this node alone needs them.
         now_ms: milliseconds since 1970 UTC.
     """
 
@@ -117,7 +117,7 @@ class AccessLog:
         *,
         now_ms: Callable[[], int],
         log: FilteringBoundLogger,
-        kept: Kept | None = None,
+        kept: StandingStore | None = None,
         ends_with_hub: bool = False,
     ) -> None:
         self.standings = Standings()
@@ -133,13 +133,13 @@ class AccessLog:
         self._waiters = Waiters()
         self._epoch = ""
         self._places: dict[tuple[str, str], tuple[str, int, int]] = {}
-        """The broker's epoch, offset and time of each word."""
+        """The broker's epoch, offset and time of each record."""
         self._reload = asyncio.Event()
 
     def handlers(self) -> Handlers:
         return {
-            Say: self._say,
-            Lift: self._lift,
+            SetStanding: self._set,
+            LiftStanding: self._lift,
             GetStanding: self._get,
             ListStandings: self._list,
         }
@@ -158,7 +158,7 @@ class AccessLog:
 
     # -- requests of operators -----------------------------------------------------------------
 
-    async def _say(self, asked: Say) -> Standing:
+    async def _set(self, asked: SetStanding) -> Standing:
         now = self._now_ms()
         self._forget(now)
         known = self.standings.find(asked.kind, asked.name)
@@ -183,7 +183,7 @@ class AccessLog:
             self._log.warning("access_not_kept", message=why)
         return said
 
-    async def _lift(self, asked: Lift) -> None:
+    async def _lift(self, asked: LiftStanding) -> None:
         now = self._now_ms()
         known = self.standings.in_force(asked.kind, asked.name, now)
         if known is None:
@@ -201,7 +201,7 @@ class AccessLog:
         return sorted(found, key=lambda each: -each.until_ms)[: asked.limit]
 
     async def _publish(self, said: Standing) -> None:
-        """Have the broker keep the word and send it to all nodes; here it holds on return."""
+        """Have the broker keep the record and send it to all nodes; here it holds on return."""
         if self._broker is not None:
             request = PublishRequest(ACCESS_CHANNEL, msgspec.json.encode(said), _PUBLISHER)
             result = await self._broker.publish(request)
@@ -215,18 +215,18 @@ class AccessLog:
     # -- publications of the broker ------------------------------------------------------------
 
     def deliver(self, publication: Publication) -> None:
-        """Take a word that any node has published."""
+        """Take a record that any node has published."""
         self._read(publication, self._epoch)
 
     def read_again(self) -> None:
-        """Read the history again: a word was lost, or the channel began anew."""
+        """Read the history again: a record was lost, or the channel began anew."""
         self._reload.set()
 
     def _read(self, publication: Publication, epoch: str) -> None:
         try:
             said = _READER.decode(publication.data)
         except (ValueError, RecursionError):
-            # A word of a later version, or of another program that writes into Redis.
+            # A record of a later version, or of another program that writes into Redis.
             self._log.warning("access_word_not_read", offset=publication.offset)
             return
         known = self.standings.find(*_key(said))
@@ -244,7 +244,7 @@ class AccessLog:
             self._close(said)
 
     def _close(self, said: Standing) -> None:
-        """End the sessions that the word concerns, also one that polls and waits for no answer.
+        """End the sessions that the record concerns, also one that polls and waits for no answer.
 
         The next poll of that one gets 404, a poll that begins a new session the refusal itself.
         """
@@ -262,7 +262,7 @@ class AccessLog:
     # -- while it runs -------------------------------------------------------------------------
 
     def start(self, spawn: Spawn) -> None:
-        """Begin to listen, where there is a broker that keeps the words."""
+        """Begin to listen, where there is a broker that keeps the records."""
         if self._broker is not None:
             spawn(self._run(self._broker))
 
@@ -292,7 +292,7 @@ class AccessLog:
                 await self._reload.wait()
         except TimeoutError:
             return
-        # Another node would publish the same words again in the same moment.
+        # Another node would publish the same records again in the same moment.
         await asyncio.sleep(random.uniform(0.0, 1.0))
 
     def _opened(self, head: Position) -> None:
@@ -311,7 +311,7 @@ class AccessLog:
             after = page.last
 
     async def _renew(self, broker: Broker) -> None:
-        """Publish words again that history has lost, or is about to lose."""
+        """Publish records again that history has lost, or is about to lose."""
         now = self._now_ms()
         self._forget(now)
         if not self.standings:
@@ -341,5 +341,5 @@ def _key(said: Standing) -> tuple[StandingKind, str]:
 
 
 def _later(now_ms: int, known: Standing | None) -> int:
-    """Return a time after that of the word before it, whatever the clock of its node."""
+    """Return a time after that of the record before it, whatever the clock of its node."""
     return now_ms if known is None else max(now_ms, known.at_ms + 1)

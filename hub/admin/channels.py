@@ -91,9 +91,9 @@ class ChannelHandlers:
         """A lock of its own, so that operators do not wait for other callers."""
 
     def handlers(self) -> Handlers:
-        return {ListChannels: self.part, GetChannel: self._told}
+        return {ListChannels: self.part, GetChannel: self._channel_record}
 
-    async def _told(self, asked: "GetChannel") -> ChannelRecord | None:
+    async def _channel_record(self, asked: "GetChannel") -> ChannelRecord | None:
         return self.one(asked.channel)
 
     def one(self, name: str) -> ChannelRecord | None:

@@ -61,7 +61,7 @@ class DebuggingHandlers:
         return {
             GetTasks: self._tasks,
             GetStalls: self._stalls,
-            GetMemory: self._told_memory,
+            GetMemory: self._get_memory,
             TraceMemory: self._trace_memory,
             GetLogLevels: self._log_levels,
             SetLogLevels: self._set_log_levels,
@@ -93,8 +93,8 @@ class DebuggingHandlers:
     async def _tasks(self, _asked: GetTasks) -> Looked:
         return dict(await look_at_tasks())
 
-    async def _told_memory(self, _asked: GetMemory) -> Looked:
-        return dict(self._memory.told())
+    async def _get_memory(self, _asked: GetMemory) -> Looked:
+        return dict(self._memory.as_json())
 
     async def _trace_memory(self, asked: TraceMemory) -> Looked:
         seconds = _DEFAULT_SECONDS if asked.seconds is None else asked.seconds

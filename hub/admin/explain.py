@@ -139,7 +139,7 @@ class Explaining:
             if kept is not None and kept[0].answer is not Fate.UNKNOWN:
                 found, epoch = kept
                 current = epoch == newest.epoch
-        told = self._told(found, epoch, head if current else UNSET)
+        told = self._explained(found, epoch, head if current else UNSET)
         if asked.last is None:
             return told
         if epoch != question.epoch:
@@ -221,7 +221,7 @@ class Explaining:
                 raise
             return here
 
-    def _told(self, found: Explanation, epoch: str, head: int | UnsetType) -> Explained:
+    def _explained(self, found: Explanation, epoch: str, head: int | UnsetType) -> Explained:
         at, until = found.at_seconds, found.until_seconds
         return Explained(
             epoch=epoch,

@@ -209,7 +209,7 @@ def _check(settings: "Settings", text: str) -> None:
         raise fail(REFUSED, "refused: the provider of the keys does not answer") from None
     except UnauthorizedError as error:
         raise fail(REFUSED, f"refused: {error.message}") from None
-    typer.echo(to_json(_told(identity)))
+    typer.echo(to_json(_claims_of(identity)))
     say("the token holds; whether it is revoked, or its subject banned, running nodes know")
 
 
@@ -236,7 +236,7 @@ def _asked_provider(settings: "Settings") -> "ProviderKeys | None":
     return provider
 
 
-def _told(identity: "Identity") -> dict[str, object]:
+def _claims_of(identity: "Identity") -> dict[str, object]:
     return {
         "sub": identity.subject,
         "subscribe": list(identity.subscribe),

@@ -245,7 +245,7 @@ class Limiter:
         `connection`, or else by its address.
         """
         if self._publishes is not None and (wait := self._publishes.take(publisher, count)):
-            by, name = _told(publisher, connection)
+            by, name = _peer_name(publisher, connection)
             why = "this publisher sends too many publications"
             raise self._refusal(LimitRefusal("publishes", by, name, address, why), wait)
 
@@ -255,7 +255,7 @@ class Limiter:
         A connection of a proxy carries many peers, so a body counts for its subject or address.
         The holder of a key is a trusted backend, and has no such bound.
         """
-        by, name = _told(publisher)
+        by, name = _peer_name(publisher)
         if self._bodies is not None and by != "key" and (wait := self._bodies.take(name, size)):
             why = "this publisher sends too many bytes"
             raise self._refusal(LimitRefusal("inbound_bytes", by, name, address, why), wait)
@@ -293,7 +293,7 @@ class Limiter:
 _PUBLISHERS = {"sub": "subject", "key": "key"}
 
 
-def _told(publisher: str, connection: str = "") -> tuple[str, str]:
+def _peer_name(publisher: str, connection: str = "") -> tuple[str, str]:
     """Return the kind of a publisher's name, and the name as it is told to operators."""
     kind, _, name = publisher.partition(":")
     by = "connection" if publisher == connection else _PUBLISHERS.get(kind, "address")

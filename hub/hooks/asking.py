@@ -230,7 +230,7 @@ class ApplicationHooks:
             asker.connection,
             asker.identity.subject,
             asker.address,
-            _told(asker.headers),
+            _passed_headers(asker.headers),
             channel,
             None if data is None else msgspec.Raw(data),
             None if presence is None else _Presence(msgspec.Raw(presence)),
@@ -239,7 +239,7 @@ class ApplicationHooks:
         key = _key(question, body) if self._rules.cache_seconds else b""
         if key and (known := self._remembered.find(key)) is not None:
             self._counters.hook_calls["cached"] += 1
-            return self._said(known)
+            return self._admit(known)
         # A task of its own: who asks may have none before it waits.
         task = asyncio.get_running_loop().create_task(self._call(key, body))
         try:
@@ -248,11 +248,11 @@ class ApplicationHooks:
             if not task.done():
                 task.cancel()
         if isinstance(answer, HookAnswer):
-            return self._said(answer)
+            return self._admit(answer)
         self._check_silence(answer)
         return None
 
-    def _said(self, answer: HookAnswer) -> HookAnswer:
+    def _admit(self, answer: HookAnswer) -> HookAnswer:
         if answer.allow:
             return answer
         self._counters.refusals["application"] += 1
@@ -334,7 +334,7 @@ class ApplicationHooks:
             self._log.warning("hook_failed", outcome=outcome, reason=why[:200])
 
 
-def _told(headers: Mapping[str, str]) -> dict[str, str]:
+def _passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {
         name: headers[name][:_MAX_HEADER_CHARACTERS] for name in TOLD_HEADERS if name in headers
     }

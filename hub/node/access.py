@@ -129,7 +129,7 @@ _LINE = msgspec.json.Decoder(Standing)
 
 
 class BansFile:
-    """Implements `hub.admin.bans.Kept`; one per node.
+    """Implements `hub.admin.bans.StandingStore`; one per node.
 
     Args:
         now_ms: milliseconds since 1970 UTC.

@@ -124,7 +124,7 @@ class MemoryTracing:
         self._spawn(self._trace(seconds))
         return {"tracing": True, "seconds": seconds}
 
-    def told(self) -> Mapping[str, object]:
+    def as_json(self) -> Mapping[str, object]:
         """Return whether it is tracing, and the last result; None before the first."""
         return {"tracing": self._tracing, "rss_bytes": _rss_bytes(), "last": self._last}
 

@@ -10,7 +10,7 @@ import pytest
 import structlog
 import structlog.testing
 
-from hub.admin.bans import AccessLog, Lift, Say
+from hub.admin.bans import AccessLog, LiftStanding, SetStanding
 from hub.auth.bans import MAX_STANDINGS, Standing, StandingKind
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
@@ -22,7 +22,7 @@ from hub.core.pushes import Gap
 from hub.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from tests.support.waiting import eventually
 
-BAN = Say(StandingKind.BAN, "ann", 60.0, "spam")
+BAN = SetStanding(StandingKind.BAN, "ann", 60.0, "spam")
 
 
 class Cluster:
@@ -124,7 +124,7 @@ def banned(node: AccessLog, subject: str = "ann") -> bool:
     return False
 
 
-async def say(node: AccessLog, asked: Say | Lift) -> None:
+async def say(node: AccessLog, asked: SetStanding | LiftStanding) -> None:
     await node.handlers()[type(asked)](asked)
 
 
@@ -137,10 +137,10 @@ async def test_every_node_hears_a_ban_and_its_end(running: Running) -> None:
     await say(one, BAN)
     assert banned(one)
     assert banned(two)
-    await say(two, Lift(StandingKind.BAN, "ann"))
+    await say(two, LiftStanding(StandingKind.BAN, "ann"))
     assert not banned(one)
     with pytest.raises(NotFoundError):
-        await say(one, Lift(StandingKind.BAN, "ann"))
+        await say(one, LiftStanding(StandingKind.BAN, "ann"))
 
 
 def _undecided(node: AccessLog) -> bool:
@@ -182,9 +182,9 @@ async def test_words_that_history_loses_are_said_again(running: Running) -> None
     await eventually(lambda: not _undecided(node))
     await say(node, BAN)
     for number in range(2):
-        await say(node, Say(StandingKind.BAN, f"other-{number}", 1.0))
+        await say(node, SetStanding(StandingKind.BAN, f"other-{number}", 1.0))
     for _ in range(5):
-        await say(node, Say(StandingKind.TOKEN, "t", 1.0))
+        await say(node, SetStanding(StandingKind.TOKEN, "t", 1.0))
     cluster.now_ms += 2000
 
     async def held() -> bool:

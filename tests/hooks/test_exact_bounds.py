@@ -139,7 +139,7 @@ async def test_2000_calls_wait_for_the_application_and_no_more() -> None:
 
 def test_the_application_is_told_4096_characters_of_a_header() -> None:
     for length in (4096, 4097):
-        assert asking._told({"cookie": "c" * length, "x": "y"}) == {"cookie": "c" * 4096}
+        assert asking._passed_headers({"cookie": "c" * length, "x": "y"}) == {"cookie": "c" * 4096}
 
 
 # -- events ------------------------------------------------------------------------------------

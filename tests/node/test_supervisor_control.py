@@ -43,7 +43,7 @@ class Conversation:
         self.hearing = asyncio.create_task(self._hear())
 
     async def _hear(self) -> None:
-        async for words in self.control.heard():
+        async for words in self.control.messages():
             self.heard.append(words)
 
     async def turn(self) -> None:

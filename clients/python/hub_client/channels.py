@@ -315,7 +315,7 @@ class Channels:
                     if not self._is_brought(place):
                         feed.put(place.release(everything=True))
 
-    def heard(self, frame: frames.Frame, raw: bytes, link: ClientLink) -> None:
+    def on_frame(self, frame: frames.Frame, raw: bytes, link: ClientLink) -> None:
         if frame.op == "reply":
             self._commands.reply(frame)
         elif frame.op == "subscribed" and frame.pattern:

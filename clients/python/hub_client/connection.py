@@ -67,7 +67,7 @@ class Host(Protocol):
         """Note that `link` brings no frame any more."""
         ...
 
-    def heard(self, frame: frames.Frame, raw: bytes, link: ClientLink) -> None: ...
+    def on_frame(self, frame: frames.Frame, raw: bytes, link: ClientLink) -> None: ...
 
     async def room(self, channel: str) -> None:
         """Return when the application has room for more messages of this channel."""
@@ -196,7 +196,7 @@ class Connections:
         while True:
             raw = link.early.popleft() if link.early else await self._next_frame(link)
             if raw:
-                await self._heard(link, raw)
+                await self._on_frame(link, raw)
 
     async def _next_frame(self, link: ClientLink) -> bytes:
         """Return the next frame; the time that the application takes to make room is no silence of
@@ -214,9 +214,9 @@ class Connections:
             command = await link.next_command()
             reply = await link.wire.send(command.id, command.raw)
             if reply is not None:
-                await self._heard(link, reply)
+                await self._on_frame(link, reply)
 
-    async def _heard(self, link: ClientLink, raw: bytes) -> None:
+    async def _on_frame(self, link: ClientLink, raw: bytes) -> None:
         try:
             frame = frames.decode(raw)
             if frame.op == "goodbye":
@@ -224,7 +224,7 @@ class Connections:
             elif frame.op == "expiring":
                 self._renew(link)
             else:
-                self._host.heard(frame, raw, link)
+                self._host.on_frame(frame, raw, link)
         except ProtocolError as error:
             raise DisconnectedError(ABNORMAL_CLOSE, str(error)) from None
         await self._host.room(frame.channel)

@@ -50,9 +50,9 @@ class Joiner:
     def cut(self) -> tuple[Item, ...]:
         """Return the kept parts as they are; the rest of the replay comes singly."""
         self._last = 0
-        return self._told()
+        return self._take_joined()
 
-    def _told(self) -> tuple[Item, ...]:
+    def _take_joined(self) -> tuple[Item, ...]:
         parts, self._parts = self._parts, []
         return (join(parts),) if parts else ()
 
@@ -63,8 +63,8 @@ class Joiner:
                 self._last = 0
                 parts, self._parts = self._parts, []
                 return tuple(parts)
-            return self._told() if item.offset == self._last else ()
-        told = (*self._told(), item)
+            return self._take_joined() if item.offset == self._last else ()
+        told = (*self._take_joined(), item)
         if isinstance(item, Gap) and self._count and item.first == self._start.offset + 1:
             # Of what was asked for this is held no more: as much follows it as the hub said.
             self._last = max(self._last, item.last + self._count)

@@ -123,7 +123,7 @@ class Outgoing:
         return (
             self.idempotency_key == other.idempotency_key
             and self.channel != other.channel
-            and self._said() == other._said()
+            and self._same_fields() == other._same_fields()
         )
 
     def fields(self) -> dict[str, object]:
@@ -143,7 +143,7 @@ class Outgoing:
             fields["history"] = False
         return fields
 
-    def _said(self) -> tuple[object, ...]:
+    def _same_fields(self) -> tuple[object, ...]:
         """All fields but the channel and the idempotency key."""
         return (
             self.data, self.key, self.tags, self.remove, self.end, self.ttl_seconds, self.history,

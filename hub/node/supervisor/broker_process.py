@@ -119,7 +119,7 @@ async def _accept(
 
 
 async def _until_told(control: Control) -> None:
-    async for words in control.heard():
+    async for words in control.messages():
         if words[0] in {DRAIN, NOW}:
             return
 

@@ -58,7 +58,7 @@ class Control:
             await self._writer.drain()
         self.close()
 
-    async def heard(self) -> AsyncIterator[list[str]]:
+    async def messages(self) -> AsyncIterator[list[str]]:
         """Yield the words of each line of the other, until it is dead."""
         try:
             # The other may have died in the middle of a line.
@@ -158,7 +158,7 @@ class Child:
 
     async def _hear(self) -> None:
         assert self._control is not None  # noqa: S101 - set by `start`
-        async for words in self._control.heard():
+        async for words in self._control.messages():
             word = words[0] if words else ""
             self.silent_seconds = 0.0
             if word == ALIVE:

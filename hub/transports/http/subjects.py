@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hub.admin.bans import GetStanding, Lift, ListStandings, Say
+from hub.admin.bans import GetStanding, LiftStanding, ListStandings, SetStanding
 from hub.admin.connections import (
     CONNECTIONS,
     DisconnectSubject,
@@ -70,13 +70,13 @@ class SubjectRoutes:
                   "Close all connections of a subject", done),
             route(UnsubscribeSubject, "DELETE", one + "/subscriptions/{channel}", self.unsubscribe,
                   "Take all connections of a subject out of a channel", done),
-            route(Say, "PUT", f"{one}/ban", self.ban, "Ban a subject, and close its connections",
-                  banned, body=BAN),
-            route(Lift, "DELETE", f"{one}/ban", self.unban, "Let a subject in again",
+            route(SetStanding, "PUT", f"{one}/ban", self.ban,
+                  "Ban a subject, and close its connections", banned, body=BAN),
+            route(LiftStanding, "DELETE", f"{one}/ban", self.unban, "Let a subject in again",
                   {"204": {"description": "It may come in."}}),
             route(ListStandings, "GET", "/api/bans", self.bans, "Bans and revocations in force",
                   listed, LIMIT),
-            route(Say, "POST", "/api/tokens/revoke", self.revoke,
+            route(SetStanding, "POST", "/api/tokens/revoke", self.revoke,
                   "Revoke a token, or a subject's older tokens", revoked, body=REVOCATION),
         )  # fmt: skip
 
@@ -105,7 +105,7 @@ class SubjectRoutes:
         """Refuse the subject's tokens until the ban ends; another ban takes its place."""
         wanted = _read(request.body, _Ban)
         return await self._say(
-            Say(
+            SetStanding(
                 StandingKind.BAN,
                 _subject(request),
                 _seconds(wanted.seconds),
@@ -114,7 +114,7 @@ class SubjectRoutes:
         )
 
     async def unban(self, request: Request) -> Answer:
-        await self._admin.call(Lift(StandingKind.BAN, _subject(request)))
+        await self._admin.call(LiftStanding(StandingKind.BAN, _subject(request)))
         return Answer(status=204)
 
     async def bans(self, request: Request) -> Answer:
@@ -127,14 +127,16 @@ class SubjectRoutes:
         wanted = _read(request.body, _Revocation)
         seconds = _seconds(wanted.seconds)
         if wanted.jti is not None and wanted.sub is None and wanted.issued_before is None:
-            return await self._say(Say(StandingKind.TOKEN, _named(wanted.jti, "jti"), seconds))
+            return await self._say(
+                SetStanding(StandingKind.TOKEN, _named(wanted.jti, "jti"), seconds)
+            )
         if wanted.jti is None and wanted.sub is not None and wanted.issued_before is not None:
             before = _before(wanted.issued_before)
             name = _named(wanted.sub, "sub")
-            return await self._say(Say(StandingKind.SUBJECT, name, seconds, before=before))
+            return await self._say(SetStanding(StandingKind.SUBJECT, name, seconds, before=before))
         raise BadRequestError("give either jti, or sub and issued_before")
 
-    async def _say(self, wanted: Say) -> Answer:
+    async def _say(self, wanted: SetStanding) -> Answer:
         return json_answer(_shown(await self._admin.call(wanted)))
 
 
