@@ -110,7 +110,7 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
             hub.stop_now()
             stop.set()
     if retiring is None and not stop.is_set():
-        # The supervisor is dead: whoever is started in its place wants the port.
+        # The supervisor is dead: the one that is started in its place needs the port.
         await hub.stop_accepting()
     stop.set()
 

@@ -31,7 +31,7 @@ _SHOWN_CHARACTERS = 100
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-# Allowed, and as many refused, of some 200 bytes each; what is beyond is looked at each time.
+# So many allowed and as many refused names are cached, 200 bytes each; others are judged each time.
 _MAX_SEEN = 256
 
 

@@ -33,7 +33,7 @@ _HASHED = re.compile(
 )
 
 
-# What nobody writes by chance: taken for a key, it would be one that nobody has.
+# A text that nobody writes by chance: as a key it would be one that no publisher has.
 _MEANT_HASHED = re.compile(r"(?:[A-Za-z0-9_.-]{1,64}:)?sha256:", re.ASCII)
 
 

@@ -61,7 +61,7 @@ from hub.errors import ForbiddenError, HubError, UnauthorizedError
 if TYPE_CHECKING:
     from hub.auth.public_keys import PublicKey
 
-# A key in the forms in which it is sent; what is beyond is read each time.
+# A key in the forms in which it is sent; further forms are read each time.
 _MAX_KNOWN = 256
 # RFC 6750 section 3: for 401 answers to all other requests; no browser opens a dialogue for it.
 BEARER_CHALLENGE = 'Bearer realm="hub"'

@@ -36,7 +36,7 @@ UNKNOWN_KEY_SECONDS = 30.0
 REFRESH_SECONDS = 300.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
-# Names that were asked for since the last fetch; what is beyond is refused as one to try again.
+# Names asked for since the last fetch; tokens with further names are refused, to be tried again.
 _MAX_ASKED = 1024
 # A token without `kid` may mean any key; so many are tried (60 us each, measured for P-256).
 _MAX_TRIED = 8

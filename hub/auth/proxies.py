@@ -127,7 +127,7 @@ def _hops(field: str) -> list[dict[str, str]]:
     at = 0
     while at < len(field):
         if (found := _PAIR.match(field, at)) is None:
-            # What stands behind is the nearer proxies' own and may still be whole.
+            # The entries behind it come from the nearer proxies, and may still be whole.
             comma = field.find(",", at)
             if comma < 0:
                 return []

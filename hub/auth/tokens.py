@@ -44,7 +44,7 @@ MAX_TOKEN_BYTES = 4096
 # The last second of the year 9999, the last year that RFC 3339 can write: a time beyond it is
 # that one, so that no message and no timer has to carry numbers of 300 digits.
 LAST_SECOND = 253_402_300_799.0
-# What comes of a login page, of JSON, or of a line, in place of the token in it.
+# Texts of a login page, of JSON, or of a whole line, pasted in the place of the token.
 _FOREIGN = re.compile(r"[\s<{\[\"']")
 
 

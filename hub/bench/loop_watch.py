@@ -91,5 +91,5 @@ if __name__ == "__main__":
         uvloop.run = functools.partial(
             uvloop.run, loop_factory=functools.partial(_watched_loop, path)
         )
-    # As a program: the benchmark knows nothing of the hub but what it answers.
+    # As a program: the benchmark knows the hub only by its answers.
     runpy.run_module("hub", run_name="__main__")

@@ -222,5 +222,5 @@ class NchanPublisher(LoadPublisher):
             self._answered += text.count(self._ACCEPTED)
             if b"HTTP/1.1 4" in text or b"HTTP/1.1 5" in text:
                 self._error = text[:100].decode("latin-1")
-            # A status line may be cut; what is kept is too short to be counted twice.
+            # A status line may be cut; the kept bytes are too short to be counted twice.
             self._tap.rest = text[-(len(self._ACCEPTED) - 1) :]

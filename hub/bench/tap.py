@@ -77,7 +77,7 @@ class InflatingTap(Tap):
     def account(self, basin: Basin, end: int) -> None:
         data, at = bytes(basin.view[:end]), 0
         if not self._greeted:
-            # The answer to the upgrade; whoever calls has seen its end.
+            # The answer to the upgrade; the caller has seen its end.
             self._greeted = True
             at = data.index(_HEAD_END) + len(_HEAD_END)
         texts: list[bytes] = []

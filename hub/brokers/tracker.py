@@ -201,7 +201,7 @@ class Tracker:
         """Take the page that was read since `ask`."""
         steps: list[Step] = []
         epoch = page.head.epoch
-        # What was here before the page was asked for and is not of its epoch, is of one left.
+        # A message of another epoch that came before the page was asked for is of a former epoch.
         self._keep(m for i, m in enumerate(self._held) if i >= self._asked_held or m.epoch == epoch)
         if epoch != self.epoch:
             self._begin(page)

@@ -57,7 +57,7 @@ def rows(settings: "Settings") -> Iterator[SettingRow]:
     from hub.settings.catalog import declared
     from hub.settings.values import BROKER
 
-    # In JSON mode pydantic masks what is secret by its type.
+    # In JSON mode pydantic masks values whose type is a secret's.
     dumped = settings.model_dump(mode="json", exclude_none=True)
     for info in declared():
         shown = info.kind.show(dumped[info.field])

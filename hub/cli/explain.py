@@ -19,7 +19,7 @@ from hub.cli.operating import tell_silent
 from hub.cli.operator import AsJson, Json, Key, Operator, operate, print_json
 
 _DAY = dt.timedelta(days=1)
-# Answers about what there never was, or what nobody remembers.
+# Answers about publications and connections that never were, or that no node remembers.
 _NOTHING = frozenset({"unknown", "not_published"})
 _TIMES = "17:20, 17:20:30 or 2026-11-29 17:20"
 

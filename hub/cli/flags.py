@@ -115,6 +115,6 @@ def _help(info: "SettingInfo") -> str:
     from hub.settings.values import CHOICE
 
     choices = f"{info.allowed}; " if info.kind.metavar == CHOICE else ""
-    # With spaces: what is longer than the column is cut off where it has none.
+    # With spaces: a text without any is cut off at the column's end.
     default = info.default.replace(",", ", ")
     return f"{info.meaning} ({choices}default: {default})"

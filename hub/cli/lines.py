@@ -92,7 +92,7 @@ class LineSource:
             self._wake()
 
     def _wake(self) -> None:
-        # The loop may have ended while a read was under way: then nobody waits any more.
+        # The loop may have ended while a read was under way: then no caller waits any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._arrived.set)
 

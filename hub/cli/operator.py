@@ -24,7 +24,7 @@ Key = Annotated[str | None, typer.Option("--key", envvar="HUB_OPERATOR_KEY", hel
 AsJson = Annotated[bool, typer.Option("--json", help="Print the hub's answer as JSON.")]
 
 REFUSED = 1
-# A node asks the others for 2 s; whoever waits at a terminal gives up soon after.
+# A node asks the others for 2 s; the command gives up soon after.
 TIMEOUT_SECONDS = 10.0
 _UNKNOWN_CODES = frozenset({"outcome_unknown"})
 

@@ -161,7 +161,7 @@ class PublishArguments:
     def publisher(self) -> "Publisher":
         from hub_client import Publisher, PublisherOptions, PublishRetry
 
-        # No circuit breaker: whoever waits at a terminal asked for so many seconds.
+        # No circuit breaker: the user of a terminal has asked for so many seconds.
         options = PublisherOptions(
             retry=PublishRetry(self.retry_seconds), breaker=None, on_retry=self._tell
         )

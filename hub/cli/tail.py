@@ -176,7 +176,7 @@ def changes(before: Json, now: Json) -> Iterator[Observed]:
         yield _observed(connection, "unsubscribed", channel=channel)
     for channel, row in new.items():
         was = old.get(channel)
-        # Whoever left and came back within one look counts from 0 again.
+        # A connection that left and came back within one look counts from 0 again.
         dropped = row["dropped"] - (was["dropped"] if was else row["dropped"])
         if was and dropped > 0:
             after = was["position"]

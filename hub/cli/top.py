@@ -216,7 +216,7 @@ class Live:
             try:
                 await self._take()
             except OperatorError as error:
-                # It may come back: whoever watches wants to see that too.
+                # It may come back, and the user wants to see that too.
                 self._trouble = str(error)
             self._draw()
 

@@ -82,7 +82,7 @@ async def take(
         nodes = with_age(answer)
         unknown = answer.get("unknown") or ""
         return Snapshot(listing, time.time(), nodes, nodes, len(nodes), unknown=unknown)
-    # What is filtered is filtered here.
+    # The filter is applied here, not by the hub.
     limit = MOST_ROWS if shown.filter else min(max(rows, 1), MOST_ROWS)
     answer, page, opened = await asyncio.gather(
         operator.ask("nodes"),

@@ -195,7 +195,7 @@ class ApplicationHooks:
                 raise UnavailableError("the application's answer cannot be read") from None
             changes |= {"subscribe": subscribe, "publish": publish}
         elif nobody:
-            # What is asked about each time needs no grant besides.
+            # A question that is asked each time needs no grant besides.
             asked = self._rules.hooks
             changes["subscribe"] = EVERYWHERE if SUBSCRIBE in asked else ()
             changes["publish"] = EVERYWHERE if PUBLISH in asked else ()
@@ -316,7 +316,7 @@ class ApplicationHooks:
     def _down(self, outcome: str, why: str) -> None:
         self._failed(outcome, why)
         if outcome not in _DOWN:
-            # It lives, and says something that nobody understands.
+            # The application lives, and its answer cannot be read.
             self._breaker.answered()
         elif outcome == "busy":
             # The application was not asked.

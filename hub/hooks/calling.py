@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 64
 # Who wait for one of them; beyond is refused at once.
 MAX_WAITING = 2_000
-# A connection that nobody used for so long may have been closed by a proxy.
+# A connection that was unused for so long may have been closed by a proxy.
 _KEEP_ALIVE_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 # A chunk of one byte costs as much as a long one, 10 us measured: so many hold the loop for 10 ms.
@@ -100,7 +100,7 @@ class Caller:
             on_status(answer.status_code)
             parts: list[bytes] = []
             size = 0
-            # Raw: an answer that is compressed although nobody asked inflates nothing.
+            # Raw: an answer that is compressed although the hub asked for none inflates nothing.
             async for part in answer.aiter_raw():
                 size += len(part)
                 if size > MAX_ANSWER_BYTES:

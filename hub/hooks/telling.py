@@ -29,7 +29,7 @@ _GATHER_SECONDS = 0.05
 ATTEMPTS = 8
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 60.0
-# What a stop waits for what is still to be told.
+# The time that a stop waits for events that are not sent yet.
 STOP_SECONDS = 2.0
 _LOG_SECONDS = 10.0
 
@@ -176,7 +176,7 @@ class Teller:
             self._secret, id_=batch.id, timestamp=int(self._wall_clock()), body=batch.body
         )
         try:
-            # To send it again because of a page that nobody reads would be to tell it twice.
+            # A retry because of an unread page would send the events twice.
             status, _ = await self._caller.post(batch.body, signed, whole=())
             if 200 <= status < 300:
                 return None

@@ -111,7 +111,7 @@ class OpenFile:
         if self._shape_at_end not in {None, shape}:
             self._read_again()
         lines = tuple(self.reader.take(most, final=final))
-        # What was read counts only if the file was not emptied and written anew meanwhile.
+        # The lines count only if the file was not emptied and written anew meanwhile.
         if not continues(self.fd, self.seen) or (lines and self._is_shorter_than(lines[-1].end)):
             self._begin_reading()
             return None

@@ -142,7 +142,7 @@ class BansFile:
         self._writing = asyncio.Lock()
 
     def read(self) -> list[Standing]:
-        """Return the words of the file; none where there is no file.
+        """Return the records of the file; none where there is no file.
 
         Raises `SettingsError` where it cannot be read: a node that does not know who is banned
         must not let everybody in.
@@ -156,12 +156,12 @@ class BansFile:
             why = error.strerror if isinstance(error, OSError) else "it is no list of bans"
             raise SettingsError(f"HUB_BANS_PATH: {self._path} cannot be read: {why}") from None
 
-    async def write(self, words: Iterable[Standing]) -> None:
-        """Add these words to the file; raise `UnavailableError` where it does not take them."""
-        said = tuple(words)
+    async def write(self, records: Iterable[Standing]) -> None:
+        """Add these records to the file; raise `UnavailableError` where it does not take them."""
+        added = tuple(records)
         async with self._writing:
             try:
-                await asyncio.to_thread(self._add, said)
+                await asyncio.to_thread(self._add, added)
             except (OSError, SettingsError) as error:
                 why = error.message if isinstance(error, SettingsError) else error.strerror
                 self._log.error("bans_not_written", path=str(self._path), reason=why)
@@ -169,11 +169,11 @@ class BansFile:
                     f"it holds until this node ends, and could not be written: {why}"
                 ) from None
 
-    def _add(self, said: Iterable[Standing]) -> None:
+    def _add(self, records: Iterable[Standing]) -> None:
         known, now_ms = Standings(), self._now_ms()
         with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for each in (*self.read(), *said):
+            for each in (*self.read(), *records):
                 known.merge(each, now_ms)
             self._replace(b"".join(msgspec.json.encode(each) + b"\n" for each in known))
 
@@ -191,7 +191,7 @@ class BansFile:
 def bans_file(
     settings: Settings, log: FilteringBoundLogger, *, now_ms: Callable[[], int]
 ) -> BansFile | None:
-    """Return the file that the settings name; None where a broker keeps words on disk."""
+    """Return the file that the settings name; None where a broker keeps records on disk."""
     if not settings.bans_path or not settings.broker.startswith("memory:"):
         return None
     return BansFile(Path(settings.bans_path), log, now_ms=now_ms)

@@ -13,7 +13,7 @@ from hub.core.time.deadlines import GRANULARITY_SECONDS
 QUIET_SECONDS = 2 * GRANULARITY_SECONDS
 
 if TYPE_CHECKING:
-    # Commands use what is here too, and load no logger for their help.
+    # Commands use this module too, and load no logger for their help.
     from structlog.typing import FilteringBoundLogger
 
 

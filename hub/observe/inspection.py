@@ -29,7 +29,7 @@ _TASKS_AT_ONCE = 250
 # Distinct rows, of some 500 bytes; a node has a few dozen.
 MAX_ROWS = 200
 _MAX_NAMES = 3
-# From the task's own coroutine down to what it waits for.
+# From the task's own coroutine down to the one that waits.
 _MAX_DEPTH = 12
 # What a coroutine, a generator and an asynchronous generator call it.
 _FRAMES = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))

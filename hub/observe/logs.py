@@ -191,7 +191,7 @@ def _render(settings: LogSettings, target: TextIO) -> list[Processor]:
         console = structlog.dev.ConsoleRenderer(
             colors=target.isatty(), exception_formatter=plain, sort_keys=False
         )
-        # Before the renderer, which adds colours. What is no text it shows by `repr`.
+        # Before the renderer, which adds colours and shows values that are no text by `repr`.
         return [structlog.processors.format_exc_info, hide_secrets, show_safely, console]
     json_lines = structlog.processors.JSONRenderer(serializer=_to_json)
     return [structlog.processors.format_exc_info, hide_secrets, json_lines]

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httptools
 
-# An answer of 1,000 results is some 200 KiB; what is longer is not the hub's.
+# An answer of 1,000 results is some 200 KiB; a longer one is not the hub's.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})

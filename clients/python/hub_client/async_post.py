@@ -85,7 +85,7 @@ class AsyncPost:
             answer = await known
         finally:
             if known.cancelled():
-                # Nobody waits for the answer any more, and nobody may read it as his own.
+                # No caller waits for the answer any more, and no other may read it as its own.
                 connection.give_up(cut(None))
         if isinstance(answer, PostFailedError):
             raise answer

@@ -173,7 +173,7 @@ class Campaign:
 
     def _retry_after(self, why: str, asked: float) -> None:
         self._why = why
-        # On top of what is asked for: many publishers are told the same second.
+        # On top of the time that the hub asks for: many publishers get the same one.
         self._pause = asked + self._backoff.next_pause()
 
     def _wait(self, now: float) -> Wait | None:

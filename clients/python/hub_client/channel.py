@@ -21,7 +21,7 @@ from hub_client.messages import Gap, Item, Message, Position, Presence, State
 
 # What another connection may have: it asked earlier, or is at another node (PROTOCOL.md, gaps).
 _LACKING = frozenset({"expired", "broker"})
-# Of what is held back. Guess: a second of a busy client.
+# The bytes that are held back. Guess: a second of a busy client.
 _MAX_HELD_BYTES = 8 * 1024 * 1024
 
 Epochs = dict[str, str]

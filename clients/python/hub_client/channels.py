@@ -208,7 +208,7 @@ class Channels:
         for name, start in positions.items():
             self._starts(name, start, link, of=pattern.place(name))
         for by_name in [each.channel for each in self._feeds if each.channel.key in link.epochs]:
-            # One that nobody has published to is brought by name alone.
+            # A channel without a publication is brought by the subscription by name alone.
             at = by_name.position
             if (
                 isinstance(by_name, SubscribedChannel)
@@ -381,7 +381,7 @@ class Channels:
         # Wakes those that wait for a connection, to find out that there will be none.
         self._up.set()
         if first:
-            # The application's own code comes last: what it raises must leave nobody waiting.
+            # The application's own code comes last: its errors must leave no caller waiting.
             self._report(ConnectionState("closed", str(error)))
 
 

@@ -120,7 +120,7 @@ class Connections:
         except CannotConnectError as problem:
             if problem.rejected is not None and not self._may_mend(problem.rejected):
                 return self._rejected(problem.rejected, pause=0.0)
-            # On top of what is asked for: everybody is told the same second.
+            # On top of the time that the hub asks for: all clients get the same one.
             pause = problem.asked_seconds + self._backoff.next_pause()
             return self._waiting(str(problem), pause)
         while True:

@@ -24,7 +24,7 @@ from hub_client.transport import (
 _MAX_QUERY_BYTES = 3000
 _MAX_URL_CHANNELS = 32
 _TIMEOUT_SECONDS = 10.0
-# Enough for the hub's problem documents; what is longer is not the hub's.
+# Enough for the hub's problem documents; a longer one is not the hub's.
 _DETAIL_BYTES = 2000
 _NOT_THIS_SESSION = frozenset({401, 404})
 

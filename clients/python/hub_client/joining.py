@@ -66,7 +66,7 @@ class Joiner:
             return self._take_joined() if item.offset == self._last else ()
         told = (*self._take_joined(), item)
         if isinstance(item, Gap) and self._count and item.first == self._start.offset + 1:
-            # Of what was asked for this is held no more: as much follows it as the hub said.
+            # History holds this part no more; as many messages follow it as the hub said.
             self._last = max(self._last, item.last + self._count)
         return told
 

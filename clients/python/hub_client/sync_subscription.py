@@ -86,7 +86,7 @@ class SyncSubscription(Generic[ItemT_co]):
             if (place := position_after(item)) is not None:
                 self._positions[item.channel] = place
             if self._gaps or not isinstance(item, Gap):
-                # The overloads of `subscribe` promise exactly what is let through here.
+                # The overloads of `subscribe` promise exactly the kinds that pass here.
                 return cast("ItemT_co", item)
 
     def _take(self, timeout_seconds: float | None) -> bool:

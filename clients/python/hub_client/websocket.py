@@ -23,7 +23,7 @@ from hub_client.transport import (
     unreachable,
 )
 
-# Of the closing handshake, in seconds: nobody waits for a peer that may be gone.
+# Of the closing handshake, in seconds: a peer that may be gone is not waited for.
 _CLOSE_TIMEOUT_SECONDS = 1.0
 _SEND_TIMEOUT_SECONDS = 10.0
 # Close codes that this side sends by itself when the hub breaks the protocol or a frame is

@@ -1,7 +1,7 @@
 """A worker's way to the other workers: its members (`hub.core.ports.Roster`), and questions.
 
 `WorkerRoster` tells the broker process of the worker's own members, and tells all of them anew
-whenever the connection is up again. Its word holds for some seconds after the connection has ended
+whenever the connection is up again. They count for some seconds after the connection has ended
 (`hub.brokers.local.workers.MemberTable`). `WorkerBus` (`hub.admin.rpc.NodeBus`) asks another
 worker, and answers. The broker process carries questions and answers as bytes, and answers at once
 where the asked worker is gone. Secrets are checked by the worker that holds the session, operators'

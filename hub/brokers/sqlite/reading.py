@@ -120,7 +120,7 @@ class PageReader:
             first, moves = recent.first(stored.id), recent.moves
             if first is not None and after + 1 >= first:
                 found = self._from_recent(page)
-                # Where nothing of it is too old, what comes before it in the file counts too.
+                # If no publication of it is too old, those before it in the file count too.
                 return replace(found, oldest=page.first) if found.oldest == first else found
             found = await self._from_file(page)
             if first is None:

@@ -264,7 +264,7 @@ class PatternSubscribing:
                     return  # Nothing follows the end that the sessions have had.
                 channel.goes_on()
             if channel.options.keeps_history:
-                # The others will read from history what comes meanwhile.
+                # The others will read the publications that come meanwhile from history.
                 joining, later = joining[:_SLICE_SESSIONS], joining[_SLICE_SESSIONS:]
             for following in joining:
                 self._enter(following, channel, since, began)

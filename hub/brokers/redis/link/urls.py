@@ -35,7 +35,7 @@ HIDDEN = "********"
 
 def scheme(url: str) -> str:
     """Return the scheme in small letters; empty where there is none."""
-    # Not `urlsplit`, whose errors repeat what it was given, passwords and all.
+    # Not `urlsplit`, whose errors repeat the URL, passwords and all.
     name, found, _ = url.partition(":")
     return name.strip().lower() if found else ""
 

@@ -109,7 +109,7 @@ class ClusterTopology:
             clock=context.clock,
         )
         tls = urls.scheme(url) in urls.ENCRYPTED
-        # See `hub.brokers.redis.topology.slots`: with TLS nobody needs to know what is preferred.
+        # See `hub.brokers.redis.topology.slots`: with TLS the preferred form is not needed.
         self._questions = (("CLUSTER", "NODES"), *(() if tls else (("CLUSTER", "SLOTS"),)))
         self._names = HostNames(tls=tls)
         self._members: Sequence[str] = ()
