@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hub.settings.sources import environment_layer, unknown_variables
-from tests.k8s.test_manifests import FOREIGN, KUBERNETES
+from tests.k8s.test_manifests import KUBERNETES, check_schema
 from tests.k8s.tools import (
     CHART,
     K8S,
@@ -21,7 +21,6 @@ from tests.k8s.tools import (
     deployment,
     of_chart,
     rendered,
-    run,
     the,
 )
 
@@ -78,12 +77,7 @@ def test_every_manifest_of_the_chart_fits_the_schema_of_kubernetes(
     overlay: str, version: str, tmp_path: Any
 ) -> None:
     """Strictly, as for kustomize's."""
-    manifests = [each for each in of_chart(overlay) if each["kind"] not in FOREIGN]
-    files = [tmp_path / f"{number}.yaml" for number in range(len(manifests))]
-    for file, manifest in zip(files, manifests, strict=True):
-        file.write_text(yaml.safe_dump(manifest))
-    ended = run("kubernetes-validate", "--strict", "-k", version, *files)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    check_schema(of_chart(overlay), version, tmp_path)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -1,32 +1,14 @@
 """The proxies as `hub/docs/proxies.md` has them: whole configurations, with other ports."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.proxies.daemon import GENERATION, Daemon
 from tests.support.proxies.haproxy import HaProxy
-from tests.support.proxies.nginx import Nginx
+from tests.support.proxies.nginx import Nginx, whole_file
 from tests.support.snippets import blocks
 
 _PORTS = ("8001", "8002")
-_MAIN = """\
-{user}
-daemon off;
-pid nginx.pid;
-error_log stderr warn;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off;
-  client_body_temp_path body;
-  proxy_temp_path proxy;
-  fastcgi_temp_path fastcgi;
-  scgi_temp_path scgi;
-  uwsgi_temp_path uwsgi;
-  {rules}
-}}
-"""
 
 
 def _with_ports(text: str, ports: Sequence[int]) -> str:
@@ -52,8 +34,7 @@ class DocumentedNginx(Nginx):
 
     def configuration(self, rules: str, generation: int) -> str:
         mark = f"listen 127.0.0.1:{self.port}; add_header {GENERATION} {generation} always;"
-        user = "user root;" if os.geteuid() == 0 else ""
-        return _MAIN.format(user=user, rules=_replaced(rules, "listen 80;", mark))
+        return whole_file(_replaced(rules, "listen 80;", mark))
 
 
 class DocumentedHaProxy(HaProxy):

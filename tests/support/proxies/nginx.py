@@ -20,13 +20,16 @@ http {{
   fastcgi_temp_path fastcgi;
   scgi_temp_path scgi;
   uwsgi_temp_path uwsgi;
-  server {{
-    listen 127.0.0.1:{port};
-    add_header {header} {generation} always;
-    {rules}
-  }}
+  {rules}
 }}
 """
+
+
+def whole_file(rules: str) -> str:
+    """Return a configuration whose `http` has these rules."""
+    # As root its workers would be "nobody", who may not look into a temporary directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    return _FILE.format(user=user, rules=rules)
 
 
 class Nginx(Daemon):
@@ -36,11 +39,8 @@ class Nginx(Daemon):
     reload_signal = signal.SIGHUP
 
     def configuration(self, rules: str, generation: int) -> str:
-        # As root its workers would be "nobody", who may not look into a temporary directory.
-        user = "user root;" if os.geteuid() == 0 else ""
-        return _FILE.format(
-            user=user, port=self.port, header=GENERATION, generation=generation, rules=rules
-        )
+        mark = f"add_header {GENERATION} {generation} always;"
+        return whole_file(f"server {{ listen 127.0.0.1:{self.port}; {mark}\n{rules}\n}}")
 
     def command(self, program: str, file: Path) -> list[str]:
         return [program, "-p", f"{self.path}/", "-c", str(file), "-e", "stderr"]
