@@ -14,6 +14,7 @@ from websockets.server import ServerProtocol
 
 from hub.errors import TooLargeError
 from hub.transports.inbound import (
+    INFLATED_BYTES,
     MAX_FRAGMENTS,
     CloseFrame,
     FrameError,
@@ -279,3 +280,35 @@ def test_when_only_the_close_frame_matters_nothing_else_is_unpacked() -> None:
     assert read_all(inbound) == [CloseFrame(1000, "", b"\x03\xe8")]
     inbound.feed(masked(b"", 0x3))
     assert read_all(inbound) == [1002]
+
+
+@pytest.mark.parametrize("way", ["frame", "fragments"])
+def test_a_long_compressed_message_is_inflated_in_steps(way: str) -> None:
+    """Blocks that hold nothing cost more than what they inflate to: 260 KiB of them, 60 ms."""
+    nothing = b"\x00" + TAIL
+    compressed = nothing * 10_000 + packed(b"[]")
+    inbound = Inbound(deflate=True, max_bytes=266_240)
+    if way == "frame":
+        inbound.feed(masked(compressed, bits=RSV1))
+    else:
+        begin = masked(compressed[:9_000], TEXT, fin=False, bits=RSV1)
+        inbound.feed(begin + masked(compressed[9_000:], CONTINUATION))
+        assert inbound.read() is Seen.FRAGMENT
+    inbound.feed(masked(b"{}"))
+    steps = 0
+    while (event := inbound.read()) is Seen.FRAGMENT:
+        steps += 1
+        assert not inbound.idle
+    assert steps == len(compressed) // INFLATED_BYTES
+    assert event == b"[]"
+    assert inbound.read() == b"{}"
+    assert inbound.idle
+
+
+def test_a_message_that_is_half_inflated_is_dropped_for_the_close_frame() -> None:
+    inbound = Inbound(deflate=True, max_bytes=266_240)
+    inbound.feed(masked((b"\x00" + TAIL) * 10_000, bits=RSV1) + masked(b"\x03\xe8", CLOSE))
+    assert inbound.read() is Seen.FRAGMENT
+    inbound.look_only_for_close()
+    assert inbound.read() == CloseFrame(1000, "", b"\x03\xe8")
+    assert inbound.idle

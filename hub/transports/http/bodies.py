@@ -9,6 +9,8 @@ from hub.errors import BadRequestError, TooLargeError, UnavailableError, Unsuppo
 _GZIP_WINDOW = 31  # zlib: 15 bits and a gzip header
 # Inflated in one turn of the loop: 0.05 to 0.3 ms.
 SLICE_BYTES = 64 * 1024
+# And read for that: blocks of deflate that hold nothing take 0.1 us for a byte (measured).
+FED_BYTES = 8 * 1024
 _READ = frozenset({"", "identity", "gzip"})
 # Digits; a number of more is beyond every limit.
 _LONGEST_LENGTH = 18
@@ -113,8 +115,9 @@ def check_declared(headers: dict[str, str], limit: int) -> None:
 def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes | Generator[None, None, bytes]:
     """Return the body without its coding; at most `limit` bytes of it are ever inflated.
 
-    Of a body that is longer than `SLICE_BYTES`, return the rest of the work, which inflates so many
-    in each step: 4 MiB take 10 ms.
+    Of a body that is longer than `SLICE_BYTES`, or than `FED_BYTES` as it came, return the rest of
+    the work, which inflates so many in each step: 4 MiB take 10 ms, or 430 ms where nothing is in
+    them.
 
     Raises, also in a later step:
         TooLargeError: the body is over `limit` bytes once inflated.
@@ -133,8 +136,10 @@ def plain(body: bytes, headers: dict[str, str], limit: int) -> bytes | Generator
 def _inflate(body: bytes, limit: int) -> Generator[None, None, bytes]:
     inflater = zlib.decompressobj(_GZIP_WINDOW)
     parts: list[bytes] = []
-    size, rest = 0, body
+    size, at, rest = 0, 0, b""
     while True:
+        if not rest:
+            rest, at = body[at : at + FED_BYTES], at + FED_BYTES
         most = min(SLICE_BYTES, limit + 1 - size)
         try:
             part = inflater.decompress(rest, most)
@@ -144,9 +149,9 @@ def _inflate(body: bytes, limit: int) -> Generator[None, None, bytes]:
         size, rest = size + len(part), inflater.unconsumed_tail
         if size > limit:
             raise TooLargeError(f"body is over {limit:,} bytes once inflated")
-        if inflater.eof or (len(part) < most and not rest):
+        if inflater.eof or (len(part) < most and not rest and at >= len(body)):
             break
         yield
-    if not inflater.eof or inflater.unused_data:
+    if not inflater.eof or inflater.unused_data or at < len(body):
         raise BadRequestError("the body is not one whole gzip member")
     return parts[0] if len(parts) == 1 else b"".join(parts)
