@@ -31,6 +31,9 @@ from hub.wire.query import MAX_EVERY_MS, MAX_LAST, read_moment
 
 MAX_ID_LENGTH = MAX_KEY_LENGTH
 """Characters of a command's `id` when it is a string."""
+# Tokens that are read for the id of a command that cannot be read: 11 ms (measured). A payload of
+# 64 KiB has fewer, whatever it holds (`hub.wire.salvage`); a message may be four times as long.
+_ID_TOKENS = 10_500
 MIN_ID, MAX_ID = -(2**63), 2**64 - 1
 """Range of a command's `id` when it is a number, as orjson encodes it."""
 DEFAULT_HISTORY_LIMIT = 100
@@ -286,7 +289,7 @@ def read_id(raw: bytes) -> CommandId:
     try:
         found: bytes | msgspec.Raw | None = _OBJECT.decode(raw).get("id")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = salvage.find_member(raw, b"id")
+        found = salvage.find_member(raw, b"id", max_tokens=_ID_TOKENS)
     if found is None:
         return None
     try:

