@@ -112,7 +112,7 @@ async def test_the_port_is_free_again_afterwards() -> None:
         assert again.url == hub.url
 
 
-async def test_it_listens_on_ipv6_too() -> None:
+async def test_a_hub_listens_on_ipv6_too() -> None:
     with contextlib.closing(socket.socket(socket.AF_INET6)) as probe:
         try:
             probe.bind(("::1", 0))

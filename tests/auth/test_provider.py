@@ -141,7 +141,7 @@ async def test_the_last_good_keys_stay_while_the_provider_fails(fake: Fake, outc
     assert call.kwargs["keys"] == 1
 
 
-async def test_it_is_asked_again_soon_after_a_failure() -> None:
+async def test_a_provider_is_asked_again_soon_after_a_failure() -> None:
     """A provider that starts together with the hub is there a second later."""
     fake = Fake()
     fake.fails = FetchError("unreachable", "not yet")

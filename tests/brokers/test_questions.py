@@ -8,7 +8,7 @@ from hub.errors import UnavailableError
 
 
 @pytest.mark.parametrize(("lasts", "most"), [(False, 1000), (True, 5000)])
-def test_so_many_questions_are_under_way_and_no_more(lasts: bool, most: int) -> None:
+def test_questions_under_way_are_bounded_in_number(lasts: bool, most: int) -> None:
     under_way = UnderWay()
     for _ in range(most):
         under_way.check(lasts=lasts)

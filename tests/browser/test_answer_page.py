@@ -48,7 +48,7 @@ async def test_who_reloads_in_the_middle_gets_what_was_said_then_the_rest_then_t
     await ask_and_reload_in_the_middle(page, app.url)
 
 
-async def test_so_it_is_behind_a_proxy_that_buffers(app: AnswerApp, page: Page) -> None:
+async def test_the_answer_arrives_behind_a_proxy_that_buffers(app: AnswerApp, page: Page) -> None:
     """No WebSocket, and streams that come when a buffer is full: the client polls."""
     with nginx.Nginx(nginx.buffering(app.port)) as proxy:
         await ask_and_reload_in_the_middle(page, proxy.url)

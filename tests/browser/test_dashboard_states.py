@@ -40,7 +40,7 @@ async def test_without_keys_nobody_is_asked_for_one(plain_hub: HubProcess, page:
     await expect(page.locator(".state")).to_contain_text("Nothing is here")
 
 
-async def test_it_works_below_a_base_path(page: Page) -> None:
+async def test_the_dashboard_works_below_a_base_path(page: Page) -> None:
     """Behind a proxy that has other things at the root: every address in it is relative."""
     with HubProcess(HUB_BASE_PATH="/deep/hub") as hub:
         assert hub.url.endswith("/deep/hub")

@@ -70,7 +70,7 @@ async def test_one_sees_connections_sorts_them_by_a_key_and_quits(
         assert b"Traceback" not in seen.written
 
 
-async def test_it_fills_80_by_24_and_follows_a_resize(hub: HubProcess, channel: str) -> None:
+async def test_top_fills_80_by_24_and_follows_a_resize(hub: HubProcess, channel: str) -> None:
     """Keys in the last line; more columns where there is room."""
     async with subscribed(hub, channel, agent="a-program/1.0") as peer:
         async with terminal("top", *SELDOM, variables=environment(hub.url)) as seen:

@@ -59,7 +59,7 @@ def test_what_is_not_due_within_some_time_is_not_missed_by_a_tick_after_it(
         assert called
 
 
-def test_they_run_in_the_order_of_their_times() -> None:
+def test_deadlines_run_in_the_order_of_their_times() -> None:
     """Also when a stall makes several due at once."""
     deadlines, called = Deadlines(0.0), list[str]()
     for when, name in ((3.0, "c"), (1.0, "a"), (2.0, "b")):
@@ -211,7 +211,7 @@ def test_a_crowd_goes_on_in_the_loops_next_turns() -> None:
     assert called == list(range(5))
 
 
-def test_it_goes_with_the_true_clock_while_the_node_ticks_in_time() -> None:
+def test_the_awake_clock_follows_the_true_clock_while_the_node_ticks_in_time() -> None:
     """To within the rounding of floats."""
     clock = FakeClock(100.0)
     awake = AwakeClock(clock)
@@ -249,7 +249,9 @@ def test_a_node_that_is_always_late_still_judges() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=30))
-def test_it_never_goes_back_and_never_ahead_of_the_true_clock(waits: list[float]) -> None:
+def test_the_awake_clock_never_goes_back_and_never_ahead_of_the_true_clock(
+    waits: list[float],
+) -> None:
     """Whatever the rhythm of the ticks, and whenever it is asked."""
     clock = FakeClock(0.0)
     awake = AwakeClock(clock)

@@ -567,7 +567,7 @@ def test_several_are_published_at_once_where_all_of_them_fit(size: int) -> None:
 # -- notes -----------------------------------------------------------------------------------
 
 
-def test_so_many_written_offsets_are_named_one_by_one() -> None:
+def test_written_offsets_up_to_a_bound_are_named_one_by_one() -> None:
     assert thinned_detail(500, range(64)) == "500 " + " ".join(map(str, range(64)))
     assert thinned_detail(500, range(65)) == "500 ?"
 

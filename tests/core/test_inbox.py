@@ -22,7 +22,7 @@ def test_commands_come_out_in_the_order_in_which_they_went_in() -> None:
     assert [inbox.take() for _ in range(4)] == [*((each, None) for each in commands), None]
 
 
-def test_it_is_full_with_the_last_one_that_may_wait_and_says_so_once() -> None:
+def test_an_inbox_is_full_with_the_last_command_that_may_wait_and_says_so_once() -> None:
     inbox = Inbox(LIMITS)
     assert [inbox.add(History(number, "news"), None) for number in range(5)] == [
         False, False, True, False, False,
@@ -46,7 +46,7 @@ def test_just_below_its_bytes_it_is_not_full() -> None:
     assert inbox.add(publish(1), None)
 
 
-def test_it_stays_full_until_it_is_dropped_although_there_is_room_again() -> None:
+def test_an_inbox_stays_full_until_it_is_dropped_although_there_is_room_again() -> None:
     """Its session is read from when all are done, not after each."""
     inbox = Inbox(LIMITS)
     inbox.add(publish(100), None)

@@ -110,7 +110,7 @@ def test_a_refusal_says_when_to_come_back_and_is_counted() -> None:
 
 
 @pytest.mark.parametrize("name", ["address", "subject"])
-def test_so_many_connections_and_no_more(name: str) -> None:
+def test_connections_of_a_peer_are_bounded_in_number(name: str) -> None:
     judge, _, counters = limiter(**{f"{name}_connections": 3})
     check = getattr(judge, f"check_{name}")
     check(2)

@@ -214,7 +214,7 @@ _STEPS = st.lists(
 
 
 @given(_STEPS)
-def test_it_does_what_a_dictionary_does(steps: list[tuple[str, str]]) -> None:
+def test_by_channel_does_what_a_dictionary_does(steps: list[tuple[str, str]]) -> None:
     ours, theirs = ByChannel[str](), dict[str, str]()
     for number, (step, name) in enumerate(steps):
         if step == "set":

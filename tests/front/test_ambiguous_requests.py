@@ -53,7 +53,7 @@ async def hub() -> AsyncIterator[Hub]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
-async def test_it_is_refused_once_everywhere_and_the_connection_ends(
+async def test_an_ambiguous_request_is_refused_once_everywhere_and_the_connection_ends(
     hub: Hub, shape: str, *, pieces: bool
 ) -> None:
     fields, body = SHAPES[shape]

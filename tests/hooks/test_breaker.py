@@ -20,7 +20,7 @@ class Rig:
         return self
 
 
-def test_it_opens_with_the_last_of_some_failures_one_behind_the_other() -> None:
+def test_the_breaker_opens_with_the_last_of_some_failures_in_a_row() -> None:
     rig = Rig()
     rig.fail(FAILURES - 1)
     rig.breaker.answered()

@@ -50,7 +50,7 @@ def test_each_descriptor_of_the_stretch_gets_it_once(pairs: Pairs) -> None:
                 theirs.recv(1000)
 
 
-def test_it_stops_at_one_that_has_no_room_and_goes_on_behind_it(pairs: Pairs) -> None:
+def test_writing_stops_at_a_descriptor_without_room_and_goes_on_behind_it(pairs: Pairs) -> None:
     found = descriptors(pairs)
     fill(pairs[1][0])
     assert write_each(found, 0, 4, DATA) == (found[1], 0)
@@ -58,7 +58,7 @@ def test_it_stops_at_one_that_has_no_room_and_goes_on_behind_it(pairs: Pairs) ->
     assert [pairs[n][1].recv(1000) for n in (0, 2, 3)] == [DATA] * 3
 
 
-def test_it_stops_at_one_that_takes_a_part(pairs: Pairs) -> None:
+def test_writing_stops_at_a_descriptor_that_takes_a_part(pairs: Pairs) -> None:
     found = descriptors(pairs)
     large = bytes(1 << 24)
     short = write_each(found, 0, 1, large)

@@ -117,7 +117,7 @@ def test_a_peer_that_pauses_holds_nothing_back_twice(stream: Stream, ends: Ends)
     assert has_nothing(ends[1])
 
 
-def test_it_answers_no_pings_and_knows_its_peer(stream: Stream) -> None:
+def test_an_sse_connection_answers_no_pings_and_knows_its_peer(stream: Stream) -> None:
     assert (stream.connection.transport, stream.connection.answers_pings) == ("sse", False)
     assert stream.connection.ping(b"1") == b""
     assert (stream.connection.address, stream.connection.user_agent) == ("192.0.2.1", "a" * 200)

@@ -54,7 +54,7 @@ def test_a_header_that_has_none_is_refused(wrong: str) -> None:
 
 
 @given(st.dictionaries(st.from_regex("[a-z]{1,20}", fullmatch=True), SCALARS, max_size=16))
-def test_they_come_back_as_they_were(tags: dict[str, object]) -> None:
+def test_tags_come_back_as_they_were(tags: dict[str, object]) -> None:
     raw = json.dumps(tags).encode()
     assert json.loads(check_tags(raw)) == tags
     assert b"\n" not in check_tags(raw)

@@ -193,7 +193,9 @@ async def test_a_process_that_is_there_is_asked_once_a_second(process: FakeProce
         assert [kind for kind, *_ in process.heard].count(frames.PING) == pings
 
 
-async def test_so_many_calls_wait_and_no_more(process: FakeProcess) -> None:
+async def test_calls_that_wait_for_the_broker_process_are_bounded_in_number(
+    process: FakeProcess,
+) -> None:
     """The ping of the welcome is one of them."""
     await process.welcome()
     for _ in range(10_000 - 1):
@@ -205,7 +207,7 @@ async def test_so_many_calls_wait_and_no_more(process: FakeProcess) -> None:
     assert process.link.pending == 10_000
 
 
-async def test_so_many_bytes_wait_and_no_more_but_for_one_call_alone(
+async def test_calls_that_wait_are_bounded_in_bytes_but_for_one_call_alone(
     process: FakeProcess,
 ) -> None:
     await process.welcome()

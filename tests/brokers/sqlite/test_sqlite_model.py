@@ -198,7 +198,7 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("in_memory", [1 << 20, 3000], ids=["memory", "hardly any"])
-async def test_it_is_what_a_list_would_be(
+async def test_the_broker_holds_what_a_list_would_hold(
     tmp_path: Path, seed: int, in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever comes in whatever order."""

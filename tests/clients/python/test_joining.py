@@ -138,7 +138,7 @@ async def test_what_the_applications_state_has_is_not_joined_to_what_follows_it(
     assert came == ["1 2 ", (2, "3 4 ", "e:4"), "5 "]
 
 
-async def test_it_goes_without_filter_and_state() -> None:
+async def test_joined_excludes_a_filter_and_state() -> None:
     """A filter may leave the last one out, and rows are no text."""
     async with HubClient("http://127.0.0.1:9") as client:
         for options in ({"filter": {"a": 1}}, {"state": True}):

@@ -90,7 +90,9 @@ except ModuleNotFoundError:
 """
 
 
-def test_it_works_in_a_fresh_environment_that_has_no_hub(python: Path, tmp_path: Path) -> None:
+def test_the_package_works_in_a_fresh_environment_without_the_hub(
+    python: Path, tmp_path: Path
+) -> None:
     """Publishes and subscribes; `-I` keeps this checkout out of its path."""
     with HubProcess() as hub:
         said = run(python, "-I", "-W", "error", "-c", USE, hub.url, cwd=tmp_path)

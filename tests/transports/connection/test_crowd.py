@@ -120,7 +120,7 @@ async def test_a_stream_behind_another_request_waits_for_its_turn_too(rig: Rig) 
     assert [stream for stream, _, _ in rig.streams.opened] == [StreamKind.SSE]
 
 
-async def test_it_is_given_up_when_its_turn_takes_as_long_as_an_answer_may(rig: Rig) -> None:
+async def test_a_stream_is_given_up_when_its_turn_takes_as_long_as_an_answer_may(rig: Rig) -> None:
     """Nobody waits for a stream for longer."""
     transport = FakeTransport()
     connection = Connection(rig.context)

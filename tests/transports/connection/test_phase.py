@@ -59,7 +59,7 @@ class Rig:
 # -- the timer -------------------------------------------------------------------------------------
 
 
-def test_it_calls_back_once_when_its_time_has_come_and_not_before() -> None:
+def test_a_timer_calls_back_once_when_its_time_has_come_and_not_before() -> None:
     rig = Rig()
     rig.timer.begin(10)
     rig.pass_time(9.9)

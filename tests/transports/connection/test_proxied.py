@@ -247,7 +247,7 @@ async def test_of_those_without_a_whole_header_who_is_late_is_noted_and_who_leav
     assert (rig.made, rig.listener.waiting) == ([], 0)
 
 
-async def test_so_many_headers_may_be_awaited_and_no_more(rig: Rig) -> None:
+async def test_proxy_headers_that_are_awaited_are_bounded_in_number(rig: Rig) -> None:
     rig.listen(max_waiting=2)
     first, second = await rig.connect(), await rig.connect()
     third = await rig.connect()

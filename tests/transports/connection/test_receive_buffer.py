@@ -181,7 +181,7 @@ def test_behind_a_stream_bytes_are_its_own() -> None:
 
 
 @pytest.mark.parametrize(("size", "paused"), [(HELD_BYTES, False), (HELD_BYTES + 1, True)])
-def test_so_many_bytes_may_be_held_and_then_none_is_read(size: int, *, paused: bool) -> None:
+def test_held_bytes_are_bounded_and_then_none_is_read(size: int, *, paused: bool) -> None:
     rig = Rig(answering=Call(Request()))
     rig.be(HttpState.ANSWERING)
     rig.buffer.hold(b"x" * size)

@@ -48,7 +48,7 @@ class Turns:
 
 
 @pytest.mark.parametrize("together", [1, 3])
-async def test_so_many_bytes_are_judged_in_a_turn_however_many_arrays_come(
+async def test_the_bytes_judged_in_a_turn_are_bounded_however_many_arrays_come(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     """What comes first is looked at as it comes; then one of the arrays has each turn."""

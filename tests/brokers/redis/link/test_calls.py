@@ -68,7 +68,7 @@ async def test_an_error_is_the_answer_of_its_call_alone() -> None:
         assert await second == b"2"
 
 
-async def test_so_many_calls_wait_at_most() -> None:
+async def test_calls_that_wait_for_redis_are_bounded_in_number() -> None:
     """One below the bound is taken, one above it is not sent."""
     async with Rig(max_pending_calls=2) as rig:
         waiting = [rig.calls.call("GET", "a"), rig.calls.call("GET", "b")]
@@ -81,7 +81,7 @@ async def test_so_many_calls_wait_at_most() -> None:
         assert await again == b"3"
 
 
-async def test_so_many_bytes_wait_at_most() -> None:
+async def test_calls_that_wait_for_redis_are_bounded_in_bytes() -> None:
     """`GET a` is 20 bytes as Redis reads it."""
     async with Rig(max_pending_bytes=40) as rig:
         waiting = [rig.calls.call("GET", "a"), rig.calls.call("GET", "b")]

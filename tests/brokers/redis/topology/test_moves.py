@@ -138,7 +138,7 @@ async def test_at_its_deadline_a_call_ends_with_what_is_known() -> None:
             await call.answer
 
 
-async def test_so_many_wait_at_most_and_their_room_is_given_back() -> None:
+async def test_redirected_calls_that_wait_are_bounded_and_give_their_room_back() -> None:
     """The bounds are those of calls: what does not fit is refused as it was."""
     async with servers(RedisOptions(max_pending_calls=1)) as made:
         call = made.refused("a", ASK)
