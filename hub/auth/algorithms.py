@@ -1,7 +1,8 @@
 """The names of the algorithms that tokens may be signed with.
 
 They are apart from the verification, whose import takes 80 ms and 9 MB, which a hub without tokens
-does not need.
+does not need. `hub.auth.jws` has what verifies by each, and `hub.auth.public_keys` the keys that
+fit each.
 """
 
 HMAC = "HS256"

@@ -5,7 +5,8 @@ and connections of peers do not: a broker delivers into `hub.core.ports.Downstre
 know what is behind it.
 
 `hub.settings.parsing.check_broker` and `hub.settings.Settings.broker_is_elsewhere` know the brokers
-by their URLs, and `hub.node.broker` makes them. A broker that several machines reach also has the
-roster of members (`hub.core.ports.Roster`) and the way from node to node
-(`hub.admin.rpc.NodeBus`). `tests/brokers/test_contract.py` has the rules for all of them.
+by their URLs. `hub.node.broker` makes them, and its `NodeBroker` says what else a node asks of one:
+start, stop, health, figures. A broker that several machines reach also has the roster of members
+(`hub.core.ports.Roster`) and the way from node to node (`hub.admin.rpc.NodeBus`).
+`tests/brokers/test_contract.py` has the rules for all of them.
 """

@@ -3,6 +3,10 @@
 `hub.wire` makes commands from bytes, and `hub.core.command_handler` carries them out.
 `hub.transports.http.sessions` reads and checks a poll, and passes it to the node of its session.
 Later code does not know the method or the form of the request.
+
+An option of a subscription is a field here. It is read in `hub.wire.native_commands` (a command)
+and `hub.wire.query` (a URL), and documented in `hub.transports.http.schemas` and
+`hub.transports.http.sessions`. The clients send it in their `channel` modules.
 """
 
 from collections.abc import Mapping

@@ -186,7 +186,7 @@ LIMIT = Label(
         "handshakes": "an address began too many sessions",
         "commands": "a connection sent too many commands or control frames",
         "publishes": "a key, subject or connection published too much",
-        "inbound_bytes": "a connection sent too many bytes",
+        "inbound_bytes": "a connection, or a subject or address over HTTP, sent too many bytes",
         "address_connections": "an address had too many connections",
         "subject_connections": "a subject had too many connections",
         "max_connections": "the node had as many connections as it may",

@@ -7,6 +7,10 @@ token. Without one it is refused, with the number of seconds until there is one.
     a full bucket grants an event of 50 tokens (an array, a large message), and then owes 30
 
 Nothing here waits or has a clock of its own. A limit that is off costs one comparison.
+
+A limit is a setting in `hub.settings.access_fields`. `hub.settings.Settings.peer_limits` makes it a
+field of `PeerLimits`. `hub.core.labels.LIMIT` has its name in metrics and in the list of refusals,
+and `hub/dashboard/views/refused.js` the setting behind the name.
 """
 
 import ipaddress

@@ -5,4 +5,5 @@ that the worker follows, `bus` is the way to the other workers. The broker proce
 serves a broker, `workers` has what it knows of each worker. `frames` is their protocol.
 
 No process is started here, and the served broker is not known here: it is any of `hub.core.ports`.
+That broker gives the offsets; a worker gives none.
 """
