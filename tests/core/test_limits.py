@@ -132,6 +132,16 @@ def test_a_connection_is_limited_in_commands_and_in_bytes() -> None:
     assert counters.rate_limited == {"commands": 1, "inbound_bytes": 1}
 
 
+def test_a_subject_named_like_an_address_takes_none_of_the_bytes_of_the_address() -> None:
+    judge, _, counters = limiter(inbound_bytes=Rate(100, 1, 100))
+    judge.check_body("sub:192.0.2.1", 100, address="198.51.100.1")
+    judge.check_body("192.0.2.1", 100, address="192.0.2.1")
+    for publisher in ("sub:192.0.2.1", "192.0.2.1"):
+        with pytest.raises(RateLimitedError):
+            judge.check_body(publisher, 1, address="192.0.2.1")
+    assert counters.rate_limited == {"inbound_bytes": 2}
+
+
 def test_who_goes_on_for_ten_seconds_is_closed_and_who_pauses_is_not() -> None:
     judge, clock, _ = limiter(commands=Rate(1, 1, 1))
 
