@@ -299,7 +299,7 @@ class Policy:
         return error
 
     def _presented(self, credentials: Credentials) -> list[Identity]:
-        """Yield the identities of all credentials sent, in order of precedence."""
+        """Return the identities of all credentials sent, in order of precedence."""
         presented = []
         if credentials.token is not None:
             presented.append(self._by_token(credentials.token, tickets=True))

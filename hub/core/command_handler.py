@@ -77,7 +77,7 @@ class CommandHandler:
         Args:
             answers_at_once: as `hub.core.ports.Broker` has it.
             on_refused: called with a session and the error of a token that it sent, or of another
-                command. Only errors that say who may what are refusals to it.
+                command. It leaves out errors that are about no right.
         """
         self._hooks = hooks
         self._publishing = publishing

@@ -260,7 +260,9 @@ class Limiter:
         The holder of a key is a trusted backend, and has no such bound.
         """
         by, name = _peer_name(publisher)
-        if self._bodies is not None and by != "key" and (wait := self._bodies.take(publisher, size)):
+        if self._bodies is None or by == "key":
+            return
+        if wait := self._bodies.take(publisher, size):
             why = "this publisher sends too many bytes"
             raise self._refusal(LimitRefusal("inbound_bytes", by, name, address, why), wait)
 
