@@ -30,7 +30,7 @@ REFUSALS: Listing[RefusalRecord] = Listing(
 LIMITED: Listing[LimitedRecord] = Listing(
     name="limited",
     named_by="name",
-    name_of=lambda row: f"{row.limit} {row.name} {row.node}",
+    name_of=lambda row: f"{row.limit} {row.by} {row.name} {row.node}",
     columns=_COLUMNS,
     filters={
         "name": lambda row, name: row.name == name,

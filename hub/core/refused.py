@@ -71,6 +71,7 @@ class LimitedRecord:
 @dataclass(slots=True, eq=False)
 class _Row:
     first_ms: int
+    name: str = ""
     count: int = 0
     last_ms: int = 0
     address: str = ""
@@ -85,23 +86,23 @@ class _Row:
 
 
 class _Rows:
-    """The rows of one reason by name, the most recent at the end."""
+    """The rows of one reason by kind and name of the peer, the most recent at the end."""
 
-    __slots__ = ("_by_name", "_others")
+    __slots__ = ("_by_peer", "_others")
 
     def __init__(self) -> None:
-        self._by_name: dict[str, _Row] = {}
+        self._by_peer: dict[tuple[str, str], _Row] = {}
         self._others: _Row | None = None
 
-    def row(self, name: str, now_ms: int) -> _Row:
-        row = self._by_name.pop(name, None) or _Row(now_ms)
-        self._by_name[name] = row
-        if len(self._by_name) > MAX_ROWS:
-            self._let_go(self._by_name.pop(next(iter(self._by_name))))
+    def row(self, name: str, now_ms: int, *, by: str = "") -> _Row:
+        row = self._by_peer.pop((by, name), None) or _Row(now_ms, name, by=by)
+        self._by_peer[by, name] = row
+        if len(self._by_peer) > MAX_ROWS:
+            self._let_go(self._by_peer.pop(next(iter(self._by_peer))))
         return row
 
-    def begin_anew(self, name: str) -> None:
-        self._by_name.pop(name, None)
+    def begin_anew(self, name: str, *, by: str) -> None:
+        self._by_peer.pop((by, name), None)
 
     def _let_go(self, row: _Row) -> None:
         others = self._others = self._others or _Row(row.first_ms)
@@ -109,15 +110,15 @@ class _Rows:
         others.first_ms = min(others.first_ms, row.first_ms)
         others.last_ms = max(others.last_ms, row.last_ms)
 
-    def last_ms(self, name: str) -> int:
+    def last_ms(self, name: str, *, by: str) -> int:
         """Return the time of the last refusal of `name`; 0 without any."""
-        found = self._by_name.get(name)
+        found = self._by_peer.get((by, name))
         return 0 if found is None else found.last_ms
 
-    def items(self) -> Iterator[tuple[str, _Row]]:
-        yield from self._by_name.items()
+    def __iter__(self) -> Iterator[_Row]:
+        yield from self._by_peer.values()
         if self._others is not None:
-            yield "", self._others
+            yield self._others
 
 
 class RefusedTable:
@@ -151,18 +152,18 @@ class RefusedTable:
         """Record a refusal by a limit."""
         now, name = self._now_ms(), name[:MAX_SUBJECT_LENGTH]
         rows = self._limited.setdefault(limit, _Rows())
-        if now - rows.last_ms(name) > PAUSE_MS:
-            rows.begin_anew(name)
-        row = rows.row(name, now)
+        if now - rows.last_ms(name, by=by) > PAUSE_MS:
+            rows.begin_anew(name, by=by)
+        row = rows.row(name, now, by=by)
         row.add(now)
-        row.by, row.address = by, address[:MAX_ADDRESS_CHARACTERS]
+        row.address = address[:MAX_ADDRESS_CHARACTERS]
 
     def refusals(self) -> list[RefusalRecord]:
         """Return the rows of all reasons."""
         return [
             RefusalRecord(
                 reason,
-                name,
+                row.name,
                 row.count,
                 row.first_ms,
                 row.last_ms,
@@ -172,7 +173,7 @@ class RefusedTable:
                 self._node,
             )
             for reason, rows in self._refusals.items()
-            for name, row in rows.items()
+            for row in rows
         ]
 
     def held_back(self) -> list[LimitedRecord]:
@@ -181,7 +182,7 @@ class RefusedTable:
             LimitedRecord(
                 limit,
                 row.by,
-                name,
+                row.name,
                 row.address,
                 row.count,
                 row.first_ms,
@@ -189,5 +190,5 @@ class RefusedTable:
                 self._node,
             )
             for limit, rows in self._limited.items()
-            for name, row in rows.items()
+            for row in rows
         ]

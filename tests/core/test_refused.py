@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.admin.refused import LIMITED
 from hub.core.refused import MAX_ROWS, PAUSE_MS, RefusedTable
 
 
@@ -70,6 +71,15 @@ def test_what_strangers_wrote_is_cut() -> None:
     (row,), (held,) = rig.table.refusals(), rig.table.held_back()
     whole = f"{row.address}{row.detail}{row.origin}{row.host}{held.name}"
     assert len(whole) < 1000
+
+
+def test_a_subject_and_an_address_of_one_name_have_a_row_each() -> None:
+    rig = Rig()
+    for by in ("subject", "address", "subject"):
+        rig.table.limited("publishes", by=by, name="192.0.2.1", address="192.0.2.1")
+    rows = {(row.by, row.name): row.count for row in rig.table.held_back()}
+    assert rows == {("subject", "192.0.2.1"): 2, ("address", "192.0.2.1"): 1}
+    assert len({LIMITED.name_of(row) for row in rig.table.held_back()}) == 2
 
 
 def test_whom_a_limit_holds_back_is_told_since_when() -> None:
