@@ -22,8 +22,9 @@ and presence are as revealing as a subscription and follow it:
 
 With nothing set the hub binds loopback only, unless `--insecure` is given. Another ASGI server may
 bind any address: there a peer of another machine without credentials may do nothing, unless
-`HUB_ANONYMOUS` or `--insecure` allows it. A publish key belongs to a trusted backend: it may
-publish and read everywhere, or on the channels that it is for. An operator key may do everything.
+`--insecure` (where nothing is set) or `HUB_ANONYMOUS=subscribe` (where something is) allows it. A
+publish key belongs to a trusted backend: it may publish and read everywhere, or on the channels
+that it is for. An operator key may do everything.
 
 A credential that is not valid is refused with 401, also where nothing is set, and never ignored: a
 peer must learn at once that it is not the identity that it sent. If a request carries several
