@@ -21,10 +21,9 @@ and presence are as revealing as a subscription and follow it:
 | operator keys too    | ... operator key         | ... operator key            | operator key |
 
 With nothing set the hub binds loopback only, unless `--insecure` is given. Another ASGI server may
-bind any address: there a peer of another machine without credentials may do nothing, unless
-`--insecure` (where nothing is set) or `HUB_ANONYMOUS=subscribe` (where something is) allows it. A
-publish key belongs to a trusted backend: it may publish and read everywhere, or on the channels
-that it is for. An operator key may do everything.
+bind any address: there `--insecure` with nothing set, or else `HUB_ANONYMOUS=subscribe`, allows a
+peer of another machine without credentials anything. A publish key belongs to a trusted backend: it
+may publish and read everywhere, or on its channels. An operator key may do everything.
 
 A credential that is not valid is refused with 401, also where nothing is set, and never ignored: a
 peer must learn at once that it is not the identity that it sent. If a request carries several
