@@ -20,10 +20,10 @@ and presence are as revealing as a subscription and follow it:
 | publish + token keys | token's grants, any key  | token's grants, publish key | nobody (403) |
 | operator keys too    | ... operator key         | ... operator key            | operator key |
 
-With nothing set the hub binds loopback only, unless `--insecure` is given. Another ASGI server may
-bind any address: there `--insecure` with nothing set, or else `HUB_ANONYMOUS=subscribe`, allows a
-peer of another machine without credentials anything. A publish key belongs to a trusted backend: it
-may publish and read everywhere, or on its channels. An operator key may do everything.
+With nothing set the hub binds loopback only, or needs `--insecure`. Another ASGI server may bind
+any address: there a peer of another machine without credentials may do nothing, unless `--insecure`
+(nothing set) or `HUB_ANONYMOUS=subscribe` (a key set) allows it. A publish key belongs to a trusted
+backend: it may publish and read everywhere, or on its channels. An operator key may do all.
 
 A credential that is not valid is refused with 401, also where nothing is set, and never ignored: a
 peer must learn at once that it is not the identity that it sent. If a request carries several
