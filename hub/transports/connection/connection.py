@@ -62,7 +62,6 @@ class Connection(asyncio.Protocol):
         if not self._address:
             self._address = plain_address(transport.get_extra_info("peername"))
         context.sockets.enter(self, self._address)
-        bound_buffer(self._transport)
         self._crowded = crowded = context.sockets.refusal(self._address)
         self._first = FirstRead(context, self._transport, self._phase, self._address, crowded)
         if crowded is not None and context.sockets.is_overrun(self._address):
@@ -70,6 +69,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._phase.arrive()
+        bound_buffer(self._transport)  # one of TLS may pause now, which makes the other parts
 
     def begin(self) -> None:
         """Make the parts that read requests, unless they are made."""

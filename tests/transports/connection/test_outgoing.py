@@ -1,11 +1,13 @@
 """Answers leave together at the end of the loop's turn, in order, and none is forgotten."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from hub.transports.connection.connection import Connection
 from hub.transports.connection.outgoing import WriteTurn
-from tests.transports.connection.rig import Rig, get, post
+from tests.transports.connection.rig import FakeTransport, Rig, get, post
 
 OK = [200]
 
@@ -233,3 +235,46 @@ def test_a_write_that_fails_leaves_the_others_theirs() -> None:
     loop.end_turn()
 
     assert written == ["a", "b"]
+
+
+class StillShakingHands(FakeTransport):
+    """One of TLS: the end of its handshake is still on its way when the connection is made."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return object() if name == "sslcontext" else super().get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert (high, low) == (1, 0)
+        self.protocol.pause_writing()
+
+
+def connect_over_tls(rig: Rig) -> None:
+    rig.transport = StillShakingHands()
+    rig.connection = rig.transport.protocol = Connection(rig.context)
+    rig.connection.connection_made(rig.transport)
+
+
+async def test_a_transport_that_pauses_as_the_connection_is_made_is_written_to_later(
+    rig: Rig,
+) -> None:
+    connect_over_tls(rig)
+    assert rig.connection in rig.sockets.unsent
+    rig.transport.drain()
+    assert rig.connection not in rig.sockets.unsent
+    rig.receive(post("a", b"1"))
+    assert rig.answers == OK
+
+
+async def test_a_connection_too_many_is_told_so_over_tls_as_well(rig: Rig) -> None:
+    rig.sockets.crowded = True
+    connect_over_tls(rig)
+    rig.transport.drain()
+    rig.receive(get("/api/nodes"))
+    assert rig.answers == [503]
+
+
+async def test_one_far_too_many_is_cut_off_over_tls_as_well(rig: Rig) -> None:
+    rig.sockets.overrun = True
+    connect_over_tls(rig)
+    assert rig.transport.aborted
+    assert rig.connection not in rig.sockets.http
