@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import orjson
 
 from hub.brokers.sqlite.faults import Fault, FileError, translated
@@ -29,11 +30,13 @@ from hub.brokers.sqlite.layout import (
     UPGRADES,
     VERSION,
     VICTIMS,
+    ChannelRow,
     Commit,
     Stored,
     StoredChannel,
     StoredKey,
     StoredRow,
+    keys_of,
     packed,
     unpacked,
 )
@@ -105,19 +108,17 @@ class HistoryFile:
                 upgrade = f"{UPGRADES[older]} PRAGMA user_version={older + 1};"
                 db.executescript(f"BEGIN IMMEDIATE; {upgrade} COMMIT;")
         db.executescript(INTAKE)
-        self._moved = self._fact("commits")
+        self._moved = self._number("commits")
         self._move_what_was_left()
         if self._fact("copied"):
             self.begin_line()
 
     def _move_what_was_left(self) -> None:
         """Move the commits that a process before this one has not moved."""
-        try:
+        with reading(self.path):
             left = [
                 unpacked(raw) for (raw,) in self._db.execute("SELECT data FROM recent ORDER BY id")
             ]
-        except ValueError as error:
-            raise FileError(Fault.CORRUPT, self.path, str(error)) from error
         for step in steps(left):
             self.move(step, {})
 
@@ -126,6 +127,11 @@ class HistoryFile:
         if row is None:
             raise FileError(Fault.CORRUPT, self.path, f"it does not say its {name}")
         return row[0]
+
+    def _number(self, name: str) -> int:
+        if not isinstance(value := self._fact(name), int):
+            raise FileError(Fault.CORRUPT, self.path, f"its {name} is no number")
+        return value
 
     def close(self) -> None:
         """Close the file; committed publications stay."""
@@ -142,9 +148,10 @@ class HistoryFile:
 
     def load(self) -> Stored:
         """Return the state that the first publication needs; raise `FileError`."""
-        with translating(self.path):
+        with reading(self.path):
             db = self._db
-            channels = [StoredChannel(*row) for row in db.execute(LOAD_CHANNELS)]
+            found = msgspec.convert(db.execute(LOAD_CHANNELS).fetchall(), list[ChannelRow])
+            channels = [StoredChannel(*row) for row in found]
             ended = dict(db.execute("SELECT place, generation FROM ended").fetchall())
             (next_id,) = db.execute(
                 "SELECT 1 + max(coalesce((SELECT max(id) FROM channel), 0), "
@@ -153,8 +160,8 @@ class HistoryFile:
             return Stored(
                 line=self._fact("line"),
                 secret=bytes.fromhex(self._fact("secret")),
-                commits=self._fact("commits"),
-                clock_ms=self._fact("clock_ms"),
+                commits=self._number("commits"),
+                clock_ms=self._number("clock_ms"),
                 channels=channels,
                 ended=ended,
                 next_id=next_id,
@@ -165,16 +172,14 @@ class HistoryFile:
 
         They are all those of the `limit` rows that follow the row `after`.
         """
-        with translating(self.path):
+        with reading(self.path):
             found = self._db.execute(
                 "SELECT id, keys FROM remembered WHERE id > ? AND expires_ms > ? "
                 "ORDER BY id LIMIT ?",
                 (after, now_ms, limit),
             ).fetchall()
-        return [
-            StoredKey(id_, *key) for id_, raw in found for key in orjson.loads(raw)
-            if key[3] > now_ms
-        ]  # fmt: skip
+            keys = [key for id_, raw in found for key in keys_of(id_, raw)]
+        return [key for key in keys if key.expires_ms > now_ms]
 
     def load_rows(self, after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
         """Return rows of all channels, by channel and key."""
@@ -335,6 +340,16 @@ def translating(path: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise translated(error, path) from error
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """As `translating`; a `ValueError` says that the content of the file is not a hub's."""
+    with translating(path):
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise FileError(Fault.CORRUPT, path, str(error)) from error
 
 
 def _locked(path: str) -> IO[bytes]:

@@ -206,6 +206,9 @@ class StoredRow:
     data: bytes
 
 
+ChannelRow = tuple[int, str, str, int, int, int]
+"""The fields of a `StoredChannel`."""
+
 Block = tuple[int, int, int, int, int, int, int, int]
 """Channel, first and last offset, when taken and when it expires, bytes of data; and where it lies
 in a commit's `data`: place, and length."""
@@ -234,6 +237,16 @@ class Commit:
     data: bytes = b""
 
 
+_Made = tuple[str, str, int, int, str, int]
+_COMMIT = msgspec.json.Decoder(
+    tuple[
+        int, int, list[tuple[int, str, str, int, int]], list[Block], list[_Made], list[Placed],
+        list[tuple[int, str]], list[int], list[tuple[int, int]],
+    ]
+)  # fmt: skip
+_KEYS = msgspec.json.Decoder(list[_Made])
+
+
 def packed(commit: Commit) -> bytes:
     """Return a commit as a row of `recent` has it: a line of JSON, and the bytes."""
     line = orjson.dumps(
@@ -250,10 +263,17 @@ def unpacked(raw: bytes) -> Commit:
     line, end, data = raw.partition(b"\n")
     if not end:
         raise ValueError("a commit is cut off")
-    commits, clock_ms, channels, blocks, made, rows, removed, gone, ended = orjson.loads(line)
-    return Commit(
-        commits, clock_ms, channels, blocks, made, rows, removed, gone, ended, data
-    )  # fmt: skip
+    commit = Commit(*_COMMIT.decode(line), data)
+    placed = [each[6:] for each in commit.blocks] + [each[4:] for each in commit.rows]
+    for begins, length in placed:
+        if not 1 <= begins <= begins + length <= len(data) + 1:
+            raise ValueError("a commit has no such bytes")
+    return commit
+
+
+def keys_of(id_: int, raw: bytes) -> Sequence[StoredKey]:
+    """Return the keys of a row of `remembered`; raise `ValueError` for other bytes."""
+    return [StoredKey(id_, *key) for key in _KEYS.decode(raw)]
 
 
 # A page of history has as many (`hub.core.recovery.replay`), so that little is read in vain.
@@ -314,7 +334,7 @@ def records(channel: str, raw: bytes) -> Iterator[Publication]:
         offset, time_ms, enveloped, length = map(int, raw[at:line].split(b" "))
         begins = line + 1 + enveloped
         at = begins + length
-        if at > len(raw):
+        if not line < begins <= at <= len(raw):
             raise ValueError("a publication is cut off")
         read = _ENVELOPE.decode(raw[line + 1 : begins]) if enveloped else _EMPTY
         yield Publication(

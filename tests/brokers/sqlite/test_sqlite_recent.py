@@ -2,9 +2,13 @@
 
 import random
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
+import orjson
 import pytest
 
 from hub.brokers.sqlite import recent, tending
@@ -292,3 +296,64 @@ async def test_commits_are_moved_together_under_load(
                     node.stored.sweep()
     assert 4 <= len(steps_made) <= 40
     assert max(steps_made) > tending._COMMITS_BETWEEN
+
+
+BLOCK = [1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        5, None, {}, [], [1] * 9, ["a", 2, [], [], [], [], [], [], []],
+        [1, 2, [[1]], [], [], [], [], [], []], [1, 2, [], [], [], [[1, "k"]], [], [], []],
+        [1, 2, [], [[*BLOCK, 0, 3]], [], [], [], [], []],
+        [1, 2, [], [[*BLOCK, 2, 3]], [], [], [], [], []],
+        [1, 2, [], [[*BLOCK, 2, -1]], [], [], [], [], []],
+        [1, 2, [], [], [], [[1, "k", 1, 1, 1, 4]], [], [], []],
+    ],
+)  # fmt: skip
+def test_a_row_that_no_hub_has_written_is_no_commit(line: object) -> None:
+    with pytest.raises(ValueError, match=r"Expected|no such bytes"):
+        unpacked(orjson.dumps(line) + b"\nabc")
+
+
+@pytest.mark.parametrize("raw", [b"1 1 -1 1\na", b"1 1 0 -9\nabc", b"1 1 -9 0\nabc", b"1 1 2 -1\n"])
+def test_a_record_is_never_shorter_than_nothing(raw: bytes) -> None:
+    """Else it would be read again and again."""
+    with pytest.raises(ValueError, match="cut off"):
+        list(islice(records("a", raw), 9))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "INSERT INTO recent VALUES (99, x'350a')",
+        "INSERT INTO recent VALUES (99, 'text')",
+        "INSERT INTO remembered VALUES (99, 9000000000000, x'355d')",
+        "INSERT INTO remembered VALUES (99, 9000000000000, '[[1]]')",
+        """INSERT INTO remembered VALUES (99, 9000000000000,
+            '[["p","no hex",1,9000000000000,"e",1]]')""",
+        """INSERT INTO remembered VALUES (99, 9000000000000,
+            CAST('[["p","zz",1,9000000000000,"e",1]]' AS BLOB))""",
+        "INSERT INTO row VALUES (1, 'k', 1, 1, x'35')",
+        "INSERT INTO row VALUES (1, 'k', 1, 1, 7)",
+        "UPDATE fact SET value = 'no hex' WHERE name = 'secret'",
+        "UPDATE fact SET value = NULL WHERE name = 'commits'",
+        "UPDATE fact SET value = 'x' WHERE name = 'clock_ms'",
+        "UPDATE channel SET used_ms = 'x'",
+        "UPDATE channel SET epoch = x'35'",
+    ],
+)  # fmt: skip
+async def test_a_file_with_a_row_that_no_hub_has_written_is_said_to_be_corrupt(
+    tmp_path: Path, spoil: str
+) -> None:
+    path = tmp_path / "hub.db"
+    async with StoredNode(path) as node:
+        await node.publish()
+    HistoryFile(str(path)).close()  # moves the commit into the tables
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(spoil)
+        db.commit()
+    async with StoredNode(path) as node:
+        await eventually(node.stored.problems)
+        assert "corrupt" in node.stored.problems()[0]
