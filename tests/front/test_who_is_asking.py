@@ -181,6 +181,24 @@ async def test_the_hub_speaks_tls_itself(certificates: Certificates) -> None:
 
 
 @needs_openssl
+async def test_an_address_has_so_many_connections_over_tls_too(
+    certificates: Certificates, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first ones send nothing."""
+    made, context = certificates, trusting(certificates)
+    tls = {"tls_cert": str(made.certificate), "tls_key": str(made.key)}
+    async with running(**tls, address_connections=3) as hub:
+        port = int(hub.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(3)]
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(f"wss{hub.url[5:]}/ws", ssl=context)
+        assert refused.value.response.status_code == 429
+        for _, writer in silent:
+            writer.close()
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@needs_openssl
 async def test_of_tls_the_hub_speaks_what_is_modern_and_of_http_the_first_version(
     certificates: Certificates,
 ) -> None:

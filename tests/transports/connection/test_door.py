@@ -12,7 +12,7 @@ from hub.core.limits import PeerLimits, Rate
 from hub.transports.connection import context as contexts
 from hub.transports.opening import Judged
 from tests.support.frames import UPGRADE
-from tests.transports.connection.rig import LIMITS, Rig, get, post
+from tests.transports.connection.rig import LIMITS, FakeTransport, Rig, get, post
 
 PEER_LIMITS = PeerLimits(handshakes=Rate(1, 3600, 1))
 PEER = "192.0.2.7"
@@ -85,6 +85,24 @@ async def test_a_connection_too_many_is_told_so_before_anything_is_made(
     assert rig.transport.ended
     assert rig.connection not in rig.sockets.http
     assert (rig.counters.refused["unavailable"], rig.counters.http_errors["unavailable"]) == (1, 1)
+
+
+async def test_a_connection_too_many_over_tls_is_told_so_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transport is paused as soon as its buffer is bounded: the handshake's end is in it."""
+
+    def pause(transport: FakeTransport, **_: int) -> None:
+        transport.protocol.pause_writing()
+
+    monkeypatch.setattr(FakeTransport, "set_write_buffer_limits", pause)
+    for crowded in (False, True):
+        rig.sockets.crowded = crowded
+        rig.connect()
+        rig.transport.drain()
+        rig.receive(get("/ws", UPGRADE))
+    assert len(rig.streams.opened) == 1
+    assert rig.answers == [503]
 
 
 async def test_the_answer_is_the_one_that_a_head_in_pieces_gets(rig: Rig) -> None:
