@@ -10,6 +10,7 @@ import json
 import random
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +31,8 @@ class Crowd:
     """Of nodes that are ready."""
     returns: list[float] = field(default_factory=list)
     """Monotonic time of every connection after a member's first."""
-    refused: int = 0
-    """Attempts that failed."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Attempts that failed, by what each met."""
     sent_away: list[dict[str, Any]] = field(default_factory=list)
     """Goodbyes that named no time to come back, such as to a member that answered no ping."""
 
@@ -59,8 +60,8 @@ class Member:
         while True:
             try:
                 await self._stay(random.choice(sorted(self.crowd.ports)))
-            except (OSError, TimeoutError, ConnectionError, asyncio.IncompleteReadError):
-                self.crowd.refused += 1
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.crowd.refused[repr(error)] += 1
                 self.wait_seconds = random.uniform(*_RETRY_SECONDS)
             await asyncio.sleep(self.wait_seconds)
             self.wait_seconds = random.uniform(*_RETRY_SECONDS)
@@ -78,7 +79,7 @@ class Member:
             head = await reader.readuntil(END_OF_HEAD)
         if b" 101 " not in head:
             writer.close()
-            raise ConnectionRefusedError(head[:40])
+            raise ConnectionRefusedError(head + await reader.read(300))
         if self.connects:
             self.crowd.returns.append(time.monotonic())
         self.connects += 1
