@@ -189,7 +189,12 @@ class Hub:
             await self._listener.stop_accepting()
 
     async def leave_to_another(self) -> None:
-        """Begin to drain, and have HTTP connections go to another process that accepts already."""
+        """Drain, and have HTTP connections go to another process that accepts already.
+
+        Called after `stop_accepting`. Peers that were accepted before still open their sessions.
+        """
+        if self._listener is not None:
+            await self._listener.first_requests()
         self.begin_drain()
         if self._listener is not None:
             await self._listener.stop_asking(self.settings.drain_seconds)

@@ -24,6 +24,8 @@ from hub.transports.connection.proxied import ProxiedListener
 
 # Of HTTP requests under way when the listener stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2.0
+# From the end of accepting until the last accepted peer has sent its first request.
+_FIRST_REQUEST_SECONDS = 1.0
 _STEP_SECONDS = 0.02
 
 
@@ -48,6 +50,14 @@ class Acceptor:
         self._node = node
         self._context = context
         self._tls = None if certificate is None else certificate.context
+        self._handshakes: list[asyncio.Task[None]] = []
+        """One task for each listener of PROXY headers or TLS; it ends with its last handshake."""
+
+    @property
+    def awaits_first_requests(self) -> bool:
+        """Whether a connection that was accepted has not sent its first request."""
+        handshakes = any(not each.done() for each in self._handshakes)
+        return handshakes or len(self._context.arrivals) > 0
 
     async def accept(self, listening: socket.socket) -> Accepting:
         """Begin to accept at `listening`; closing the returned server closes it."""
@@ -65,7 +75,9 @@ class Acceptor:
                 refused=self._refused,
                 lane=context.turns.crowd,
             )
-            return _Running(proxied, context.spawn(proxied.run()))
+            running = context.spawn(proxied.run())
+            self._handshakes.append(running)
+            return _Running(proxied)
         return await asyncio.get_running_loop().create_server(
             lambda: Connection(context), sock=listening, backlog=settings.backlog
         )
@@ -82,9 +94,8 @@ class Acceptor:
 class _Running:
     """A listener that accepts in a task."""
 
-    def __init__(self, listener: ProxiedListener, task: "asyncio.Task[None]") -> None:
+    def __init__(self, listener: ProxiedListener) -> None:
         self._listener = listener
-        self._task = task
 
     def close(self) -> None:
         # A peer whose handshake is under way is still served: the listener waits for its tasks.
@@ -167,6 +178,19 @@ class Listener:
         """Stop to accept, and close the sockets; connections stay."""
         await self.accept_at(())
         self._close_sockets()
+
+    async def first_requests(self) -> None:
+        """Wait until each accepted connection has sent its first request, for a second at most.
+
+        Called after `stop_accepting` and before a drain: a peer that was accepted at the last
+        moment has its session and the goodbye, and not a refusal.
+        """
+        acceptor = self._acceptor
+        assert acceptor is not None  # noqa: S101 - set by `start`
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _FIRST_REQUEST_SECONDS
+        while acceptor.awaits_first_requests and loop.time() < end:  # noqa: ASYNC110 - runs once
+            await asyncio.sleep(_STEP_SECONDS)
 
     async def stop_asking(self, seconds: float) -> None:
         """End HTTP connections with their next answer; wait for that, so many seconds at most.

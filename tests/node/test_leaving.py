@@ -1,0 +1,59 @@
+"""A worker that goes: peers that it accepted at the last moment are served, and told to move."""
+
+import asyncio
+
+import pytest
+
+from hub import Hub, Settings
+from tests.support.raw_connection import END_OF_HEAD, get
+from tests.support.waiting import eventually
+
+PROXY_HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 8000\r\n"
+
+
+async def connected(hub: Hub) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize(
+    ("proxied", "before", "after"),
+    [
+        (False, b"", b""),
+        (True, b"", PROXY_HEADER),
+        (True, PROXY_HEADER[:10], PROXY_HEADER[10:]),
+        (True, PROXY_HEADER, b""),
+    ],
+    ids=["plain", "before the PROXY header", "within it", "behind it"],
+)
+async def test_a_peer_that_was_accepted_at_the_last_moment_has_its_session_and_the_goodbye(
+    proxied: bool, before: bytes, after: bytes
+) -> None:
+    settings = Settings(port=0, drain_seconds=0.2, proxy_protocol=proxied)
+    async with Hub(settings) as hub:
+        reader, writer = await connected(hub)
+        writer.write(before)
+        await eventually(lambda: hub.node.sockets.http or before != PROXY_HEADER)
+        await asyncio.sleep(0.05)
+        await hub.stop_accepting()
+        leaving = asyncio.create_task(hub.leave_to_another())
+        await asyncio.sleep(0.1)
+        writer.write(after + get("/ws?channel=prices", upgrade=True))
+        head = await reader.readuntil(END_OF_HEAD)
+        assert head.startswith(b"HTTP/1.1 101"), head
+        assert b'"op":"goodbye"' in await reader.read()
+        await leaving
+        writer.close()
+
+
+async def test_a_peer_that_sends_nothing_delays_the_drain_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hub.node.server._FIRST_REQUEST_SECONDS", 0.1)
+    async with Hub(Settings(port=0, drain_seconds=0)) as hub:
+        _, writer = await connected(hub)
+        await eventually(lambda: hub.node.sockets.http)
+        await hub.stop_accepting()
+        leaving = asyncio.create_task(hub.leave_to_another())
+        await eventually(lambda: hub.node.registry.draining)
+        writer.close()
+        await leaving
