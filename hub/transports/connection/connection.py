@@ -64,7 +64,6 @@ class Connection(asyncio.Protocol):
         context.sockets.enter(self, self._address)
         self._crowded = crowded = context.sockets.refusal(self._address)
         self._first = FirstRead(context, self._transport, self._phase, self._address, crowded)
-        bound_buffer(self._transport)  # may pause at once, which makes the other parts
         if crowded is not None and context.sockets.is_overrun(self._address):
             context.door.cut_off(crowded, self._address)
             self._transport.abort()
