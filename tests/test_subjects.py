@@ -215,6 +215,12 @@ async def test_a_wrong_request_is_told_what_is_wrong(
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
+async def test_a_ban_without_a_body_is_told_which_field_it_lacks(http: httpx.AsyncClient) -> None:
+    answer = await http.put("/api/subjects/ann/ban")
+    assert answer.status_code == 400
+    assert "missing required field `seconds`" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("kind", PEERS.values(), ids=PEERS)
 async def test_only_operators_may(hub: Hub, kind: type[Peer]) -> None:
     async with http_client(base_url=hub.url) as client:

@@ -27,6 +27,8 @@ REFUSED = 1
 # A node asks the others for 2 s; the command gives up soon after.
 TIMEOUT_SECONDS = 10.0
 _UNKNOWN_CODES = frozenset({"outcome_unknown"})
+_KEY_CODES = frozenset({"unauthorized", "forbidden"})
+"""What another key would change."""
 
 
 class OperatorError(Exception):
@@ -132,7 +134,7 @@ class Operator:
         if not problem.code:
             what = f"answered {answer.status_code} and is no hub, or a proxy stands before it"
             raise OperatorError(f"{self.shown_url} {what}")
-        hint = " (--key or HUB_OPERATOR_KEY)" if problem.code == "unauthorized" else ""
+        hint = " (--key or HUB_OPERATOR_KEY)" if problem.code in _KEY_CODES else ""
         code = UNKNOWN if problem.code in _UNKNOWN_CODES else REFUSED
         message = f"{problem.code}: {problem.detail}{hint}"
         raise OperatorError(message, code=problem.code, exit_code=code)

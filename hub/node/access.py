@@ -151,7 +151,10 @@ class BansFile:
             lines = self._path.read_bytes().splitlines()
             return [_LINE.decode(line) for line in lines if line.strip()]
         except FileNotFoundError:
-            return []
+            if self._path.parent.is_dir():
+                return []
+            missing = f"its directory {self._path.parent} is missing: make it"
+            raise SettingsError(f"HUB_BANS_PATH: {self._path}: {missing}") from None
         except (OSError, ValueError, RecursionError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no list of bans"
             raise SettingsError(f"HUB_BANS_PATH: {self._path} cannot be read: {why}") from None

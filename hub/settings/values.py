@@ -95,7 +95,8 @@ SIZE = ValueKind("a size in bytes, such as 65536, 64KiB or 1MiB,", "BYTES", show
 SWITCH = ValueKind("true or false", "")
 KEYS = ValueKind("keys separated by commas, none of them empty", "KEYS", show_masked)
 ORIGINS = ValueKind(
-    "origins such as https://example.com or https://*.example.com, or *, separated by commas",
+    "origins such as https://example.com or https://*.example.com (scheme, host and port, without "
+    "a path or a / at the end), or *, separated by commas",
     "ORIGINS",
 )
 HOSTS = ValueKind(
@@ -126,7 +127,8 @@ RATE = ValueKind(
 )
 NAMESPACES = ValueKind(parsing.NAMESPACES_ALLOWED, "JSON", show_json)
 BROKER = ValueKind(
-    "memory://, sqlite:///path, redis://host:port/db, rediss://host, unix:///path, several of "
+    "memory://, sqlite:///path (absolute, so three slashes), redis://host:port/db, rediss://host, "
+    "unix:///path, several of "
     "these Redis URLs separated by commas (the same on every node; channels are spread over "
     "the servers), "
     "redis+sentinel://host:port,host:port/service or redis+cluster://host:port,host:port",

@@ -47,6 +47,16 @@ async def test_the_exit_code_tells_not_done_from_unknown(
     assert says in ended.err
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (403, "forbidden")])
+async def test_who_has_the_wrong_key_is_told_where_the_command_takes_it_from(
+    status: int, code: str
+) -> None:
+    async with http_hub(lambda _: problem(status, code)) as (url, _):
+        ended = await run("nodes", **environment(url))
+    assert ended.code == 1
+    assert ended.err.endswith(" (--key or HUB_OPERATOR_KEY)\n")
+
+
 async def test_whose_part_of_a_list_is_missing_is_said() -> None:
     """On stderr; the list itself is what there is."""
     page = {

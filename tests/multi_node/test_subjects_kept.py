@@ -225,3 +225,9 @@ def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
         path.write_bytes(rubbish)
         with pytest.raises(SettingsError, match="HUB_BANS_PATH"):
             _file(path).read()
+
+
+def test_a_file_whose_directory_is_missing_ends_the_start(tmp_path: Path) -> None:
+    """No ban could be kept there, and nobody would notice before the first."""
+    with pytest.raises(SettingsError, match=r"HUB_BANS_PATH: .*directory .* is missing"):
+        _file(tmp_path / "missing" / "bans").read()

@@ -153,7 +153,7 @@ def _named(text: str, what: str) -> str:
 
 def _read(body: bytes, kind: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is not as it should be: {error}") from None
 
