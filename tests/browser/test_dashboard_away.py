@@ -47,8 +47,8 @@ async def test_a_red_bar_says_what_is_away_and_then_what_was_reset(
             own = each.locator(".node[data-node=node-a]")
             up = own.locator("dl > div", has_text="Up").locator("dd")
             await expect(up).not_to_have_text(await up.inner_text())  # its figures go on
-            redis_row = own.locator("dl > div", has_text="Redis").locator("dd")
-            await expect(redis_row).to_contain_text("away since")  # why stands above
+            broker_row = own.locator("dl > div", has_text="Broker").locator("dd")
+            await expect(broker_row).to_contain_text("away since")  # why stands above
             other = each.locator(".node[data-node=node-b]")
             await expect(other.locator(".pill")).to_have_text("silent")
             assert await faults(each) == []

@@ -102,8 +102,8 @@ async def test_the_overview_counts_what_the_nodes_hold(hub: WatchedHub, page: Pa
     await expect(figures.nth(3)).to_have_text("1")
     latency = page.locator(".chart", has_text="Delivery latency").locator("b").first
     await expect(latency).to_contain_text("ms")
-    redis = page.locator(".node").first.locator("dl div", has_text="Redis")
-    await expect(redis).to_contain_text("ms")
+    broker = page.locator(".node").first.locator("dl div", has_text="Broker")
+    await expect(broker).to_contain_text("ms")
 
 
 async def test_channels_are_those_of_all_nodes_in_any_order(hub: WatchedHub, page: Page) -> None:

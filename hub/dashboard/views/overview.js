@@ -85,7 +85,7 @@ function card(known, silent) {
     ["Latency p50, p99", told(`${ms(record.latency_p50_ms)}, ${ms(record.latency_p99_ms)}`, record.latency_p99_ms > SLOW_MS)],
     ["Loop lag", told(ms(record.loop_lag_ms), record.loop_lag_ms > LAG_MS)],
     ["Outbox, congested", told(`${bytes(record.outbox_bytes)}, ${count(record.congested)}`, record.congested > 0)],
-    [record.broker_servers ? "Redis" : "Broker", broker(known)],
+    ["Broker", broker(known)],
     ["Up", duration(record.uptime_seconds)],
     ["Version", record.version],
   ];
