@@ -32,9 +32,7 @@ def ban(
     key: Key = None,
 ) -> None:
     """Close all connections of a subject, and refuse its tokens until the ban ends."""
-    seconds = seconds_of(lasts, "--for")
-    if seconds is None:
-        raise fail(WRONG_USE, "--for needs an end, such as 30d")
+    seconds = seconds_of(lasts, "--for", may_be_never=False)
 
     async def act(operator: Operator) -> None:
         body = {"seconds": seconds, "reason": reason}

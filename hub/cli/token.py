@@ -124,13 +124,14 @@ def _put(claims: dict[str, Any], claim: str, grants: dict[str, Any]) -> None:
     at[last] = grants
 
 
-def seconds_of(text: str, option: str) -> int | None:
-    """Return a duration such as 15m in seconds; None for `never`."""
-    if text == _NEVER:
+def seconds_of(text: str, option: str, *, may_be_never: bool = True) -> int | None:
+    """Return a duration such as 15m in seconds; None for `never`, where that is allowed."""
+    if text == _NEVER and may_be_never:
         return None
     match = _DURATION.fullmatch(text.strip())
     if match is None or not int(match[1]):
-        raise fail(WRONG_USE, f"{option} is {text!r}: allowed are such as 90s, 15m, 1h, 30d, never")
+        allowed = "90s, 15m, 1h, 30d" + (", never" if may_be_never else "")
+        raise fail(WRONG_USE, f"{option} is {text!r}: allowed are such as {allowed}")
     return int(match[1]) * _UNITS[match[2] or "s"]
 
 

@@ -63,6 +63,11 @@ async def test_a_wrong_call_ends_with_2() -> None:
         assert (await run(*arguments, HUB_URL="http://127.0.0.1:9")).code == 2, arguments
 
 
+async def test_a_ban_without_an_end_is_refused_with_what_is_allowed() -> None:
+    refused = await run("ban", "ann", "--for", "never", HUB_URL="http://127.0.0.1:9")
+    assert refused.err == "hub: --for is 'never': allowed are such as 90s, 15m, 1h, 30d\n"
+
+
 async def test_all_connections_of_a_subject_are_closed_or_leave_a_channel(channel: str) -> None:
     with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY) as hub:
         variables = environment(hub.url)

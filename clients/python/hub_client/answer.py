@@ -53,11 +53,19 @@ def not_reached(error: Exception) -> PostFailedError:
     text = str(error) or "no connection in time"
     if (said := untrusted(text)) is not None:
         return PostFailedError(said, reached=False, untrusted=True)
-    return PostFailedError(f"ConnectError: {text}; {HINT}", reached=False)
+    return PostFailedError(f"ConnectError: {text}; {first_check(text)}", reached=False)
 
 
-HINT = "is a hub running there?"
-"""The first thing to check where no connection could be made."""
+def first_check(text: str) -> str:
+    """Return the first thing to check where no connection could be made, by the error's text.
+
+    The words are OpenSSL's, for an answer that is no TLS.
+    """
+    if "WRONG_VERSION_NUMBER" in text:
+        return "does the URL begin with http:// there?"
+    return "is a hub running there?"
+
+
 UNTRUSTED = "untrusted_certificate"
 """The code of an error about a certificate that is not trusted."""
 

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 import httpx2
 
-from hub_client.answer import HINT, MAX_ANSWER_BYTES, HttpResponse, PostFailedError, untrusted
+from hub_client.answer import (
+    MAX_ANSWER_BYTES,
+    HttpResponse,
+    PostFailedError,
+    first_check,
+    untrusted,
+)
 from hub_client.async_post import OnAnswer
 from hub_client.route import HTTP_ERRORS, SOCKS_ERRORS, OutboundRoute
 
@@ -111,6 +117,6 @@ def _failed(error: Exception) -> PostFailedError:
     if (said := untrusted(why)) is not None:
         return PostFailedError(said, reached=False, untrusted=True)
     if isinstance(error, _NOBODY_THERE):
-        why += f"; {HINT}"
+        why += f"; {first_check(why)}"
     ours = isinstance(error, httpx2.PoolTimeout)
     return PostFailedError(why, reached=not isinstance(error, _NOT_SENT), ours=ours)

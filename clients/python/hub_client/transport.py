@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from hub_client.answer import HINT, UNTRUSTED, untrusted
+from hub_client.answer import UNTRUSTED, first_check, untrusted
 from hub_client.errors import RejectedError, rejection, whole_url
 from hub_client.route import OutboundRoute
 from hub_client.timing import asked_seconds
@@ -136,10 +136,11 @@ def refused(
 
 def unreachable(error: Exception) -> CannotConnectError:
     """Return the error for a hub that could not be reached, or whose answer has no known sender."""
-    if (said := untrusted(str(error))) is not None:
+    text = str(error)
+    if (said := untrusted(text)) is not None:
         rejected = RejectedError(said, close_code=UNTRUSTED_CLOSE, code=UNTRUSTED)
         return CannotConnectError(said, rejected=rejected)
-    return CannotConnectError(f"{type(error).__name__}: {error}; {HINT}")
+    return CannotConnectError(f"{type(error).__name__}: {text}; {first_check(text)}")
 
 
 def check_base_url(url: str) -> str:

@@ -45,6 +45,25 @@ async def test_a_publisher_for_threads_says_the_same() -> None:
             await asyncio.to_thread(publisher.publish, "a", 1)
 
 
+async def test_a_server_without_tls_is_suspected_where_its_answer_is_no_tls() -> None:
+    """As a hub's answer to the first bytes of a TLS handshake is: a 400 in plain text."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        suspects = r"does the URL begin with http:// there\?"
+        async with Publisher(url, options=ONCE) as publisher:
+            with pytest.raises(NotPublishedError, match=suspects):
+                await publisher.publish("a", 1)
+        with SyncPublisher(url, options=ONCE) as blocking:
+            with pytest.raises(NotPublishedError, match=suspects):
+                await asyncio.to_thread(blocking.publish, "a", 1)
+
+
 async def test_an_answer_that_is_no_hubs_asks_whether_the_url_is_right() -> None:
     """Another server's 404 in place of a hub's problem document."""
     async with (
