@@ -78,6 +78,8 @@ async def test_what_a_page_publishes_is_published_once(
     async with LosingProxy(hub.port) as proxy, Numbers(hub.url, channel) as numbers:
         await reader.open(proxy.url, channel, numbers.start, {"transports": [transport]})
         await reader.arrives_at(transport)
+        # Chromium repeats a POST on a connection that was used before: now there is one.
+        await reader.publish(f"{channel}-before", "hello")
         proxy.lose(b'"offset":1}')
         said = f"{channel}-said"
         published = await reader.publish(said, "hello")
