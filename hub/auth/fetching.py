@@ -34,21 +34,18 @@ class KeySetSource:
         """Return the set as it came; raise `FetchError`."""
         import httpx2  # noqa: PLC0415 - a hub without a provider does not need it
 
-        from hub_client.interim import bound_interim_answers  # noqa: PLC0415
+        from hub_client.interim import BoundedTransport  # noqa: PLC0415
         from hub_client.route import HTTP_ERRORS, find_route  # noqa: PLC0415
 
         try:
             route = self._route = self._route or find_route(self._url)
             async with (
                 asyncio.timeout(FETCH_SECONDS),
-                bound_interim_answers(
-                    httpx2.AsyncClient(
-                        proxy=route.httpx_proxy,
-                        verify=route.verify,
-                        trust_env=False,
-                        follow_redirects=False,
-                        timeout=FETCH_SECONDS,
-                    )
+                httpx2.AsyncClient(
+                    transport=BoundedTransport(route, connections=1, keep_alive_seconds=0),
+                    trust_env=False,
+                    follow_redirects=False,
+                    timeout=FETCH_SECONDS,
                 ) as client,
                 client.stream(
                     "GET",

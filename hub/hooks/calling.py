@@ -113,13 +113,15 @@ class Caller:
     def _made(self) -> "httpx2.AsyncClient":
         import httpx2  # noqa: PLC0415 - as above
 
-        from hub_client.interim import bound_interim_answers  # noqa: PLC0415
+        from hub_client.interim import BoundedTransport  # noqa: PLC0415
         from hub_client.route import find_route  # noqa: PLC0415
 
-        route = find_route(self._url)
-        client = httpx2.AsyncClient(
-            proxy=route.httpx_proxy,
-            verify=route.verify,
+        return httpx2.AsyncClient(
+            transport=BoundedTransport(
+                find_route(self._url),
+                connections=self._connections,
+                keep_alive_seconds=_KEEP_ALIVE_SECONDS,
+            ),
             trust_env=False,
             follow_redirects=False,
             # A cookie of the application is of the peer that was asked about, and of nobody else.
@@ -128,14 +130,8 @@ class Caller:
             ),
             # The one deadline is that of `post`.
             timeout=None,
-            limits=httpx2.Limits(
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
-                keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            ),
             headers={"User-Agent": "broadcast-hub"},
         )
-        return bound_interim_answers(client)
 
     async def close(self) -> None:
         if self._client is not None:

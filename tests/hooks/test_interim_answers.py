@@ -76,3 +76,17 @@ async def test_each_call_of_a_connection_has_its_own() -> None:
         for _ in range(3):
             assert await caller.post(b"", {}) == (200, b"{}")
         await caller.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_proxy_on_the_way_may_send_no_more(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server here is the proxy: it answers in place of the one that is named."""
+    count = MAX_INTERIM_ANSWERS
+    async with server(lambda: count) as url:
+        monkeypatch.setenv("http_proxy", url)
+        assert await CALLS[name]("http://application.invalid/") == b"{}"
+        count += 1
+        with pytest.raises((HookError, FetchError), match="answers came before the answer"):
+            await CALLS[name]("http://application.invalid/")

@@ -4,28 +4,104 @@ The HTTP library reads all that have come in one step of the event loop, which t
 64 KiB of them hold the loop for 0.15 s, and a server may send them until the deadline.
 """
 
+import contextlib
 import re
 import ssl
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, cast
 
 import httpcore2
 import httpx2
+
+from hub_client.route import OutboundRoute
 
 # A server sends one or two (`103 Early Hints`). Guess.
 MAX_INTERIM_ANSWERS = 16
 _INTERIM = re.compile(rb"(?:\A|\n)HTTP/1\.[01] 1")
 _LONGEST_MATCH = 11
+_FAILURES = (
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.UnsupportedProtocol,
+)
 
 
-def bound_interim_answers(client: httpx2.AsyncClient) -> httpx2.AsyncClient:
-    """Have each request of `client` fail with `httpx2.ReadError` behind too many of them."""
-    # The library has no public way to give its transports a network backend.
-    for transport in (client._transport, *client._mounts.values()):
-        pool = getattr(transport, "_pool", None)
-        if isinstance(pool, httpcore2.AsyncConnectionPool):
-            pool._network_backend = _Backend(pool._network_backend)
-    return client
+class BoundedTransport(httpx2.AsyncBaseTransport):
+    """Sends requests along a route; one with too many such answers fails (`httpx2.TransportError`).
+
+    Args:
+        connections: the largest number at once.
+        keep_alive_seconds: the time for which a connection without a request is kept.
+    """
+
+    def __init__(
+        self, route: OutboundRoute, *, connections: int, keep_alive_seconds: float
+    ) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=route.verify,
+            proxy=_proxy(route),
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=keep_alive_seconds,
+            network_backend=_Backend(httpcore2.AnyIOBackend()),
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        given = httpcore2.Request(
+            request.method,
+            _url(request.url),
+            headers=request.headers.raw,
+            content=cast("httpx2.AsyncByteStream", request.stream),
+            extensions=request.extensions,
+        )
+        with _errors():
+            answer = await self._pool.handle_async_request(given)
+        return httpx2.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(answer),
+            extensions=answer.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx2.AsyncByteStream):
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _errors():
+            async for part in self._answer.aiter_stream():
+                yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Raise errors of httpcore2 as those of httpx2."""
+    try:
+        yield
+    except httpcore2.TimeoutException as error:
+        raise httpx2.ReadTimeout(str(error)) from error
+    except _FAILURES as error:
+        raise httpx2.TransportError(str(error) or type(error).__name__) from error
+
+
+def _url(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+
+
+def _proxy(route: OutboundRoute) -> httpcore2.Proxy | None:
+    if (given := route.httpx_proxy) is None:
+        return None
+    return httpcore2.Proxy(_url(given.url), auth=given.raw_auth, ssl_context=given.ssl_context)
 
 
 class _Stream(httpcore2.AsyncNetworkStream):
