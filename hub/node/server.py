@@ -15,6 +15,7 @@ from hub.node.binding import bind, url_of
 from hub.node.file_watch import Certificate
 from hub.node.node import Node
 from hub.node.transports import connection_context
+from hub.observe.background import wait_while
 from hub.observe.log_levels import HTTP
 from hub.transports.asgi_types import ASGIApp
 from hub.transports.connection.application import Application, Lifespan
@@ -53,9 +54,8 @@ class Acceptor:
         self._handshakes: list[asyncio.Task[None]] = []
         """One task for each listener of PROXY headers or TLS; it ends with its last handshake."""
 
-    @property
     def awaits_first_requests(self) -> bool:
-        """Whether a connection that was accepted has not sent its first request."""
+        """Return whether a connection that was accepted has not sent its first request."""
         handshakes = any(not each.done() for each in self._handshakes)
         return handshakes or len(self._context.arrivals) > 0
 
@@ -187,10 +187,9 @@ class Listener:
         """
         acceptor = self._acceptor
         assert acceptor is not None  # noqa: S101 - set by `start`
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _FIRST_REQUEST_SECONDS
-        while acceptor.awaits_first_requests and loop.time() < end:  # noqa: ASYNC110 - runs once
-            await asyncio.sleep(_STEP_SECONDS)
+        await wait_while(
+            acceptor.awaits_first_requests, _FIRST_REQUEST_SECONDS, step_seconds=_STEP_SECONDS
+        )
 
     async def stop_asking(self, seconds: float) -> None:
         """End HTTP connections with their next answer; wait for that, so many seconds at most.
@@ -200,10 +199,7 @@ class Listener:
         http = self._node.sockets.http
         for connection in tuple(http):
             connection.leave_after_next()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while http and loop.time() < end:  # noqa: ASYNC110 - runs once
-            await asyncio.sleep(_STEP_SECONDS)
+        await wait_while(lambda: bool(http), seconds, step_seconds=_STEP_SECONDS)
 
     def _close_sockets(self) -> None:
         for bound in self._sockets:
@@ -222,10 +218,9 @@ class Listener:
         http = self._node.sockets.http
         for connection in tuple(http):
             connection.shut_down()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _GRACEFUL_SECONDS
-        while (http or self._tasks) and loop.time() < end:  # noqa: ASYNC110 - runs once
-            await asyncio.sleep(_STEP_SECONDS)
+        await wait_while(
+            lambda: bool(http or self._tasks), _GRACEFUL_SECONDS, step_seconds=_STEP_SECONDS
+        )
         for connection in tuple(http):
             connection.abort()
         for task in tuple(self._tasks):

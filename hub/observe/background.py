@@ -110,3 +110,14 @@ async def until_one_ends(*works: Coroutine[object, object, None]) -> None:
         await asyncio.gather(*running, return_exceptions=True)
     for task in done:
         task.result()
+
+
+async def wait_while(waits: Callable[[], bool], seconds: float, *, step_seconds: float) -> None:
+    """Return once `waits` is False, at the latest after `seconds`; ask in steps of `step_seconds`.
+
+    For the few waits of a process's end, whose conditions have no event.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while waits() and loop.time() < end:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(step_seconds)

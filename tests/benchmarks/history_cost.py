@@ -12,8 +12,6 @@ sqlite` it is. Instructions, because they are the same on a busy machine. Some 4
 """
 
 import asyncio
-import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,17 +20,16 @@ from pathlib import Path
 
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
+from tests.benchmarks.record_cost import instructions
 from tests.brokers.sqlite.nodes import StoredNode
 
 PAYLOAD = b'"' + b"x" * 198 + b'"'
-# Publishers, and the publications of each: a short run, and a longer one.
-WAYS = {"64 at a time": 64, "8 at a time": 8, "1000 at a time": 1000}
+# Numbers of publishers; and the publications of all: a short run, and a longer one.
+WAYS = ("64", "8", "1000")
 SHORT, LONG = 4000, 16_000
-_TIMEOUT_SECONDS = 600
 
 
-async def run(publishers: int, count: int) -> None:
-    """Publish so many in all."""
+async def _run(publishers: int, count: int) -> None:
     namespaces = Namespaces(ChannelOptions(history_size=100, history_ttl_seconds=300))
     with tempfile.TemporaryDirectory(dir="/dev/shm") as inside:
         async with StoredNode(Path(inside) / "hub.db", namespaces=namespaces) as node:
@@ -54,44 +51,20 @@ async def run(publishers: int, count: int) -> None:
             await done.wait()
 
 
-# For the interpreter that is counted: prints a line for each child, whose number it has there.
-_CHILDREN = """
-import asyncio, os
-from tests.benchmarks.history_cost import run
-for name, publishers in {ways}.items():
-    for count in {counts}:
-        if not (child := os.fork()):
-            asyncio.run(run(publishers, count))
-            os._exit(0)
-        os.waitpid(child, 0)
-        print(child, count, name, flush=True)
-"""
+def run(way: str, count: int) -> None:
+    """Publish `count` in all, as many at a time as `way` says."""
+    asyncio.run(_run(int(way), count))
 
 
 def costs(checkout: str) -> dict[str, float]:
     """Return, by way, the instructions for a publication in the checkout of that path."""
-    command = [
-        "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
-        sys.executable, "-c", _CHILDREN.format(ways=WAYS, counts=(SHORT, LONG)),
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=checkout, capture_output=True, text=True, check=True,
-        timeout=_TIMEOUT_SECONDS, env={"PYTHONHASHSEED": "0", "PYTHONPATH": "."},
-    )  # fmt: skip
-    counted = {
-        child: int(count.replace(",", ""))
-        for child, count in re.findall(r"==(\d+)== I +refs: +([\d,]+)", done.stderr)
-    }
-    found = {}
-    for line in done.stdout.splitlines():
-        child, count, name = line.split(" ", 2)
-        found[name, int(count)] = counted[child]
-    return {name: (found[name, LONG] - found[name, SHORT]) / (LONG - SHORT) for name in WAYS}
+    found = instructions("tests.benchmarks.history_cost", checkout, WAYS, (SHORT, LONG))
+    return {way: (found[way, LONG] - found[way, SHORT]) / (LONG - SHORT) for way in WAYS}
 
 
 def main(arguments: Sequence[str]) -> None:
-    for name, each in costs(arguments[0] if arguments else ".").items():
-        print(f"{name:15} {each:8,.0f} instructions/publication")
+    for way, each in costs(arguments[0] if arguments else ".").items():
+        print(f"{way:>4} at a time {each:8,.0f} instructions/publication")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared
 from hub.node.supervisor.control import DRAIN, NOW, UP, Control
 from hub.node.supervisor.roles import Role, adopted
-from hub.observe.background import Ticks, tasks
+from hub.observe.background import Ticks, tasks, wait_while
 from hub.observe.log_levels import BROKER
 from hub.observe.logs import adopt_stdlib, make_logger
 from hub.settings import Settings
@@ -126,7 +126,4 @@ async def _until_told(control: Control) -> None:
 
 async def _until_alone(server: BrokerServer) -> None:
     """Wait until no worker is connected: workers that still drain have publications to send."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + _LAST_SECONDS
-    while server.connections and loop.time() < end:  # noqa: ASYNC110 - runs once
-        await asyncio.sleep(_STEP_SECONDS)
+    await wait_while(lambda: bool(server.connections), _LAST_SECONDS, step_seconds=_STEP_SECONDS)
