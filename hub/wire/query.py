@@ -3,7 +3,8 @@
 The three transports share it. Queries of the HTTP API are only split here, and their moments read.
 Two rules differ from HTML forms. `+` is a plus sign, because a channel name may contain one, and
 only a `filter` may contain a space. Percent-encoding that is cut short or is not UTF-8 is refused.
-Unknown parameters are ignored, because proxies and caches add some.
+Unknown parameters are ignored, because proxies and caches add some. A name that is almost a known
+one is refused (`hub.wire.parameter_names`).
 """
 
 import math
@@ -22,6 +23,7 @@ from hub.core.publication import Position, check_channel
 from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
 from hub.wire.filters import TagFilter, read_filter
+from hub.wire.parameter_names import ParameterNames
 
 _BROKEN_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # Channels of a session over SSE or polling, whose ids and URLs name the positions of all. With
@@ -35,6 +37,28 @@ LATEST_MS = 253_402_300_799_999
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 # The longest query that is cached.
 _SHORT_BYTES = 256
+# Libraries in place of `EventSource` add one of them to the URL when they connect again
+# (event-source-polyfill and reconnecting-eventsource the first one, pages for Mercure the others).
+# So its value is newer than that of `last_event_id`, which the page has written.
+_EVENT_ID_OF_LIBRARIES = ("lastEventId", "lastEventID", "Last-Event-ID", "Last-Event-Id")
+_NAMES = ParameterNames(
+    (
+        "channel",
+        "pattern",
+        "since",
+        "last",
+        "token",
+        "last_event_id",
+        *_EVENT_ID_OF_LIBRARIES,
+        "fill",
+        "wait",
+        "connection",
+        "filter",
+        "session",
+        "state",
+        "every_ms",
+    )
+)
 # Ten days. Transports have lower limits of their own.
 _MAX_SECONDS = 999_999.0
 
@@ -81,7 +105,7 @@ def parse_query(raw_query: bytes, *, max_channels: int) -> SubscriptionQuery:
     """Read `raw_query`, the encoded text after the `?`.
 
     Raises:
-        BadRequestError: a parameter is malformed, given twice, or names a channel twice.
+        BadRequestError: a parameter is malformed, misspelt, given twice, or names a channel twice.
         TooManySubscriptionsError: more than `max_channels` channels.
     """
     read = _parse_again if is_memorable(raw_query) else _parse
@@ -98,6 +122,7 @@ def is_memorable(raw_query: bytes) -> bool:
 
 def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
     given = split_query(raw_query)
+    _NAMES.refuse_misspelt(given)
     channels = _channels(given.get("channel", []), max_channels)
     patterns = _patterns(given.get("pattern", []))
     return SubscriptionQuery(
@@ -106,7 +131,7 @@ def _parse(raw_query: bytes, max_channels: int) -> SubscriptionQuery:
         since=_since(given.get("since", []), channels, patterns),
         last=_last(single(given, "last")),
         token=single(given, "token"),
-        last_event_id=single(given, "last_event_id"),
+        last_event_id=_event_id(given),
         fill=_boolean("fill", single(given, "fill")),
         wait=_seconds("wait", single(given, "wait")),
         connection=single(given, "connection"),
@@ -266,6 +291,11 @@ def _boolean(name: str, text: str | None) -> bool:
     if text not in _BOOLEANS:
         raise BadRequestError(f"{name} is {text[:40]!r}, allowed are true and false")
     return _BOOLEANS[text]
+
+
+def _event_id(given: Mapping[str, list[str]]) -> str | None:
+    of_libraries = (single(given, name) for name in _EVENT_ID_OF_LIBRARIES)
+    return next(filter(None, of_libraries), None) or single(given, "last_event_id")
 
 
 def _seconds(name: str, text: str | None) -> float | None:

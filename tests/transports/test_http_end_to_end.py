@@ -1,15 +1,19 @@
 """Publishing and pages through the real port, where the HTTP suites use the application alone."""
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx2 as httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from hub import Hub, Settings
 from tests.transports.conftest import Open
 from tests.transports.peers import PEERS, Query, http_client
 
 ORIGIN = "https://app.example"
+KEY = "k" * 32
 
 
 async def test_an_idempotency_key_makes_a_retry_harmless(
@@ -114,3 +118,66 @@ async def test_a_problem_of_a_listed_origin_can_be_read_by_its_page(hub: Hub) ->
         answer = await http.get(f"{hub.url}/sse?channel=no%20good", headers={"Origin": ORIGIN})
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
     assert answer.headers.get("access-control-allow-origin") == ORIGIN
+
+
+MISSPELT = [
+    ("/sse?chanel=c", "chanel", "channel"),
+    ("/poll?chanel=c&wait=0", "chanel", "channel"),
+    ("/sse?channel=c&tokn=s3cret", "tokn", "token"),
+    ("/poll?channel=c&tokn=s3cret", "tokn", "token"),
+    ("/sse?channels=c,d", "channels", "channel"),
+]
+
+
+@pytest.mark.parametrize(("path", "given", "meant"), MISSPELT)
+async def test_a_misspelt_parameter_is_named_before_a_token_is_missed(
+    keyed: Hub, path: str, given: str, meant: str
+) -> None:
+    """The author of the URL would look for the fault in the token, which has none."""
+    async with http_client() as http:
+        answer = await http.get(keyed.url + path)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.json()["detail"] == f"{given} is not a parameter; did you mean {meant}?"
+    assert "s3cret" not in answer.text
+
+
+async def test_a_websocket_is_told_of_a_misspelt_parameter_at_once(keyed: Hub) -> None:
+    """Else it would wait for a token by its first command, and in vain for messages."""
+    async with connect(f"{keyed.url.replace('http', 'ws')}/ws?chanel=c") as socket:
+        goodbye = json.loads(await socket.recv())
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+    assert (goodbye["op"], goodbye["code"]) == ("goodbye", 4400)
+    assert goodbye["reason"] == "chanel is not a parameter; did you mean channel?"
+    assert socket.close_code == 4400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "meant"),
+    [
+        ("GET", "/api/channels?limits=1", "limits", "limit"),
+        ("GET", "/api/channels/c/history?form_time=1", "form_time", "from_time"),
+        ("GET", "/api/connections?subjct=ann", "subjct", "subject"),
+        ("GET", "/api/explain?conection=1&channel=c&offset=1", "conection", "connection"),
+        ("POST", "/api/publish/c?kye=eur", "kye", "key"),
+        ("POST", "/command?conection=1", "conection", "connection"),
+    ],
+)
+async def test_the_api_names_a_misspelt_parameter(
+    keyed: Hub, method: str, path: str, given: str, meant: str
+) -> None:
+    """It would be ignored otherwise, and the answer be that of another question."""
+    async with http_client(headers={"Authorization": f"Bearer {KEY}"}) as http:
+        answer = await http.request(method, keyed.url + path, content=b"1")
+        wrong = {"Authorization": "Bearer wrong"}
+        refused = await http.request(method, keyed.url + path, content=b"1", headers=wrong)
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == f"{given} is not a parameter; did you mean {meant}?"
+    assert refused.status_code == (400 if path.startswith("/command") else 401)
+
+
+@pytest.fixture
+async def keyed() -> AsyncIterator[Hub]:
+    keys = {"publish_keys": (KEY,), "operator_keys": (KEY,), "token_keys": ("t" * 32,)}
+    async with Hub(Settings(port=0, drain_seconds=0, anonymous="none", **keys)) as hub:
+        yield hub

@@ -146,6 +146,21 @@ def test_the_header_wins_over_the_parameter_which_wins_over_since() -> None:
     assert read("channel=a&since=a=e:1").resume_from() == {"a": Position("e", 1)}
 
 
+@pytest.mark.parametrize("name", ["lastEventId", "lastEventID", "Last-Event-ID", "Last-Event-Id"])
+def test_the_names_that_libraries_give_the_event_id_are_read(name: str) -> None:
+    """They add it to the page's own URL at each reconnect, so it is the newer one."""
+    assert read(f"channel=a&{name}=e:3").resume_from() == {"a": Position("e", 3)}
+    both = read(f"channel=a&last_event_id=e:2&{name}=e:3")
+    assert both.resume_from() == {"a": Position("e", 3)}
+
+
+@pytest.mark.parametrize("query", ["chanel=a", "channel=a&lsat=1", "channels=a,b", "Token=t"])
+def test_a_misspelt_parameter_is_refused(query: str) -> None:
+    """Else a subscription without messages, or a refusal for want of a token, would follow."""
+    with pytest.raises(BadRequestError, match="did you mean"):
+        read(query)
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_either_read_or_refused(raw: bytes) -> None:
     """No other exception escapes."""

@@ -165,7 +165,7 @@ class Dispatcher:
         """Find the identity of the sender, and check its rights."""
         self._identify(request, route)
         if route.query:
-            request.given = read_query(route.query, request.query)
+            request.given = read_query(route.query, request.query, route.names)
         if route.admits is not None:
             call.admission = route.admits(request)
 

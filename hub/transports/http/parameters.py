@@ -10,6 +10,7 @@ from hub.core.fanout.presence import MAX_MEMBER_LENGTH, check_member
 from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError
 from hub.transports.http.schemas import CHANNEL, KEY, MOMENT, POSITION, STRING, Json
+from hub.wire.parameter_names import ParameterNames
 from hub.wire.payload import check_key
 from hub.wire.query import read_moment, single, split_form, whole_number
 
@@ -36,15 +37,18 @@ class Parameter:
         return {**about, **required, **described}
 
 
-def read_query(parameters: Sequence[Parameter], raw_query: bytes) -> Mapping[str, Any]:
-    """Return the values of a route's query parameters by name.
+def read_query(
+    parameters: Sequence[Parameter], raw_query: bytes, names: ParameterNames
+) -> Mapping[str, Any]:
+    """Return the values of a route's query parameters by name; `names` are all that it has.
 
     Unknown ones are ignored: proxies and caches add some.
 
     Raises:
-        BadRequestError: one is malformed, missing, or given twice.
+        BadRequestError: one is malformed, misspelt, missing, or given twice.
     """
     query = split_form(raw_query) if raw_query else {}
+    names.refuse_misspelt(query)
     given = {}
     for parameter in parameters:
         text = single(query, parameter.name)

@@ -28,9 +28,11 @@ from hub.transports.http.schemas import (
 )
 from hub.transports.request import Request, text_header
 from hub.wire.filters import read_tags
+from hub.wire.parameter_names import ParameterNames
 from hub.wire.payload import check_key, check_payload, keep_of
 from hub.wire.query import single, split_form
 
+_QUERY_NAMES = ParameterNames(("key",))
 TRACE = header("traceparent", STRING, "W3C Trace Context; followed where the hub traces.")
 
 
@@ -204,7 +206,9 @@ def message_key(request: Request) -> str | None:
         return optional_key(text_header(request, "x-message-key"), "X-Message-Key")
     if b"?" not in request.target:
         return None
-    return optional_key(single(split_form(request.query), "key"), "key")
+    query = split_form(request.query)
+    _QUERY_NAMES.refuse_misspelt(query)
+    return optional_key(single(query, "key"), "key")
 
 
 def optional_key(value: str | None, name: str) -> str | None:

@@ -17,6 +17,7 @@ from hub.transports.http.answer import Answer
 from hub.transports.http.parameters import Parameter
 from hub.transports.http.schemas import Json, content, ok, ref
 from hub.transports.request import Request
+from hub.wire.parameter_names import ParameterNames
 
 Handler = Callable[[Request], Answer | Coroutine[Any, Any, Answer]]
 OnAnswer = Callable[[bytes | HubError], None]
@@ -110,10 +111,14 @@ class Route:
     stream: StreamKind | None = None
     query: tuple[Parameter, ...] = field(init=False)
     """The parameters that are read before the handler is called."""
+    names: ParameterNames = field(init=False)
+    """The names of all parameters of the query."""
 
     def __post_init__(self) -> None:
         read = tuple(each for each in self.parameters if each.read is not None)
         object.__setattr__(self, "query", read)
+        names = ParameterNames(each.name for each in self.parameters if each.where == "query")
+        object.__setattr__(self, "names", names)
 
 
 # -- kinds of rows ---------------------------------------------------------------------------------
