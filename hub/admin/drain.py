@@ -105,7 +105,8 @@ class Drainer:
             await self._close(there or sessions, "draining", window_seconds)
             # Sessions that were being opened when the drain began.
             window_seconds = 0
-        while self._registry.leaving:  # noqa: ASYNC110 - the core has no events, and this runs once
+        # The core has no events, and this runs once.
+        while self._registry.leaving or self._registry.parting:  # noqa: ASYNC110
             await asyncio.sleep(_STEP_SECONDS)
 
     def begin_drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:

@@ -126,6 +126,7 @@ class Explaining:
 
     async def explain(self, asked: Explain) -> Explained:
         channel, offset = asked.channel, asked.offset
+        await all_noted(self._registry, asked.connection)
         newest = await self._newest(channel, offset)
         epoch = asked.epoch or newest.epoch
         current = epoch == newest.epoch
@@ -235,6 +236,12 @@ class Explaining:
 
     def _wall_ms(self, at_seconds: float) -> int:
         return int((time.time() - self._registry.clock() + at_seconds) * 1000)
+
+
+async def all_noted(registry: SessionRegistry, connection: str) -> None:
+    """Return once the journal has all notes of a connection that may just have ended."""
+    while connection in registry.parting:  # noqa: ASYNC110 - some turns of the loop
+        await asyncio.sleep(0)
 
 
 def _epoch_of(notes: Notes, question: Question) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
-from hub.admin.explain import MAX_RANGE, Evidence, Explained
+from hub.admin.explain import MAX_RANGE, Evidence, Explained, all_noted
 from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
@@ -113,6 +113,8 @@ class SubjectConnections:
             for gone in some:
                 mine = gone.record.subject == subject
                 # A connection that was read has all notes; memory has those of one just ended.
+                if mine:
+                    await all_noted(self._evidence.registry, gone.record.connection)
                 if mine and (gone.notes.complete or gone.record.connection not in ended):
                     ended[gone.record.connection] = gone
             await asyncio.sleep(0)

@@ -4,7 +4,7 @@ It checks grants, asks the application where a hook is set, calls the part that 
 returns the content of the reply. It knows no wire format and no connection.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from hub.core import commands
@@ -326,6 +326,11 @@ class CommandHandler:
         """Take an ended session out of its channels and patterns."""
         self._membership.leave_all(session)
         self._patterns.leave_all(session)
+
+    @property
+    def parting(self) -> Collection[str]:
+        """The ended connections that have still to leave some of their channels."""
+        return self._membership.parting
 
 
 def _asker(session: Session, identity: Identity) -> Asker:

@@ -22,6 +22,8 @@ Spawn = Callable[[Coroutine[object, object, None]], None]
 """Runs a coroutine in the node's task group; it handles its own errors."""
 Defer = Callable[[Callable[[], None]], object]
 """Runs a callback in the event loop's next iteration."""
+InTurn = Callable[[Callable[[], None], str], object]
+"""Has a bounded piece of work done in a turn of this address (`hub.transports.turns.Lane.wait`)."""
 NO_DESCRIPTOR = -1
 """Stands for a descriptor that must not be written to. No file has this number."""
 OnOpen = Callable[[Position], None]

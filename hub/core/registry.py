@@ -6,7 +6,7 @@ Transports call the registry, and write to sessions. The commands of sessions go
 
 import random
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from hmac import compare_digest
@@ -311,6 +311,12 @@ class SessionRegistry:
         return session
 
     # -- ending ----------------------------------------------------------------------------
+
+    @property
+    def parting(self) -> Collection[str]:
+        """The ended connections that have still to leave some of their channels. They do so in
+        the next turns of the loop, and the journal has all notes about them then."""
+        return self._command_handler.parting
 
     def ended(self, session: Session, code: int, reason: str) -> None:
         """Forget a closing session, and abort it if its peer takes too long to go."""

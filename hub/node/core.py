@@ -22,7 +22,16 @@ from hub.core.forensics.journal import Journal
 from hub.core.hooks import Hooks
 from hub.core.limits import Limiter, PeerLimits
 from hub.core.options import MIB, Namespaces, NodeOptions, SessionLimits
-from hub.core.ports import Defer, DirectoryBroker, Monotonic, Roster, Spawn, TokenPolicy, WriteEach
+from hub.core.ports import (
+    Defer,
+    DirectoryBroker,
+    InTurn,
+    Monotonic,
+    Roster,
+    Spawn,
+    TokenPolicy,
+    WriteEach,
+)
 from hub.core.publishing import ChannelDownstream, Publishing
 from hub.core.reading import ChannelReading
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
@@ -110,6 +119,7 @@ class Shared:
         self.awake = awake
         self.spawn = spawn
         self.defer = defer
+        self.in_turn: InTurn = lambda work, _address: defer(work)
         self.write_each: WriteEach = write_each
         self.counters = Counters()
         self.deadlines = Deadlines(
@@ -180,6 +190,7 @@ class NodeCore:
             fanout=self.fanout,
             presence=self.presence,
             journal=shared.journal,
+            in_turn=shared.in_turn,
         )
         self.subscribing = Subscribing(
             membership=self.membership,

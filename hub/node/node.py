@@ -53,6 +53,7 @@ from hub.transports.http.bodies import BodyBudget
 from hub.transports.poll import PollTransport, WaitingPolls
 from hub.transports.poll_link import is_between_polls
 from hub.transports.poll_sessions import PollSessions
+from hub.transports.turns import Turns
 from hub.wire.poll import PollDialect, SessionPollDialect
 
 
@@ -83,6 +84,8 @@ class Node:
             spawn=spawn,
             defer=defer,
         )
+        self.turns = Turns(self.clock, time.thread_time)
+        shared.in_turn = self.turns.crowd.wait
         self.counters = shared.counters
         self.deadlines = shared.deadlines
         self.outbox_budget = shared.outbox_budget

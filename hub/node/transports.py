@@ -1,7 +1,6 @@
 """A node's parts, put together in the shapes that the transports take."""
 
 import asyncio
-import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from hub.transports.http.dispatch import Dispatcher
 from hub.transports.http.ports import HttpDeps, HttpLimits
 from hub.transports.opening import Dialects, Openings
 from hub.transports.request import Head, OnRefused
-from hub.transports.turns import Turns
 from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.query import MAX_CHANNELS
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -41,7 +39,7 @@ def websocket_options(node: Node) -> WebSocketOptions:
         registry=node.registry,
         heartbeats=node.core.heartbeats,
         deadlines=node.deadlines,
-        turns=Turns(node.clock, time.thread_time),
+        turns=node.turns,
         max_message_bytes=node.settings.max_message_bytes,
         message_timeout_seconds=node.settings.body_timeout_seconds,
         token_timeout_seconds=node.settings.handshake_timeout_seconds,

@@ -6,7 +6,8 @@ one that comes later. How a subscription begins is in `hub.core.recovery.subscri
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import Protocol
 
 from hub.core.commands import Subscribe
@@ -14,9 +15,10 @@ from hub.core.fanout.channels import Channel, OpenChannels
 from hub.core.fanout.fanout import Fanout
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
-from hub.core.ports import Broker, Dialect
+from hub.core.ports import Broker, Dialect, InTurn
 from hub.core.publication import ENDS, Position
 from hub.core.pushes import Unsubscribed
+from hub.core.session.outbox import Unsent
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
 from hub.errors import BadRequestError, HubError
@@ -25,6 +27,12 @@ ENDED = "ended"
 """Reason of the `unsubscribed` that follows a channel's end."""
 # Members that leave in one turn of the loop. Each costs about 20 us (a guess).
 _AT_ONCE = 200
+# Channels that an ended session leaves in one turn: 7 us each, and 16 us with presence (measured on
+# fakes). Nearly all sessions have fewer, and leave in the step that ends them.
+LEFT_AT_ONCE = 50
+
+_Parting = tuple[Subscription, Position, Unsent | None]
+"""A subscription of an ended session, its last position, and the range that was still owed."""
 
 
 class ChannelWatch(Protocol):
@@ -43,7 +51,9 @@ class Membership:
         fanout: Fanout,
         presence: PresenceTable,
         journal: Journal,
+        in_turn: InTurn,
     ) -> None:
+        self._in_turn = in_turn
         self.channels = channels
         self._fanout = fanout
         self._presence = presence
@@ -54,6 +64,12 @@ class Membership:
         """Called with a channel that a session left at its end and that has more by now."""
         self.watch: ChannelWatch | None = None
         """Called with channels that get their first session here, or lose their last."""
+        self._parting: dict[str, None] = {}
+
+    @property
+    def parting(self) -> Collection[str]:
+        """The ended connections that have still to leave some of their channels."""
+        return self._parting
 
     def join(self, subscription: Subscription, command: Subscribe) -> None:
         """Take a subscription in. Batches sealed from now on go to it too."""
@@ -106,21 +122,49 @@ class Membership:
                     self.goes_on(name)
 
     def leave_all(self, session: Session) -> None:
-        """Take an ended session out of all its channels."""
-        for subscription in tuple(session.subscriptions.values()):
-            self.leave(subscription, lost=True)
+        """Take an ended session out of all its channels; where it has many, in turns.
+
+        It is a member of none of them from now on. Example: a session of 990 channels is counted
+        out of all of them in this call. Twenty turns note its ends, withdraw its members, and
+        close the channels that nobody else is in.
+        """
+        held = tuple(session.subscriptions.values())
+        if len(held) <= LEFT_AT_ONCE:
+            for subscription in held:
+                self.leave(subscription, lost=True)
+            return
+        self.held -= len(held)
+        self._parting[session.id] = None
+        parting = iter([_part(each) for each in held])
+        self._in_turn(lambda: self._part_some(session, parting), session.link.address)
+
+    def _part_some(self, session: Session, parting: Iterator[_Parting]) -> None:
+        for subscription, last, unsent in islice(parting, LEFT_AT_ONCE):
+            self._journal.left(subscription, last.offset, "closed", last.epoch)
+            if unsent is not None:
+                self._journal.unsent(subscription, *unsent)
+            self._go(subscription, lost=True)
+        if session.subscriptions:
+            self._in_turn(lambda: self._part_some(session, parting), session.link.address)
+            return
+        del self._parting[session.id]
+        if session.patterns is not None:
+            session.patterns.by_text.clear()
 
     def leave(self, subscription: Subscription, *, lost: bool, how: str = "unsubscribed") -> None:
         """Take a subscription out of its channel; `lost` where its session has ended."""
-        session, channel = subscription.session, subscription.channel
         if subscription.closed:
             # Its last write was too much, and ended the session.
             return
         self._note_end(subscription, "closed" if lost else how)
+        self.held -= 1
+        self._go(subscription, lost=lost)
+
+    def _go(self, subscription: Subscription, *, lost: bool) -> None:
+        session, channel = subscription.session, subscription.channel
         subscription.close()
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription)
-        self.held -= 1
         if self.watch is not None and not len(channel):
             self.watch(channel.name, used=False)
         if subscription.through_pattern:
@@ -136,6 +180,16 @@ class Membership:
         if how != "closed":
             last = max(last, subscription.offset)
         self._journal.left(subscription, last, how)
+
+
+def _part(subscription: Subscription) -> _Parting:
+    """Count a member of an ended session out of its channel, and drop what it is owed."""
+    outbox, position = subscription.session.outbox, subscription.position
+    unsent = None if outbox is None else outbox.part(subscription)
+    subscription.stand_apart()
+    if subscription.group is not None:
+        subscription.group.forget(subscription)
+    return subscription, position, unsent
 
 
 def speak(session: Session, dialect: Dialect) -> None:

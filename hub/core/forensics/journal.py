@@ -227,14 +227,18 @@ class Journal:
         if self._max_bytes:
             self.bytes += self._timeline(channel, epoch, offset - 1).brief_one(offset, keep_ms)
 
-    def left(self, subscription: NotedSubscription, last: int, how: str) -> None:
-        """Note that a subscription, or one epoch of it, ended after `last`."""
+    def left(self, subscription: NotedSubscription, last: int, how: str, epoch: str = "") -> None:
+        """Note that a subscription, or one epoch of it, ended after `last`.
+
+        `epoch` is that of `last`, where the channel may be in another one by now.
+        """
         channel, first = subscription.channel, subscription.began_offset + 1
+        epoch = epoch or channel.epoch
         since, now = subscription.began_at_seconds, self._clock()
         live = subscription.replayed_until(last)
         for what, detail in subscription.terms:
-            self._note(subscription, what, 0, 0, detail=detail)
-        held = Event(What.HELD, channel.name, channel.epoch, first, last, since, now, how, live)
+            self._note(subscription, what, 0, 0, epoch=epoch, detail=detail)
+        held = Event(What.HELD, channel.name, epoch, first, last, since, now, how, live)
         self._add(subscription.session, held)
 
     def passed_over(self, subscription: NotedSubscription, last: int) -> None:

@@ -323,16 +323,22 @@ class PatternSubscribing:
             following.session.push(push)
 
     def leave_all(self, session: Session) -> None:
-        """Drop the patterns of a session that has ended."""
+        """Drop the patterns of a session that has ended.
+
+        Its channels that it has still to leave tell by which pattern it was in them.
+        """
         if session.patterns is not None:
             for following in tuple(session.patterns.by_text.values()):
                 self._forget(following)
+            if not session.subscriptions:
+                session.patterns.by_text.clear()
 
     def _end(self, following: Following) -> Sequence[Subscription]:
         session, patterns = following.session, following.session.patterns
         if following.over or patterns is None:
             return ()
         self._forget(following)
+        patterns.by_text.pop(following.pattern, None)
         leaving = [
             held
             for name, held in tuple(session.subscriptions.items())
@@ -345,10 +351,7 @@ class PatternSubscribing:
         return leaving
 
     def _forget(self, following: Following) -> None:
-        session = following.session
         following.over = True
-        if session.patterns is not None:
-            session.patterns.by_text.pop(following.pattern, None)
         self._tree.remove(following.pattern, following)
         self.held -= 1
         if not self._tree:

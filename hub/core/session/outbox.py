@@ -27,6 +27,10 @@ CHUNK_BYTES = 16 * 1024
 ABORT_FROM_BYTES = 128 * 1024
 
 
+Unsent = tuple[int, int, str]
+"""The first and last offset that were still owed, and their epoch."""
+
+
 class OwedChannel(NotedChannel, Protocol):
     """A channel as an outbox sees it."""
 
@@ -320,6 +324,14 @@ class Outbox:
         self._grow(-ring.bytes)
         replies = ring.replies()
         return len(ring) - len(replies), replies
+
+    def part(self, subscription: Owed) -> Unsent | None:
+        """Drop the subscription's ring; return the range that was not sent, and its epoch."""
+        if (ring := self.rings.pop(subscription, None)) is None:
+            return None
+        subscription.ring = None
+        self._grow(-ring.bytes)
+        return (ring.cursor + 1, ring.last, ring.epoch) if ring.last > ring.cursor else None
 
     def expire(self, now_seconds: float) -> None:
         """Drop frames over the age limit, where the overflow policy drops any."""
