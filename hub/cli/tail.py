@@ -24,7 +24,7 @@ from hub.observe.background import until_one_ends
 from hub.observe.terminal import to_json, visible_json_bytes
 
 if TYPE_CHECKING:
-    from hub_client import ConnectionState, Gap, HubClient, Message, Presence
+    from hub_client import ConnectionState, Gap, HubClient, Message, Presence, Subscription
 
     Item = Message | Gap | Presence
 
@@ -118,7 +118,7 @@ _CLOSED = 1000
 class Follower(Protocol):
     """The printing side that `watch` needs; `hub.cli.tail.Followed` has it."""
 
-    def follow(self, channels: tuple[str, ...]) -> None: ...
+    async def follow(self, channels: tuple[str, ...]) -> None: ...
 
     async def tell(self, observed: Observed) -> None: ...
 
@@ -136,9 +136,10 @@ async def watch(operator: Operator, connection: str, every: float, follower: Fol
     )
     before: Json = {**seen, "subscriptions": []}
     while seen:
+        # Before it is told: a reader takes "live" as "from here on you see what comes".
+        await follower.follow(tuple(row["channel"] for row in seen["subscriptions"]))
         for observed in changes(before, seen):
             await follower.tell(observed)
-        follower.follow(tuple(row["channel"] for row in seen["subscriptions"]))
         await asyncio.sleep(every)
         before, seen = seen, await _look(operator, connection, seen)
     await follower.tell(await _ending(operator, connection))
@@ -283,7 +284,7 @@ class TailArguments:
 
         try:
             if self.connection is None:
-                followed.follow(self.channels)
+                followed.keep(self.channels)
                 await followed.wait_failed()
             else:
                 watching = watch(operator, self.connection, self.every, followed)
@@ -300,17 +301,33 @@ class Followed:
         self._last = order.last
         self._lines = order.lines
         self._printer = printer
+        self._subscriptions: dict[str, Subscription[Item]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def follow(self, channels: tuple[str, ...]) -> None:
+    async def follow(self, channels: tuple[str, ...]) -> None:
+        """Follow exactly these channels; return when the hub has begun each subscription.
+
+        Raises:
+            HubClientError: The hub refuses one.
+        """
+        self.keep(channels)
+        for channel in channels:
+            await self._subscriptions[channel].wait_started(timeout_seconds=None)
+
+    def keep(self, channels: tuple[str, ...]) -> None:
         """Follow exactly these channels from now on."""
         for channel in self._tasks.keys() - set(channels):
+            self._subscriptions.pop(channel).close()
             self._tasks.pop(channel).cancel()
         for channel in channels:
             if channel not in self._tasks:
-                task = asyncio.create_task(self._print_all(channel))
+                subscription = self._hub.subscribe(
+                    channel, last=self._last, gaps=True, presence=True
+                )
+                task = asyncio.create_task(self._print_all(subscription))
                 task.add_done_callback(self._ended)
+                self._subscriptions[channel] = subscription
                 self._tasks[channel] = task
 
     async def tell(self, observed: dict[str, object]) -> None:
@@ -324,14 +341,12 @@ class Followed:
     async def close(self) -> None:
         """Follow no channel any more."""
         tasks = list(self._tasks.values())
-        self.follow(())
+        self.keep(())
         await asyncio.gather(*tasks, return_exceptions=True)
         self._failed.cancel()
 
-    async def _print_all(self, channel: str) -> None:
-        async with self._hub.subscribe(
-            channel, last=self._last, gaps=True, presence=True
-        ) as subscription:
+    async def _print_all(self, subscription: "Subscription[Item]") -> None:
+        async with subscription:
             async for item in subscription:
                 await self._printer.print(self._lines.pushed(item))
 

@@ -1,11 +1,13 @@
 """The lines of `hub tail`, without a hub."""
 
+import asyncio
 import time
+from typing import Any
 
 import pytest
 
-from hub.cli.operator import print_json
-from hub.cli.tail import Lines, Observed
+from hub.cli.operator import Operator, print_json
+from hub.cli.tail import Lines, Observed, watch
 from hub_client import Gap, Member, Message, Presence
 
 # 12:34:56.789 of some day, wherever the test runs.
@@ -81,3 +83,45 @@ def test_json_for_operators_is_safe_for_a_terminal(capsys: pytest.CaptureFixture
     """A user agent may hold what a terminal obeys."""
     print_json({"user_agent": "a\x9b31m\u202eb"})
     assert capsys.readouterr().out == '{"user_agent":"a\\u009b31m\\u202eb"}\n'
+
+
+class SlowToBegin:
+    """What `watch` tells, and subscriptions that the hub begins when the test says so."""
+
+    def __init__(self) -> None:
+        self.followed: tuple[str, ...] = ()
+        self.asked, self.begun, self.has_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.told: list[Observed] = []
+
+    async def follow(self, channels: tuple[str, ...]) -> None:
+        self.followed = channels
+        self.asked.set()
+        await self.begun.wait()
+
+    async def tell(self, observed: Observed) -> None:
+        self.told.append(observed)
+        self.has_told.set()
+
+
+class OneConnection(Operator):
+    """A hub with one connection, which is live in one channel."""
+
+    async def ask(self, *_path: str, **_query: object) -> Any:
+        row = {"channel": "prices", "state": "live", "position": "e:5", "outbox_messages": 0}
+        return {"connection": "c1", "subscriptions": [{**row, "dropped": 0}]}
+
+
+async def test_a_channel_is_called_live_once_its_publications_are_followed() -> None:
+    """Whoever reads the line may publish at once, and sees that publication."""
+    follower = SlowToBegin()
+    hub = OneConnection("http://127.0.0.1:1", None)
+    watching = asyncio.create_task(watch(hub, "c1", 60, follower))
+    await follower.asked.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (follower.followed, follower.told) == (("prices",), [])
+    follower.begun.set()
+    await follower.has_told.wait()
+    assert (follower.told[0]["channel"], follower.told[0]["state"]) == ("prices", "live")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
