@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 import structlog
@@ -35,8 +35,8 @@ class FakeChild(Child):
         self.killed = True
         self.exit_code = -9
 
-    async def comes_up(self) -> None:
-        self.is_up = self.is_ready = True
+    async def comes_up(self, *, is_ready: bool = True) -> None:
+        self.is_up, self.is_ready = True, is_ready
         await self._tell()
 
     async def ends(self, code: int = 1) -> None:
@@ -44,11 +44,13 @@ class FakeChild(Child):
         await self._tell()
 
 
-def supervise(listening: Sequence[socket.socket]) -> Supervisor:
+def supervise(
+    listening: Sequence[socket.socket], on_started: Callable[[str], None] = lambda _url: None
+) -> Supervisor:
     """With a worker for each of these."""
     return Supervisor(
         Settings(workers=len(listening)), ["hub"], listening, None, structlog.get_logger(),
-        outlives_terminal=False,
+        outlives_terminal=False, on_started=on_started,
     )  # fmt: skip
 
 
@@ -92,6 +94,62 @@ async def test_a_socket_whose_worker_is_away_is_accepted_at_by_the_next(made: Su
     assert not again.slots
     await again.comes_up()
     assert (sorted(again.slots), sorted(FakeChild.made[2].slots)) == ([1], [2])
+
+
+async def test_a_worker_that_has_not_reached_its_broker_accepts_nowhere_beside_another(
+    made: Supervisor,
+) -> None:
+    """It would answer with 503 what the others can take."""
+    await FakeChild.made[1].ends()
+    await eventually(lambda: len(FakeChild.made) == 4)
+    again = FakeChild.made[3]
+    await again.comes_up(is_ready=False)
+    assert (sorted(again.slots), sorted(FakeChild.made[2].slots)) == ([], [1, 2])
+    await again.comes_up()
+    assert (sorted(again.slots), sorted(FakeChild.made[2].slots)) == ([1], [2])
+
+
+@pytest.fixture
+async def starting(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[list[str]]:
+    """Two workers that are not up; yields the address that is told once the hub has started."""
+    FakeChild.made.clear()
+    monkeypatch.setattr(module, "Child", FakeChild)
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.socket() as other:
+        supervisor = supervise([one, other], told.append)
+        running = asyncio.create_task(supervisor.run())
+        await eventually(lambda: len(FakeChild.made) == 2)
+        yield told
+        supervisor.stop(signal.SIGTERM)
+        for child in FakeChild.made:
+            await child.ends(0)
+        await running
+
+
+async def test_nobody_is_accepted_until_each_worker_has_reached_the_broker(
+    starting: list[str],
+) -> None:
+    """Whoever reads the address may publish at once, whichever worker he meets."""
+    first, second = FakeChild.made
+    await first.comes_up()
+    await second.comes_up(is_ready=False)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (starting, first.slots, second.slots) == ([], frozenset(), frozenset())
+    await second.comes_up()
+    await eventually(lambda: starting)
+    assert (sorted(first.slots), sorted(second.slots)) == ([0], [1])
+
+
+async def test_workers_accept_after_a_while_though_the_broker_is_away(
+    starting: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their `/readyz` says so, and operators reach them."""
+    monkeypatch.setattr(module, "_BROKER_SECONDS", 0.01)
+    for child in FakeChild.made:
+        await child.comes_up(is_ready=False)
+    await eventually(lambda: starting)
+    assert [sorted(child.slots) for child in FakeChild.made] == [[0], [1]]
 
 
 async def test_a_drained_worker_accepts_nowhere_unless_all_are(made: Supervisor) -> None:

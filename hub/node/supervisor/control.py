@@ -19,12 +19,13 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from hub.errors import SettingsError
 from hub.node.supervisor.roles import Role
+from hub.observe.background import until_one_ends
 
 UP, ALIVE, READY, LEAVING, TAKING = "up", "alive", "ready", "leaving", "taking"
 WRONG = "wrong"
@@ -116,6 +117,11 @@ class Child:
         return 0 if self._process is None else self._process.pid
 
     @property
+    def can_accept(self) -> bool:
+        """Return whether it can be told where to accept."""
+        return self.is_up and self.exit_code is None and not self.retires
+
+    @property
     def ending(self) -> Mapping[str, object]:
         """Return fields about its end for the log."""
         told = {"exit_code": self.exit_code}
@@ -184,3 +190,13 @@ class Child:
         async with self.changed:
             self.changed.notify_all()
         self._on_change(self)
+
+
+async def until_ready(children: Sequence[Child], stop: asyncio.Event, seconds: float) -> None:
+    """Return when each of them is ready or has ended, when `stop` is set, or after `seconds`."""
+    waits = [child.until(lambda child=child: child.is_ready, seconds) for child in children]  # type: ignore[misc]
+    await until_one_ends(_each(waits), _each([stop.wait()]))
+
+
+async def _each(works: Sequence[Awaitable[object]]) -> None:
+    await asyncio.gather(*works)

@@ -5,8 +5,8 @@
                └─ worker 2
 
 - A child that ends is started again, later each time it ends soon.
-- Every listening socket has a worker that accepts there: while a worker is away, or drains on an
-  operator's word, another one accepts at its socket as well. Its queue is never reset.
+- Every listening socket has a worker that accepts there: while a worker is away, has not reached
+  the broker, or drains on an operator's word, another one accepts there too. No queue is reset.
 - SIGTERM and SIGINT drain all; a second one ends them at once.
 - SIGHUP has each worker replaced, one after another: the new one is ready before the old one stops
   accepting, drains and ends. The broker process stays, with all that it holds. A new worker that
@@ -29,7 +29,7 @@ from hub.errors import SettingsError
 from hub.node.binding import broker_socket, listening_sockets, url_of
 from hub.node.greeting import say_where
 from hub.node.supervisor import control
-from hub.node.supervisor.control import Child
+from hub.node.supervisor.control import Child, until_ready
 from hub.node.supervisor.roles import BROKER, Role
 from hub.observe.log_levels import BROKER as BROKER_LOG
 from hub.observe.logs import adopt_stdlib, is_console, make_logger
@@ -44,6 +44,8 @@ _SILENT_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
 # Of a new worker, until it is ready: a start with a cold cache takes some seconds.
 _READY_SECONDS = 60.0
+# At the start, until all workers have reached the broker. While it is away they accept and say so.
+_BROKER_SECONDS = 5.0
 # Above the time that a stop may take by the settings, before children that are left are killed.
 _MARGIN_SECONDS = 15.0
 # Of the broker process, behind the last worker.
@@ -193,6 +195,7 @@ class Supervisor:
                 self._stopping.set()
             if self._stopping.is_set():
                 return
+        await until_ready(self._workers, self._stopping, _BROKER_SECONDS)
 
     def _started(self) -> None:
         settings, port = self._settings, self._listening[0].getsockname()[1]
@@ -231,7 +234,8 @@ class Supervisor:
     # -- while it runs -----------------------------------------------------------------------
 
     def _on_change(self, child: Child) -> None:
-        self._assign()
+        if not self._starting:
+            self._assign()
         if child.exit_code is None:
             return
         self._leaving.discard(child)
@@ -285,8 +289,9 @@ class Supervisor:
 
     def _assign(self) -> None:
         """Have each socket accepted at by its worker, or by the next one that takes connections."""
-        up = {n: c for n in self._numbers if (c := self._current.get(n)) and _accepts(c)}
-        taking = [n for n, child in up.items() if not child.is_leaving] or list(up)
+        up = {n: c for n in self._numbers if (c := self._current.get(n)) and c.can_accept}
+        staying = [n for n, child in up.items() if not child.is_leaving] or list(up)
+        taking = [n for n in staying if up[n].is_ready] or staying
         if not taking:
             return
         places: dict[int, set[int]] = {number: set() for number in up}
@@ -384,11 +389,6 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _accepts(child: Child) -> bool:
-    """Return whether it can be told where to accept."""
-    return child.is_up and child.exit_code is None and not child.retires
 
 
 def _has_terminal() -> bool:
