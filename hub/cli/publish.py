@@ -19,15 +19,13 @@ from hub.cli.lines import MAX_LINE_BYTES, LineSource
 from hub.cli.publishing import NOT_PUBLISHED, Payloads, check_kinds
 from hub.cli.token import seconds_of
 from hub.ingest.encoding import without_zeros
+from hub.ingest.lines import CODES_OF_ONE_LINE
 from hub.observe.terminal import to_json
 
 if TYPE_CHECKING:
     from hub_client import Outgoing, Published, Publisher, PublishError, Retrying
     from hub_client.messages import Tags
     from hub_client.publishing import PublishOptions
-
-# Errors that every further line would meet as well.
-_POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found", "not_published"})
 
 
 def register(app: typer.Typer) -> None:
@@ -326,7 +324,7 @@ class LinePublisher:
             self._failed += 1  # the same again, said once
             return
         self._reject(number, _exit_code(outcome), self._call.failed(outcome))
-        self._pointless = outcome.code in _POINTLESS_TO_GO_ON or self.exit_code == UNKNOWN
+        self._pointless = outcome.code not in CODES_OF_ONE_LINE or self.exit_code == UNKNOWN
 
     def _reject(self, number: int, exit_code: int, why: str) -> None:
         self._failed += 1

@@ -12,6 +12,9 @@ _READ_BYTES = 64 * 1024
 # Of one request: the hub takes 4 MiB, and a text line may grow sixfold when it becomes a JSON
 # string (six characters for a control character).
 _MAX_TAKEN_BYTES = 256 * 1024
+# Of a refused publication. With any other code the next lines would be refused as well: because of
+# the key, the address, or a server there that is no hub.
+CODES_OF_ONE_LINE = frozenset({"bad_request", "conflict", "too_large"})
 
 
 @dataclass(frozen=True, slots=True)

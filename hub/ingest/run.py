@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hub.ingest.checkpoint import Checkpoint, FilePlace, save
-from hub.ingest.lines import MAX_LINE_BYTES, Line
+from hub.ingest.lines import CODES_OF_ONE_LINE, MAX_LINE_BYTES, Line
 from hub.ingest.opened import Chunk
 from hub.ingest.pace import Pace
 from hub.ingest.report import Report
@@ -60,10 +60,6 @@ class LineSink:
             return PublishError("bad_request", str(error))
         key = f"{id_}:{line.start}"
         return Outgoing(self._target.channel, payload, self._target.message_key, key)
-
-
-# Errors that every further line would meet as well.
-_POINTLESS_TO_GO_ON = frozenset({"unauthorized", "forbidden", "not_found"})
 
 
 class ChunkSource(Protocol):
@@ -208,7 +204,7 @@ class Ingest:
 
     def _ends(self, error: PublishError) -> bool:
         failed = isinstance(error, NotPublishedError | OutcomeUnknownError)
-        return failed or self._parts.stop_at_refused or error.code in _POINTLESS_TO_GO_ON
+        return failed or self._parts.stop_at_refused or error.code not in CODES_OF_ONE_LINE
 
     def _place_of(self, chunk: Chunk, outcomes: dict[Line, Outcome]) -> FilePlace:
         """Return the place before the first line without an outcome; later lines with one are

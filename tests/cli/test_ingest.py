@@ -2,8 +2,10 @@
 
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,17 @@ from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 
 KEY = "k" * 32
+
+
+class NothingThere(BaseHTTPRequestHandler):
+    """A server that is no hub."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +150,28 @@ async def test_a_wrong_key_ends_it_at_once_and_nothing_counts_as_done(
     assert (wrong.code, right.code) == (1, 0)
     assert wrong.err.count("unauthorized") == 1
     assert "2 published; " in right.err
+
+
+@pytest.mark.parametrize("to", ["the dashboard", "another server"])
+async def test_a_wrong_address_ends_it_at_once_and_nothing_counts_as_done(
+    case: Case, to: str
+) -> None:
+    """The same checkpoint then serves the right address, and every line is published."""
+    case.file.write_text("one\ntwo\n")
+    with HTTPServer(("127.0.0.1", 0), NothingThere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        elsewhere = f"http://127.0.0.1:{other.server_port}"
+        url = f"{case.hub.url}/dashboard" if to == "the dashboard" else elsewhere
+        arguments = [each if each != case.hub.url else url for each in case.arguments()]
+        wrong = await run("ingest", *arguments)
+        lines = await run("publish", case.channel, "-", "--url", url, stdin=b"one\ntwo\n")
+        other.shutdown()
+    right = await case.ingest()
+    assert (wrong.code, lines.code, right.code) == (1, 1, 0)
+    assert wrong.err.count("not published") == lines.err.count("not published") == 1
+    assert ("the hub's address ends before /dashboard" in wrong.err) == (to == "the dashboard")
+    assert ("no answer of a hub: is the URL right?" in wrong.err) == (to == "another server")
+    assert await case.published() == ["one", "two"]
 
 
 async def test_without_a_hub_it_says_that_nothing_was_published(case: Case) -> None:

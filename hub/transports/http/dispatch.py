@@ -27,11 +27,12 @@ from hub.transports.http.known import KnownHead, KnownHeads, fields_of
 from hub.transports.http.parameters import read_query
 from hub.transports.http.ports import HttpDeps
 from hub.transports.http.routes import Access, PathItem, Route, RouteTable, StreamKind
+from hub.transports.http.wrong_paths import WrongPaths
 from hub.transports.request import Request, credentials_of, has_body
 
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-API-Key, "
-    "X-Message-Key, X-Message-Tags"
+    "X-Message-History, X-Message-Key, X-Message-Tags, X-Message-TTL"
 )
 # The time for which a browser may remember a preflight: below the browsers' own upper limits
 # (Chromium takes 7,200 s, Firefox 86,400), so that a changed allow list holds within minutes.
@@ -102,7 +103,7 @@ class Dispatcher:
         self._counters = deps.counters
         self._log = deps.log
         self._on_refused = deps.on_refused
-        self._base_path = deps.base_path
+        self._wrong_paths = WrongPaths(table)
         self._has_fallback = deps.fallback is not None
         self._at_once = deps.at_once
         self._proxies = deps.proxies
@@ -188,7 +189,7 @@ class Dispatcher:
         elif self._has_fallback:
             call.foreign = True
         else:
-            raise NotFoundError(_nothing_at(request.path, self._base_path))
+            raise NotFoundError(self._wrong_paths.nothing_at(request.path))
 
     def _recognise(self, call: Call, request: Request) -> bool:
         """Return whether such a head has passed, and nothing in this one has to be judged."""
@@ -266,7 +267,8 @@ class Dispatcher:
             self._decide(call, Answer(status=204, headers=headers))
             return
         shown = request.method[:20]
-        error = MethodNotAllowedError(f"{shown} is not allowed here, only {place.allow}")
+        hint = self._wrong_paths.hint(request.path)
+        error = MethodNotAllowedError(f"{shown} is not allowed here, only {place.allow}{hint}")
         self._counters.http_errors[error.code] += 1
         self._decide(call, problem(error, headers=headers))
 
@@ -348,6 +350,8 @@ class Dispatcher:
 
     def refuse(self, call: Call, error: HubError) -> Answer:
         """Decide on a problem document."""
+        if isinstance(error, NotFoundError) and (call.route is None or call.is_for_probes):
+            error = NotFoundError(f"{error.message}{self._wrong_paths.hint(call.request.path)}")
         self._counters.http_errors[error.code] += 1
         self._on_refused(error, call.request, call.request.address)
         return self._decide(call, problem(error))
@@ -385,16 +389,3 @@ def _expects(request: Request) -> bool:
     if expected.lower() != "100-continue":
         raise ExpectationFailedError(f"Expect is {expected[:40]!r}, met is 100-continue")
     return True
-
-
-def _nothing_at(raw_path: bytes, base_path: str) -> str:
-    path = raw_path.decode("latin-1")
-    return f"nothing is at {path[:200]!r}{_hint(path, base_path)}"
-
-
-def _hint(path: str, base_path: str) -> str:
-    """Return a hint for a forgotten base path, or for a channel with a slash as other hubs have."""
-    if base_path and not path.startswith(f"{base_path}/"):
-        return f": every path of this hub begins with {base_path}"
-    _, publishing, channel = path.partition(f"{base_path}/api/publish/")
-    return ": a channel's name has no slash" if publishing and "/" in channel else ""

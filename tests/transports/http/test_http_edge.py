@@ -7,7 +7,8 @@ import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from hub.transports.http.dispatch import _nothing_at
+from hub.transports.http.routes import RouteTable
+from hub.transports.http.wrong_paths import WrongPaths
 from tests.transports.http.fakes import (
     BUILT_CLIENT,
     OPERATOR,
@@ -318,7 +319,50 @@ async def test_an_error_is_short_however_much_it_is_about(hub: Hub) -> None:
     assert len(answer.content) < 2000
 
 
+async def test_a_path_of_the_hub_in_its_address_is_named(hub: Hub) -> None:
+    """An address copied from the browser's line, to which clients add their own paths."""
+    asked = [
+        ("POST", "/dashboard/api/publish", 405, "/dashboard"),
+        ("GET", "/dashboard/poll?channel=a", 404, "/dashboard"),
+        ("GET", "/docs/api/connections", 404, "/docs"),
+        ("GET", "/docs/python/sse?channel=a", 404, "/docs/python"),
+        ("GET", "/ws/ws", 404, "/ws"),
+        ("POST", "/api/api/publish/a", 404, "/api"),
+        ("POST", "/api/publish/a/api/publish/a", 404, "/api/publish/a"),
+        ("GET", "/metrics/api/nodes", 404, "/metrics"),
+        ("POST", "/client.js/command?connection=1", 404, "/client.js"),
+    ]
+    async with hub.client(**PUBLISHER) as client:
+        for method, path, status, begun in asked:
+            answer = await client.request(method, path)
+            assert answer.status_code == status, path
+            assert answer.json()["detail"].endswith(f": the hub's address ends before {begun}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("GET", "/dashboard/none.js", "no file 'none.js' here"),
+        ("GET", "/elsewhere/api/nodes", "nothing is at '/elsewhere/api/nodes'"),
+        (
+            "POST",
+            "/api/publish/command/x",
+            "nothing is at '/api/publish/command/x': a channel's name has no slash",
+        ),
+        ("GET", "/api/%FF/api/%FF", "the path is not UTF-8"),
+        ("GET", "/docs/%FF/api/nodes/%FF", "the path is not UTF-8"),
+    ],
+)
+async def test_other_paths_get_no_such_hint(hub: Hub, method: str, path: str, detail: str) -> None:
+    """It would send its reader the wrong way."""
+    async with hub.client(**PUBLISHER) as client:
+        answer = await client.request(method, path)
+    assert answer.json()["detail"] == detail
+
+
 def test_the_hint_of_a_path_that_is_none_ends_in_words() -> None:
     """Without a base path there is nothing that paths begin with."""
-    assert _nothing_at(b"*", "") == "nothing is at '*'"
-    assert _nothing_at(b"/x", "/live").endswith("every path of this hub begins with /live")
+    assert WrongPaths(RouteTable(())).nothing_at(b"*") == "nothing is at '*'"
+    live = WrongPaths(RouteTable((), base_path="/live"))
+    assert live.nothing_at(b"/x").endswith("every path of this hub begins with /live")
+    assert live.hint(b"*") == live.hint(b"") == live.hint(b"/live") == ""

@@ -1,0 +1,63 @@
+"""Hints for paths that no route answers.
+
+Clients and commands take the hub's address and add their own paths to it. If the address holds a
+path of the hub already, such as that of the dashboard, which its owner has copied from a browser,
+the request asks for `/dashboard/api/publish`. The answer then says where the address ends.
+"""
+
+from hub.errors import BadRequestError
+from hub.transports.http.routes import Access, RouteTable
+
+# An answer repeats so much of a path.
+_SHOWN_CHARACTERS = 200
+
+
+class WrongPaths:
+    """Finds the mistake in a path that no route answers; one per node."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
+        self._base_path = table.base_path
+        self._begins = {_first(route.path) for route in table.routes} - {""}
+        """The first segments of all paths."""
+        self._added = {
+            _first(route.path) for route in table.routes if route.access is not Access.ANYBODY
+        }
+        """Those of the paths that clients and commands add to an address."""
+
+    def nothing_at(self, raw_path: bytes) -> str:
+        """Return the message for a path that no route has."""
+        path = _shown(raw_path)
+        base = self._base_path
+        if base and not path.startswith(f"{base}/"):
+            hint = f": every path of this hub begins with {base}"
+        else:
+            _, publishing, channel = path.partition(f"{base}/api/publish/")
+            has_slash = publishing and "/" in channel and not self.hint(raw_path)
+            hint = ": a channel's name has no slash" if has_slash else ""
+        return f"nothing is at {path!r}{hint}"
+
+    def hint(self, raw_path: bytes) -> str:
+        """Return the end of a message about an address that holds a path of the hub; else empty."""
+        segments = _shown(raw_path).removeprefix(self._base_path).split("/")[1:]
+        if not segments or segments[0] not in self._begins:
+            return ""
+        for at, name in enumerate(segments):
+            if at and name in self._added and self._is_route(segments[at:]):
+                return f": the hub's address ends before /{'/'.join(segments[:at])}"
+        return ""
+
+    def _is_route(self, segments: list[str]) -> bool:
+        path = f"{self._base_path}/{'/'.join(segments)}"
+        try:
+            return self._table.find(path.encode("latin-1")) is not None
+        except BadRequestError:
+            return False
+
+
+def _first(path: str) -> str:
+    return path.removeprefix("/").partition("/")[0]
+
+
+def _shown(raw_path: bytes) -> str:
+    return raw_path[:_SHOWN_CHARACTERS].decode("latin-1")
