@@ -31,11 +31,13 @@ from structlog.typing import FilteringBoundLogger
 from hub.admin.requests import AdminRequest, Handlers
 from hub.auth.bans import MAX_STANDINGS, Standing, StandingKind, Standings
 from hub.auth.waiting import Waiters
+from hub.core.each_session import each_session_soon
 from hub.core.identity import Identity
 from hub.core.options import ACCESS_CHANNEL, ACCESS_OPTIONS
 from hub.core.ports import Broker, PublishRequest, Spawn, UndecidedError
 from hub.core.publication import Position, Publication
 from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
 from hub.errors import ConflictError, HubError, NotFoundError
 
 # As long as a token's holder waits for the history to be read.
@@ -206,7 +208,8 @@ class AccessLog:
             request = PublishRequest(ACCESS_CHANNEL, msgspec.json.encode(said), _PUBLISHER)
             result = await self._broker.publish(request)
             self._places[said.key] = (result.epoch, result.offset, self._now_ms())
-        self._take(said)
+        if (closed := self._take(said)) is not None:
+            await closed.wait()
 
     async def _keep(self) -> None:
         if self._kept is not None:
@@ -234,30 +237,36 @@ class AccessLog:
             self._places[said.key] = (epoch, publication.offset, publication.time_ms)
         self._take(said)
 
-    def _take(self, said: Standing) -> None:
+    def _take(self, said: Standing) -> asyncio.Event | None:
+        """Have the record hold; return the end of the sessions that it concerns."""
         known = self.standings.find(said.kind, said.name)
         if known is None and len(self.standings) >= 2 * MAX_STANDINGS:
-            return
-        if not self.standings.merge(said, self._now_ms()):
-            return
-        if not said.lifted:
-            self._close(said)
+            return None
+        if not self.standings.merge(said, self._now_ms()) or said.lifted:
+            return None
+        return self._close(said)
 
-    def _close(self, said: Standing) -> None:
+    def _close(self, said: Standing) -> asyncio.Event:
         """End the sessions that the record concerns, also one that polls and waits for no answer.
 
-        The next poll of that one gets 404, a poll that begins a new session the refusal itself.
+        Where they are many, they end in turns. The record holds at every door meanwhile. The next
+        poll of a session that polls gets 404, a poll that begins a new session the refusal itself.
         """
-        closing = [
-            (session, error)
-            for session in self._registry().sessions.values()
-            if (error := said.refusal(session.identity)) is not None
-        ]
-        for session, error in closing:
-            session.close_error(error)
-        self._log.info(
-            "access_changed", kind=said.kind, reason=said.reason, sessions_closed=len(closing)
-        )
+        closed = asyncio.Event()
+
+        def close(session: Session) -> bool:
+            if (error := said.refusal(session.identity)) is not None:
+                session.close_error(error)
+            return error is not None
+
+        def done(count: int) -> None:
+            self._log.info(
+                "access_changed", kind=said.kind, reason=said.reason, sessions_closed=count
+            )
+            closed.set()
+
+        each_session_soon(self._registry(), close, done)
+        return closed
 
     # -- while it runs -------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from hub.admin.listing import (
     merge,
 )
 from hub.admin.requests import Admin, AdminRequest, Answers, Everywhere, Handlers
+from hub.core.each_session import each_session
 from hub.core.fanout.membership import Membership
 from hub.core.forensics.journal import Journal
 from hub.core.forensics.noted import ClosedSession
@@ -189,26 +190,30 @@ class SubjectHandlers:
     def __init__(self, registry: SessionRegistry, membership: Membership) -> None:
         self._registry = registry
         self._membership = membership
+        self._acting = asyncio.Lock()
+        """Held while sessions are gone through: many callers must not multiply the work."""
 
     def handlers(self) -> Handlers:
         return {DisconnectSubject: self._disconnect, UnsubscribeSubject: self._unsubscribe}
 
     async def _disconnect(self, asked: DisconnectSubject) -> int:
-        found = self._of(asked.subject)
-        for session in found:
-            session.close(asked.code, asked.reason)
-        return len(found)
+        def close(session: Session) -> bool:
+            if found := session.identity.subject == asked.subject:
+                session.close(asked.code, asked.reason)
+            return found
+
+        async with self._acting:
+            return await each_session(self._registry, close)
 
     async def _unsubscribe(self, asked: UnsubscribeSubject) -> int:
-        found = [each for each in self._of(asked.subject) if asked.channel in each.subscriptions]
-        for session in found:
-            self._membership.expel(session, asked.channel, "unsubscribed by operator")
-        return len(found)
+        def expel(session: Session) -> bool:
+            mine = session.identity.subject == asked.subject
+            if found := mine and asked.channel in session.subscriptions:
+                self._membership.expel(session, asked.channel, "unsubscribed by operator")
+            return found
 
-    def _of(self, subject: str) -> list[Session]:
-        # 6 ms where a node holds 100,000; operators do this seldom.
-        sessions = self._registry.sessions.values()
-        return [session for session in sessions if session.identity.subject == subject]
+        async with self._acting:
+            return await each_session(self._registry, expel)
 
 
 async def everywhere(admin: Admin, asked: AdminRequest[int]) -> int:

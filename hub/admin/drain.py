@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from hub.admin.listing import slices
 from hub.admin.requests import Admin, AdminRequest, AtTag, Handlers
 from hub.core.node_records import NodeRecord
 from hub.core.registry import SessionRegistry
@@ -22,9 +23,12 @@ from hub.errors import BadRequestError, ConflictError, HubError
 from hub.wire.codes import CloseCode
 
 _STEP_SECONDS = 0.05
-# Sessions closed between two turns of the loop, where none of them waits: 13 us each, measured
-# without the socket. Also where a window is so short that the closes are behind it.
-_AT_ONCE = 100
+# Sessions closed between two turns of the loop, where none of them waits: 30 us each, and 2 us more
+# for each channel (measured). Also where a window is so short that the closes are behind it.
+_AT_ONCE = 25
+_CHANNELS_OF_A_SESSION = 16
+# Sessions that are looked at between two turns, and not closed.
+_LOOKED_AT_ONCE = 2000
 # Less would bring all sessions back before a fast restart is through.
 _LEAST_RETURN_SECONDS = 1.0
 # Closes are spread evenly already. Where another node takes a session at once, a long wait on
@@ -99,7 +103,7 @@ class Drainer:
         self._registry.draining = True
         await asyncio.sleep(ready_delay_seconds)
         while sessions := list(self._registry.sessions.values()):
-            there = [session for session in sessions if not self._is_away(session)]
+            there = await self._not_away(sessions)
             if not there:
                 window_seconds = 0
             await self._close(there or sessions, "draining", window_seconds)
@@ -127,8 +131,10 @@ class Drainer:
         """
         self._check_idle()
         sessions = list(self._registry.sessions.values())
-        chosen = random.sample(sessions, min(max(count, 0), len(sessions)))
-        self._task = asyncio.create_task(self._close(chosen, "rebalance", window_seconds))
+        count = min(max(count, 0), len(sessions))
+        self._task = asyncio.create_task(
+            self._close(sessions, "rebalance", window_seconds, count=count)
+        )
 
     async def undo(self) -> None:
         """End an operator's drain; the node takes sessions again.
@@ -147,20 +153,41 @@ class Drainer:
         if self._registry.draining or (self._task is not None and not self._task.done()):
             raise ConflictError("the node drains or rebalances already")
 
-    async def _close(self, sessions: Sequence[Session], reason: str, window_seconds: float) -> None:
-        order = random.sample(sessions, len(sessions))
+    async def _not_away(self, sessions: Sequence[Session]) -> list[Session]:
+        found: list[Session] = []
+        for some in slices(sessions, _LOOKED_AT_ONCE):
+            found += [session for session in some if not self._is_away(session)]
+            await asyncio.sleep(0)
+        return found
+
+    async def _close(
+        self,
+        sessions: list[Session],
+        reason: str,
+        window_seconds: float,
+        *,
+        count: int | None = None,
+    ) -> None:
+        """Close `count` of the sessions, or all, in a random order."""
+        count = len(sessions) if count is None else count
         share = 1 if await self._is_alone() else _RETURN_SHARE
         return_ms = int(max(_LEAST_RETURN_SECONDS, window_seconds * share) * 1000)
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, spent = loop.time(), 0.0
         try:
-            for index, session in enumerate(order):
-                self.progress = DrainProgress(reason, len(order), index, window_seconds)
-                due = began + window_seconds * index / len(order)
+            for index in range(count):
+                self.progress = DrainProgress(reason, count, index, window_seconds)
+                due = began + window_seconds * index / count
                 if (wait := due - loop.time()) > 0:
                     await asyncio.sleep(max(wait, _STEP_SECONDS))
-                elif index % _AT_ONCE == 0:
+                    spent = 0.0
+                elif spent >= _AT_ONCE:
                     await asyncio.sleep(0)
+                    spent = 0.0
+                # One after another: all of 100,000 drawn at once take 30 ms.
+                chosen = random.randrange(index, len(sessions))
+                session, sessions[chosen] = sessions[chosen], sessions[index]
+                spent += 1 + len(session.subscriptions) / _CHANNELS_OF_A_SESSION
                 _close_one(self._registry, session, reason, return_ms)
         finally:
             self.progress = None

@@ -82,18 +82,17 @@ class SubjectConnections:
     async def of(self, subject: str, window: TimeRange) -> list[SubjectConnection]:
         """Return the subject's connections within `window`, in the order in which they opened."""
         registry = self._evidence.registry
-        origin = registry.origin
         found: dict[str, SubjectConnection] = {}
         for some in slices(list(registry.sessions.values()), _SLICE):
             for session in some:
                 mine = session.identity.subject == subject
                 if mine and window.has(session.opened_at_seconds, None):
-                    record = session_record(session, origin, subscriptions=False)
+                    record = session_record(session, registry.origin, subscriptions=False)
                     notes = await self._notes(session.id, session.notes, session.opened_at_seconds)
                     found[session.id] = SubjectConnection(record, notes, session=session)
             await asyncio.sleep(0)
         for gone in await self._ended(subject, window):
-            opened = seconds_of(gone.record.opened_ms, origin)
+            opened = seconds_of(gone.record.opened_ms, registry.origin)
             if gone.record.connection not in found and window.has(opened, gone.closed_at_seconds):
                 known = SubjectConnection(gone.record, gone.notes, closed=gone)
                 found[gone.record.connection] = known
@@ -113,8 +112,6 @@ class SubjectConnections:
             for gone in some:
                 mine = gone.record.subject == subject
                 # A connection that was read has all notes; memory has those of one just ended.
-                if mine:
-                    await all_noted(self._evidence.registry, gone.record.connection)
                 if mine and (gone.notes.complete or gone.record.connection not in ended):
                     ended[gone.record.connection] = gone
             await asyncio.sleep(0)
@@ -162,6 +159,7 @@ class SubjectExplaining:
             known.sort(key=lambda each: each.was_owed(asked))
         telling = _Telling(asked, window, self._evidence)
         for each in known[-MAX_VISITS:]:
+            await all_noted(self._evidence.registry, each.record.connection)
             channels = each.channels() if asked.channel is None else [asked.channel]
             heads = {channel: await self._head(channel) for channel in channels}
             await telling.look_at(each, heads)

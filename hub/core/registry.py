@@ -75,6 +75,7 @@ class SessionRegistry:
         self._aging = aging
         self._expiry = expiry
         self._runtime = runtime
+        self.spawn = runtime.spawn
         self.limiter = context.limiter
         self.commands = CommandQueue(
             context,

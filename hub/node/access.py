@@ -25,8 +25,11 @@ from hub.auth.keys import HeldKey, read_publish_key
 from hub.auth.policy import Policy
 from hub.auth.signatures import Signatures
 from hub.auth.tokens import TokenRules, TokenVerifier
+from hub.core.each_session import each_session
 from hub.core.identity import Identity
-from hub.errors import SettingsError, UnavailableError
+from hub.core.registry import SessionRegistry
+from hub.core.session.session import Session
+from hub.errors import SettingsError, UnauthorizedError, UnavailableError
 from hub.node.core import Shared
 from hub.observe.log_levels import HTTP
 from hub.settings import Settings
@@ -51,6 +54,17 @@ def provider_of(settings: Settings, shared: Shared) -> "ProviderKeys | None":
         counters=shared.counters,
         log=shared.log.bind(subsystem=HTTP),
     )
+
+
+async def end_without_key(registry: SessionRegistry, policy: Policy) -> int:
+    """End the sessions of keys that were taken out; return how many."""
+
+    def close(session: Session) -> bool:
+        if taken := not policy.still_holds(session.identity):
+            session.close_error(UnauthorizedError("the key has been taken out"))
+        return taken
+
+    return await each_session(registry, close)
 
 
 def policy_of(

@@ -157,7 +157,7 @@ class _KeyWatch(FileWatch, Generic[_KeyT]):
         *,
         name: str,
         read: Callable[[], list[_KeyT]],
-        take: Callable[[list[_KeyT]], dict[str, object]],
+        take: Callable[[list[_KeyT]], Awaitable[dict[str, object]]],
         reloads: Counts,
         log: FilteringBoundLogger,
     ) -> None:
@@ -180,7 +180,7 @@ class _KeyWatch(FileWatch, Generic[_KeyT]):
             )
             return
         self._reloads["read"] += 1
-        self._log.info(f"{self._name}_read", **self._take(keys))
+        self._log.info(f"{self._name}_read", **await self._take(keys))
 
 
 class KeyWatch(_KeyWatch[HeldKey]):
@@ -190,14 +190,14 @@ class KeyWatch(_KeyWatch[HeldKey]):
         self,
         path: Path,
         *,
-        replace: Callable[[list[HeldKey]], int],
+        replace: Callable[[list[HeldKey]], Awaitable[int]],
         counters: Counters,
         log: FilteringBoundLogger,
     ) -> None:
         """`replace` uses the keys from now on; it returns how many sessions that ended."""
 
-        def take(keys: list[HeldKey]) -> dict[str, object]:
-            ended = replace(keys)
+        async def take(keys: list[HeldKey]) -> dict[str, object]:
+            ended = await replace(keys)
             return {"keys": sorted(key.name for key in keys), "sessions_ended": ended}
 
         super().__init__(
@@ -239,7 +239,7 @@ class TokenKeyWatch(_KeyWatch["PublicKey"]):
     ) -> None:
         named = settings.token_public_keys
 
-        def take(keys: "list[PublicKey]") -> dict[str, object]:
+        async def take(keys: "list[PublicKey]") -> dict[str, object]:
             replace(keys)
             return {"keys": len(keys)}
 

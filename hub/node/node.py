@@ -33,8 +33,8 @@ from hub.core.ports import Defer, Roster, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.time.deadlines import AwakeClock
-from hub.errors import HubError, UnauthorizedError
-from hub.node.access import bans_file, policy_of, provider_of
+from hub.errors import HubError
+from hub.node.access import bans_file, end_without_key, policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared, make_tracing
@@ -319,17 +319,10 @@ class Node:
             )
             self._spawn(stats)
 
-    def _replace_publish_keys(self, keys: list[HeldKey]) -> int:
+    async def _replace_publish_keys(self, keys: list[HeldKey]) -> int:
         """Take these keys from now on, and end sessions of other keys; return how many."""
         self.policy.replace_publish_keys(keys)
-        gone = [
-            session
-            for session in self.registry.sessions.values()
-            if not self.policy.still_holds(session.identity)
-        ]
-        for session in gone:
-            session.close_error(UnauthorizedError("the key has been taken out"))
-        return len(gone)
+        return await end_without_key(self.registry, self.policy)
 
     async def stop(self) -> None:
         self.refusals.flush()

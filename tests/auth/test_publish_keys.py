@@ -147,7 +147,7 @@ class Watched:
             log=structlog.wrap_logger(self.logged, processors=[]),
         )
 
-    def replace(self, keys: list[HeldKey]) -> int:
+    async def replace(self, keys: list[HeldKey]) -> int:
         self.taken.append([key.name for key in keys])
         return 0
 

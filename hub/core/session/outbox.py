@@ -182,15 +182,8 @@ class Outbox:
     """The frames one session is owed; made with the first, dropped when nothing is owed."""
 
     __slots__ = (
-        "_control",
-        "_control_bytes",
-        "_counters",
-        "_journal",
-        "_limits",
-        "_outbox_budget",
-        "bytes",
-        "forgiven_seconds",
-        "rings",
+        "_control", "_control_bytes", "_counters", "_journal", "_limits", "_outbox_budget", "bytes",
+        "forgiven_seconds", "rings",
     )  # fmt: skip
 
     def __init__(
