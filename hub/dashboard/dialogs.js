@@ -95,18 +95,23 @@ export function ban(known = "") {
   });
 }
 
-/** Revoke one token by its name, or all of a subject that were made until now. */
-export const revoke = () =>
-  ask({
-    title: "Revoke tokens",
+/**
+ * Revoke one token by its name, or all of a subject that were made until now.
+ * @param {string} [known] the subject; without it the dialog asks for one, or for a token's name
+ */
+export function revoke(known = "") {
+  const subject = h("input", { name: "subject", maxlength: 255, autocomplete: "off" });
+  const token = h("input", { name: "jti", maxlength: 255, autocomplete: "off" });
+  return ask({
+    title: known ? `Revoke the tokens of ${known}?` : "Revoke tokens",
     content: h("div", { class: "fields" },
       h("p", {}, "Their sessions end with 4401, on all nodes, and they are refused for a year. Tokens that are made later hold."),
-      field("Subject", h("input", { name: "subject", maxlength: 255, autocomplete: "off" }), "All its tokens that were made until now."),
-      field("Token", h("input", { name: "jti", maxlength: 255, autocomplete: "off" }), "Or the name (jti) of one token.")),
+      !known && field("Subject", subject, "All its tokens that were made until now."),
+      !known && field("Token", token, "Or the name (jti) of one token.")),
     button: "Revoke",
     danger: true,
-    async act(form) {
-      const sub = String(form.get("subject")), jti = String(form.get("jti"));
+    async act() {
+      const sub = known || subject.value, jti = token.value;
       if (!sub === !jti) throw new Error("Give either a subject or a token's name.");
       // In whole seconds, as tokens say when they were made; the present one belongs to it.
       const revoked = jti ? { jti } : { sub, issued_before: Math.floor(Date.now() / 1000) + 1 };
@@ -114,6 +119,7 @@ export const revoke = () =>
       return jti ? `The token ${jti} is revoked.` : `The tokens of ${sub} are revoked.`;
     },
   });
+}
 
 /** @param {string} subject */
 export const unban = (subject) =>

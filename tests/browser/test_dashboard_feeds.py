@@ -230,7 +230,7 @@ async def test_a_subject_leaves_a_channel_with_all_its_connections_and_is_closed
     await dialog.get_by_role("button", name="Unsubscribe").click()
     await expect(page.locator(".toast")).to_contain_text("Each connection of ada has left busy")
     assert (await feeds.get("/api/connections", channel="busy", subject="ada"))["total"] == 0
-    await page.get_by_role("button", name="Close all of its subject").click()
+    await page.get_by_role("button", name="Close all its connections").click()
     await expect(dialog).to_contain_text("not banned")
     await dialog.get_by_role("button", name="Close all").click()
     await expect(page.locator(".state")).to_contain_text("It is not open")

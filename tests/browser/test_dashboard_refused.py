@@ -146,7 +146,7 @@ async def test_a_subject_is_closed_and_banned_on_the_page_of_its_connection(page
         await sign_in(page, OPERATOR)
         dialog, toast = page.get_by_role("dialog"), page.locator(".toast")
         for button, told, ended in (
-            ("Close all of its subject", "All connections of bob are closed", "closed by operator"),
+            ("Close all its connections", "connections of bob are closed", "closed by operator"),
             ("Ban subject", "bob is banned", "spam"),
         ):
             async with websockets.connect(url) as one, websockets.connect(url) as two:
@@ -163,3 +163,46 @@ async def test_a_subject_is_closed_and_banned_on_the_page_of_its_connection(page
         async with websockets.connect(url) as banned:
             await asyncio.wait_for(banned.wait_closed(), 10)
             assert (banned.close_code, banned.close_reason) == (4403, "spam")
+
+
+async def test_a_subject_is_acted_on_by_its_name_among_the_connections(page: Page) -> None:
+    """An operator who knows a name needs no connection of it, and sees whether it is banned."""
+    token = jwt.encode({"sub": "bob", "hub": {"subscribe": ["a"]}}, SIGNING, algorithm="HS256")
+    with HubProcess(HUB_OPERATOR_KEYS=OPERATOR, HUB_TOKEN_KEYS=SIGNING) as hub:
+        url = f"ws{hub.url[4:]}/ws?channel=a&token={token}"
+        await sign_in(page, OPERATOR)
+        dialog, bar = page.get_by_role("dialog"), page.locator(".subject")
+        await go(page, hub.url, "connections")
+        await expect(bar).to_be_hidden()
+        await page.get_by_role("button", name="Ban a subject").click()
+        await expect(dialog.get_by_label("Subject")).to_be_visible()
+        await page.keyboard.press("Escape")
+        async with websockets.connect(url) as bob:
+            await page.get_by_role("link", name="bob", exact=True).click()
+            await expect(page.get_by_role("searchbox", name="Subject")).to_have_value("bob")
+            await expect(bar).to_contain_text("Of the subject bob:")
+            await expect(bar.get_by_role("button", name="Lift ban")).to_be_hidden()
+            await bar.get_by_role("button", name="Revoke its tokens").click()
+            await dialog.get_by_role("button", name="Revoke", exact=True).click()
+            await asyncio.wait_for(bob.wait_closed(), 10)
+            assert bob.close_code == 4401
+        await page.get_by_role("searchbox", name="Subject").fill("ann")
+        await page.get_by_role("button", name="Filter").click()
+        await expect(page.get_by_text("No connections")).to_be_visible()
+        await bar.get_by_role("button", name="Ban subject").click()
+        await dialog.get_by_label("Reason").fill("spam")
+        await dialog.get_by_role("button", name="Ban", exact=True).click()
+        await expect(bar).to_contain_text("ann is banned for 59 min")
+        await expect(bar).to_contain_text("(spam)")
+        for width in (1280, 390):
+            await page.set_viewport_size({"width": width, "height": 844})
+            assert await width_of(page) == width
+            assert await faults(page) == []
+        await bar.get_by_role("button", name="Lift ban").click()
+        await dialog.get_by_role("button", name="Lift the ban").click()
+        await expect(bar).to_contain_text("Of the subject ann:")
+        bans = httpx.get(f"{hub.url}/api/bans", headers={"Authorization": f"Bearer {OPERATOR}"})
+        assert [(each["kind"], each["sub"]) for each in bans.json()["bans"]] == [("subject", "bob")]
+        await go(page, hub.url, "closed")
+        await page.get_by_role("link", name="bob", exact=True).click()
+        await expect(bar).to_contain_text("Of the subject bob:")

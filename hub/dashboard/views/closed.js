@@ -4,7 +4,8 @@ import { get } from "../api.js";
 import { field, h } from "../dom.js";
 import { count, duration, time } from "../format.js";
 import { address, connectionLink, remember } from "../links.js";
-import { agent, cut, pageOf, table, whenChanged } from "../table.js";
+import { subjectLink } from "../subject.js";
+import { agent, pageOf, table, whenChanged } from "../table.js";
 import { silent } from "./connections.js";
 
 /** As many as the API gives. */
@@ -23,7 +24,7 @@ const COLUMNS = [
   { name: "code", label: "Code", number: true, cell: (row) => code(row.code) },
   { name: "reason", label: "Reason", cell: (row) => row.reason || null },
   { name: "connection", label: "Connection", short: true, cell: (row) => connectionLink(row.connection) },
-  { name: "subject", label: "Subject", cell: (row) => cut(row.subject) },
+  { name: "subject", label: "Subject", cell: (row) => subjectLink(row.subject) },
   { name: "transport", label: "Transport", short: true, cell: (row) => row.transport },
   { name: "node", label: "Node", short: true, cell: (row) => row.node },
   { name: "address", label: "Address", short: true, cell: (row) => row.address },

@@ -1,11 +1,12 @@
 /** One connection: what it is, what it is subscribed to, and what becomes of what it should get. */
 
 import { ApiError, get, part } from "../api.js";
-import { ban, closeAll, disconnect, unban, unsubscribe } from "../dialogs.js";
+import { disconnect, unsubscribe } from "../dialogs.js";
 import { factList, failure, h, notUpToDate, state, swap } from "../dom.js";
 import { age, bytes, count, dateTime, duration, ms, rate } from "../format.js";
 import { openFates } from "../fates.js";
 import { address, channelLink } from "../links.js";
+import { subjectBar } from "../subject.js";
 import { whenChanged } from "../table.js";
 import { tail } from "../tail.js";
 import { MEANINGS, MOST } from "./closed.js";
@@ -79,13 +80,16 @@ function subscriptions(connection, subject, rows, changed) {
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Subscriptions" }, grid);
 }
 
-/** @param {string} connection @param {string | null} subject which may be known no more */
+/** Its record among those that ended last. @param {string} connection @param {string | null} subject if known */
 async function ending(connection, subject) {
   const { closed } = await get("api/closed", { subject, limit: MOST }).catch(() => ({ closed: [] }));
-  const row = closed.find((/** @type {any} */ each) => each.connection === connection);
-  if (!row) return "It is not among those that ended last.";
-  return `${row.code} ${MEANINGS[row.code] ?? ""} at ${dateTime(row.closed_ms)}: ${row.reason || "no reason given"}`;
+  return closed.find((/** @type {any} */ each) => each.connection === connection);
 }
+
+/** @param {any} row */
+const how = (row) => (row
+  ? `${row.code} ${MEANINGS[row.code] ?? ""} at ${dateTime(row.closed_ms)}: ${row.reason || "no reason given"}`
+  : "It is not among those that ended last.");
 
 /**
  * @param {import("../live.js").Live} live
@@ -98,16 +102,7 @@ export function connectionView(live, connection) {
   const leave = h("button", {
     type: "button", class: "danger", onclick: async () => (await disconnect(connection, subject)) && load(),
   }, "Disconnect");
-  const bars = [
-    h("button", {
-      type: "button", class: "danger", hidden: true, onclick: async () => subject && (await closeAll(subject)) && load(),
-    }, "Close all of its subject"),
-    h("button", {
-      type: "button", class: "danger", hidden: true, onclick: async () => subject && (await ban(subject)) && load(),
-    }, "Ban subject"),
-    h("button", { type: "button", hidden: true, onclick: () => subject && unban(subject) }, "Lift ban"),
-  ];
-  const whose = h("a", { href: "#", class: "button", hidden: true }, "All that its subject got");
+  const whose = subjectBar(() => load());
   const fates = openFates(connection);
   const stream = tail(live, {
     title: "Live tail",
@@ -125,9 +120,7 @@ export function connectionView(live, connection) {
   const draw = (row) => {
     late.textContent = "";
     ({ subject } = row);
-    for (const button of bars) button.hidden = !subject;
-    whose.hidden = !subject;
-    if (subject) whose.href = address("/explain", { subject });
+    whose.show(subject);
     const at = performance.now();
     const seconds = before ? (at - before.at) / 1000 : 0;
     /** @param {"sent" | "dropped"} name */
@@ -155,7 +148,9 @@ export function connectionView(live, connection) {
     const why = h("p", { role: "status" }, "");
     const list = h("a", { href: address("/closed", { subject }) }, "Recently closed connections");
     top.replaceChildren(state("It is not open", "The connection has ended, or never was.", [why, list]));
-    why.append(h("span", {}, await ending(connection, subject)));
+    const row = await ending(connection, subject);
+    why.append(h("span", {}, how(row)));
+    whose.show(row?.subject ?? subject);
   };
 
   const load = async () => {
@@ -174,8 +169,8 @@ export function connectionView(live, connection) {
   return {
     element: h("div", { class: "view" },
       h("div", { class: "buttons" },
-        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), whose, ...bars, leave),
-      late, top, owned, stream.element),
+        h("a", { href: address("/explain", { connection }), class: "button" }, "Why did it not get…?"), leave),
+      whose.element, late, top, owned, stream.element),
     close() {
       clearTimeout(again);
       stop();

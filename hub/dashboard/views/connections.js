@@ -8,7 +8,8 @@ import { disconnect } from "../dialogs.js";
 import { field, h } from "../dom.js";
 import { age, bytes, count, duration, ms } from "../format.js";
 import { connectionLink, remember } from "../links.js";
-import { agent, cut, table, whenChanged } from "../table.js";
+import { byName, subjectBar, subjectLink } from "../subject.js";
+import { agent, table, whenChanged } from "../table.js";
 
 const FILTERS = ["subject", "channel", "pattern", "address", "transport", "node"];
 
@@ -17,7 +18,7 @@ const told = (shown, bad) => (bad ? h("span", { class: "bad" }, shown) : shown);
 
 /** What a dashboard is called among users. @param {any} row */
 export const named = ({ subject, watches }) =>
-  (watches ? h("span", {}, subject, " ", h("span", { class: "tag" }, "dashboard")) : cut(subject));
+  (watches ? h("span", {}, subject, " ", h("span", { class: "tag" }, "dashboard")) : subjectLink(subject));
 
 /** A star says that some of them come by patterns. @param {any} row */
 const channels = ({ subscriptions, patterns = [] }) =>
@@ -86,6 +87,13 @@ export function connectionsView(live, query) {
       onclick: async () => (await disconnect(connection, subject)) && list.reload(),
     }, "Disconnect"),
   });
+  const whose = subjectBar(() => list.reload());
+  const others = h("div", { class: "buttons" }, ...byName(() => list.reload()));
+  const showBar = () => {
+    whose.show(wanted.subject);
+    others.hidden = Boolean(wanted.subject);
+  };
+  showBar();
   const labels = ["Subject", "Channel", "Pattern", "Address", "Transport", "Node"];
   const form = h("form", { class: "filters", role: "search" },
     ...inputs.map((input, index) => field(labels[index], input)),
@@ -94,10 +102,11 @@ export function connectionsView(live, query) {
     event.preventDefault();
     inputs.forEach(({ name, value }) => (wanted[name] = value.trim()));
     keep();
+    showBar();
     list.restart();
   });
   return {
-    element: h("div", { class: "view" }, form, list.element),
+    element: h("div", { class: "view" }, form, others, whose.element, list.element),
     close: whenChanged(live, list.reload),
   };
 }

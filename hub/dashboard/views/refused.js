@@ -1,10 +1,11 @@
 /** Who was refused and why, and whom limits hold back, on all nodes. */
 
 import { get } from "../api.js";
-import { ban, revoke, unban } from "../dialogs.js";
+import { unban } from "../dialogs.js";
 import { field, h } from "../dom.js";
 import { count, dateTime, duration, time } from "../format.js";
 import { address as link, connectionLink, remember } from "../links.js";
+import { byName } from "../subject.js";
 import { cut, pageOf, table, whenChanged } from "../table.js";
 import { silent } from "./connections.js";
 
@@ -163,17 +164,14 @@ export function refusedView(live, query) {
     limited.restart();
   });
   return {
-    element: h("div", { class: "view" }, form,
+    // Above the lists, which may be long.
+    element: h("div", { class: "view" }, form, h("div", { class: "buttons" }, ...byName(bans.reload)),
       h("h2", {}, "By reason"),
       h("p", { class: "hint" }, "Of each reason the hundred addresses that came last; the others are counted in one row."),
       refusals.element,
       h("h2", {}, "Held back by a limit"),
       limited.element,
-      h("h2", {}, "Banned and revoked"),
-      h("div", { class: "bar" },
-        h("button", { type: "button", onclick: async () => (await ban()) && bans.reload() }, "Ban a subject"),
-        h("button", { type: "button", onclick: async () => (await revoke()) && bans.reload() }, "Revoke tokens")),
-      bans.element),
+      h("h2", {}, "Banned and revoked"), bans.element),
     close: whenChanged(live, async () => {
       await Promise.all([refusals.reload(), limited.reload(), bans.reload()]);
     }, true),
