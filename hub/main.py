@@ -20,6 +20,7 @@ from hub.app import Hub
 from hub.errors import SettingsError
 from hub.node.demo import run_demo, run_processes
 from hub.node.greeting import say_where
+from hub.node.supervisor import until_restart
 from hub.node.supervisor.control import (
     DRAIN,
     LEAVING,
@@ -30,6 +31,7 @@ from hub.node.supervisor.control import (
     TAKING,
     UP,
     Control,
+    stop_seconds,
 )
 from hub.node.supervisor.roles import Role, adopted, run_beside_nodes, take_role, this_program
 from hub.observe import standard_streams
@@ -61,9 +63,12 @@ async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, 
 async def _work(
     settings: Settings, app: ASGIApp | None, role: Role, control: Control, *, demo: bool
 ) -> int:
+    has_no_effect = until_restart.check(settings, role)
     worker = role.worker()
     settings = worker.settings(settings, node=role.node)
     log = make_logger(settings)
+    if has_no_effect:
+        log.warning("setting", message=has_no_effect)
     stop = asyncio.Event()
     # A terminal, or a service manager, may send them to all processes, and more than once.
     for number in _ending_signals():
@@ -78,7 +83,7 @@ async def _work(
         _beside(_tell_readiness(control, hub)),
     ):
         _leave_alone_what_stays()
-        control.say(UP)
+        control.say(UP, str(stop_seconds(settings)))
         log.info("worker_started", worker=worker.number, version=hub.node.api.node().version)
         await stop.wait()
         log.info("worker_draining", connections=len(hub.node.registry.sessions))

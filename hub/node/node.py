@@ -20,7 +20,7 @@ from hub.admin.explain import Evidence, Explaining
 from hub.admin.refused import RefusedHandlers
 from hub.admin.requests import Handlers
 from hub.admin.rpc import AdminRpc
-from hub.admin.scraping import scraping
+from hub.admin.scraping import Scraped, scraping
 from hub.admin.sessions import SessionHandlers
 from hub.admin.subject_here import SubjectExplaining
 from hub.archive.disk_journal import DiskJournal
@@ -196,6 +196,9 @@ class Node:
             defer=defer,
             worker=self.reporter.worker,
         )
+        self.scraped = Scraped(
+            self.tag, worker.supervisor if worker else "", self.metrics.render, self.reporter.record
+        )
         self.waiting_polls = WaitingPolls()
         known = KnownChannels(self.broker, self.core.channels, brokerage.look)
         lists = ChannelHandlers(known, self.registry.origin)
@@ -251,7 +254,7 @@ class Node:
             **Explaining(evidence).handlers(),
             **SubjectExplaining(evidence).handlers(),
             **draining.handlers(),
-            **scraping(self.metrics.render),
+            **scraping(self.scraped),
             **DebuggingHandlers(lag=lag, log=self.log, spawn=self._spawn).handlers(),
         }
 

@@ -162,7 +162,7 @@ def http_deps(node: Node, app: ASGIApp | None) -> HttpDeps:
     """Return the parts of the HTTP routes; `app` answers other paths."""
     settings, limiter = node.settings, node.core.limiter
     render = node.metrics.render
-    scraped = Scraping(node.rpc, render, node.reporter.record).everywhere
+    scraped = Scraping(node.rpc, node.scraped).everywhere
     return HttpDeps(
         node=node.api,
         admin=node.rpc,

@@ -1,6 +1,7 @@
 """Settings that only a worker finds wrong end the hub at the start, and are waited for later."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.multi_node.workers import WorkersHub
 from tests.support.fork_server import ran
 from tests.support.identity_provider import make_key, public_pem
 from tests.support.programs import outside
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -75,3 +77,35 @@ async def test_what_a_worker_cannot_use_later_is_tried_until_it_is_mended(tmp_pa
         }  # fmt: skip
         started = hub.stderr.count('"worker_started"')
         await eventually(lambda: hub.stderr.count('"worker_started"') > started, seconds=60)
+
+
+async def test_a_broker_of_its_own_is_no_worker_s_after_sighup(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    """No message of another worker would reach its subscribers: the old ones stay, on Redis."""
+    file = tmp_path / "hub.toml"
+    file.write_text(f"broker = '{redis.url}'\n")
+    with WorkersHub(HUB_CONFIG=str(file)) as hub:
+        before = hub.processes()
+        file.write_text("broker = 'memory://'\n")
+        hub.signal(signal.SIGHUP)
+        await eventually(lambda: "worker_did_not_come_up" in hub.stderr, seconds=60)
+        lines = [json.loads(line) for line in hub.stderr.splitlines()]
+        [line] = [line for line in lines if line["event"] == "worker_did_not_come_up"]
+        assert line["reason"].startswith("HUB_BROKER is memory://")
+        await eventually(lambda: hub.processes() == before)
+        assert await is_ready(hub)
+
+
+async def test_a_worker_says_which_settings_wait_for_a_restart(tmp_path: Path) -> None:
+    """The broker process obeys them, and SIGHUP does not replace it."""
+    file = tmp_path / "hub.toml"
+    file.write_text("history_ttl_seconds = 50\nheartbeat_seconds = 25\n")
+    with WorkersHub(HUB_CONFIG=str(file)) as hub:
+        file.write_text("history_ttl_seconds = 60\nheartbeat_seconds = 11\n")
+        hub.signal(signal.SIGHUP)
+        await eventually(lambda: '"workers_replaced"' in hub.stderr, seconds=60)
+        lines = [json.loads(line) for line in hub.stderr.splitlines()]
+        told = [line["message"] for line in lines if line["event"] == "setting"]
+        assert len(told) == 2
+        assert {line.partition(":")[0] for line in told} == {"HUB_HISTORY_TTL_SECONDS"}

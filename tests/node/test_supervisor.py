@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator
 
 import pytest
 import structlog
@@ -11,74 +11,11 @@ import structlog
 from hub.errors import SettingsError
 from hub.node.binding import broker_socket, is_of_this_user
 from hub.node.supervisor import supervisor as module
-from hub.node.supervisor.control import RETIRE, Child
+from hub.node.supervisor.control import RETIRE
 from hub.node.supervisor.roles import Role
 from hub.node.supervisor.supervisor import Supervisor
-from hub.settings import Settings
+from tests.node.fake_child import FakeChild, slots, supervise
 from tests.support.waiting import eventually
-
-
-class FakeChild(Child):
-    """Notes what it is told, and ends when it is killed."""
-
-    made: "list[FakeChild]" = []  # noqa: RUF012 - emptied for each test
-
-    async def start(self, command: Sequence[str], inherited: Sequence[int]) -> None:
-        self.words: list[str] = []
-        self.killed = False
-        FakeChild.made.append(self)
-
-    def say(self, *words: str) -> None:
-        self.words.append(" ".join(words))
-
-    def kill(self) -> None:
-        self.killed = True
-        self.exit_code = -9
-
-    async def comes_up(self, *, is_ready: bool = True) -> None:
-        self.is_up, self.is_ready = True, is_ready
-        await self._tell()
-
-    async def ends(self, code: int = 1) -> None:
-        self.exit_code = code
-        await self._tell()
-
-
-def supervise(
-    listening: Sequence[socket.socket], on_started: Callable[[str], None] = lambda _url: None
-) -> Supervisor:
-    """With a worker for each of these."""
-    return Supervisor(
-        Settings(workers=len(listening)), ["hub"], listening, None, structlog.get_logger(),
-        outlives_terminal=False, on_started=on_started,
-    )  # fmt: skip
-
-
-@pytest.fixture
-async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Supervisor]:
-    """With three workers that are up."""
-    FakeChild.made.clear()
-    monkeypatch.setattr(module, "Child", FakeChild)
-    listening = [socket.socket() for _ in range(3)]
-    supervisor = supervise(listening)
-    running = asyncio.create_task(supervisor.run())
-    await eventually(lambda: len(FakeChild.made) == 3)
-    for child in tuple(FakeChild.made):
-        await child.comes_up()
-    await eventually(lambda: not supervisor._starting)
-    yield supervisor
-    supervisor.stop(signal.SIGTERM)
-    for child in FakeChild.made:
-        if child.exit_code is None:
-            await child.ends(0)
-    await running
-    for each in listening:
-        each.close()
-
-
-def slots() -> list[list[int]]:
-    """Where each of the three was told last to accept."""
-    return [sorted(child.slots) for child in FakeChild.made[:3]]
 
 
 async def test_each_worker_accepts_at_its_own_socket(made: Supervisor) -> None:

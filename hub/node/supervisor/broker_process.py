@@ -24,14 +24,14 @@ from hub.errors import SettingsError
 from hub.node.binding import is_of_this_user
 from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared
-from hub.node.supervisor.control import DRAIN, NOW, UP, Control
+from hub.node.supervisor.control import DRAIN, NOW, UP, Control, stop_seconds
 from hub.node.supervisor.roles import Role, adopted
 from hub.observe.background import Ticks, tasks, wait_while
 from hub.observe.log_levels import BROKER
 from hub.observe.logs import adopt_stdlib, make_logger
 from hub.settings import Settings
 
-# More than workers take to drain and end; they are killed by then.
+# At least: workers whose supervisor has died drain as long as their settings say.
 _LAST_SECONDS = 60.0
 _STEP_SECONDS = 0.05
 
@@ -42,7 +42,8 @@ def run_broker_process(settings: Settings, role: Role) -> int:
     # Signals are the supervisor's, also those that a terminal or a service manager sends to all.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    settings = settings.model_copy(update={"node": role.node})
+    # The file may name another broker by now, which the workers do not know.
+    settings = settings.model_copy(update={"node": role.node, "broker": role.broker_url})
     log = make_logger(settings).bind(subsystem=BROKER)
     return uvloop.run(_run(settings, role, log))
 
@@ -94,7 +95,7 @@ async def _serve(
         control.say(UP)
         log.info("broker_process_started")
         await _until_told(control)
-        await _until_alone(server)
+        await _until_alone(server, max(_LAST_SECONDS, stop_seconds(settings)))
         await made[0].stop()
         ticks.stop()
     log.info("broker_process_stopped", publications=server.publications)
@@ -106,7 +107,13 @@ async def _accept(
 ) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        peer, _ = await loop.sock_accept(listening)
+        try:
+            peer, _ = await loop.sock_accept(listening)
+        except OSError as error:
+            # Without a free descriptor, for one: workers try again as long as it takes.
+            log.warning("worker_not_accepted", reason=str(error))
+            await asyncio.sleep(_STEP_SECONDS)
+            continue
         try:
             if is_of_this_user(peer):
                 await loop.connect_accepted_socket(server.protocol, sock=peer)
@@ -124,6 +131,6 @@ async def _until_told(control: Control) -> None:
             return
 
 
-async def _until_alone(server: BrokerServer) -> None:
+async def _until_alone(server: BrokerServer, seconds: float) -> None:
     """Wait until no worker is connected: workers that still drain have publications to send."""
-    await wait_while(lambda: bool(server.connections), _LAST_SECONDS, step_seconds=_STEP_SECONDS)
+    await wait_while(lambda: bool(server.connections), seconds, step_seconds=_STEP_SECONDS)

@@ -2,7 +2,8 @@
 
 Lines of words travel over a socket pair:
 
-    child        up                  it runs, and can do what it is told
+    child        up 45.5             it runs, and can do what it is told; its end takes so many
+                                     seconds at most
                  alive               its event loop runs; every few seconds
                  ready               a worker may get traffic
                  leaving | taking    an operator drains the worker; it takes sessions again
@@ -26,6 +27,7 @@ import msgspec
 from hub.errors import SettingsError
 from hub.node.supervisor.roles import Role
 from hub.observe.background import until_one_ends
+from hub.settings import Settings
 
 UP, ALIVE, READY, LEAVING, TAKING = "up", "alive", "ready", "leaving", "taking"
 WRONG = "wrong"
@@ -33,6 +35,18 @@ SLOTS, RETIRE, DRAIN, NOW = "slots", "retire", "drain", "now"
 
 
 ALIVE_SECONDS = 5.0
+# Above the time that a stop may take by the settings, before a child that is left is killed.
+_MARGIN_SECONDS = 15.0
+
+
+def stop_seconds(settings: Settings) -> float:
+    """Return how long a node with these settings may take to drain and end."""
+    return (
+        settings.ready_delay_seconds
+        + settings.drain_seconds
+        + settings.close_timeout_seconds
+        + _MARGIN_SECONDS
+    )
 
 
 class Control:
@@ -103,8 +117,12 @@ class Child:
         """Whether an operator drains it."""
         self.retires = False
         """Whether it was told to end."""
+        self.is_quiet = False
+        """Whether it has said nothing for so long that its peers should go to another."""
         self.slots: frozenset[int] = frozenset()
         """Places of the sockets where it was told to accept."""
+        self.stop_seconds: float | None = None
+        """How long its end may take, as it has told."""
         self.silent_seconds = 0.0
         """Seconds since its last message, as the supervisor counts."""
         self.wrong: list[str] = []
@@ -119,7 +137,7 @@ class Child:
     @property
     def can_accept(self) -> bool:
         """Return whether it can be told where to accept."""
-        return self.is_up and self.exit_code is None and not self.retires
+        return self.is_up and self.exit_code is None and not (self.retires or self.is_quiet)
 
     @property
     def ending(self) -> Mapping[str, object]:
@@ -130,17 +148,20 @@ class Child:
     async def start(self, command: Sequence[str], inherited: Sequence[int]) -> None:
         """Start the process; raises `OSError` where the system does not."""
         mine, theirs = socket.socketpair()
-        with theirs:
-            role = msgspec.structs.replace(self.role, control=theirs.fileno())
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                env=os.environ | role.environment(),
-                pass_fds=[*inherited, theirs.fileno()],
-                # Signals of a terminal are the supervisor's.
-                start_new_session=True,
-            )
-        self._control = await Control.open(mine)
+        with contextlib.ExitStack() as stack:
+            stack.callback(mine.close)
+            with theirs:
+                role = msgspec.structs.replace(self.role, control=theirs.fileno())
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env=os.environ | role.environment(),
+                    pass_fds=[*inherited, theirs.fileno()],
+                    # Signals of a terminal are the supervisor's.
+                    start_new_session=True,
+                )
+            self._control = await Control.open(mine)
+            stack.pop_all()
         self._hearing = asyncio.create_task(self._hear())
         self._waiting = asyncio.create_task(self._wait(self._hearing))
 
@@ -171,7 +192,9 @@ class Child:
                 continue
             if word == WRONG:
                 self.wrong.append(" ".join(words[1:]))
-            self.is_up = self.is_up or word == UP
+            if word == UP:
+                self.is_up = True
+                self.stop_seconds = float(words[1]) if len(words) > 1 else None
             self.is_ready = self.is_ready or word == READY
             if word in {LEAVING, TAKING}:
                 self.is_leaving = word == LEAVING

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +31,20 @@ class Worker:
     connections in the kernel's queue outlive the worker that accepts from it."""
     connect: Callable[[], socket.socket] | None
     """Returns a new connection to the broker process; None where the broker is elsewhere."""
+    broker_url: str = ""
+    """`HUB_BROKER` of the broker process."""
+    supervisor: str = ""
+    """A name of its supervisor that no other one has."""
 
     def settings(self, settings: Settings, *, node: str) -> Settings:
         """Return this worker's settings; `node` is the name that all workers share.
 
-        A bound that follows from the machine's memory is this worker's share of it.
+        A bound that follows from the machine's memory is this worker's share of it. The broker is
+        that of the broker process, whatever the settings say now.
         """
         own: dict[str, object] = {"node": f"{node}-{self.number}"}
+        if self.broker_url:
+            own["broker"] = self.broker_url
         if settings.is_default("outbox_total_bytes"):
             own["outbox_total_bytes"] = settings.outbox_total_bytes // self.workers
         return settings.model_copy(update=own)
@@ -65,6 +72,12 @@ class Role(msgspec.Struct, frozen=True):
     broker: str = ""
     """The broker process' address; empty where there is none. It begins with @ where it
     stands in no directory (unix(7), abstract sockets)."""
+    broker_url: str = ""
+    """`HUB_BROKER` of the broker process; empty where there is none."""
+    supervisor: str = ""
+    """A name of the supervisor that no other one has."""
+    digests: Mapping[str, str] = {}
+    """Of the supervisor's settings (`hub.node.supervisor.until_restart`)."""
 
     def environment(self) -> dict[str, str]:
         """Return the environment that gives a process this role."""
@@ -73,7 +86,14 @@ class Role(msgspec.Struct, frozen=True):
     def worker(self) -> Worker:
         """Take over the sockets."""
         sockets = tuple(map(adopted, self.listening))
-        return Worker(self.number, self.workers, sockets, self._connect if self.broker else None)
+        return Worker(
+            self.number,
+            self.workers,
+            sockets,
+            self._connect if self.broker else None,
+            broker_url=self.broker_url,
+            supervisor=self.supervisor,
+        )
 
     def _connect(self) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -131,7 +151,7 @@ def run_beside_nodes(
 
         return run_broker_process(settings, role)
     if role is None and settings.workers > 1:
-        from hub.node.supervisor.supervisor import run_supervisor  # noqa: PLC0415 - as above
+        from hub.node.supervisor.start import run_supervisor  # noqa: PLC0415 - as above
 
         return run_supervisor(settings, command=command, demo=demo, beside=beside)
     return None

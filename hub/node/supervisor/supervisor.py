@@ -6,7 +6,8 @@
 
 - A child that ends is started again, later each time it ends soon.
 - Every listening socket has a worker that accepts there: while a worker is away, has not reached
-  the broker, or drains on an operator's word, another one accepts there too. No queue is reset.
+  the broker, stands still, or drains on an operator's word, another one accepts there too. No queue
+  is reset.
 - SIGTERM and SIGINT drain all; a second one ends them at once.
 - SIGHUP has each worker replaced, one after another: the new one is ready before the old one stops
   accepting, drains and ends. The broker process stays, with all that it holds. A new worker that
@@ -14,25 +15,20 @@
 """
 
 import asyncio
-import contextlib
+import secrets
 import signal
 import socket
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib import metadata
 
 from structlog.typing import FilteringBoundLogger
 
-from hub.brokers.sqlite.urls import make_directory
 from hub.errors import SettingsError
-from hub.node.binding import broker_socket, listening_sockets, url_of
-from hub.node.greeting import say_where
-from hub.node.supervisor import control
+from hub.node.binding import url_of
+from hub.node.supervisor import control, until_restart
 from hub.node.supervisor.control import Child, until_ready
 from hub.node.supervisor.roles import BROKER, Role
-from hub.observe.log_levels import BROKER as BROKER_LOG
-from hub.observe.logs import adopt_stdlib, is_console, make_logger
 from hub.settings import Settings
 
 # A child that ended after less than this waits longer before it is started again.
@@ -41,60 +37,18 @@ _BACK_OFF_SECONDS = (0.1, 10.0)
 # A child that is silent for so long stands still, and is killed. Patient: it costs all sessions
 # of a worker. As long as the liveness probe of a single process waits (k8s/base/deployment.yaml).
 _SILENT_SECONDS = 60.0
+# The third word of a child (`control.ALIVE_SECONDS`) is missing then: another worker accepts at its
+# socket too, which costs nothing where the child lives after all.
+_QUIET_SECONDS = 15.0
 _WATCH_SECONDS = 1.0
 # Of a new worker, until it is ready: a start with a cold cache takes some seconds.
 _READY_SECONDS = 60.0
 # At the start, until all workers have reached the broker. While it is away they accept and say so.
 _BROKER_SECONDS = 5.0
-# Above the time that a stop may take by the settings, before children that are left are killed.
-_MARGIN_SECONDS = 15.0
 # Of the broker process, behind the last worker.
 _LAST_SECONDS = 5.0
-
-
-def run_supervisor(settings: Settings, *, command: Sequence[str], demo: bool, beside: bool) -> int:
-    """Run workers until a signal; returns the exit code.
-
-    Raises `SettingsError` where the port or the history's directory cannot be had, or a child
-    cannot use its settings at the start. `command` starts this program again. `demo` and `beside`
-    are for `hub.node.greeting` alone.
-    """
-    adopt_stdlib(settings)
-    make_directory(settings.broker, make_logger(settings).bind(subsystem=BROKER_LOG))
-    with contextlib.ExitStack() as stack:
-        listening = [stack.enter_context(each) for each in listening_sockets(settings)]
-        is_here = not settings.broker_is_elsewhere
-        broker = stack.enter_context(broker_socket()) if is_here else None
-
-        def greet(url: str) -> None:
-            if is_console(settings, sys.stderr):
-                say_where(url, settings, demo=demo, beside=beside)
-
-        def make(log: FilteringBoundLogger) -> Supervisor:
-            # Under `nohup` the signal is ignored at the start.
-            outlives = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            return Supervisor(
-                settings,
-                command,
-                listening,
-                broker,
-                log,
-                outlives_terminal=outlives,
-                on_started=greet,
-            )
-
-        return asyncio.run(_run(make, make_logger(settings)))
-
-
-async def _run(
-    make: "Callable[[FilteringBoundLogger], Supervisor]", log: FilteringBoundLogger
-) -> int:
-    supervisor = make(log)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stop, number)
-    loop.add_signal_handler(signal.SIGHUP, supervisor.hang_up)
-    return await supervisor.run()
+# Of workers that were told to end at once. An application beside them may have to close something.
+_AT_ONCE_SECONDS = 10.0
 
 
 class Supervisor:
@@ -135,6 +89,8 @@ class Supervisor:
         self._outlives_terminal = outlives_terminal
         self._on_started = on_started
         self._silent_seconds = _SILENT_SECONDS
+        self._name = secrets.token_hex(8)
+        self._digests = until_restart.digests(settings)
 
     @property
     def _numbers(self) -> Sequence[int]:
@@ -153,6 +109,8 @@ class Supervisor:
             self._starting = False
             for child in tuple(self._current.values()):
                 self._on_change(child)
+            if self._replace_again:
+                self._replacing = asyncio.create_task(self._replace_all())
             self._spawn(self._watch())
             await self._stopping.wait()
         finally:
@@ -160,7 +118,8 @@ class Supervisor:
         if self._failed is not None:
             if self._failed.wrong:
                 raise SettingsError("\n".join(self._failed.wrong))
-            return self._failed.exit_code or 1
+            # Of a process that a signal ended the code is negative.
+            return max(self._failed.exit_code or 1, 1)
         return 0 if len(self._received) <= 1 else 128 + self._received[-1]
 
     def stop(self, number: signal.Signals) -> None:
@@ -170,6 +129,7 @@ class Supervisor:
         if len(self._received) > 1:
             for child in (*self._workers, *self._leaving):
                 child.say(control.NOW)
+            asyncio.get_running_loop().call_later(_AT_ONCE_SECONDS, self._kill_all)
 
     def hang_up(self) -> None:
         """Take SIGHUP: the loss of the terminal ends the hub, any other replaces the workers."""
@@ -177,7 +137,7 @@ class Supervisor:
             self._has_terminal = False
             if not self._outlives_terminal:
                 self.stop(signal.SIGHUP)
-        elif self._replacing is None or self._replacing.done():
+        elif not self._starting and (self._replacing is None or self._replacing.done()):
             self._replacing = asyncio.create_task(self._replace_all())
         else:
             self._replace_again = True
@@ -187,12 +147,19 @@ class Supervisor:
     async def _start_all(self) -> None:
         numbers = [*([BROKER] if self._broker is not None else []), *self._numbers]
         for number in numbers:
-            await self._start(number)
+            try:
+                await self._start(number)
+            except OSError as error:
+                raise SettingsError(f"cannot start a process of the hub: {error}") from error
         for number in numbers:
             child = self._current[number]
             if not await child.until(lambda child=child: child.is_up, _READY_SECONDS):  # type: ignore[misc]
                 self._failed = child
                 self._stopping.set()
+                if not child.wrong:
+                    self._log.error(
+                        "process_did_not_start", worker=number, pid=child.pid, **child.ending
+                    )
             if self._stopping.is_set():
                 return
         await until_ready(self._workers, self._stopping, _BROKER_SECONDS)
@@ -226,6 +193,9 @@ class Supervisor:
             control=0,
             listening=tuple(inherited),
             broker=name,
+            broker_url=self._settings.broker if name else "",
+            supervisor=self._name,
+            digests=self._digests,
         )
         child = Child(role, self._on_change)
         await child.start(self._command, inherited)
@@ -261,8 +231,17 @@ class Supervisor:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             for child in (*self._current.values(), *self._leaving):
+                if child.exit_code is not None:
+                    continue
                 child.silent_seconds += _WATCH_SECONDS
-                if child.silent_seconds > self._silent_seconds and child.exit_code is None:
+                is_quiet = child.silent_seconds > _QUIET_SECONDS
+                if is_quiet is not child.is_quiet:
+                    child.is_quiet = is_quiet
+                    said = self._log.warning if is_quiet else self._log.info
+                    event = "says_nothing" if is_quiet else "speaks_again"
+                    said(event, worker=child.role.number, pid=child.pid)
+                    self._assign()
+                if child.silent_seconds > self._silent_seconds:
                     self._log.error("stands_still", worker=child.role.number, pid=child.pid)
                     child.kill()
 
@@ -309,26 +288,30 @@ class Supervisor:
         while again and not self._stopping.is_set():
             self._replace_again = False
             self._log.info("replacing_workers", workers=len(self._listening))
-            for number in self._numbers:
-                if self._stopping.is_set():
-                    return
-                async with self._changing[number]:
-                    if not await self._replace(number):
-                        return
-            self._log.info("workers_replaced", workers=len(self._listening))
+            if await self._replace_each():
+                self._log.info("workers_replaced", workers=len(self._listening))
             again = self._replace_again
 
+    async def _replace_each(self) -> bool:
+        """Return whether all were replaced; the first one that does not come up ends it."""
+        for number in self._numbers:
+            if self._stopping.is_set():
+                return False
+            async with self._changing[number]:
+                if not await self._replace(number):
+                    return False
+        return True
+
     async def _replace(self, number: int) -> bool:
-        new = await self._make(number)
+        try:
+            new = await self._make(number)
+        except OSError as error:
+            self._did_not_come_up(number, {"reason": str(error)})
+            return False
         self._leaving.add(new)
-        if not await new.until(lambda: new.is_ready or self._stopping.is_set(), _READY_SECONDS):
-            self._log.error(
-                "worker_did_not_come_up",
-                worker=number,
-                pid=new.pid,
-                **new.ending,
-                message="the workers that are not replaced yet stay as they are",
-            )
+        await new.until(lambda: new.is_ready or self._stopping.is_set(), _READY_SECONDS)
+        if not new.is_ready or new.exit_code is not None:
+            self._did_not_come_up(number, {"pid": new.pid, **new.ending})
             new.kill()
             return False
         self._leaving.discard(new)
@@ -340,24 +323,34 @@ class Supervisor:
             old.retires = True
             self._leaving.add(old)
             old.say(control.RETIRE)
-            if not await old.until(lambda: False, self._stop_seconds) and old.exit_code is None:
+            await old.until(lambda: False, self._stop_seconds(old))
+            if old.exit_code is None:
                 self._log.error("worker_killed", worker=number, pid=old.pid)
                 old.kill()
                 await old.until(lambda: False, _LAST_SECONDS)
         self._log.info("worker_replaced", worker=number, pid=new.pid)
         return True
 
+    def _did_not_come_up(self, number: int, told: Mapping[str, object]) -> None:
+        self._log.error(
+            "worker_did_not_come_up",
+            worker=number,
+            **told,
+            message="the workers that are not replaced yet stay as they are",
+        )
+
     # -- ending ------------------------------------------------------------------------------
 
-    @property
-    def _stop_seconds(self) -> float:
-        settings = self._settings
-        return (
-            settings.ready_delay_seconds
-            + settings.drain_seconds
-            + settings.close_timeout_seconds
-            + _MARGIN_SECONDS
-        )
+    def _stop_seconds(self, child: Child) -> float:
+        """Return how long the end of a worker may take; its settings may be newer than these."""
+        told = child.stop_seconds
+        return control.stop_seconds(self._settings) if told is None else told
+
+    def _kill_all(self) -> None:
+        for child in (*self._workers, *self._leaving):
+            if child.exit_code is None:
+                self._log.error("killed", worker=child.role.number, pid=child.pid)
+                child.kill()
 
     async def _end_all(self) -> None:
         if self._received:
@@ -370,20 +363,19 @@ class Supervisor:
             )
         for task in (*self._tasks, *([self._replacing] if self._replacing else [])):
             task.cancel()
-        await self._end([*self._workers, *self._leaving], self._stop_seconds)
+        workers = [*self._workers, *self._leaving]
+        await asyncio.gather(*(self._end(each, self._stop_seconds(each)) for each in workers))
         if BROKER in self._current:
-            await self._end([self._current[BROKER]], _LAST_SECONDS)
+            await self._end(self._current[BROKER], _LAST_SECONDS)
         self._log.info("stopped")
 
-    async def _end(self, children: Sequence[Child], seconds: float) -> None:
-        for child in children:
-            child.say(control.DRAIN)
-        await asyncio.gather(*(child.until(lambda: False, seconds) for child in children))
-        for child in children:
-            if child.exit_code is None:
-                self._log.error("killed", worker=child.role.number, pid=child.pid)
-                child.kill()
-                await child.until(lambda: False, _LAST_SECONDS)
+    async def _end(self, child: Child, seconds: float) -> None:
+        child.say(control.DRAIN)
+        await child.until(lambda: False, seconds)
+        if child.exit_code is None:
+            self._log.error("killed", worker=child.role.number, pid=child.pid)
+            child.kill()
+            await child.until(lambda: False, _LAST_SECONDS)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
