@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.admin.drain import abort_all
 from hub.core.ports import HistoryPage, PublishRequest, PublishResult, StatePage
 from hub.core.publication import Position, check_channel
+from hub.errors import HubError
 from hub.node.hosted import SIBLINGS_WARNING, HostSignals, should_warn_of_siblings
 from hub.node.node import Node
 from hub.node.server import Listener
@@ -244,7 +245,17 @@ class Hub:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._hosted = True
-        async with self:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self)
+            except Exception as error:  # noqa: BLE001 - the border: the server has to know of any
+                # Only this ends the server. An exception without it means an application without
+                # a lifespan: uvicorn would serve that, and answer each request with 500.
+                if not isinstance(error, HubError):
+                    self._log.exception("hub_did_not_start")
+                why = f"the hub did not start: {error}"
+                await send({"type": "lifespan.startup.failed", "message": why})
+                return
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

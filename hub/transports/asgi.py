@@ -6,12 +6,12 @@ server's framing; behind the hub's own listener it costs none.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
-from inspect import isawaitable
 from ipaddress import ip_address
 
 from hub.auth.hosts import one_form
-from hub.core.ports import MAX_AGENT_CHARACTERS, UndecidedError
+from hub.core.ports import MAX_AGENT_CHARACTERS, Monotonic, UndecidedError
 from hub.core.session.session import Session
 from hub.errors import BadRequestError, HubError
 from hub.transports.asgi_types import Message, Receive, Scope, Send
@@ -30,6 +30,8 @@ from hub.wire.websocket import SUBPROTOCOL, close_reason, subprotocols
 
 # Bytes that wait for the server's `send`; above that frames stay in a session's outbox.
 _MAX_WAITING_BYTES = 16 * 1024
+# A server whose `send` takes longer waits for a peer that does not read. Guess, not measured.
+_STUCK_SECONDS = 1.0
 
 
 def request_of(scope: Scope, base_path: str = "") -> Request:
@@ -80,16 +82,20 @@ class HttpApplication:
     async def answer(
         self, dispatcher: Dispatcher, call: Call, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Read the body, call the route's handler and send its answer."""
-        await send_answer(await self._answer(dispatcher, call, receive), scope, send)
+        """Read the body, call the route's handler and send its answer, unless nobody waits."""
+        answer = await self._answer(dispatcher, call, receive)
+        if answer is not None:
+            await send_answer(answer, scope, send)
 
-    async def _answer(self, dispatcher: Dispatcher, call: Call, receive: Receive) -> Answer:
+    async def _answer(self, dispatcher: Dispatcher, call: Call, receive: Receive) -> Answer | None:
         await dispatcher.admitted(call)
         try:
             if call.answer is None:
                 await self._read_body(dispatcher, call, receive)
             answer = dispatcher.run(call)
-            return await answer if isawaitable(answer) else answer
+            if isinstance(answer, Answer):
+                return answer
+            return await (_unless_left(answer, receive) if call.ends_with_its_peer else answer)
         finally:
             self._budget.release(call)
 
@@ -109,6 +115,21 @@ class HttpApplication:
             dispatcher.late(call, self._body_timeout_seconds)
         except HubError as error:
             dispatcher.refuse(call, error)
+
+
+async def _unless_left(work: Coroutine[object, object, Answer], receive: Receive) -> Answer | None:
+    """Return the answer; None, and `work` is cancelled, where its peer leaves before.
+
+    The body is read, so the next message can only be the end of the peer.
+    """
+    answering, leaving = asyncio.create_task(work), asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        answering.cancel()
+        leaving.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
 
 
 async def send_answer(
@@ -131,7 +152,7 @@ class AsgiLink:
     answers_pings = False
     descriptor: int | None = None
 
-    def __init__(self, transport: str, request: Request) -> None:
+    def __init__(self, transport: str, request: Request, clock: Monotonic = time.monotonic) -> None:
         self.transport = transport
         self.address = request.address
         self.user_agent = request.headers.get("user-agent", "")[:MAX_AGENT_CHARACTERS]
@@ -146,9 +167,15 @@ class AsgiLink:
         self._waiting = bytearray()
         self._blocked = False
         self._taken = 0
+        self._clock = clock
+        self._sends_since: float | None = clock()
+        """When the server's `send` was given what it has not taken yet; None where it has nothing.
+        It begins with the head of the answer."""
 
     def send(self, data: bytes) -> int:
-        if self._blocked or len(self._waiting) >= _MAX_WAITING_BYTES:
+        since = self._sends_since
+        stuck = since is not None and self._clock() - since > _STUCK_SECONDS
+        if self._blocked or stuck or len(self._waiting) >= _MAX_WAITING_BYTES:
             return 0
         self._waiting += data
         self.changed.set()
@@ -161,9 +188,11 @@ class AsgiLink:
 
     async def take(self) -> bytes:
         """Wait for bytes and return all of them; b"" when the link has ended."""
+        self._sends_since = None
         await self.changed.wait()
         self.changed.clear()
         data, self._waiting = bytes(self._waiting), bytearray()
+        self._sends_since = self._clock()
         return data
 
     def sent(self, size: int) -> None:
@@ -238,7 +267,10 @@ class AsgiSessions:
         call = self._dispatcher.open(request)
         stream = None if call.answer is not None or call.route is None else call.route.stream
         if scope["type"] == "websocket":
-            await receive()
+            if call.admission is not None:
+                call.admission.close()
+            if (await receive())["type"] != "websocket.connect":
+                return  # the peer has left before it was accepted
             if stream is StreamKind.WEBSOCKET:
                 await self._websocket(request, scope, receive, send)
             else:
@@ -330,11 +362,15 @@ class AsgiSessions:
                 self._command(link.session, message)
 
     def _command(self, session: Session, message: Message) -> None:
-        text = message.get("text")
+        text, options = message.get("text"), self._websocket_options
         if text is None:
             session.close(CloseCode.UNSUPPORTED_DATA, "binary frames are not supported: send text")
             return
-        self._websocket_options.command(session, text.encode())
+        try:
+            # A half of a surrogate pair is no UTF-8, and the session says so.
+            options.command(session, text.encode("utf-8", "surrogatepass"))
+        except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
+            options.registry.failed(session, error)
 
 
 async def _opened(
