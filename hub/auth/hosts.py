@@ -12,7 +12,8 @@ for a host of any port:
 - If it is not set and a key is, all names are allowed: a page without the key may do no more than
   any peer without it.
 - If neither is set, only names of this machine are allowed, and IP addresses where the hub listens
-  on other addresses too: no DNS answer can lead an IP address elsewhere.
+  on other addresses too, or `HUB_INSECURE` lets other machines in: no DNS answer can lead an IP
+  address elsewhere.
 - A request without `Host` comes from no browser and is allowed.
 """
 

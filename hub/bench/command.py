@@ -127,13 +127,15 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
     """Measure, print and write JSON and a picture; return whether nothing was lost or came twice.
 
     Raises:
-        BenchError: There is no such scenario, or it could not be measured.
+        BenchError: There is no such scenario, it could not be measured, or its files not written.
     """
     if asked.scenario == LIST:
         for each in SCENARIOS.values():
             typer.echo(f"{each.name}: {each.about}")
         return True
     scenario, peer = scenario_of(asked.scenario), peer_asked_for(asked.against)
+    figures = _writable(folder / f"bench-{scenario.name}.json")
+    image = _writable(folder / f"bench-{scenario.name}.svg")
     with ProgressBar(Console(stderr=True)) as bar:
         request = ScenarioOptions(
             bar,
@@ -159,9 +161,9 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         },
         indent=2,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"bench-{scenario.name}.json").write_text(told + "\n")
-    (folder / f"bench-{scenario.name}.svg").write_text(picture(about, result))
+    figures.write_text(told + "\n")
+    image.write_text(picture(about, result))
+    typer.echo(f"hub bench: wrote {figures} and {image}; --out names another folder", err=True)
     if as_json:
         typer.echo(told)
     else:
@@ -171,6 +173,17 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         if result.disturbed:
             typer.echo("  DISTURBED by other work on this machine")
     return result.sound
+
+
+def _writable(path: Path) -> Path:
+    """Return `path`, which can be written; raise `BenchError` before minutes of measuring else."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            return path
+    except OSError as error:
+        why = f"{path} cannot be written: {error.strerror} (--out names another folder)"
+        raise BenchError(why) from None
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:

@@ -91,7 +91,8 @@ def bench(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for a scenario's bench-NAME.json and .svg.")
+        Path,
+        typer.Option(help="Folder for a scenario's bench-NAME.json and .svg. [the current one]"),
     ] = Path(),
     way: Annotated[str, typer.Option(help="--intake: only rows whose name contains this.")] = "",
     url: Annotated[

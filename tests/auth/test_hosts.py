@@ -162,6 +162,8 @@ def test_only_a_dot_makes_a_subdomain(label: str) -> None:
     [
         ({}, ["localhost"], ["hub.example", "10.0.0.1"]),
         ({"host": "0.0.0.0", "insecure": True}, ["10.0.0.1:8000"], ["hub.example"]),
+        # Mounted under another server, which may listen on any address.
+        ({"insecure": True}, ["10.0.0.1:8000"], ["hub.example"]),
         ({"publish_keys": ["k" * 32]}, ["hub.example"], []),
         ({"token_keys": ["k" * 32], "hosts": "hub.example"}, ["hub.example"], ["b.example"]),
         ({"hosts": "hub.example,*.b.example"}, ["a.b.example"], ["10.0.0.1"]),

@@ -73,6 +73,19 @@ def test_a_scenario_writes_figures_and_a_picture(measure: Measure, tmp_path: Pat
     assert told["sound"] is True
     assert "here with 20 subscribers" in str(told["about"])
     assert "times the descriptor loop" in result.stdout
+    assert f"wrote {tmp_path / 'bench-fanout.json'} and " in result.stderr
+    assert "--out names another folder" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path,
+) -> None:
+    """Else the figures of some minutes are lost."""
+    (tmp_path / "file").touch()
+    arguments = ["bench", "--scenario", "idle", "--out", str(tmp_path / "file")]
+    result = CliRunner().invoke(build(), arguments)
+    assert result.exit_code == 2
+    assert "bench-idle.json cannot be written: File exists (--out names another" in result.stderr
 
 
 def test_each_subscriber_may_be_in_many_channels(measure: Measure, tmp_path: Path) -> None:
