@@ -166,7 +166,7 @@ def _of_process(
         hold_total_bytes=settings.broker_hold_bytes,
     )
     bus = WorkerBus(link, spawn=shared.spawn)
-    return Brokerage(broker, WorkerRoster(link), bus, look=broker.look)
+    return Brokerage(broker, WorkerRoster(link, spawn=shared.spawn), bus, look=broker.look)
 
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:

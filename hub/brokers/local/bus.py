@@ -9,13 +9,15 @@ rights by the worker that was asked first.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from hub.brokers.local import frames
 from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink
 from hub.brokers.questions import ANSWER_SECONDS, UnderWay
+from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.node_records import NodeRecord
 from hub.core.ports import Spawn
 from hub.core.pushes import Change, Leave, Member
@@ -28,10 +30,13 @@ class WorkerRoster:
     lag_seconds = 0.0
     """Changes and the answer come on one connection, in order."""
 
-    def __init__(self, link: WorkerLink) -> None:
+    def __init__(self, link: WorkerLink, *, spawn: Spawn) -> None:
         self._link = link
+        self._spawn = spawn
         self._here: dict[str, dict[str, Member]] = {}
-        link.on_up(self._tell_all)
+        self._connection = 0
+        """The number of connections so far."""
+        link.on_up(self._on_up)
 
     async def start(self) -> None:
         """Do nothing: members are told whenever the connection is up."""
@@ -48,7 +53,7 @@ class WorkerRoster:
 
     def refresh(self, channel: str) -> None:
         if channel in self._here:
-            self._tell(channel)
+            self._run(self._tell([channel]))
 
     async def members(self, channel: str) -> Sequence[Member]:
         """Return the members in the order they came; raise `UnavailableError` without an answer."""
@@ -58,17 +63,42 @@ class WorkerRoster:
             raise UnavailableError(f"cannot tell who is in {channel!r}: {error.message}") from None
         return [Member(*who) for who in found]
 
-    def _tell_all(self) -> None:
-        for channel in self._here:
-            self._tell(channel)
-        self._link.send((frames.TOLD_ALL,))
+    def _on_up(self) -> None:
+        self._connection += 1
+        self._run(self._tell_all())
 
-    def _tell(self, channel: str) -> None:
-        here = self._here[channel].values()
-        members = [frames.member_fields(member) for member in here]
-        self._link.send((frames.PRESENT, channel, members), frames.bytes_of(here))
+    def _run(self, telling: Coroutine[Any, Any, object]) -> None:
+        if isinstance(rest := begin(telling), Rest):
+            self._spawn(rest.run())
+
+    async def _tell_all(self) -> None:
+        if await self._tell(tuple(self._here)):
+            self._link.send((frames.TOLD_ALL,))
+
+    async def _tell(self, channels: Iterable[str]) -> bool:
+        """Name the members of these channels, in turns; return whether the connection lasted.
+
+        A member that comes meanwhile is told by its change. One that leaves is named no more.
+        """
+        connection, told = self._connection, 0
+        for channel in channels:
+            ids = tuple(self._here.get(channel, ()))
+            for first in range(0, len(ids), TOLD_AT_ONCE):
+                here = self._here.get(channel, {})
+                some = [here[id_] for id_ in ids[first : first + TOLD_AT_ONCE] if id_ in here]
+                members = [frames.member_fields(member) for member in some]
+                self._link.send((frames.PRESENT, channel, members), frames.bytes_of(some))
+                told += 1 + len(some)
+                if told >= TOLD_AT_ONCE:
+                    told = 0
+                    await NEXT_TURN
+                    if connection != self._connection or not self._link.is_up:
+                        return False
+        return True
 
 
+# Members named in one turn, and one more for each channel: 3 us each, and 4 KiB of data at most.
+TOLD_AT_ONCE = 250
 _RECORD_SECONDS = 1.0
 _RECORD = msgspec.json.Decoder(NodeRecord)
 

@@ -72,7 +72,7 @@ class BrokerServer:
         self._log = log
         self._workers: set[WorkerConnection] = set()
         self._channels = HeardChannels(spawn=spawn)
-        self._members = MemberTable(self._channels.announce)
+        self._members = MemberTable(self._channels.announce, spawn=spawn)
         nodes = self._nodes = WorkerNodes(
             clock=clock, lease_seconds=lease_seconds, on_gone=self._members.gone
         )

@@ -13,11 +13,16 @@ from typing import Any
 
 from hub.brokers.local import frames
 from hub.brokers.local.frames import Frames, Message
-from hub.core.eager import Rest, begin
+from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.ports import Broker, Monotonic, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, Join, Leave, Member, PresenceReset, Update
 from hub.errors import HubError
+
+# Channels that a connection which has ended leaves in one turn: 2 us each.
+CHANNELS_AT_ONCE = 500
+# Members of a worker that are looked at in one turn; one that leaves takes 2 us.
+MEMBERS_AT_ONCE = 500
 
 
 @dataclass(eq=False, slots=True)
@@ -131,21 +136,32 @@ Announce = Callable[[str, Change], None]
 @dataclass(slots=True)
 class _Present:
     member: Member
-    tags: set[str] = field(default_factory=set)
-    """Tags of the workers that have the member."""
+    rounds: dict[str, int] = field(default_factory=dict)
+    """Workers that have the member, by tag: the round in which the worker last named it."""
 
 
 class MemberTable:
-    """One per broker process; `announce` tells the workers that subscribe to the channel."""
+    """One per broker process.
 
-    def __init__(self, announce: Announce) -> None:
+    A worker names its members on each new connection, which begins a round. At the end of the round
+    the members leave that it has not named. Example: the connection is cut while a worker has ada
+    and bob, and bob leaves. In round 2 the worker names ada alone. At its end bob is still of round
+    1, and leaves.
+
+    Args:
+        announce: tells the workers that subscribe to the channel.
+        spawn: runs coroutines that wait.
+    """
+
+    def __init__(self, announce: Announce, *, spawn: Spawn) -> None:
         self._announce = announce
+        self._spawn = spawn
         self._channels: dict[str, dict[str, _Present]] = {}
         """By channel and member id, in the order they came."""
-        self._said: dict[str, set[str]] = {}
-        """Channels with members of a worker, by its tag."""
-        self._to_say: dict[str, set[str]] = {}
-        """Channels that a worker which came back has not named again, by its tag."""
+        self._counts: dict[str, dict[str, int]] = {}
+        """The number of members that a worker has in each channel, by its tag."""
+        self._rounds: dict[str, int] = {}
+        """The present round of each worker, by its tag."""
 
     def members(self, channel: str) -> Iterable[Member]:
         """Return the members in the order they came."""
@@ -156,31 +172,35 @@ class MemberTable:
             self._enter(tag, channel, member)
         else:
             self._withdraw(tag, channel, member.id)
-            self._forget_if_empty(tag, channel)
 
     def present(self, tag: str, channel: str, members: Sequence[Member]) -> None:
-        """Have exactly these members at the worker."""
-        self._to_say.get(tag, set()).discard(channel)
+        """Have these members at the worker, which names them in this round."""
         for member in members:
             self._enter(tag, channel, member)
-        here = {member.id for member in members}
-        for id_ in [id_ for id_ in self._channels.get(channel, {}) if id_ not in here]:
-            self._withdraw(tag, channel, id_)
-        self._forget_if_empty(tag, channel)
 
     def came_back(self, tag: str) -> None:
-        """Expect the members of the worker anew; `told_all` ends that."""
-        self._to_say[tag] = set(self._said.get(tag, ()))
+        """Begin a round of the worker; `told_all` ends it."""
+        self._rounds[tag] = self._rounds.get(tag, 0) + 1
 
     def told_all(self, tag: str) -> None:
-        for channel in self._to_say.pop(tag, ()):
-            self.present(tag, channel, ())
+        """Withdraw, in turns, the members that the worker has not named in this round."""
+        run(self._end_round(tag, self._rounds[tag]), at_once=True, spawn=self._spawn)
 
     def gone(self, tag: str) -> None:
-        """Withdraw the members of a worker that will not come back."""
-        self._to_say.pop(tag, None)
-        for channel in tuple(self._said.get(tag, ())):
-            self.present(tag, channel, ())
+        """Withdraw the members of a worker that will not come back, in turns."""
+        self.came_back(tag)
+        self.told_all(tag)
+
+    async def _end_round(self, tag: str, ended: int) -> None:
+        looked = 0
+        for channel in tuple(self._counts.get(tag, ())):
+            for id_ in tuple(self._channels.get(channel, ())):
+                present = self._channels.get(channel, {}).get(id_)
+                if present is not None and present.rounds.get(tag, ended) < ended:
+                    self._withdraw(tag, channel, id_)
+                looked += 1
+                if looked % MEMBERS_AT_ONCE == 0:
+                    await NEXT_TURN
 
     def _enter(self, tag: str, channel: str, member: Member) -> None:
         here = self._channels.setdefault(channel, {})
@@ -190,28 +210,30 @@ class MemberTable:
         elif member.said_ms > present.member.said_ms:
             present.member = member
             self._announce(channel, Update(channel, member))
-        present.tags.add(tag)
-        self._said.setdefault(tag, set()).add(channel)
+        if tag not in present.rounds:
+            counts = self._counts.setdefault(tag, {})
+            counts[channel] = counts.get(channel, 0) + 1
+        present.rounds[tag] = self._rounds.get(tag, 0)
 
     def _withdraw(self, tag: str, channel: str, id_: str) -> None:
         here = self._channels.get(channel, {})
-        if (present := here.get(id_)) is None or tag not in present.tags:
+        if (present := here.get(id_)) is None or tag not in present.rounds:
             return
-        present.tags.discard(tag)
-        if not present.tags:
+        del present.rounds[tag]
+        self._count_out(tag, channel)
+        if not present.rounds:
             del here[id_]
             if not here:
                 del self._channels[channel]
             self._announce(channel, Leave(channel, present.member))
 
-    def _forget_if_empty(self, tag: str, channel: str) -> None:
-        here = self._channels.get(channel, {})
-        if any(tag in present.tags for present in here.values()):
-            return
-        said = self._said.get(tag, set())
-        said.discard(channel)
-        if not said:
-            self._said.pop(tag, None)
+    def _count_out(self, tag: str, channel: str) -> None:
+        counts = self._counts[tag]
+        counts[channel] -= 1
+        if not counts[channel]:
+            del counts[channel]
+            if not counts:
+                del self._counts[tag]
 
 
 @dataclass(slots=True)
@@ -342,10 +364,16 @@ class HeardChannels:
             self.broker.unsubscribe(name)
 
     def lost_worker(self, worker: WorkerConnection) -> None:
-        """Leave all channels of a connection that has ended."""
-        for name in worker.channels:
-            self._leave(worker, name)
-        worker.channels.clear()
+        """Leave all channels of a connection that has ended, in turns."""
+        run(self._leave_all(worker), at_once=True, spawn=self._spawn)
+
+    async def _leave_all(self, worker: WorkerConnection) -> None:
+        left = 0
+        while worker.channels:
+            self._leave(worker, worker.channels.pop())
+            left += 1
+            if left % CHANNELS_AT_ONCE == 0:
+                await NEXT_TURN
 
 
 def run(work: Coroutine[Any, Any, None], *, at_once: bool, spawn: Spawn) -> None:

@@ -131,7 +131,7 @@ class Worker(Rig):
             counters=self.counters,
             hold_total_bytes=1 << 20,
         )
-        self.roster = WorkerRoster(self.link)
+        self.roster = WorkerRoster(self.link, spawn=process.tasks.spawn)
         self.bus = WorkerBus(self.link, spawn=process.tasks.spawn)
 
     @property
