@@ -11,8 +11,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import connected, sync, translating
+from hub.brokers.sqlite.beside import sync
+from hub.brokers.sqlite.faults import Fault, FileError, translating
+from hub.brokers.sqlite.file import connected
 from hub.brokers.sqlite.layout import APPLICATION_ID
 
 

@@ -19,13 +19,13 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.commit_group import CommitGroup
-from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import HistoryFile, reading
+from hub.brokers.sqlite.faults import Fault, FileError, reading
+from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import StoredLogs, Waiting
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
 from hub.brokers.sqlite.reading import PageReader
 from hub.brokers.sqlite.recent import MOVED_BYTES, Recent
-from hub.brokers.sqlite.tending import Step, Tending
+from hub.brokers.sqlite.tending import Step, Tending, is_crowded
 from hub.brokers.sqlite.writing import HistoryWriter, Work
 from hub.core.counters import Counters
 from hub.core.options import MIB, Namespaces
@@ -87,6 +87,8 @@ class StoredState:
     logs: StoredLogs
     gone: Sequence[int]
     """Ids of channels above `max_channels`."""
+    crowded: Sequence[int]
+    """Ids of channels with more publications in the file than history has room for now."""
 
 
 class Restoring:
@@ -106,6 +108,7 @@ class Restoring:
     ) -> StoredState:
         """Return the state of a file whose clock says `now_ms`."""
         keys, logs = self.no_keys(), StoredLogs(stored.next_id)
+        crowded: list[int] = []
         memory = self._memory(keys, Epochs(stored.secret, stored.ended))
         # The channels above the bound are those that were used longest ago.
         excess = max(0, len(stored.channels) - self._context.options.max_channels)
@@ -114,7 +117,8 @@ class Restoring:
             used_at = now - max(0, now_ms - channel.used_ms) / 1000
             head = Position(channel.epoch, channel.offset)
             log = memory.restore(head, channel.name, used_at)
-            logs.add(log, id_=channel.id, oldest=channel.oldest)
+            if is_crowded(logs.add(log, id_=channel.id, oldest=channel.oldest)):
+                crowded.append(channel.id)
             memory.place(log)
             if number % _CHANNELS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
@@ -131,7 +135,7 @@ class Restoring:
                 )
         await self._restore_rows(logs, now_ms, load_rows)
         gone = [channel.id for channel in stored.channels[:excess]]
-        return StoredState(memory, keys, logs, gone)
+        return StoredState(memory, keys, logs, gone, crowded)
 
     async def _restore_rows(self, logs: StoredLogs, now_ms: int, load_rows: LoadRows) -> None:
         """Restore rows in the order of their changes, so that each channel knows its oldest."""
@@ -226,7 +230,7 @@ class Commits:
             return None
         if self.tending.checkpoint_due():
             self._context.spawn(self._checkpoint(file))
-        coming = min(self.waiting.bytes, MAX_COMMIT_BYTES)
+        coming = min(self.waiting.bytes, MAX_COMMIT_BYTES) if self.pending else None
         if (step := self.tending.urgent(file, self.now_ms(), coming)) is not None:
             return self._tend(step)
         if self.waiting or self._gone:
@@ -342,7 +346,7 @@ class Commits:
         before, self.memory, self._keys = self.memory, known.memory, known.keys
         self.logs, self._gone, self._ended = known.logs, list(known.gone), {}
         self.recent.clear()
-        self.tending.begin(known.logs)
+        self.tending.begin(known.logs, known.crowded)
         appearances = self.appearances
         if appearances is not None:
             known.memory.follow(appearances)

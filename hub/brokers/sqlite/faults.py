@@ -6,7 +6,10 @@ SQLite's result codes are translated here and nowhere else.
 import errno
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 
 
 class Fault(StrEnum):
@@ -43,7 +46,17 @@ _BY_CODE = {
     sqlite3.SQLITE_CORRUPT: Fault.CORRUPT,
     sqlite3.SQLITE_NOTADB: Fault.CORRUPT,
     sqlite3.SQLITE_FORMAT: Fault.CORRUPT,
+    sqlite3.SQLITE_CONSTRAINT: Fault.CORRUPT,
+    sqlite3.SQLITE_MISMATCH: Fault.CORRUPT,
     sqlite3.SQLITE_CANTOPEN: Fault.MISSING,
+}
+# The commit's mark is written before these can fail: fsync comes behind it, and then the index of
+# the WAL is made longer, for which a full disk may have no room.
+_AFTER_THE_MARK = {
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMMAP,
 }
 _BY_ERRNO = {
     errno.ENOSPC: Fault.FULL,
@@ -75,18 +88,51 @@ class FileError(Exception):
         super().__init__(self.message)
 
 
-def translated(error: sqlite3.Error | OSError, path: str) -> FileError:
+@contextmanager
+def translating(path: str) -> Iterator[None]:
+    """Raise errors of SQLite and of the system within the block as `FileError`."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        raise translated(error, path) from error
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """As `translating`; a `ValueError` says that the content of the file is not a hub's."""
+    with translating(path):
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise FileError(Fault.CORRUPT, path, str(error)) from error
+
+
+def translated(error: sqlite3.Error | OSError | UnicodeDecodeError, path: str) -> FileError:
     """Return an error of SQLite or of the system as a `FileError`.
 
-    Only an fsync that failed leaves open whether a commit stands: SQLite writes a commit's mark
-    last, and has taken back a commit that fails before it.
+    Only an error behind the mark of a commit leaves open whether the commit stands: SQLite writes
+    that mark last, and has taken back a commit that fails before it. A `UnicodeDecodeError` is a
+    message of SQLite that quotes a file which is no text.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return FileError(Fault.CORRUPT, path, repr(error.object))
     if isinstance(error, OSError):
         known = _BY_ERRNO.get(error.errno or 0, Fault.IO)
         return FileError(known, path, os.strerror(error.errno) if error.errno else str(error))
     code = getattr(error, "sqlite_errorcode", 0) or 0
     name = getattr(error, "sqlite_errorname", "") or ""
     fault = _BY_CODE.get(code & 0xFF, Fault.IO)
-    uncertain = code in {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
     detail = f"{error}, {name}" if name else str(error)
-    return FileError(fault, path, detail, uncertain=uncertain)
+    if fault is Fault.MISSING and Path(path).exists():
+        fault = Fault.IO
+        if not (os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)):
+            fault = Fault.READ_ONLY
+            detail = "this user may not read it and make files beside it"
+    elif code == sqlite3.SQLITE_IOERR_SHORT_READ or _names_what_is_missing(error):
+        fault = Fault.CORRUPT
+    return FileError(fault, path, detail, uncertain=code in _AFTER_THE_MARK)
+
+
+def _names_what_is_missing(error: sqlite3.Error) -> bool:
+    """Return whether a table or column is not there, or a text is none."""
+    return str(error).startswith(("no such ", "Could not decode"))

@@ -4,20 +4,20 @@ SQLite in WAL mode with `synchronous=FULL`: a commit has been through fsync when
 thread writes, a few read; none is the event loop's. Tables and blocks: `hub.brokers.sqlite.layout`.
 """
 
-import fcntl
 import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import orjson
 
-from hub.brokers.sqlite.faults import Fault, FileError, translated
+from hub.brokers.sqlite.beside import HistoryLock, create, identity, refuse_foreign_wal
+from hub.brokers.sqlite.faults import Fault, FileError, reading, translating
 from hub.brokers.sqlite.layout import (
     APPLICATION_ID,
     BEGIN_LINE,
@@ -54,7 +54,9 @@ _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
 # Each is a row of some thousand keys.
 _TRIM_KEYS = 4
-_VACUUM_PAGES = 128
+# SQLite looks for each page in the list of free ones: half a millisecond each in a file with a
+# gigabyte of them.
+VACUUM_PAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +68,39 @@ class Size:
     """Pages without content now: the next publications go there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A block that was deleted."""
+
+    channel: int
+    last: int
+    """Its last offset."""
+    bytes: int
+
+
 class HistoryFile:
     """An open file, which belongs to one thread; no other hub can open it meanwhile."""
 
     def __init__(self, path: str) -> None:
         """Open the file, and make it where there is none; raise `FileError`."""
         self.path = path
-        self._moved = 0
-        """How many commits are in the tables of channels and blocks."""
+        self._moved = self._written = 0
+        """How many commits are in the tables of channels and blocks; and how many there are."""
+        self._line = ""
+        """The name of the history; empty until the file is open."""
+        self.lost_commits = 0
+        """How many commits a hub has written that are not in the file: it is an older one, or the
+        WAL beside it has gone."""
         with translating(path):
-            self._lock = _locked(path)
+            self._lock = HistoryLock(path)
         try:
             with translating(path):
-                _create(path)
-                self._file = _identity(path)
+                create(path)
+                refuse_foreign_wal(path)
+                self._file = identity(path)
                 self._db = connected(path, _WRITER_CACHE_KIB)
                 self._prepare()
+                self._wal = self._wal_identity()
         except BaseException:
             self.close()
             raise
@@ -110,8 +129,15 @@ class HistoryFile:
         db.executescript(INTAKE)
         self._moved = self._number("commits")
         self._move_what_was_left()
-        if self._fact("copied"):
+        self._written = self._moved
+        line = self._fact("line")
+        if (noted := self._lock.noted()) is not None and noted.line == line:
+            self.lost_commits = max(0, noted.commits - self._written)
+        if self._fact("copied") or self.lost_commits:
             self.begin_line()
+        else:
+            self._line = line
+            self._note()
 
     def _move_what_was_left(self) -> None:
         """Move the commits that a process before this one has not moved."""
@@ -135,8 +161,13 @@ class HistoryFile:
 
     def close(self) -> None:
         """Close the file; committed publications stay."""
+        if self._line:
+            self._note()
         if hasattr(self, "_db"):
-            # Its last act is a checkpoint, which a full disk may refuse: the WAL stays then.
+            # A full disk may refuse it: the WAL stays then. SQLite leaves it out where another
+            # connection is open; a WAL that was deleted is only to be had here.
+            with suppress(sqlite3.Error):
+                checkpoint(self._db)
             with suppress(sqlite3.Error):
                 self._db.close()
         self._lock.close()
@@ -145,6 +176,11 @@ class HistoryFile:
         """Give every channel another epoch: offsets that a copy has given out do not come again."""
         with translating(self.path):
             self._db.executescript(f"BEGIN IMMEDIATE; {BEGIN_LINE} COMMIT;")
+            self._line = self._fact("line")
+            self._note()
+
+    def _note(self) -> None:
+        self._lock.note(self._line, self._written)
 
     def load(self) -> Stored:
         """Return the state that the first publication needs; raise `FileError`."""
@@ -198,6 +234,7 @@ class HistoryFile:
         """
         with translating(self.path):
             self._db.execute("INSERT INTO recent VALUES (?, ?)", (commit.commits, packed(commit)))
+        self._written = commit.commits
 
     def move(self, commits: Sequence[Commit], oldest: Mapping[int, int]) -> None:
         """Move the content of recent commits into the other tables.
@@ -227,14 +264,26 @@ class HistoryFile:
         """
         self.check_identity()
         with translating(self.path):
+            # A failure may have come before `_without_waiting` could say so.
+            self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("UPDATE fact SET value = value WHERE name = 'clock_ms'")
 
     def check_identity(self) -> None:
-        """Raise `FileError` where another file, or none, is at the path now."""
+        """Raise `FileError` where another file, or none, is at the path now, or at its WAL's."""
         with translating(self.path):
-            found = _identity(self.path)
+            found, wal = identity(self.path), self._wal_identity()
         if found != self._file:
             raise FileError(Fault.MISSING, self.path, "it was moved away or replaced")
+        if wal != self._wal:
+            raise FileError(Fault.MISSING, self.path, "its WAL was moved away or replaced")
+        with translating(self.path):
+            self._note()
+
+    def _wal_identity(self) -> tuple[int, int] | None:
+        try:
+            return identity(f"{os.path.realpath(self.path)}-wal")
+        except FileNotFoundError:
+            return None
 
     def size(self) -> Size:
         """Return how much of the file is in use."""
@@ -246,15 +295,15 @@ class HistoryFile:
             ).fetchone()
         return Size((pages - free) * each, free * each)
 
-    def trim_expired(self, now_ms: int) -> Sequence[tuple[int, int]]:
-        """Delete some blocks that are too old; return the channel and last offset of each."""
+    def trim_expired(self, now_ms: int) -> Sequence[Victim]:
+        """Delete some blocks that are too old, and return them."""
         return self._trim("block WHERE expires_ms <= ? ORDER BY expires_ms", now_ms)[0]
 
-    def trim_oldest(self) -> Sequence[tuple[int, int]]:
+    def trim_oldest(self) -> Sequence[Victim]:
         """Delete some of the blocks that came first, whatever their channel."""
         return self._trim("block ORDER BY id")[0]
 
-    def trim_channels(self, before: Mapping[int, int]) -> tuple[Sequence[tuple[int, int]], bool]:
+    def trim_channels(self, before: Mapping[int, int]) -> tuple[Sequence[Victim], bool]:
         """Delete some blocks of channels that end before an offset; tell whether there are more."""
         return self._trim(OF_CHANNELS, json.dumps(list(before.items())))
 
@@ -268,7 +317,7 @@ class HistoryFile:
         self.check()
         return count
 
-    def _trim(self, which: str, *values: object) -> tuple[Sequence[tuple[int, int]], bool]:
+    def _trim(self, which: str, *values: object) -> tuple[Sequence[Victim], bool]:
         query = VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
         with translating(self.path), self._without_waiting():
             found, near = self._db.execute(query, values).fetchone()
@@ -279,7 +328,7 @@ class HistoryFile:
                     "DELETE FROM block WHERE id IN (SELECT value FROM json_each(?))", (chosen,)
                 )
         more = len(victims) < near or near == _TRIM_BLOCKS
-        return [(channel, last) for _, channel, last in victims], more
+        return [Victim(*each) for _, *each in victims], more
 
     def trim_keys(self, now_ms: int) -> bool:
         """Delete some rows of idempotency keys that are too old; return whether there may be more.
@@ -297,7 +346,8 @@ class HistoryFile:
     def vacuum(self) -> None:
         """Give some pages without content back to the file system."""
         with translating(self.path), self._without_waiting():
-            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # SQLite gives one page back per step, and `execute` makes only the first.
+            self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     @contextmanager
     def _without_waiting(self) -> Iterator[None]:
@@ -319,7 +369,12 @@ def checkpoint(db: sqlite3.Connection) -> None:
 
 
 def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    """Open a file that is there; `FileError` and `sqlite3.Error` for one that is not."""
+    # Without the mode SQLite would make a file, which everybody may read.
+    url = f"file:{quote(os.fsencode(path))}?mode=rw"
+    db = sqlite3.connect(
+        url, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         db.execute(f"PRAGMA cache_size = -{cache_kib}")
         # A checkpoint within a commit would make it wait; `Commits` runs them beside it.
@@ -331,57 +386,3 @@ def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connecti
         db.close()
         raise
     return db
-
-
-@contextmanager
-def translating(path: str) -> Iterator[None]:
-    """Raise errors of SQLite and of the system within the block as `FileError`."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise translated(error, path) from error
-
-
-@contextmanager
-def reading(path: str) -> Iterator[None]:
-    """As `translating`; a `ValueError` says that the content of the file is not a hub's."""
-    with translating(path):
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            raise FileError(Fault.CORRUPT, path, str(error)) from error
-
-
-def _locked(path: str) -> IO[bytes]:
-    """Lock a file beside the history: two hubs on one history would give the same offsets out."""
-    lock = Path(f"{path}-lock").open("ab")  # noqa: SIM115 - open as long as the file is
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        if isinstance(error, BlockingIOError):
-            raise FileError(Fault.LOCKED, path, "another hub runs on it") from None
-        raise
-    return lock
-
-
-def _create(path: str) -> None:
-    """Make the file, readable by the hub's user alone; its WAL gets the same rights."""
-    if Path(path).exists():
-        return
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    sync(str(Path(path).parent))
-
-
-def sync(path: str) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _identity(path: str) -> tuple[int, int]:
-    found = Path(path).stat()
-    return found.st_dev, found.st_ino

@@ -130,9 +130,9 @@ SELECT
 # Blocks to be deleted, and how many there are before their bytes are bounded.
 VICTIMS = """
 WITH near AS (SELECT block.id, channel, last, bytes FROM {which} LIMIT {blocks}),
-fits AS (SELECT id, channel, last, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS before
-  FROM near)
-SELECT json_group_array(json_array(id, channel, last)), (SELECT count(*) FROM near)
+fits AS (SELECT id, channel, last, bytes,
+    sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS before FROM near)
+SELECT json_group_array(json_array(id, channel, last, bytes)), (SELECT count(*) FROM near)
 FROM fits WHERE before < {bytes}
 """
 
@@ -259,7 +259,9 @@ def packed(commit: Commit) -> bytes:
 
 
 def unpacked(raw: bytes) -> Commit:
-    """Return the commit of a row of `recent`; raise `ValueError` for other bytes."""
+    """Return the commit of a row of `recent`; raise `ValueError` for anything else."""
+    if not isinstance(raw, bytes):
+        raise ValueError("a commit is no bytes")  # noqa: TRY004 - the file's fault, not the caller's
     line, end, data = raw.partition(b"\n")
     if not end:
         raise ValueError("a commit is cut off")
@@ -328,7 +330,7 @@ def record(publication: Publication) -> bytes:
 
 def records(channel: str, raw: bytes) -> Iterator[Publication]:
     """Yield the publications of consecutive blocks; raise `ValueError` for other bytes."""
-    at = 0
+    at = before = 0
     while at < len(raw):
         line = raw.index(b"\n", at)
         offset, time_ms, enveloped, length = map(int, raw[at:line].split(b" "))
@@ -336,6 +338,9 @@ def records(channel: str, raw: bytes) -> Iterator[Publication]:
         at = begins + length
         if not line < begins <= at <= len(raw):
             raise ValueError("a publication is cut off")
+        if offset <= before:
+            raise ValueError(f"offset {offset} comes after {before}")
+        before = offset
         read = _ENVELOPE.decode(raw[line + 1 : begins]) if enveloped else _EMPTY
         yield Publication(
             channel,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.file import HistoryFile, checkpoint, connected, translating
+from hub.brokers.sqlite.faults import Fault, FileError, translating
+from hub.brokers.sqlite.file import HistoryFile, checkpoint, connected
 from hub.brokers.sqlite.intake import StoredLog
 from hub.brokers.sqlite.layout import PAGE, records
 from hub.brokers.sqlite.recent import Recent
@@ -39,8 +39,9 @@ class PageBounds:
 class FileReader:
     """A connection that reads; one thread at a time has it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, file: HistoryFile) -> None:
+        self.file = file
+        self._path = path = file.path
         with translating(path):
             self._db = connected(path)
 
@@ -174,7 +175,7 @@ class PageReader:
         """Copy the WAL into the file over a connection of its own."""
 
         def work() -> None:
-            reader = FileReader(file.path)
+            reader = FileReader(file)
             try:
                 reader.checkpoint()
             finally:
@@ -205,7 +206,7 @@ class PageReader:
         file = self._file
         if file is None:
             raise FileError(Fault.LOCKED, "", "it is being opened again")
-        reader = self._idle.pop() if self._idle else FileReader(file.path)
+        reader = self._reader(file)
         try:
             while True:
                 oldest, raw = reader.page(page.wanted)
@@ -223,6 +224,15 @@ class PageReader:
         else:
             reader.close()
         return made
+
+    def _reader(self, file: HistoryFile) -> FileReader:
+        """Return an idle reader of this file, or another one."""
+        while self._idle:
+            # One of the file before was given back while that was closed.
+            if (reader := self._idle.pop()).file is file:
+                return reader
+            reader.close()
+        return FileReader(file)
 
 
 class _Page:
@@ -259,4 +269,6 @@ class _Page:
                 found.append(publication)
         except ValueError as error:
             raise FileError(Fault.CORRUPT, path, str(error)) from error
+        if raw and not found and self.seen <= wanted.after:
+            raise FileError(Fault.CORRUPT, path, "a block ends before it says")
         return HistoryPage(head, max(oldest, self.first), tuple(found))

@@ -5,11 +5,11 @@ checkpoints, and pages given back.
 Trimming to the bound in bytes goes before anything else is written: the file stays within it.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite.file import VACUUM_PAGES, HistoryFile, Victim
 from hub.brokers.sqlite.intake import StoredLog, StoredLogs
 from hub.brokers.sqlite.layout import Commit
 from hub.brokers.sqlite.recent import Recent, changed
@@ -39,10 +39,15 @@ _FREE_SHARE = 1 / 4
 _FREE_BYTES = 4 * MIB
 
 
+def is_crowded(stored: StoredLog) -> bool:
+    """Return whether the file has so much that history has no room for that trimming pays."""
+    return stored.oldest + _SLACK < stored.first
+
+
 class _Trimmed(Protocol):
     """Called with blocks of channels that are deleted, and whether there are more."""
 
-    def __call__(self, victims: Sequence[tuple[int, int]], /, *, more: bool) -> None: ...
+    def __call__(self, victims: Sequence[Victim], /, *, more: bool) -> None: ...
 
 
 class Tending:
@@ -55,6 +60,8 @@ class Tending:
         self.used_bytes = 0
         self._free_bytes = 0
         self._unlooked_bytes = 0
+        self._trimmed_bytes = 0
+        """Bytes of the blocks that were trimmed since the last commit."""
         self._wal_bytes = 0
         self._look = True
         self._nothing_left = False
@@ -70,10 +77,10 @@ class Tending:
         self._crowded: dict[int, None] = {}
         self._dead: dict[int, None] = {}
 
-    def begin(self, logs: StoredLogs) -> None:
-        """Go on with the channels of another file."""
+    def begin(self, logs: StoredLogs, crowded: Iterable[int]) -> None:
+        """Go on with the channels of another file; `is_crowded` is true of some."""
         self._logs = logs
-        self._crowded.clear()
+        self._crowded = dict.fromkeys(crowded)
         self._dead.clear()
 
     def opened(self) -> None:
@@ -88,6 +95,7 @@ class Tending:
         """Note a commit of so many bytes."""
         self._commits += 1
         self._unlooked_bytes += size
+        self._trimmed_bytes = 0
         self._nothing_left = False
         self._grown(size, 0)
 
@@ -96,6 +104,10 @@ class Tending:
         self._wal_bytes += size + (_PAGES_PER_COMMIT + pages) * _PAGE_BYTES
         if self._wal_bytes > _CHECKPOINT_BYTES:
             self._wal_bytes, self._checkpoint = 0, True
+
+    def _grown_by_deleting(self, victims: Sequence[Victim]) -> None:
+        # Pages that are given free are in the WAL too: SQLite may overwrite them, and lists them.
+        self._grown(sum([each.bytes for each in victims]), len(victims))
 
     def forgotten(self, channel: int) -> None:
         """Delete the blocks of a channel that is forgotten, step by step."""
@@ -117,6 +129,11 @@ class Tending:
         self._checkpoint, self._checkpointing = False, True
         return True
 
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the WAL grows faster than it is copied: upkeep waits for the checkpoint."""
+        return self._checkpoint and self._checkpointing
+
     def checkpointed(self) -> None:
         """End a checkpoint; the writing thread copies the little that was written meanwhile.
 
@@ -125,17 +142,28 @@ class Tending:
         """
         self._checkpointing, self._finish = False, True
 
-    def urgent(self, file: HistoryFile, now_ms: int, coming_bytes: int) -> Step | None:
-        """Return the step that has to come before so many bytes are written; None without one."""
+    def urgent(self, file: HistoryFile, now_ms: int, coming_bytes: int | None) -> Step | None:
+        """Return the step that has to come before so many bytes are written; None without one.
+
+        A file far above its bound, which was lowered, would make a commit wait until all of it is
+        trimmed. A commit only waits until trimming has made more room than the commit takes, so
+        that the file becomes smaller all the same.
+
+        Args:
+            coming_bytes: of publications; None where nothing is to be written.
+        """
         if self._finish:
             self._finish = False
             return self._quiet(file.checkpoint)
-        if self._is_over(self._unlooked_bytes + coming_bytes) and not self._nothing_left:
+        if self._is_over(self._unlooked_bytes + (coming_bytes or 0)) and not self._nothing_left:
             if self._look or self._unlooked_bytes:
                 return self._looking(file)
             if self._no_block and self._recent:
                 return self._moving(file)
-            return self._trimming(file.trim_oldest, self._trimmed_oldest)
+            if coming_bytes is None and self._is_behind:
+                return None
+            if coming_bytes is None or self._trimmed_bytes <= coming_bytes * _GROWTH * 2:
+                return self._trimming(file.trim_oldest, self._trimmed_oldest)
         if self._recent.due:
             return self._moving(file)
         if self._commits >= _COMMITS_BETWEEN:
@@ -145,6 +173,8 @@ class Tending:
 
     def next(self, file: HistoryFile, now_ms: int) -> Step | None:
         """Return the next step where nothing is to be written; None without one."""
+        if self._is_behind:
+            return None
         if self._look:
             return self._looking(file)
         if self._identity:
@@ -207,13 +237,13 @@ class Tending:
         for id_ in channels:
             if (stored := self._logs.by_id(id_)) is None:
                 self._dead[id_] = None
-            elif stored.oldest + _SLACK < stored.first:
+            elif is_crowded(stored):
                 self._crowded[id_] = None
 
     def _trimming(
         self,
-        work: Callable[[], Sequence[tuple[int, int]]],
-        then: Callable[[Sequence[tuple[int, int]]], None],
+        work: Callable[[], Sequence[Victim]],
+        then: Callable[[Sequence[Victim]], None],
     ) -> Step:
         def step() -> Callable[[], object]:
             victims = work()
@@ -221,13 +251,14 @@ class Tending:
 
         return step
 
-    def _trimmed_oldest(self, victims: Sequence[tuple[int, int]]) -> None:
+    def _trimmed_oldest(self, victims: Sequence[Victim]) -> None:
         self._gone(victims)
+        self._trimmed_bytes += sum([each.bytes for each in victims])
         self._no_block, self._look = not victims, True
         # Where nothing is left, the bound is smaller than the least size of a file.
         self._nothing_left = not victims and not self._recent
 
-    def _trimmed_expired(self, victims: Sequence[tuple[int, int]]) -> None:
+    def _trimmed_expired(self, victims: Sequence[Victim]) -> None:
         self._gone(victims)
         self._expired = bool(victims)
 
@@ -238,7 +269,7 @@ class Tending:
             log = self._logs.by_id(id_)
             before[id_] = 0 if log is None else log.first
 
-        def then(victims: Sequence[tuple[int, int]], *, more: bool) -> None:
+        def then(victims: Sequence[Victim], *, more: bool) -> None:
             self._gone(victims)
             if more:
                 return
@@ -253,7 +284,8 @@ class Tending:
     def _trimming_dead(self, file: HistoryFile) -> Step:
         before = dict.fromkeys(islice(self._dead, _CHANNELS_AT_ONCE), 1 << 62)
 
-        def then(_: Sequence[tuple[int, int]], *, more: bool) -> None:
+        def then(victims: Sequence[Victim], *, more: bool) -> None:
+            self._grown_by_deleting(victims)
             for id_ in () if more else before:
                 self._dead.pop(id_, None)
 
@@ -281,14 +313,19 @@ class Tending:
         def step() -> Callable[[], object]:
             file.vacuum()
             size = file.size()
-            return lambda: self._looked(size.used, size.free)
+
+            def then() -> None:
+                self._grown(0, VACUUM_PAGES)
+                self._looked(size.used, size.free)
+
+            return then
 
         return step
 
-    def _gone(self, victims: Sequence[tuple[int, int]]) -> None:
-        """Note that blocks which ended at these offsets are deleted."""
-        self._grown(0, len(victims))
-        for id_, last in victims:
-            if (stored := self._logs.by_id(id_)) is not None:
-                stored.oldest = max(stored.oldest, last + 1)
+    def _gone(self, victims: Sequence[Victim]) -> None:
+        """Note that these blocks are deleted."""
+        self._grown_by_deleting(victims)
+        for each in victims:
+            if (stored := self._logs.by_id(each.channel)) is not None:
+                stored.oldest = max(stored.oldest, each.last + 1)
                 stored.log.stored = stored.oldest <= stored.log.offset

@@ -103,8 +103,8 @@ class HistoryWriter:
         """Open the file; a failure does not raise: the file is tried again then."""
         try:
             await self._take_up(await self.by_thread(self._opened))
-        except FileError as error:
-            self.failed(error)
+        except Exception as error:  # noqa: BLE001 - a file in a state that nobody has thought of
+            self.failed(self._as_file_error(error))
 
     async def stop(self) -> None:
         """Close the file and end the thread."""
@@ -157,11 +157,8 @@ class HistoryWriter:
 
         def on_done(finished: asyncio.Future[object]) -> None:
             error = None if finished.cancelled() else finished.exception()
-            if error is not None and not isinstance(error, FileError):
-                self._log.error("history_writer_failed", exc_info=error)
-                error = FileError(Fault.IO, self._path, "see the log", uncertain=True)
             self.busy = False
-            then(error)
+            then(None if error is None else self._as_file_error(error))
             self._next()
 
         future.add_done_callback(on_done)
@@ -171,6 +168,16 @@ class HistoryWriter:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # -- failures -----------------------------------------------------------------------------
+
+    def _as_file_error(self, error: BaseException) -> FileError:
+        """Return `error`; one that nobody has thought of goes to the log, once while it lasts."""
+        if isinstance(error, FileError):
+            return error
+        detail = f"{error!r}, see the log"
+        failed = FileError(Fault.IO, self._path, detail, uncertain=True)
+        if self.problem is None or self.problem.message != failed.message:
+            self._log.error("history_writer_failed", exc_info=error)
+        return failed
 
     def not_committed(self, batch: CommitGroup, error: FileError) -> None:
         """Note a commit that failed, or whose outcome is not known, and recover."""
@@ -206,8 +213,8 @@ class HistoryWriter:
                 self.busy = True
                 try:
                     await self._take_up(await self.by_thread(self._mended))
-                except FileError as error:
-                    self.failed(error)
+                except Exception as error:  # noqa: BLE001 - as at the start; it is tried again
+                    self.failed(self._as_file_error(error))
                 else:
                     away_seconds = round(self._clock() - began, 3)
                     self._log.info("history_written_again", seconds=away_seconds)
@@ -222,6 +229,8 @@ class HistoryWriter:
         """Go on from the content of the file."""
         file = self.file
         if stored is not None and file is not None:
+            if file.lost_commits:
+                self._log.error("history_lost", path=self._path, commits=file.lost_commits)
             uncertain, self._uncertain = self._uncertain, None
             if stored.line != self._line:
                 await self._source.begin(file, stored)

@@ -1,13 +1,16 @@
 """The file and what it costs are bounded: in bytes, number and age; commits wait for nothing."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hub.brokers.sqlite import commits, intake, tending
-from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite import file as file_module
+from hub.brokers.sqlite.file import VACUUM_PAGES, HistoryFile, Victim
 from hub.brokers.sqlite.reading import FileReader
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
@@ -21,7 +24,7 @@ KIB = 1024
 def blocks(node: StoredNode) -> int:
     file = node.stored._writer.file
     assert file is not None
-    with_it: list[int] = FileReader(file.path)._db.execute("SELECT count(*) FROM block").fetchone()
+    with_it: list[int] = FileReader(file)._db.execute("SELECT count(*) FROM block").fetchone()
     return with_it[0]
 
 
@@ -29,8 +32,8 @@ async def settled(node: StoredNode) -> None:
     """Until there is nothing to do any more, a second having passed for the node."""
     for _ in range(20):
         node.stored.sweep()
-    await eventually(lambda: node.stored._writer.settled)
-    await eventually(lambda: not node.stored._tending._checkpointing)
+    writer, upkeep = node.stored._writer, node.stored._tending
+    await eventually(lambda: writer.settled and not upkeep._checkpointing)
 
 
 async def publish(node: StoredNode, name: str, count: int, size: int = 1000) -> None:
@@ -143,6 +146,90 @@ async def test_a_file_that_has_become_much_too_large_is_given_back(
         for _ in range(3):
             await settled(node)
     assert path.stat().st_size < before / 4
+
+
+def test_a_step_gives_back_as_many_pages_as_it_says(tmp_path: Path) -> None:
+    """One page at a time would take hours for a gigabyte."""
+    path = tmp_path / "hub.db"
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("INSERT INTO block VALUES (1, 1, 1, 1, 1, 1, 1, zeroblob(1000000))")
+        file._db.execute("DELETE FROM block")
+        before = file.size()
+        file.vacuum()
+        after = file.size()
+        assert before.free - after.free == VACUUM_PAGES * 4096
+        assert after.used == before.used
+
+
+async def test_a_lowered_bound_does_not_hold_commits_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit waits for as much room as it takes, and not until gigabytes are trimmed."""
+    path, bound = tmp_path / "hub.db", 1_000 * KIB
+    async with StoredNode(path) as node:
+        for number in range(8):
+            await publish(node, f"long:{number}", 1000)
+    before = path.stat().st_size
+    monkeypatch.setattr(file_module, "_TRIM_BYTES", 20 * KIB)
+    trims = 0
+    trim_oldest = HistoryFile.trim_oldest
+
+    def counted(file: HistoryFile) -> Sequence[Victim]:
+        nonlocal trims
+        trims += 1
+        return trim_oldest(file)
+
+    async with StoredNode(path, clock=node.clock, history_total_bytes=bound) as node:
+        await eventually(lambda: node.stored._writer.settled)
+        monkeypatch.setattr(HistoryFile, "trim_oldest", counted)
+        await publish(node, "long:0", 1000)
+        for number in range(5):
+            trims = 0
+            assert (await node.publish("long:new")).offset == number + 1
+            assert trims <= 3
+        trims = 0
+        await publish(node, "long:new", 40)
+        assert trims <= 2 * 1.3 * 2 + 2
+        await settled(node)
+        assert node.stored.record().history_bytes <= bound
+    assert before > 8 * bound
+
+
+async def test_a_lowered_number_empties_the_file_too(tmp_path: Path) -> None:
+    """Also of channels where nothing is published any more."""
+    many, few = (
+        Namespaces(ChannelOptions(history_size=size, history_ttl_seconds=600))
+        for size in (1000, 10)
+    )
+    async with StoredNode(tmp_path / "hub.db", namespaces=many) as node:
+        for number in range(3):
+            await publish(node, f"c{number}", 900)
+        await publish(node, "small", 20)
+        await settled(node)
+        assert blocks(node) > 40
+    async with StoredNode(tmp_path / "hub.db", clock=node.clock, namespaces=few) as node:
+        await settled(node)
+        assert blocks(node) == 3 * 2 + 1
+        assert await node.offsets("c0") == list(range(891, 901))
+
+
+@pytest.mark.parametrize("what", ["trimming", "giving back"])
+async def test_the_wal_begins_anew_while_much_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Pages that are given free are in it too, and those that are moved."""
+    monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 100 * KIB)
+    monkeypatch.setattr(tending, "_FREE_BYTES", 100 * KIB if what == "giving back" else 1 << 40)
+    monkeypatch.setattr(file_module, "_TRIM_BYTES", 50 * KIB)
+    path = tmp_path / "hub.db"
+    async with StoredNode(path) as node:
+        for number in range(8):
+            await publish(node, f"long:{number}", 1000)
+    HistoryFile(str(path)).close()  # moves the last commits into the tables
+    async with StoredNode(path, clock=node.clock, history_total_bytes=500 * KIB) as node:
+        await settled(node)
+        assert node.stored.record().history_bytes <= 500 * KIB
+        assert Path(f"{path}-wal").stat().st_size < 600 * KIB
 
 
 async def test_the_wal_begins_anew_under_load(

@@ -1,0 +1,350 @@
+"""What happens to the files beside the history, and to the history behind the hub's back."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hub.brokers.sqlite import writing
+from hub.brokers.sqlite.backup import copy
+from hub.brokers.sqlite.beside import HistoryLock, Note
+from hub.brokers.sqlite.faults import Fault, FileError, translated
+from hub.brokers.sqlite.file import HistoryFile
+from hub.brokers.sqlite.layout import record, records
+from hub.brokers.sqlite.reading import FileReader
+from hub.core.publication import Position
+from hub.errors import NotPublishedError
+from tests.brokers.sqlite.nodes import StoredNode
+from tests.core.fakes import FakeClock
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(writing, "MAX_RETRY_SECONDS", 0.05)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hub.db"
+
+
+def a_second_passes(node: StoredNode) -> None:
+    for _ in range(20):
+        node.stored.sweep()
+
+
+def killed(path: Path, where: Path, *suffixes: str) -> Path:
+    """What lies there now, as after a kill."""
+    where.mkdir()
+    for suffix in ("", *suffixes):
+        shutil.copy(f"{path}{suffix}", where / f"{path.name}{suffix}")
+    return where / path.name
+
+
+async def test_a_second_name_of_the_file_is_the_same_file(path: Path) -> None:
+    """Two hubs on it would give the same offsets out, by whatever path they came."""
+    other = path.parent / "other" / "link.db"
+    other.parent.mkdir()
+    other.symlink_to(path)
+    async with StoredNode(path) as first:
+        await first.publish()
+        async with StoredNode(other, clock=first.clock) as second:
+            assert "another hub" in second.stored.problems()[0]
+            with pytest.raises(NotPublishedError):
+                await second.publish()
+
+
+async def test_a_history_without_its_wal_begins_new_epochs(path: Path, tmp_path: Path) -> None:
+    """Offsets that only the WAL had were given out, and must not come again with other data."""
+    async with StoredNode(path) as node:
+        await node.publish()
+        a_second_passes(node)
+        await eventually(lambda: node.stored._writer.settled)
+        last = [await node.publish() for _ in range(9)][-1]
+        a_second_passes(node)
+        await eventually(lambda: node.stored._writer.settled)
+        left = killed(path, tmp_path / "killed", "-lock")
+        whole = killed(path, tmp_path / "whole", "-wal", "-lock")
+    async with StoredNode(left, clock=node.clock) as node:
+        made = await node.publish()
+        assert made.offset <= last.offset
+        assert made.epoch != last.epoch
+        (lost,) = [each for each in node.logged.entries if each["event"] == "history_lost"]
+        assert lost["commits"] == last.offset - made.offset + 1
+    async with StoredNode(left, clock=node.clock) as node:
+        assert (await node.publish()).position == Position(made.epoch, made.offset + 1)
+    async with StoredNode(whole, clock=node.clock) as node:
+        assert (await node.publish()).position == Position(last.epoch, last.offset + 1)
+        assert "history_lost" not in node.events()
+
+
+async def test_an_older_file_in_its_place_begins_new_epochs(path: Path, tmp_path: Path) -> None:
+    """Also one that `hub backup` has not marked, while no hub runs."""
+    async with StoredNode(path) as node:
+        await node.publish()
+    shutil.copy(path, tmp_path / "older.db")
+    async with StoredNode(path, clock=node.clock) as node:
+        last = await node.publish()
+    shutil.copy(tmp_path / "older.db", path)
+    async with StoredNode(path, clock=node.clock) as node:
+        made = await node.publish()
+        assert (made.offset, made.epoch == last.epoch) == (2, False)
+
+
+@pytest.mark.parametrize("note", [b"", b"\0" * 64, b"x", b"a b", b"a 1 2", b"\xff 1"])
+async def test_a_note_that_cannot_be_read_says_nothing(path: Path, note: bytes) -> None:
+    """Such as that of an earlier hub, which made none."""
+    async with StoredNode(path) as node:
+        first = await node.publish()
+    Path(f"{path}-lock").write_bytes(note)
+    async with StoredNode(path, clock=node.clock) as node:
+        assert (await node.publish()).position == Position(first.epoch, 2)
+
+
+async def test_the_note_follows_the_commits(path: Path) -> None:
+    """And is never above what is on the disk."""
+    async with StoredNode(path) as node:
+        for _ in range(3):
+            await node.publish()
+        file = node.stored._writer.file
+        assert file is not None
+        a_second_passes(node)
+        expected = Note(file._fact("line"), 3)
+        await eventually(lambda: file._lock.noted() == expected)
+    with closing(HistoryLock(str(path))) as lock:
+        assert lock.noted() == expected
+    assert Path(f"{path}-lock").stat().st_mode & 0o077 == 0
+
+
+async def test_a_wal_that_is_deleted_while_the_hub_runs_loses_nothing(
+    path: Path, tmp_path: Path
+) -> None:
+    """The hub still has it open: it puts its content into the file, and begins another."""
+    async with StoredNode(path) as node:
+        await node.subscribe("a")
+        before = [await node.publish() for _ in range(4)][-1]
+        Path(f"{path}-wal").unlink()
+        a_second_passes(node)
+        await eventually(lambda: "history_written_again" in node.events())
+        assert "its WAL was moved away" in str(node.logged.entries)
+        assert (await node.publish()).position == Position(before.epoch, 5)
+        assert node.resets == []
+        left = killed(path, tmp_path / "killed", "-wal", "-lock")
+    async with StoredNode(left, clock=node.clock) as node:
+        assert await node.offsets() == [1, 2, 3, 4, 5]
+        assert (await node.publish()).position == Position(before.epoch, 6)
+
+
+async def test_the_wal_of_the_file_before_is_not_read_into_a_copy(
+    path: Path, tmp_path: Path
+) -> None:
+    """Who restores a copy and forgets the WAL gets a line, not the history that was left."""
+    backup = tmp_path / "copy.db"
+    async with StoredNode(path) as node:
+        await node.publish()
+        copy(str(path), str(backup))
+        await node.publish()
+        left = killed(path, tmp_path / "killed", "-wal")
+    shutil.copy(backup, left)
+    wal = Path(f"{left}-wal")
+    before = left.read_bytes(), wal.read_bytes()
+    async with StoredNode(left, clock=node.clock) as node:
+        assert "hub.db-wal beside it is of another file" in node.stored.problems()[0]
+        with pytest.raises(NotPublishedError):
+            await node.publish()
+        assert (left.read_bytes(), wal.read_bytes()) == before
+        wal.unlink()
+        await eventually(lambda: not node.stored.problems())
+        assert (await node.publish()).offset == 2
+
+
+async def test_no_reader_makes_a_file(path: Path) -> None:
+    """One that was deleted stays so until the writing thread makes another, for its owner alone."""
+    async with StoredNode(path) as node:
+        await node.publish()
+        file = node.stored._writer.file
+        assert file is not None
+        path.unlink()
+        with pytest.raises(FileError) as raised:
+            FileReader(file)
+        assert raised.value.fault is Fault.MISSING
+        assert not path.exists()
+        a_second_passes(node)
+        await eventually(lambda: "history_replaced" in node.events())
+        assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_a_reader_of_the_file_before_is_not_used_again(path: Path) -> None:
+    """It was given back at the moment that file was closed."""
+    async with StoredNode(path) as node:
+        await node.publish("long:a", b'"old"')
+        file = node.stored._writer.file
+        assert file is not None
+        stale = FileReader(file)
+        path.rename(path.with_name("away.db"))
+        a_second_passes(node)
+        await eventually(lambda: "history_replaced" in node.events())
+        await eventually(lambda: not node.stored.problems())
+        pages, file = node.stored._pages, node.stored._writer.file
+        assert file is not None
+        pages._idle.append(stale)
+        assert pages._reader(file) is not stale
+        with pytest.raises(sqlite3.ProgrammingError):
+            stale._db.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("odd", [RuntimeError("odd"), OverflowError("int too large")])
+@pytest.mark.parametrize("at", ["the start", "a retry"])
+async def test_an_error_that_nobody_thought_of_is_said_and_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, odd: Exception, at: str
+) -> None:
+    """The hub starts, refuses, and goes on by itself; the log has the traceback once."""
+    load, left = HistoryFile.load, [True] * 5
+
+    def fails(file: HistoryFile) -> object:
+        if left and left.pop():
+            raise odd
+        return load(file)
+
+    monkeypatch.setattr(HistoryFile, "load", fails)
+    if at == "a retry":
+        # Missing at the start, so that `load` is called by a retry first.
+        path.mkdir()
+    async with StoredNode(path) as node:
+        assert node.stored.problems()
+        with pytest.raises(NotPublishedError):
+            await node.publish()
+        if at == "a retry":
+            path.rmdir()
+        await eventually(lambda: not node.stored.problems())
+        assert (await node.publish()).offset == 1
+    assert node.events().count("history_writer_failed") == 1
+
+
+async def test_a_schema_that_is_no_text_is_corrupt(path: Path) -> None:
+    """SQLite quotes it in its message, which is no text then."""
+    HistoryFile(str(path)).close()
+    raw = path.read_bytes()
+    at = raw.index(b"NULL", raw.index(b"CREATE TABLE row"))
+    path.write_bytes(raw[: at + 4] + b"\xb6" + raw[at + 5 :])
+    async with StoredNode(path) as node:
+        assert "corrupt" in node.stored.problems()[0]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "DROP TABLE recent",
+        "DROP TABLE remembered",
+        "DROP TABLE channel; CREATE TABLE channel (id)",
+        "DROP TABLE recent; CREATE TABLE recent (id, data); INSERT INTO recent VALUES (9, NULL)",
+        "UPDATE channel SET name = CAST(x'ff' AS TEXT)",
+    ],
+)
+async def test_a_file_without_what_a_hub_has_made_is_corrupt(path: Path, spoil: str) -> None:
+    """And not a disk that does not do what it is asked."""
+    async with StoredNode(path) as node:
+        await node.publish()
+    HistoryFile(str(path)).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(spoil)
+    async with StoredNode(path) as node:
+        assert "it is corrupt" in node.stored.problems()[0]
+
+
+async def test_offsets_that_go_back_within_a_page_are_corrupt(path: Path) -> None:
+    """A digit that has become another one: no subscriber gets a number that is not its own."""
+    async with StoredNode(path) as node:
+        for _ in range(70):
+            await node.publish("long:a")
+    with closing(HistoryFile(str(path))) as file:
+        blocks = file._db.execute("SELECT id, data FROM block ORDER BY last").fetchall()
+        id_, data = blocks[0]
+        publications = list(records("long:a", data))
+        at = len(b"".join(map(record, publications[:11])))
+        assert data[at : at + 3] == b"12 "
+        spoiled = data[:at] + b"9" + data[at + 1 :]
+        file._db.execute("UPDATE block SET data = ? WHERE id = ?", (spoiled, id_))
+    async with StoredNode(path, clock=FakeClock()) as node:
+        with pytest.raises(Exception, match="corrupt") as raised:
+            await node.history("long:a", 0, 100)
+        assert type(raised.value).__name__ == "UnavailableError"
+
+
+async def test_a_block_that_ends_before_it_says_is_corrupt(path: Path) -> None:
+    """Its reader does not look for the rest for ever."""
+    async with StoredNode(path) as node:
+        for _ in range(70):
+            await node.publish("long:a")
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("UPDATE block SET last = 1000 WHERE last = 70")
+        file._db.execute("UPDATE channel SET offset = 75")
+    async with StoredNode(path, clock=node.clock) as node:
+        with pytest.raises(Exception, match="corrupt"):
+            await asyncio.wait_for(node.history("long:a", 70, 100), 10)
+
+
+def error_of(code: int, name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode, error.sqlite_errorname = code, name
+    return error
+
+
+def test_an_error_behind_the_mark_of_a_commit_leaves_it_open(tmp_path: Path) -> None:
+    """fsync, and the index of the WAL, which a full disk cannot make longer."""
+    behind = ("IOERR_FSYNC", "IOERR_DIR_FSYNC", "IOERR_SHMSIZE", "IOERR_SHMMAP")
+    for name in (*behind, "IOERR_WRITE", "FULL", "BUSY", "IOERR_READ"):
+        code = getattr(sqlite3, f"SQLITE_{name}")
+        found = translated(error_of(code, f"SQLITE_{name}"), str(tmp_path / "hub.db"))
+        assert found.uncertain == (name in behind), name
+
+
+def test_a_file_that_is_there_is_not_said_to_be_missing(path: Path) -> None:
+    """SQLite says the same of a directory that takes no file, and of a process without rights."""
+    error = error_of(sqlite3.SQLITE_CANTOPEN, "SQLITE_CANTOPEN")
+    assert translated(error, str(path)).fault is Fault.MISSING
+    path.touch()
+    assert translated(error, str(path)).fault is Fault.IO
+
+
+@pytest.mark.parametrize(
+    "what", [HistoryFile.trim_oldest, HistoryFile.vacuum, lambda file: file.trim_keys(1)]
+)
+def test_a_commit_waits_for_the_disk_whatever_failed_before(
+    path: Path, what: Callable[[HistoryFile], object]
+) -> None:
+    """Deletions do not wait; a failure in the middle of them does not leave it so."""
+    with closing(HistoryFile(str(path))) as file:
+        what(file)
+        assert file._db.execute("PRAGMA synchronous").fetchone() == (2,)
+        file._db.execute("PRAGMA synchronous = NORMAL")  # as where the way back has failed
+        file.check()
+        assert file._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+async def test_many_readers_and_a_deleted_wal_spoil_nothing(path: Path) -> None:
+    """Pages may fail for a moment; the file is whole afterwards."""
+    async with StoredNode(path) as node:
+        for _ in range(200):
+            await node.publish("long:a", b'"' + b"x" * 2000 + b'"')
+        memory = node.stored._commits.memory
+        assert memory is not None
+        memory._history.max_bytes = 0
+        Path(f"{path}-wal").unlink()
+        await asyncio.gather(
+            *(node.history("long:a", after, 9) for after in range(0, 100, 7)),
+            return_exceptions=True,
+        )
+        a_second_passes(node)
+        await eventually(lambda: "history_written_again" in node.events())
+    async with StoredNode(path, clock=node.clock) as node:
+        page = await node.history("long:a", limit=1000, max_bytes=1 << 30)
+        assert [each.offset for each in page.publications] == list(range(1, 201))
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
