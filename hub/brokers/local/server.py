@@ -57,6 +57,7 @@ class BrokerServer:
     Args:
         make: makes the broker, whose `Downstream` is this server's.
         spawn: runs coroutines that wait; they handle their own errors.
+        workers: the number of workers that will connect.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class BrokerServer:
         spawn: Spawn,
         log: FilteringBoundLogger,
         lease_seconds: float = LEASE_SECONDS,
+        workers: int = 0,
     ) -> None:
         self._spawn = spawn
         self._log = log
@@ -74,8 +76,13 @@ class BrokerServer:
         self._channels = HeardChannels(spawn=spawn)
         self._members = MemberTable(self._channels.announce, spawn=spawn)
         nodes = self._nodes = WorkerNodes(
-            clock=clock, lease_seconds=lease_seconds, on_gone=self._members.gone
+            clock=clock,
+            lease_seconds=lease_seconds,
+            on_gone=self._members.gone,
+            workers=workers,
         )
+        self._asking_members: list[tuple[WorkerConnection, Message]] = []
+        """Questions for members, until all workers have named theirs."""
         self._followers: dict[WorkerConnection, None] = {}
         """Workers that get the names of channels that appear."""
         self.publications = 0
@@ -91,7 +98,7 @@ class BrokerServer:
             frames.PING: self._ping,
             frames.CHANGE: self._change,
             frames.PRESENT: self._present,
-            frames.TOLD_ALL: lambda worker, _: self._members.told_all(worker.tag),
+            frames.TOLD_ALL: self._told_all,
             frames.MEMBERS: self._tell_members,
             frames.RECORD: nodes.note_record,
             frames.OTHERS: nodes.tell_others,
@@ -125,6 +132,10 @@ class BrokerServer:
         """Housekeeping; call it some twenty times a second."""
         self.broker.sweep()
         self._nodes.tick()
+        if self._asking_members and self._nodes.knows_all():
+            asked, self._asking_members = self._asking_members, []
+            for worker, message in asked:
+                self._tell_members(worker, message)
 
     # -- connections -------------------------------------------------------------------------
 
@@ -311,7 +322,14 @@ class BrokerServer:
         _, name, members = message
         self._members.present(worker.tag, name, [Member(*who) for who in members])
 
+    def _told_all(self, worker: WorkerConnection, _message: Message) -> None:
+        self._members.told_all(worker.tag)
+        self._nodes.note_told_all(worker)
+
     def _tell_members(self, worker: WorkerConnection, message: Message) -> None:
+        if not self._nodes.knows_all():
+            self._asking_members.append((worker, message))
+            return
         _, number, name = message
         members = tuple(self._members.members(name))
         told = [frames.member_fields(member) for member in members]

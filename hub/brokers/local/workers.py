@@ -17,7 +17,10 @@ from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.ports import Broker, Monotonic, Spawn
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, Join, Leave, Member, PresenceReset, Update
-from hub.errors import HubError
+from hub.errors import HubError, UnavailableError
+
+# A worker tries to connect every half second. Less than a call may take (`link.CALL_SECONDS`).
+COME_BACK_SECONDS = 3.0
 
 # Channels that a connection which has ended leaves in one turn: 2 us each.
 CHANNELS_AT_ONCE = 500
@@ -43,20 +46,33 @@ class _Node:
 
     worker: WorkerConnection | None
     record: bytes = b""
+    has_told_all: bool = False
+    """Whether it has named all its members."""
     left_at: float = 0.0
 
 
 class WorkerNodes:
     """One per broker process.
 
+    A broker process that has just begun knows some of the workers of the one before it: until
+    `workers` of them have told what they have, or for some seconds, nothing is said of all.
+
     Args:
         on_gone: gets the tag of a worker that has had no connection for `lease_seconds`.
     """
 
     def __init__(
-        self, *, clock: Monotonic, lease_seconds: float, on_gone: Callable[[str], None]
+        self,
+        *,
+        clock: Monotonic,
+        lease_seconds: float,
+        on_gone: Callable[[str], None],
+        workers: int = 0,
     ) -> None:
         self._clock = clock
+        self._awaited = workers
+        """The number of workers; 0 once they have come."""
+        self._began_at = clock()
         self._lease_seconds = lease_seconds
         self._on_gone = on_gone
         self._nodes: dict[str, _Node] = {}
@@ -68,7 +84,16 @@ class WorkerNodes:
         known = self._nodes.get(worker.tag)
         if known is not None and known.worker is not None:
             known.worker.frames.abort()
-        self._nodes[worker.tag] = _Node(worker)
+        # It is a node of the lists also until it tells its record again.
+        self._nodes[worker.tag] = _Node(worker, b"" if known is None else known.record)
+
+    def knows_all(self) -> bool:
+        """Return whether the workers of the process before this one have come."""
+        if self._awaited:
+            told = sum(bool(node.record and node.has_told_all) for node in self._nodes.values())
+            if told >= self._awaited or self._clock() - self._began_at >= COME_BACK_SECONDS:
+                self._awaited = 0
+        return not self._awaited
 
     def left(self, worker: WorkerConnection) -> bool:
         """Note the end of a connection; return False where the worker has another, or none."""
@@ -80,7 +105,8 @@ class WorkerNodes:
             if tag == worker.tag:
                 self._answered(asker, number, None)
             elif asker == worker.tag:
-                del self._asked[asker, number]
+                # The worker that is to answer would wait on, for a peer that has gone.
+                self.give_up(worker, (frames.GIVE_UP, number))
         return True
 
     def tick(self) -> None:
@@ -91,11 +117,19 @@ class WorkerNodes:
                 del self._nodes[tag]
                 self._on_gone(tag)
 
+    def note_told_all(self, worker: WorkerConnection) -> None:
+        if (node := self._nodes.get(worker.tag)) is not None:
+            node.has_told_all = True
+
     def note_record(self, worker: WorkerConnection, message: Message) -> None:
         if (node := self._nodes.get(worker.tag)) is not None:
             node.record = message[1]
 
     def tell_others(self, worker: WorkerConnection, message: Message) -> None:
+        if not self.knows_all():
+            why = "the broker process has just begun, and not all workers have come"
+            worker.frames.send((frames.REFUSED, message[1], UnavailableError.code, why))
+            return
         others = {
             tag: node.record
             for tag, node in self._nodes.items()

@@ -78,7 +78,7 @@ async def _serve(
             made.append(make_brokerage(settings, shared, tag="", downstream=downstream).broker)
             return made[0]
 
-        server = BrokerServer(make, clock=awake, spawn=spawn, log=log)
+        server = BrokerServer(make, clock=awake, spawn=spawn, log=log, workers=role.workers)
         await made[0].start()
 
         def tick() -> None:

@@ -24,6 +24,19 @@ from tests.support.waiting import eventually
 LOG = structlog.get_logger()
 
 
+def memory_broker(downstream: Downstream, clock: FakeClock) -> MemoryBroker:
+    """The broker that is served."""
+    return MemoryBroker(
+        downstream=downstream,
+        namespaces=NAMESPACES,
+        clock=clock,
+        wall_clock=clock.wall,
+        idempotency=IdempotencyKeys(ttl_seconds=300, clock=clock, max_keys=1000),
+        position_ttl_seconds=7 * 86400,
+        max_channels=100,
+    )
+
+
 class Tasks:
     """Runs coroutines, and fails the test with what they raise."""
 
@@ -67,15 +80,7 @@ class BrokerProcess:
         """As a process does that has just started."""
 
         def make(downstream: Downstream) -> MemoryBroker:
-            self.memory = MemoryBroker(
-                downstream=downstream,
-                namespaces=NAMESPACES,
-                clock=self.clock,
-                wall_clock=self.clock.wall,
-                idempotency=IdempotencyKeys(ttl_seconds=300, clock=self.clock, max_keys=1000),
-                position_ttl_seconds=7 * 86400,
-                max_channels=100,
-            )
+            self.memory = memory_broker(downstream, self.clock)
             return self.memory
 
         self.server = BrokerServer(make, clock=self.clock, spawn=self.tasks.spawn, log=LOG)
