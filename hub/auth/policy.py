@@ -133,9 +133,7 @@ class Policy:
         self.open = not (self._publishers or self._operators or self._tokens)
         """Whether no key is set, so that every peer may do everything."""
         self._hosts = HostList(
-            hosts,
-            any_by_default=not self.open,
-            addresses_by_default=outsiders or not on_loopback_only,
+            hosts, any_by_default=not self.open, addresses_by_default=not on_loopback_only
         )
         strangers_read = not self._tokens if anonymous is None else anonymous
         self._stranger = Identity(

@@ -85,7 +85,7 @@ def policy_of(
         origins=settings.origins,
         hosts=settings.hosts,
         leeway_seconds=settings.token_leeway_seconds,
-        on_loopback_only=settings.listens_on_loopback_only,
+        on_loopback_only=settings.listens_on_loopback_only and not settings.insecure,
         anonymous=settings.strangers_may_read,
         outsiders=settings.outsiders_are_as_others,
     )
