@@ -25,6 +25,9 @@ class Fault(StrEnum):
     CLOSED = "closed"
 
 
+_NO_RIGHTS = "this user may not read it and make files beside it"
+# A WAL has to be made, or its index, where the directory takes no file.
+_NO_FILE_BESIDE = {sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_READONLY_CANTINIT}
 _TEXTS = {
     Fault.FULL: "the disk is full",
     Fault.READ_ONLY: "it may not be written",
@@ -126,8 +129,9 @@ def translated(error: sqlite3.Error | OSError | UnicodeDecodeError, path: str) -
     if fault is Fault.MISSING and Path(path).exists():
         fault = Fault.IO
         if not (os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)):
-            fault = Fault.READ_ONLY
-            detail = "this user may not read it and make files beside it"
+            fault, detail = Fault.READ_ONLY, _NO_RIGHTS
+    elif code in _NO_FILE_BESIDE:
+        detail = _NO_RIGHTS
     elif code == sqlite3.SQLITE_IOERR_SHORT_READ or _names_what_is_missing(error):
         fault = Fault.CORRUPT
     return FileError(fault, path, detail, uncertain=code in _AFTER_THE_MARK)

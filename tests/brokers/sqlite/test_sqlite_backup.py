@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+import os
+import shutil
 import sqlite3
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 
+from hub.brokers.sqlite import backup
 from hub.brokers.sqlite.backup import copy
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position
 from tests.brokers.sqlite.nodes import StoredNode
+from tests.multi_node.stored_story import small_file_system
 from tests.support.fork_server import ran
 from tests.support.hub_process import HubProcess
 from tests.support.programs import outside
@@ -159,3 +165,109 @@ async def test_a_copy_of_a_corrupt_history_is_not_kept(tmp_path: Path) -> None:
         copy(str(path), str(target))
     assert raised.value.fault is Fault.CORRUPT
     assert not target.exists()
+
+
+async def test_two_backups_to_one_path_do_not_spoil_each_other(tmp_path: Path) -> None:
+    """As where one has not ended when the next begins: the second says so, and leaves it alone."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    async with StoredNode(path) as node:
+        await node.publish()
+        with backup._reserved(f"{target}.partial", str(target)):
+            with pytest.raises(FileError, match="another backup writes it") as raised:
+                copy(str(path), str(target))
+            assert raised.value.fault is Fault.LOCKED
+            assert Path(f"{target}.partial").exists()
+        assert copy(str(path), str(target)) == target.stat().st_size
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+async def test_what_a_killed_backup_has_left_is_replaced(tmp_path: Path) -> None:
+    """Not gone on with; and what somebody put there to be written through is not."""
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    partial = Path(f"{target}.partial")
+    async with StoredNode(path) as node:
+        await node.publish()
+        partial.write_bytes(b"half a copy" * 1000)
+        Path(f"{partial}-journal").write_bytes(b"x")
+        partial.chmod(0o666)
+        copy(str(path), str(target))
+        assert target.stat().st_mode & 0o077 == 0
+        assert not list(tmp_path.glob("*.partial*"))
+        other = tmp_path / "other"
+        other.write_text("untouched")
+        partial.symlink_to(other)
+        with pytest.raises(FileError):
+            copy(str(path), str(target))
+        assert other.read_text() == "untouched"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a file system of 1 MB."""
+    mounting = small_file_system(tmp_path / "small", 1)
+    try:
+        directory = mounting.__enter__()
+    except OSError as error:
+        pytest.skip(f"no file system of our own: {error}")
+    yield directory
+    mounting.__exit__(None, None, None)
+
+
+async def test_a_full_disk_is_said_of_the_copy(tmp_path: Path, small: Path) -> None:
+    """Not of the history, which has room; nothing stays."""
+    path, target = tmp_path / "hub.db", small / "copy.db"
+    async with StoredNode(path) as node:
+        data = b'"' + b"x" * 3000 + b'"'
+        await node.stored.publish_many([PublishRequest("long:a", data, "p")] * 500)
+        with pytest.raises(FileError) as raised:
+            copy(str(path), str(target))
+    assert raised.value.fault is Fault.FULL
+    assert str(target) in raised.value.message
+    assert not list(small.iterdir())
+
+
+@pytest.mark.parametrize("left", ["killed", "killed, without its index", "stopped"])
+async def test_a_snapshot_that_is_read_only_can_be_copied(
+    tmp_path: Path, small: Path, left: str
+) -> None:
+    """As the documents say, also where SQLite cannot make its files beside it."""
+    path = tmp_path / "hub.db"
+    async with StoredNode(path) as node:
+        for _ in range(5):
+            last = await node.publish("long:a")
+        if left != "stopped":
+            suffixes = ("", "-wal", "-shm") if left == "killed" else ("", "-wal")
+            for suffix in suffixes:
+                shutil.copy(f"{path}{suffix}", small / f"hub.db{suffix}")
+    if left == "stopped":
+        shutil.copy(path, small / "hub.db")
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    target = tmp_path / "copy.db"
+    assert copy(str(small / "hub.db"), str(target)) == target.stat().st_size
+    assert not list(tmp_path.glob("*.partial*"))
+    async with StoredNode(target, clock=node.clock) as restored:
+        assert await restored.offsets("long:a") == [1, 2, 3, 4, 5]
+        assert (await restored.publish("long:a")).epoch != last.epoch
+
+
+async def test_a_user_without_rights_gets_the_cure(tmp_path: Path) -> None:
+    """And not that a file which is there is not."""
+    path = tmp_path / "there" / "hub.db"
+    path.parent.mkdir()
+    async with StoredNode(path) as node:
+        await node.publish()
+    owner = 65534
+    for each in (path, path.parent):
+        os.chown(each, owner, owner)
+    ended = subprocess.run(
+        [
+            *("setpriv", "--bounding-set=-dac_override,-dac_read_search"),
+            *(sys.executable, "-m", "hub", "backup", str(tmp_path / "copy.db")),
+        ],
+        env=outside() | {"HUB_BROKER": f"sqlite://{path}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "setpriv" in ended.stderr:
+        pytest.skip(ended.stderr)
+    assert ended.returncode == 1
+    assert "may not be written (this user may not read it" in ended.stderr
