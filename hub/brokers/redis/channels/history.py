@@ -29,6 +29,9 @@ from hub.core.ports import StatePage
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Gap, GapReason
 
+# Batches of heads asked for together where callers wait for them.
+_OPENINGS_AT_ONCE = 32
+
 
 class HistoryReader:
     """Asks for heads and pages. Raises `RedisCallError`."""
@@ -164,6 +167,9 @@ class Backfill:
         self._is_current = channels.is_current
         self._filling: set[Tracker] = set()
         self._slots = asyncio.Semaphore(options.concurrent_fills)
+        self._openings = asyncio.Semaphore(_OPENINGS_AT_ONCE)
+        self._comparisons = asyncio.Semaphore(1)
+        """Held while a batch of heads is asked for."""
         self._counters = context.counters
 
     @property
@@ -223,8 +229,9 @@ class Backfill:
 
     async def compare_all(self) -> None:
         """`compare` the channels that Redis sends already."""
-        stem, trackers = self._options.keys.stem, self._channels.trackers()
-        await self.compare([t for t in trackers if self._pubsub.hears(stem(t.channel).encode())])
+        stem, hears = self._options.keys.stem, self._pubsub.hears
+        trackers = self._channels.trackers()
+        await self.compare(t for t in trackers if hears(stem(t.channel).encode()))
 
     async def compare(self, trackers: Iterable[Tracker]) -> None:
         """Ask for the heads of these channels, open those that wait for it, fill the others.
@@ -234,8 +241,11 @@ class Backfill:
         """
         rest = iter(trackers)
         try:
-            while batch := tuple(islice(rest, self._options.batch_size)):
-                await self._compare_batch([t for t in batch if self._is_current(t)])
+            while batch := tuple(islice(rest, self._options.heads_at_once)):
+                # Subscribers wait for a channel that is being opened. All others take turns.
+                opens = any(tracker.state is TrackerState.OPENING for tracker in batch)
+                async with self._openings if opens else self._comparisons:
+                    await self._compare_batch([t for t in batch if self._is_current(t)])
         except RedisCallError as error:
             self._log.debug("redis_compare_failed", reason=str(error))
 

@@ -9,7 +9,7 @@ they are not numbered or kept, and the loss of one on its way here does not show
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hub.brokers.redis.link.outcomes import RedisNotSentError
@@ -100,8 +100,9 @@ class TrackedChannels:
     def tracker(self, channel: str) -> Tracker | None:
         return self.find(self._name(channel))
 
-    def trackers(self) -> Sequence[Tracker]:
-        return [tracked.tracker for tracked in self._tracked.values()]
+    def trackers(self) -> Iterator[Tracker]:
+        """Yield the trackers of now; channels may come and go between two of them."""
+        return (tracked.tracker for tracked in tuple(self._tracked.values()))
 
     def is_current(self, tracker: Tracker) -> bool:
         """Return whether it is still the tracker of its channel."""

@@ -19,11 +19,13 @@ from hub.brokers.redis.link.outcomes import (
     Answer,
     LostError,
     RedisCall,
+    RedisCallError,
     RedisNoAnswerError,
     RedisNotSentError,
     RefusedError,
 )
 from hub.brokers.redis.link.replication import ReplicationLine
+from hub.core.eager import NEXT_TURN
 from hub.observe.background import until_one_ends
 
 # Calls are searched for others about the same key; behind more of them none waits. A guess.
@@ -55,6 +57,8 @@ class CallConnection:
         self._on_up = on_up
         self._unsent: deque[RedisCall] = deque()
         self._unanswered: deque[RedisCall] = deque()
+        self._failing: deque[tuple[deque[RedisCall], RedisCallError]] = deque()
+        """Calls of a connection that ended, which have still to fail."""
         self._bytes = 0
         self._wake = asyncio.Event()
         self._refusing = "not connected yet"
@@ -191,10 +195,27 @@ class CallConnection:
         self._bytes = 0
         self._counters.broker_call_errors["no_answer"] += len(unanswered)
         self._counters.broker_call_errors["not_sent"] += len(unsent)
-        for call in unanswered:
-            call.fail(RedisNoAnswerError(f"{self._endpoint.name} did not answer: {why}"))
-        for call in unsent:
-            call.fail(RedisNotSentError(f"{self._endpoint.name}: {why}"))
+        no_answer = RedisNoAnswerError(f"{self._endpoint.name} did not answer: {why}")
+        not_sent = RedisNotSentError(f"{self._endpoint.name}: {why}")
+        self._failing += [(unanswered, no_answer), (unsent, not_sent)]
+        self._fail_some()
+
+    def _fail_some(self) -> None:
+        """Fail calls of a connection that ended, oldest first, and the others in later turns.
+
+        Each that fails has a caller, who answers a publisher.
+        """
+        failed = 0
+        while self._failing and failed < self._options.failed_at_once:
+            calls, error = self._failing[0]
+            if calls:
+                # An error of its own: each gets the traceback of its caller.
+                calls.popleft().fail(type(error)(str(error)))
+                failed += 1
+            else:
+                self._failing.popleft()
+        if self._failing:
+            asyncio.get_running_loop().call_soon(self._fail_some)
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
@@ -210,8 +231,12 @@ class CallConnection:
             )
 
     async def _read(self, connection: AbstractConnection) -> None:
+        replies = 0
         while not self._leaving or self.pending:
             reply: object
+            replies += 1
+            if replies % self._options.replies_at_once == 0:
+                await NEXT_TURN
             try:
                 reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
             except ResponseError as error:

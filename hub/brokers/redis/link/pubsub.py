@@ -15,6 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from hub.brokers.redis.link.connection import Connector, connect, pack
 from hub.brokers.redis.link.outcomes import LostError, RedisNoAnswerError, RedisNotSentError
+from hub.core.eager import NEXT_TURN
 from hub.observe.background import until_one_ends
 
 OnMessage = Callable[[bytes], None]
@@ -208,14 +209,22 @@ class PubSubConnection:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            changed, self._changed = self._changed, {}
-            pings, self._to_ping = self._to_ping, []
-            for command in self._calls(changed):
-                await connection.send_packed_command(command, check_health=False)
-            for token in pings:
-                await connection.send_packed_command(pack("PING", token), check_health=False)
+            while self._changed or self._to_ping:
+                pings, self._to_ping = self._to_ping, []
+                for command in self._calls(self._some_changed()):
+                    await connection.send_packed_command(command, check_health=False)
+                for token in pings:
+                    await connection.send_packed_command(pack("PING", token), check_health=False)
+                await NEXT_TURN
 
-    def _calls(self, changed: dict[bytes, None]) -> Iterator[bytes]:
+    def _some_changed(self) -> Sequence[bytes]:
+        """Take changed names for one turn, oldest first. A new connection changes all of them."""
+        some = tuple(islice(self._changed, self._options.batch_size))
+        for name in some:
+            del self._changed[name]
+        return some
+
+    def _calls(self, changed: Sequence[bytes]) -> Iterator[bytes]:
         """Yield the commands that make Redis send the wanted channels, and no others."""
         start = [name for name in changed if name in self._wanted and name not in self._asked]
         stop = [name for name in changed if name not in self._wanted and name in self._asked]
@@ -223,14 +232,18 @@ class PubSubConnection:
         self._asked.difference_update(stop)
         self._heard.difference_update(stop)
         for verb, names in (("SUBSCRIBE", start), ("UNSUBSCRIBE", stop)):
-            for batch in batches(names, self._options.batch_size):
-                yield pack(verb, *batch)
+            if names:
+                yield pack(verb, *names)
 
     # -- messages ----------------------------------------------------------------------------
 
     async def _read(self, connection: AbstractConnection) -> None:
+        replies = 0
         while True:
             reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            replies += 1
+            if replies % self._options.replies_at_once == 0:
+                await NEXT_TURN
             if reply[0] == b"message":
                 self._message(reply[1], reply[2])
             elif reply[0] == b"subscribe":
@@ -262,10 +275,3 @@ class PubSubConnection:
     def _flush_confirmed(self) -> None:
         confirmed, self._confirmed = self._confirmed, []
         self._on_subscribed(confirmed)
-
-
-def batches(names: Sequence[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
-    """Cut `names` in pieces of at most `size`."""
-    rest = iter(names)
-    while batch := tuple(islice(rest, size)):
-        yield batch

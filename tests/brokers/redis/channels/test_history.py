@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -111,14 +112,15 @@ class Catching(ShardRig):
 
     def __init__(self, history: HistoryReader, options: RedisOptions) -> None:
         super().__init__(options)
+        self.history = history
         self.channels = TrackedChannels(self.context, pubsub=self.pubsub, check_up=lambda: None)
         self.backfill = Backfill(
             self.context, history=history, pubsub=self.pubsub, channels=self.channels
         )
 
-    def listen(self, offset: int) -> Tracker:
-        self.channels.take("news", Position("0a-e", offset))
-        tracker = self.channels.tracker("news")
+    def listen(self, offset: int, channel: str = "news") -> Tracker:
+        self.channels.take(channel, Position("0a-e", offset))
+        tracker = self.channels.tracker(channel)
         assert tracker is not None
         return tracker
 
@@ -127,9 +129,9 @@ class Catching(ShardRig):
 
 
 @asynccontextmanager
-async def catching(history: History) -> AsyncGenerator[Catching]:
+async def catching(history: History, **options: Any) -> AsyncGenerator[Catching]:
     async with reader(history) as reading:
-        rig = Catching(reading, RedisOptions())
+        rig = Catching(reading, RedisOptions(**options))
         yield rig
         await rig.tasks.stop()
 
@@ -159,6 +161,46 @@ async def test_a_lost_tail_is_found_by_the_head_behind_a_barrier() -> None:
         await eventually(lambda: rig.noted.items == [b"6", b"7"])
         assert rig.pubsub.barriers == 1
         assert tracker.position == Position("0a-e", 7)
+
+
+async def test_heads_of_many_channels_are_asked_for_some_at_a_time() -> None:
+    """All comparisons together; a channel that is being opened does not wait for the others."""
+    history = History()
+    history.offset = 5
+    async with catching(history, heads_at_once=4) as rig:
+        trackers = [rig.listen(5, f"a:{number}") for number in range(20)]
+        under_way, most = 0, 0
+        answers = asyncio.Event()
+        answers.set()
+        head = rig.history.head
+
+        async def counted(channel: str, seen: Position) -> Position:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                if channel != "news":
+                    await answers.wait()
+                return await head(channel, seen)
+            finally:
+                under_way -= 1
+
+        rig.history.head = counted  # type: ignore[method-assign]
+        await asyncio.gather(rig.backfill.compare_all(), rig.backfill.compare(trackers))
+        assert most == 4
+        assert len(history.asked) == 40
+        answers.clear()
+        comparing = asyncio.create_task(rig.backfill.compare_all())
+        heads = list[Position]()
+        caller = asyncio.create_task(rig.channels.subscribe("news", heads.append))
+        await eventually(lambda: rig.channels.tracker("news"))
+        opening = rig.channels.tracker("news")
+        assert opening is not None
+        await rig.backfill.compare([opening])
+        await caller
+        assert not comparing.done()
+        answers.set()
+        await comparing
 
 
 async def test_a_tail_that_was_only_late_is_not_read_again() -> None:

@@ -138,7 +138,7 @@ async def test_a_channel_that_is_left_moved_or_stopped_holds_nothing() -> None:
 
     with_something_held(channels)
     channels.unsubscribe("x")
-    await eventually(lambda: not channels.trackers())
+    await eventually(lambda: not list(channels.trackers()))
     assert shared.bytes == 0
 
     with_something_held(channels)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from redis.exceptions import ResponseError
@@ -57,6 +58,49 @@ async def test_what_was_written_is_unknown_and_what_was_not_is_known() -> None:
         assert [type(end) for end in ends[2:5]] == [RedisNoAnswerError] * 3
         assert type(ends[5]) is RedisNotSentError
         assert rig.counters.broker_call_errors["no_answer"] == 3
+
+
+async def test_calls_of_a_connection_that_ends_fail_in_turns_and_in_order() -> None:
+    """Each has a caller who answers a publisher: 10,000 in one turn took a third of a second.
+
+    Calls of the next connection do not wait for that.
+    """
+    async with Rig(failed_at_once=3) as rig:
+        failed: list[int] = []
+        first = rig.server
+        for number in range(10):
+            rig.calls.call("SET", str(number)).add_done_callback(
+                lambda answer, number=number: failed.append(number * bool(answer.exception()))  # type: ignore[misc]
+            )
+        await rig.written(10)
+        rig.endpoint.answer = pong
+        first.breaks()
+        counts = [0]
+        while len(failed) < 10:
+            await asyncio.sleep(0)
+            counts.append(len(failed))
+            rig.endpoint.moves.set()
+        assert failed == list(range(10))
+        assert max(after - before for before, after in pairwise(counts)) == 3
+        await eventually(lambda: rig.calls.connects == 2)
+        assert await rig.calls.call("PING") == b"PONG"
+
+
+async def test_a_turn_takes_a_bounded_number_of_answers() -> None:
+    async with Rig(replies_at_once=2) as rig:
+        answered: list[object] = []
+        for number in range(9):
+            rig.calls.call("GET", str(number)).add_done_callback(
+                lambda answer: answered.append(answer.result())
+            )
+        await rig.written(9)
+        rig.server.say(*range(9))
+        counts = [0]
+        while len(answered) < 9:
+            await asyncio.sleep(0)
+            counts.append(len(answered))
+        assert answered == list(range(9))
+        assert max(after - before for before, after in pairwise(counts)) == 2
 
 
 async def test_an_error_is_the_answer_of_its_call_alone() -> None:

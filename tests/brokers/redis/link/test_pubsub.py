@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -50,12 +51,16 @@ class Rig:
 
 @asynccontextmanager
 async def connected(
-    *names: bytes, command_timeout_seconds: float = 5.0, endpoint: FakeEndpoint | None = None
+    *names: bytes,
+    command_timeout_seconds: float = 5.0,
+    endpoint: FakeEndpoint | None = None,
+    replies_at_once: int = 200,
 ) -> AsyncGenerator[Rig]:
     rig = Rig(
         endpoint or FakeEndpoint(),
         RedisOptions(
             batch_size=2,
+            replies_at_once=replies_at_once,
             backoff_first_seconds=0.0,
             command_timeout_seconds=command_timeout_seconds,
         ),
@@ -83,6 +88,47 @@ async def test_names_are_subscribed_in_batches_and_again_on_each_new_connection(
         rig.server.breaks()
         await eventually(lambda: rig.pubsub.connects == 2)
         assert await rig.written(2) == asked
+
+
+async def test_a_turn_subscribes_to_one_batch_of_names() -> None:
+    """To pack 100,000 names took 50 ms. One that is not wanted by its turn is never asked for."""
+    names = [b"%d" % number for number in range(20)]
+    async with connected(*names) as rig:
+        counts = [0]
+        while len(rig.server.commands) < 9:
+            await asyncio.sleep(0)
+            counts.append(len(rig.server.commands))
+            if counts[-1] == 3 and rig.pubsub.hears(b"none") is False:
+                rig.pubsub.remove(names[18])
+                rig.pubsub.remove(names[19])
+        assert max(after - before for before, after in pairwise(counts)) == 1
+        await rig.pubsub.up.wait()
+        rig.pubsub.add(b"later")
+        assert (await rig.written(10))[9] == (b"SUBSCRIBE", b"later")
+        asked = [name for _, *batch in rig.server.commands for name in batch]
+        assert asked == [*names[:18], b"later"]
+
+
+async def test_a_barrier_does_not_wait_for_names_that_are_still_to_be_subscribed() -> None:
+    """It is for channels that Redis sends already, and has a deadline."""
+    async with connected(*(b"%d" % number for number in range(20))) as rig:
+        passing = asyncio.create_task(rig.pubsub.barrier())
+        await eventually(lambda: (b"PING", b"1") in rig.server.commands)
+        assert rig.server.commands.index((b"PING", b"1")) < 5
+        rig.server.say([b"pong", b"1"])
+        await passing
+
+
+async def test_a_turn_takes_a_bounded_number_of_confirmations_and_messages() -> None:
+    """All that a read brings in one step is 3,500 of them. Their order stays."""
+    async with connected(b"a", b"b", b"c", b"d", b"e", replies_at_once=2) as rig:
+        await rig.written(3)
+        rig.server.say(*(confirmed(name) for name in (b"a", b"b", b"c", b"d", b"e")))
+        rig.server.say(*([b"message", b"a", b"%d" % number] for number in range(9)))
+        await eventually(lambda: len(rig.heard.messages) == 9)
+        assert max(map(len, rig.heard.subscribed)) <= 2
+        assert b"".join(n for names in rig.heard.subscribed for n in names) == b"abcde"
+        assert rig.heard.messages == [(b"a", b"%d" % number) for number in range(9)]
 
 
 async def test_a_name_is_heard_from_its_confirmation_to_the_end_of_the_connection() -> None:
