@@ -293,7 +293,7 @@ def test_without_a_key_the_container_says_what_is_missing_and_ends(image: Image)
 )
 def test_the_container_serves_its_pages(running: Running, path: str) -> None:
     """They are data files, which a wheel may lose."""
-    answer = httpx.get(running.url + path, auth=("operator", "operator-key"), timeout=5)
+    answer = httpx.get(running.url + path, auth=("operator", "operator-key"), timeout=30)
     assert answer.status_code == 200
     assert answer.content
 

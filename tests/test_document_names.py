@@ -132,7 +132,7 @@ def test_every_metric_exists(document: Path, metrics: str) -> None:
 @pytest.fixture(scope="module")
 def metrics() -> str:
     with HubProcess() as hub:
-        return httpx.get(f"{hub.url}/metrics", timeout=5).text
+        return httpx.get(f"{hub.url}/metrics", timeout=30).text
 
 
 # What a comment may name, wherever it stands: a document beside it, or one from the root.

@@ -52,12 +52,12 @@ def hub() -> Iterator[HubProcess]:
 
 
 def publish(hub: HubProcess, data: object) -> None:
-    httpx.post(f"{hub.url}/api/publish/prices", json=data, timeout=5).raise_for_status()
+    httpx.post(f"{hub.url}/api/publish/prices", json=data, timeout=30).raise_for_status()
 
 
 def newest(hub: HubProcess, channel: str) -> tuple[int, object]:
     """The channel's last offset and data; 0 and None before the first."""
-    answer = httpx.get(f"{hub.url}/api/channels/{channel}/history", timeout=5).json()
+    answer = httpx.get(f"{hub.url}/api/channels/{channel}/history", timeout=30).json()
     kept = answer["publications"]
     return (kept[-1]["offset"], kept[-1]["data"]) if kept else (0, None)
 
@@ -183,7 +183,7 @@ def test_a_hub_with_keys_takes_the_token_and_the_requests_of_the_readme() -> Non
         assert '"connections":[' in printed
         headers = {"Authorization": f"Bearer {token}"}
         poll = f"{hub.url}/poll?channel=secrets&wait=0"
-        assert httpx.get(poll, headers=headers, timeout=5).status_code == 403
+        assert httpx.get(poll, headers=headers, timeout=30).status_code == 403
 
 
 def test_the_keys_of_the_readme_let_the_hub_listen_everywhere() -> None:
@@ -266,11 +266,11 @@ def test_the_table_of_endpoints_is_that_of_the_hub(hub: HubProcess) -> None:
     """The OpenAPI document's paths, and those that are not its business."""
     table = re.compile(r"^\| `(?:GET|POST|DELETE) ([^`]+)` \|", re.MULTILINE)
     named = set(table.findall(ENDPOINTS.read_text()))
-    described = set(httpx.get(f"{hub.url}/api/openapi.json", timeout=5).json()["paths"])
+    described = set(httpx.get(f"{hub.url}/api/openapi.json", timeout=30).json()["paths"])
     besides = {"/api/openapi.json", "/dashboard", "/docs", "/client.js"}
     assert named == described | besides
     for path in besides:
-        assert httpx.get(hub.url + path, timeout=5).status_code == 200, path
+        assert httpx.get(hub.url + path, timeout=30).status_code == 200, path
 
 
 def test_the_table_of_close_codes_is_that_of_the_wire() -> None:

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from tests.cli.operating import KEY, TOKEN_KEY, OperatedHub, environment, run
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 NBA = {"league": "nba"}
 WAYS: dict[str, dict[str, str]] = {
     "alone": {},

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.cli.operating import KEY, OperatedHub
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 KEYED = json.dumps({"t": {"keyed": True}})
 WAYS: dict[str, dict[str, str]] = {
@@ -24,7 +24,7 @@ WAYS: dict[str, dict[str, str]] = {
 
 async def subscribe(peer: ClientConnection, **command: object) -> None:
     await peer.send(json.dumps({"op": "subscribe", "id": 1, **command}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while "ok" not in json.loads(await peer.recv()):
             pass
 
@@ -53,7 +53,7 @@ async def test_patterns_rows_and_what_subscriptions_ask_for_are_listed(
         async with (
             connect(f"{hub.ws_url}") as one,
             connect(f"{hub.ws_url}") as other,
-            httpx.AsyncClient(base_url=hub.url, headers=HEADERS, timeout=20) as http,
+            httpx.AsyncClient(base_url=hub.url, headers=HEADERS, timeout=30) as http,
         ):
 
             async def get(path: str, **query: object) -> Any:

@@ -21,7 +21,7 @@ async def hub() -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def http(hub: Hub) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=30) as http:
         yield http
 
 

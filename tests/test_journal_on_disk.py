@@ -9,7 +9,7 @@ import pytest
 from tests.cli.operating import TOKEN_KEY, OperatedHub, environment, publish, run, subscribed
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 async def test_what_a_subject_got_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ async def test_draining_node_is_not_ready_and_refuses_sessions_with_the_listener
     # Long enough that a busy machine asks all of this within it.
     with _hub(HUB_READY_DELAY_SECONDS="4", HUB_DRAIN_SECONDS="0") as hub:
         async with (
-            httpx.AsyncClient(base_url=hub.url, timeout=10) as client,
+            httpx.AsyncClient(base_url=hub.url, timeout=30) as client,
             operating(hub) as operator,
             subscribed(hub.port, "websocket", "news") as reader,
         ):

@@ -132,4 +132,4 @@ async def test_a_key_does_not_make_the_token_beside_it_hold_longer() -> None:
             async def is_over() -> bool:
                 return await status() == 401
 
-            await eventually(is_over, seconds=4)
+            await eventually(is_over)

@@ -30,7 +30,7 @@ async def running(**settings: Any) -> AsyncIterator[tuple[Hub, httpx.AsyncClient
     given = {"operator_keys": (OPERATOR,), "publish_keys": (PUBLISHER,), "token_keys": (SIGNING,)}
     async with (
         Hub(Settings(port=0, drain_seconds=0, **(given | settings))) as hub,
-        httpx.AsyncClient(base_url=hub.url, timeout=20) as http,
+        httpx.AsyncClient(base_url=hub.url, timeout=30) as http,
     ):
         yield hub, http
 
@@ -148,7 +148,7 @@ async def test_what_a_session_asks_for_in_vain_is_a_line_and_a_row_as_over_http(
     ann = jwt.encode({"sub": "ann", "hub": grants}, SIGNING, algorithm="HS256")
     async with (
         Hub(Settings(port=0, drain_seconds=0, **given), log=log) as hub,
-        httpx.AsyncClient(base_url=hub.url, timeout=20) as http,
+        httpx.AsyncClient(base_url=hub.url, timeout=30) as http,
     ):
         async with ws(hub, f"?channel=a&token={ann}") as peer:
             welcome = json.loads(await peer.recv())
@@ -195,7 +195,7 @@ async def test_whom_a_full_node_turns_away_is_held_back_by_address() -> None:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 await ws(hub)
             assert refused.value.response.status_code == 503
-            async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+            async with httpx.AsyncClient(base_url=hub.url, timeout=30) as http:
                 for path in ("/sse?channel=a", "/poll?channel=a", "/api/channels"):
                     assert (await http.get(path)).status_code == 503
                 assert (await http.post("/api/publish/a", json=1)).status_code == 503
@@ -223,7 +223,7 @@ async def test_every_worker_is_asked() -> None:
     """Whichever of them refused it."""
     keys = {"HUB_OPERATOR_KEYS": OPERATOR, "HUB_TOKEN_KEYS": SIGNING, "HUB_WORKERS": "2"}
     with HubProcess(allow_tracebacks=False, **keys) as hub:
-        async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=hub.url, timeout=30) as http:
 
             async def both_refused() -> bool:
                 async with httpx.AsyncClient(base_url=hub.url) as once:

@@ -99,7 +99,7 @@ async def test_a_path_that_cannot_be_is_said_at_the_start(tmp_path: Path) -> Non
     rig.writer.start()
     assert await rig.writer.ask(lambda store: store.events("c", 9)) is None
     await eventually(lambda: rig.said == ["journal_not_written"], what="the line")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await rig.writer.stop()
     assert await rig.writer.ask(lambda store: store.events("c", 9)) is None
 

@@ -230,6 +230,6 @@ async def asked(
         if len(sent) > 1:
             enough.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await hub.asgi()(scope, receive, send)
     return sent

@@ -48,7 +48,7 @@ def plain_hub() -> Iterator[HubProcess]:
 
 def publish(hub: HubProcess, channel: str, data: object) -> None:
     """As a backend does."""
-    httpx.post(f"{hub.url}/api/publish/{channel}", json=data, timeout=5).raise_for_status()
+    httpx.post(f"{hub.url}/api/publish/{channel}", json=data, timeout=30).raise_for_status()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

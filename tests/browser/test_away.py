@@ -16,7 +16,7 @@ from tests.support.proxies.swallowing import SwallowingProxy
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 OPTIONS = {"probeMs": 1000}

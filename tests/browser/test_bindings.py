@@ -22,7 +22,7 @@ NAMESPACES = '{"chat": {"presence": true}, "keyed": {"keyed": true}}'
 PAGES = {"react": "react_page.jsx", "vue": "vue_page.js"}
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(
         not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),

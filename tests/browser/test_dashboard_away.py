@@ -10,7 +10,7 @@ from tests.support.redis_server import RedisServer, is_installed
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(not is_installed(), reason="no redis-server here"),
 ]

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 PICTURES = os.environ.get("HUB_SCREENSHOTS")
@@ -76,7 +76,7 @@ async def feeds() -> AsyncIterator[FeedHub]:
     }
     with HubProcess(allow_tracebacks=False, **settings) as hub:
         async with (
-            httpx.AsyncClient(base_url=hub.url, headers=OPERATOR, timeout=20) as http,
+            httpx.AsyncClient(base_url=hub.url, headers=OPERATOR, timeout=30) as http,
             contextlib.AsyncExitStack() as peers,
         ):
             feeds = FeedHub(hub, http)

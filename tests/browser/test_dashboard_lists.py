@@ -14,7 +14,7 @@ from tests.support.hub_process import HubProcess
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 MANY = 50_000

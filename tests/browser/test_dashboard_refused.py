@@ -15,7 +15,7 @@ from tests.support.hub_process import HubProcess
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 OPERATOR, PUBLISHER = "an-operator-key-of-some-length-or-so", "a-publisher-key-of-some-length-or-so"
@@ -158,10 +158,10 @@ async def test_a_subject_is_closed_and_banned_on_the_page_of_its_connection(page
                 await dialog.locator("button.danger").click()
                 await expect(toast.filter(has_text=told)).to_be_visible()
                 for peer in (one, two):
-                    await asyncio.wait_for(peer.wait_closed(), 10)
+                    await asyncio.wait_for(peer.wait_closed(), 30)
                     assert (peer.close_code, peer.close_reason) == (4403, ended)
         async with websockets.connect(url) as banned:
-            await asyncio.wait_for(banned.wait_closed(), 10)
+            await asyncio.wait_for(banned.wait_closed(), 30)
             assert (banned.close_code, banned.close_reason) == (4403, "spam")
 
 

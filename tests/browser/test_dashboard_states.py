@@ -13,7 +13,7 @@ from tests.support.redis_server import RedisServer, is_installed
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(not is_installed(), reason="redis-server is not installed"),
 ]

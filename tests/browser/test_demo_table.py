@@ -16,7 +16,7 @@ from tests.support.hub_process import HubProcess
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 PICTURES = os.environ.get("HUB_SCREENSHOTS")

@@ -20,7 +20,7 @@ MODULES = ROOT / "clients" / "js" / "node_modules"
 SECONDS = 60
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(
         not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),

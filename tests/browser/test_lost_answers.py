@@ -17,7 +17,7 @@ from tests.support.proxies.losing import LosingProxy
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 SUBSCRIBE_REPLY = b'"replayed"'

@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 DOCUMENT = (DOCS / "not-connecting.md").read_text()

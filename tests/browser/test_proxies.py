@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 # So that a blocked transport costs a test two seconds, and a better one is found soon.

@@ -19,7 +19,7 @@ from tests.support.proxies import haproxy
 from tests.support.proxies.haproxy import HaProxy
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CLIENTS = 100
 # Long enough that a machine which stops for a second moves few of them into one bucket.
 WINDOW_SECONDS = 5.0

@@ -126,7 +126,7 @@ async def _stream(hub: HubProcess, subject: str) -> None:
 async def _poll(hub: HubProcess, subject: str) -> None:
     query: dict[str, str] = {"channel": "news", "token": token(subject), "wait": "5"}
     headers: dict[str, str] = {}
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=10) as client:
         while True:
             answer = await client.get(f"{hub.url}/poll", params=query, headers=headers)
             if answer.status_code in {401, 404}:

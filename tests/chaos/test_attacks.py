@@ -181,7 +181,7 @@ async def one_round(settings: dict[str, str], name: str) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", [each.__name__ for each in attackers.ATTACKS])
 async def test_a_bystander_waits_hardly_longer_and_loses_nothing(
     settings: dict[str, str], name: str

@@ -52,7 +52,7 @@ class Case:
         """The data of all publications, in order; checks that no offset is missing."""
         found: list[object] = []
         url = f"{self.hub.url}/api/channels/{self.channel}/history"
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             position = ""
             while True:
                 params = {"limit": "1000"} | ({"since": position} if position else {})
@@ -67,7 +67,7 @@ class Case:
     async def count(self) -> int:
         """How many were published."""
         url = f"{self.hub.url}/api/channels/{self.channel}/history?limit=1"
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             answer = (await http.get(url)).raise_for_status()
         return int(answer.json()["position"].rpartition(":")[2])
 

@@ -103,7 +103,7 @@ async def subscribed(
 async def publish(hub: HubProcess, channel: str, *data: object) -> None:
     """One publication after another."""
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(headers=headers, timeout=10) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         for each in data:
             answer = await client.post(f"{hub.url}/api/publish/{channel}", json=each)
             answer.raise_for_status()

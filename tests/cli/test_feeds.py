@@ -23,7 +23,7 @@ from tests.support.forked_process import PipedProcess, piped
 from tests.support.hub_process import HubProcess
 from tests.support.programs import outside
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 ROWS = '{"rows":{"keyed":true}}'
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.operating import TOKEN_KEY, OperatedHub, environment, publish, run, subscribed
 from tests.support.hub_process import HubProcess
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ async def test_what_peers_call_themselves_moves_no_cursor(hub: HubProcess, chann
     """A user agent with escape sequences is shown without them."""
     # CSI as one byte (ECMA-48 section 5.4), which RFC 9110 section 5.5 lets pass in a header.
     headers = {b"User-Agent": b"evil\x9b2J"}
-    async with httpx.AsyncClient(headers=headers, timeout=10) as client:
+    async with httpx.AsyncClient(headers=headers, timeout=30) as client:
         async with client.stream("GET", f"{hub.url}/sse?channel={channel}") as stream:
             lines = stream.aiter_lines()
             await anext(lines)

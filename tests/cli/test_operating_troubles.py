@@ -7,7 +7,7 @@ import pytest
 from tests.cli.operating import environment, run
 from tests.clients.python.fakes import HttpAnswer, HttpRequest, http_hub, json_answer, problem
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 async def test_what_was_told_and_not_answered_is_unknown() -> None:

@@ -20,7 +20,7 @@ from tests.cli.operating import (
 )
 from tests.support.hub_process import HubProcess
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 QUICK = ("--every", "0.2")
 
 

@@ -24,7 +24,7 @@ TOKEN = jwt.encode({"sub": "ada", "hub": {"subscribe": ["*"], "publish": ["*"]}}
 SECONDS = 60.0
 pytestmark = [
     pytest.mark.skipif(NODE is None, reason="Node 20 or newer is not installed"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
 ]
 
 

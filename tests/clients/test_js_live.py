@@ -23,7 +23,7 @@ NODE = shutil.which("node")
 SECONDS = 60.0
 pytestmark = [
     pytest.mark.skipif(NODE is None, reason="Node 20 or newer is not installed"),
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(240),
 ]
 
 

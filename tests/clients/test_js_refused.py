@@ -22,7 +22,7 @@ _LIMIT = 1024 * 1024
 _REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 pytestmark = [
     pytest.mark.skipif(NODE is None, reason="Node 20 or newer is not installed"),
-    pytest.mark.timeout(150),
+    pytest.mark.timeout(240),
 ]
 
 

@@ -75,7 +75,7 @@ async def answers_to(hub: Hub, pieces: list[bytes]) -> bytes:
         for piece in pieces:
             writer.write(piece)
             await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await reader.read()
     except ConnectionResetError:
         return b""

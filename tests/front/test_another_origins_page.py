@@ -14,7 +14,7 @@ from tests.support.hub_process import HubProcess
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
@@ -91,6 +91,6 @@ async def test_a_page_of_another_origin_publishes_nothing(
 
 async def metric(hub: HubProcess, start: str) -> float:
     """The sum of the samples whose names begin so."""
-    answer = await asyncio.to_thread(httpx.get, f"{hub.url}/metrics", timeout=10)
+    answer = await asyncio.to_thread(httpx.get, f"{hub.url}/metrics", timeout=30)
     lines = [line for line in answer.text.splitlines() if line.startswith(start)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)

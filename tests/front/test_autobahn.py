@@ -113,7 +113,7 @@ async def test_compressed_messages_of_all_sizes_come_back(
 ) -> None:
     """As cases 12 and 13 ask, with what each of the offers agrees on."""
     words = "".join(f'{{"word":{number}}},' for number in range(12_000))
-    async with packing(echo, offers) as peer, asyncio.timeout(20):
+    async with packing(echo, offers) as peer, asyncio.timeout(30):
         assert peer.protocol.extensions, "nothing was agreed on"
         for size in (0, 1, 16, 64, 256, 1024, 4096, 8192, 16384, 32768, 65536, 131072):
             text = words[size % 7 : size % 7 + size]

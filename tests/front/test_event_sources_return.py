@@ -16,7 +16,7 @@ from tests.support.hub_process import HubProcess
 from tests.support.proxies.documented import DOCUMENTED, documented
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
 
 READERS = 12
 

@@ -19,7 +19,7 @@ from tests.support.raw_connection import raw_connection
 from tests.support.waiting import eventually
 from tests.transports.peers import Query, SsePeer, WebSocketPeer, publisher
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SILENT, DEAF = 5000, 2000
 MIB = 1 << 20

@@ -50,7 +50,7 @@ def proxy(request: pytest.FixtureRequest, hub: HubProcess) -> Iterator[Daemon]:
 
 def is_untouched(hub: HubProcess) -> bool:
     """Whether nothing was ever published in, or asked of, the channel that bodies name."""
-    return httpx.get(f"{hub.url}/api/channels/smuggled", timeout=5).status_code == 404
+    return httpx.get(f"{hub.url}/api/channels/smuggled", timeout=30).status_code == 404
 
 
 async def attack(proxy: Daemon, head: str, body: bytes) -> list[int]:
@@ -66,7 +66,7 @@ async def attack(proxy: Daemon, head: str, body: bytes) -> list[int]:
 
 
 async def test_the_rule_holds_where_nobody_attacks(proxy: Daemon) -> None:
-    async with httpx.AsyncClient(base_url=proxy.url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=30) as client:
         assert (await client.post("/api/publish/smuggled", content=b"1")).status_code == 403
         assert (await client.post("/api/publish/open", content=b"1")).status_code == 200
 
@@ -85,7 +85,7 @@ async def test_no_body_gets_past_a_rule_and_nobody_gets_anothers_answer(
             size = SIZES[len(attacks) % len(SIZES)]
             attacks.append((head, b" " * size + text.encode()))
             attacks.append((head, text.encode() * 20))
-    async with httpx.AsyncClient(base_url=proxy.url, timeout=15) as honest:
+    async with httpx.AsyncClient(base_url=proxy.url, timeout=30) as honest:
         for start in range(0, len(attacks), 6):
             several = attacks[start : start + 6]
             asked = [honest.get(f"/nowhere-{start}-{number}") for number in range(4)]

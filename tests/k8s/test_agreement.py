@@ -102,7 +102,7 @@ def test_probes_and_scrapes_meet_paths_that_answer_without_credentials() -> None
     (endpoint,) = the(built("production"), "ServiceMonitor", "hub")["spec"]["endpoints"]
     with HubProcess(HUB_OPERATOR_KEYS="o" * 32, HUB_TOKEN_KEYS="t" * 32) as hub:
         for path in ("/healthz", "/readyz", endpoint["path"]):
-            assert httpx.get(hub.url + path, timeout=5).status_code == 200, path
+            assert httpx.get(hub.url + path, timeout=30).status_code == 200, path
 
 
 def test_ports_are_the_one_that_the_image_listens_on() -> None:

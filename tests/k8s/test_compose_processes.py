@@ -24,7 +24,7 @@ from tests.support.proxies.documented import DocumentedNginx
 from tests.support.redis_server import RedisServer
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
     pytest.mark.skipif(
         not all(map(shutil.which, ("nginx", "redis-server", "redis-cli"))),
         reason="nginx or Redis is not installed",

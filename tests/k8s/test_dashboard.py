@@ -65,7 +65,7 @@ def names_in(query: str) -> set[str]:
 def exported() -> Iterator[set[str]]:
     """The series of a real node with a real Redis."""
     with RedisServer() as redis, HubProcess(HUB_BROKER=redis.url) as hub:
-        text = httpx.get(f"{hub.url}/metrics", timeout=10).text
+        text = httpx.get(f"{hub.url}/metrics", timeout=30).text
         families = text_string_to_metric_families(text)
         yield {sample.name for family in families for sample in family.samples}
 

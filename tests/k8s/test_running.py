@@ -129,7 +129,7 @@ def running(redis_port: int) -> Iterator[Running]:
 
 
 def ready(url: str) -> bool:
-    return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    return httpx.get(f"{url}/readyz", timeout=30).status_code == 200
 
 
 def test_a_node_of_dev_publishes_and_delivers_through_the_redis_of_dev(running: Running) -> None:
@@ -137,7 +137,7 @@ def test_a_node_of_dev_publishes_and_delivers_through_the_redis_of_dev(running: 
     keys = secret(container("hub")["envFrom"][1]["secretRef"]["name"])
     publisher = {"X-API-Key": keys["HUB_PUBLISH_KEYS"]}
     big = [{"channel": "prices", "data": "x" * 50_000} for _ in range(20)]
-    with httpx.Client(base_url=running.url, headers=publisher, timeout=10) as client:
+    with httpx.Client(base_url=running.url, headers=publisher, timeout=30) as client:
         client.post("/api/publish/prices", json={"eur": 1.09}).raise_for_status()
         client.post("/api/publish", json=big).raise_for_status()
         polled = client.get("/poll", params={"channel": "prices", "last": 3, "wait": 5}).json()
@@ -146,7 +146,7 @@ def test_a_node_of_dev_publishes_and_delivers_through_the_redis_of_dev(running: 
 
 def test_nobody_without_keys_gets_in(running: Running) -> None:
     """Neither to the hub nor to its Redis."""
-    answer = httpx.post(f"{running.url}/api/publish/prices", json=1, timeout=5)
+    answer = httpx.post(f"{running.url}/api/publish/prices", json=1, timeout=30)
     assert answer.status_code == 401
     asked = subprocess.run(
         ["redis-cli", "-p", str(running.redis_port), "PUBLISH", "hub:raw:prices", "1"],

@@ -242,7 +242,7 @@ class Polls(_Running):
         self._hub = hub
         self._first.clear()
         self._reading = asyncio.create_task(self._run())
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(30):
             await self._first.wait()
         self.connects += 1
 

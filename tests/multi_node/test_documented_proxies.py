@@ -13,7 +13,7 @@ from tests.support.proxies.documented import DOCUMENTED, documented
 from tests.support.redis_server import RedisServer
 from tests.support.snippets import ROOT, Block, blocks, finished
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 MESSAGES = 60
 SECONDS = 20.0
 

@@ -48,7 +48,7 @@ class Poller:
         if self.welcome:
             query["connection"], bearer = self.welcome["connection"], self.welcome["secret"]
         headers = {"Authorization": f"Bearer {bearer}"}
-        async with httpx.AsyncClient(timeout=30, headers=headers) as client:
+        async with httpx.AsyncClient(timeout=10, headers=headers) as client:
             trace = {"trace": self._note}
             answer = await client.get(f"{hub.url}/poll", params=query, extensions=trace)
         if answer.status_code in {401, 404}:
@@ -143,7 +143,7 @@ async def test_a_poller_that_subscribes_by_command_may_ask_any_node(
     """It keeps to one session: where a subscription starts is told in it, wherever it is asked."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two):
         headers = {"Authorization": f"Bearer {token('ann')}"}
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=10) as client:
             begun = await client.get(f"{one.url}/poll?session=true&wait=0", headers=headers)
             welcome = begun.json()["welcome"]
             headers = {"Authorization": f"Bearer {welcome['secret']}"}

@@ -12,7 +12,7 @@ from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 # As long as a poll may wait, and longer than the test's own requests may take (30 s).
 WAIT_SECONDS = 55.0
 

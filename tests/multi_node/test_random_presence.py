@@ -157,7 +157,7 @@ EVERYTHING: list[Step] = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(120 + 4 * STEPS)
+@pytest.mark.timeout(240 + 4 * STEPS)
 async def test_everybody_ends_up_knowing_who_is_there(redis: RedisServer) -> None:
     """By joins and leaves alone, and by asking again where a reset says that some were lost."""
     seed = int(os.environ.get("HUB_TEST_SEED", secrets.randbelow(1 << 32)))

@@ -47,7 +47,7 @@ CHANNELS = {"prices", "ticks:eur"}
 
 def polled(hub: HubProcess, query: str, secret: str = "") -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-    answer = httpx.get(f"{hub.url}/poll?{query}", headers=headers, timeout=20)
+    answer = httpx.get(f"{hub.url}/poll?{query}", headers=headers, timeout=10)
     told: dict[str, Any] = answer.raise_for_status().json()
     return told
 

@@ -18,7 +18,7 @@ async def close_code(hub: HubProcess, subject: str) -> int:
     url = f"{hub.url.replace('http', 'ws', 1)}/ws?channel=news&token={token(subject)}"
     async with connect(url) as socket:
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 while '"subscribed"' not in str(await socket.recv()):
                     pass
         except ConnectionClosed as closed:
@@ -33,7 +33,7 @@ async def test_a_ban_holds_everywhere_and_after_all_nodes_are_new(redis: RedisSe
                 "/api/subjects/ann/ban", json={"seconds": 600, "reason": "spam"}
             )
             assert answer.status_code == 200
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 await ann.connection.wait_closed()
             assert (ann.connection.close_code, ann.connection.close_reason) == (4403, "spam")
             assert [await close_code(hub, "ann") for hub in (one, two)] == [4403, 4403]

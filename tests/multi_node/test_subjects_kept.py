@@ -71,7 +71,7 @@ async def refused(hub: HubProcess) -> list[int]:
     now = time.time()
     revoked = [made("ann", jti="t-1"), made("bob", iat=now - 100)]
     others = [made("ann", jti="t-2"), made("bob", iat=now)]
-    async with httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=hub.url, timeout=10) as http:
         asked = [f"/poll?channel=news&wait=0&token={each}" for each in revoked + others]
         return [(await http.get(each)).status_code for each in asked]
 

@@ -120,7 +120,7 @@ async def _is(ask: Callable[[], Awaitable[object]], expected: object) -> bool:
 async def _channels(peer: ClientConnection, count: int) -> set[str]:
     """Of the next messages."""
     found: set[str] = set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(found) < count:
             push = json.loads(await peer.recv())
             if push["op"] == "message":

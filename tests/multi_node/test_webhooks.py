@@ -11,7 +11,7 @@ from tests.support.application import Application
 from tests.support.redis_server import RedisServer
 from tests.transports.peers import Query, WebSocketPeer
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 CHANNEL = "room:1"
 PRESENT = {"HUB_NAMESPACES": '{"room":{"presence":true}}', "HUB_LEAVE_DELAY_SECONDS": "0"}
 

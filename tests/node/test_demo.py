@@ -62,7 +62,7 @@ async def run_until(
     """Run the demo without pauses until `enough()`, then cancel it."""
     options = {"read": lambda: BASE, "clock": ticking(), "interval_seconds": 0.0} | options
     task = asyncio.create_task(run_demo(hub.publish, log=log, **options))  # type: ignore[arg-type]  # built per test
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not enough() and not task.done():
             await asyncio.sleep(0)
     assert not task.done(), task

@@ -83,7 +83,7 @@ async def run_until(
     task = asyncio.create_task(
         run_processes(table, node=node, log=log, interval_seconds=0, read=read)
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not enough() and not task.done():
             await asyncio.sleep(0)
     assert not task.done(), task

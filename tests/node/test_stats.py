@@ -59,7 +59,7 @@ async def pushes(
     found: list[dict[str, Any]] = []
     url = f"ws{hub.url.removeprefix('http')}/ws?channel=hub:stats&token={token}"
     url += "" if last is None else f"&last={last}"
-    async with asyncio.timeout(10), connect(url) as connection:
+    async with asyncio.timeout(30), connect(url) as connection:
         while len(found) < count:
             push = json.loads(await connection.recv())
             if push["op"] not in {"welcome", "heartbeat"}:

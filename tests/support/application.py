@@ -79,7 +79,7 @@ class Application:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait for what `holds` says, looking whenever something came."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not holds():
                 self.came.clear()
                 await self.came.wait()

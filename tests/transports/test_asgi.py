@@ -37,7 +37,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """Uvicorn with its own protocols, in this loop; yields its address."""
     server = _Server(uvicorn.Config(app, port=0, log_level="error", ws="websockets-sansio"))
     running = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not server.started:
             await asyncio.sleep(0.01)
     try:
@@ -74,7 +74,7 @@ async def publish(base: str, channel: str, data: object) -> None:
 
 async def next_push(socket: websockets.ClientConnection, op: str) -> dict[str, object]:
     """The next push of this kind; others before it are passed over."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             push: dict[str, object] = orjson.loads(await socket.recv())
             if push["op"] == op:
@@ -139,7 +139,7 @@ async def test_a_peer_that_does_not_read_is_owed_no_more_than_its_limits(mounted
                 await client.post(f"http://{mounted}/api/publish", json=items)
         last = 0
         gaps = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while last < 600:
                 push = orjson.loads(await socket.recv())
                 if push["op"] == "gap":

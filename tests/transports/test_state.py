@@ -67,7 +67,7 @@ async def _events(
 ) -> list[str]:
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
     text = ""
-    async with asyncio.timeout(10), http.stream("GET", path, headers=headers) as answer:
+    async with asyncio.timeout(30), http.stream("GET", path, headers=headers) as answer:
         async for part in answer.aiter_text():
             text += part
             if text.count("\n\n") >= count:
@@ -77,7 +77,7 @@ async def _events(
 
 async def test_polls_get_rows_and_go_on_behind_them() -> None:
     """Also where all rows are more than one answer."""
-    async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url, timeout=20) as http:
+    async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url, timeout=30) as http:
         body = [{"channel": "big:a", "key": f"k{n:04}", "data": "x" * 4000} for n in range(600)]
         assert (await http.post("/api/publish", json=body)).status_code == 200
         rows: dict[str, object] = {}
@@ -109,7 +109,7 @@ async def test_the_python_client_is_given_rows_and_then_changes(transport: str) 
     async with hub_with_tables() as hub:
         for key in "ab":
             await hub.publish("table:a", 1, key=key)
-        async with HubClient(hub.url, transports=(transport,)) as client, asyncio.timeout(20):
+        async with HubClient(hub.url, transports=(transport,)) as client, asyncio.timeout(30):
             items = client.subscribe("table:a", state=True, gaps=True)
             first = await anext(items)
             await hub.publish("table:a", 2, key="a")
@@ -121,7 +121,7 @@ async def test_the_python_client_is_given_rows_and_then_changes(transport: str) 
         assert (second.key, second.data, second.offset) == ("a", 2, 3)
         for number in range(5):
             await hub.publish("table:a", 3, key=f"k{number}")
-        async with HubClient(hub.url, transports=(transport,)) as client, asyncio.timeout(20):
+        async with HubClient(hub.url, transports=(transport,)) as client, asyncio.timeout(30):
             items = client.subscribe("table:a", state=True, since=second.position, gaps=True)
             again = await anext(items)
         assert isinstance(again, State)

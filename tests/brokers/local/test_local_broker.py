@@ -230,7 +230,7 @@ async def test_a_peer_of_another_version_is_refused(made: Machine) -> None:
     end.setblocking(False)
     await asyncio.get_running_loop().create_connection(lambda: peer, sock=end)
     peer.send((frames.HELLO, "0-other", "tag"))
-    await asyncio.wait_for(lost.wait(), 10)
+    await asyncio.wait_for(lost.wait(), 30)
     assert said == [[frames.WELCOME, frames.SHAPE]]
     worker = await made.worker()
     worker.link._welcomed((frames.WELCOME, "0-other"))

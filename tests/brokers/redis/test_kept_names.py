@@ -99,7 +99,7 @@ async def test_names_beyond_the_bound_take_no_memory(
     names.follow(Told())
     known = names._known
     assert known is not None
-    await asyncio.wait_for(known.whole.wait(), 10)
+    await asyncio.wait_for(known.whole.wait(), 30)
     if by == "read anew":
         shard.scanned = [key_of(name) for name in many]
         await names._read_all(known)

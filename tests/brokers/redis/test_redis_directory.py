@@ -261,6 +261,6 @@ async def publish_in_the_end(one: TestNode, name: str) -> None:
             return False
         return True
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not await published():
             await asyncio.sleep(0.05)

@@ -175,7 +175,7 @@ async def _answered_at(one: TestNode, channel: str, until: str) -> list[Position
     return made
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_node_that_has_not_noticed_a_failover_takes_nothing_after_others_left(
     channel: str,
 ) -> None:
@@ -201,7 +201,7 @@ async def test_node_that_has_not_noticed_a_failover_takes_nothing_after_others_l
             await arrives(stream, feed)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("asked", ["while it is frozen", "when it wakes"])
 async def test_master_that_wakes_after_others_left_takes_nothing(channel: str, asked: str) -> None:
     """What it does with what it was sent meanwhile reaches nobody, so its answers do not count."""
@@ -224,7 +224,7 @@ async def test_master_that_wakes_after_others_left_takes_nothing(channel: str, a
             assert {position.epoch for position in made} == {stream.resets[0].epoch}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_master_that_wakes_while_a_node_connects_is_none(channel: str) -> None:
     """The sentinels named it when the node began."""
     with SentinelSet() as redis:

@@ -261,7 +261,7 @@ UNAWARE = replace(
 )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_master_that_wakes_after_its_replica_took_over_takes_nothing(
     cluster: RedisCluster, channel: str
 ) -> None:

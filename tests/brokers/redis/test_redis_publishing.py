@@ -80,7 +80,7 @@ async def test_redis_that_is_down_refuses_at_once(redis: RedisServer, channel: s
         await one.is_ready()
         redis.kill()
         with pytest.raises((NotPublishedError, OutcomeUnknownError)):
-            await asyncio.wait_for(_publish_until_error(one, channel), 10)
+            await asyncio.wait_for(_publish_until_error(one, channel), 30)
         with pytest.raises(NotPublishedError) as refused:
             await one.publish(channel, 1)
         assert refused.value.retry_after_seconds

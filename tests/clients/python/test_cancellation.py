@@ -90,7 +90,7 @@ def hub() -> Iterator[HubProcess]:
 
 
 async def connections(url: str) -> int:
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         stats = (await http.get(f"{url}/api/connections")).json()
     return len(stats["connections"])
 

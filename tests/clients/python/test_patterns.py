@@ -155,7 +155,7 @@ async def test_a_pattern(scenario: Json) -> None:
         story = Story(client, peers)
         for step in scenario["steps"]:
             await story.play(step)
-        await eventually(lambda: heard(story.told) == heard(scenario["told"]), seconds=5)
+        await eventually(lambda: heard(story.told) == heard(scenario["told"]))
         for name, places in scenario.get("positions", {}).items():
             positions = story.subscriptions[name].positions
             assert {channel: str(place) for channel, place in positions.items()} == places

@@ -64,7 +64,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 async def history(url: str) -> list[object]:
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         answer = await http.get(f"{url}/api/channels/a/history", params={"limit": 1000})
     return [item["data"] for item in answer.json()["publications"]]
 
@@ -176,7 +176,7 @@ async def test_one_payload_goes_to_several_channels_and_each_has_its_result() ->
             told = await publisher.publish(channels, {"n": 1}, tags={"of": "all"}, key="row")
         with SyncPublisher(hub.url, key="k") as blocking:
             by_thread = await asyncio.to_thread(blocking.publish, channels, {"n": 2})
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             answer = await http.get(f"{hub.url}/api/channels/a:2/history")
     for number, outcomes in enumerate((told, by_thread), 1):
         first, refused, last = outcomes

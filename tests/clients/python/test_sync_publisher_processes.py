@@ -17,7 +17,7 @@ THREADS, EACH = 8, 25
 
 
 def history(url: str, channel: str) -> list[object]:
-    answer = httpx.get(f"{url}/api/channels/{channel}/history", params={"limit": 1000}, timeout=10)
+    answer = httpx.get(f"{url}/api/channels/{channel}/history", params={"limit": 1000}, timeout=30)
     return [item["data"] for item in answer.json()["publications"]]
 
 
