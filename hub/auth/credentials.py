@@ -5,40 +5,41 @@
 
 import base64
 import binascii
-from dataclasses import field
 from typing import ClassVar
 
-from hub.core.values import value
+from msgspec import Struct
+
 from hub.errors import UnauthorizedError
 
 
-@value(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """The credentials of a request, unread. They are never shown: `repr` leaves the values out."""
 
-    authorization: str | None = field(default=None, repr=False)
+    authorization: str | None = None
     """The `Authorization` header: `Bearer <key or token>` or `Basic <any name:key>`."""
-    api_key: str | None = field(default=None, repr=False)
+    api_key: str | None = None
     """The `X-API-Key` header."""
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
     """The `token` parameter of the URL, or of a WebSocket's subprotocols."""
-    cookie: str | None = field(default=None, repr=False)
+    cookie: str | None = None
     """The `Cookie` header, ..."""
-    origin: str | None = field(default=None, repr=False)
+    origin: str | None = None
     """... and beside it the `Origin` header, ..."""
-    host: str | None = field(default=None, repr=False)
+    host: str | None = None
     """... the `Host` header, ..."""
-    fetch_site: str | None = field(default=None, repr=False)
+    fetch_site: str | None = None
     """... and the `Sec-Fetch-Site` header."""
     outside: ClassVar[bool] = False
     """Whether another machine may have sent the request although the settings say that none can: a
     foreign ASGI server listens where it likes."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
 
-class OutsideCredentials(Credentials):
+
+class OutsideCredentials(Credentials, frozen=True):
     """The credentials of a request that another machine may have sent."""
 
-    __slots__ = ()
     outside: ClassVar[bool] = True
 
 

@@ -5,7 +5,6 @@ returns the content of the reply. It knows no wire format and no connection.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 
 from hub.core import commands
 from hub.core.commands import Command
@@ -27,6 +26,7 @@ from hub.core.reading import ChannelReading, LookBack, history_ok, look_back_ok
 from hub.core.recovery.pattern_subscribing import PatternSubscribing
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.session import Session
+from hub.core.values import replace
 from hub.errors import BadRequestError, ForbiddenError, HubError, UnavailableError
 
 _NAMES: Mapping[type[Command], str] = {

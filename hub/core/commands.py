@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from hub.core.identity import Identity
 from hub.core.options import MIB
 from hub.core.publication import Filter, Position
-from hub.core.values import value
+from hub.core.values import Struct
 
 CommandId = str | int | None
 
 
-@value(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(Struct, frozen=True):
     """Subscribe to a channel."""
 
     id: CommandId
@@ -48,16 +47,14 @@ class Subscribe:
     """The application's data for it, as JSON on one line; None for none."""
 
 
-@value(frozen=True, slots=True)
-class Unsubscribe:
+class Unsubscribe(Struct, frozen=True):
     """Leave a channel."""
 
     id: CommandId
     channel: str
 
 
-@value(frozen=True, slots=True)
-class SubscribePattern:
+class SubscribePattern(Struct, frozen=True):
     """Subscribe to every channel that `pattern` matches, now and later."""
 
     id: CommandId
@@ -72,16 +69,14 @@ class SubscribePattern:
     in_url: bool = False
 
 
-@value(frozen=True, slots=True)
-class UnsubscribePattern:
+class UnsubscribePattern(Struct, frozen=True):
     """End a pattern."""
 
     id: CommandId
     pattern: str
 
 
-@value(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True, gc=False):
     """Publish a message."""
 
     id: CommandId
@@ -96,8 +91,7 @@ class Publish:
     keep_ms: int | None = None
 
 
-@value(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """Read a channel's history."""
 
     id: CommandId
@@ -110,8 +104,7 @@ class History:
     """Read newest first; then `since` is the end, not the beginning."""
 
 
-@value(frozen=True, slots=True)
-class ListMembers:
+class ListMembers(Struct, frozen=True):
     """List the members of a channel."""
 
     id: CommandId
@@ -123,8 +116,7 @@ class ListMembers:
     """Return only the number of members."""
 
 
-@value(frozen=True, slots=True)
-class PresenceUpdate:
+class PresenceUpdate(Struct, frozen=True):
     """Set the data of the session's member."""
 
     id: CommandId
@@ -133,16 +125,14 @@ class PresenceUpdate:
     """JSON."""
 
 
-@value(frozen=True, slots=True)
-class Authenticate:
+class Authenticate(Struct, frozen=True):
     """Present a new token."""
 
     id: CommandId
     token: str
 
 
-@value(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """Ask for a sign of life."""
 
     id: CommandId

@@ -4,20 +4,18 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
 from typing import Protocol, TypeVar
 
 from hub.core.commands import Publish
 from hub.core.identity import Identity
 from hub.core.ports import PublishRequest
 from hub.core.publication import REMOVES
-from hub.core.values import value
+from hub.core.values import Struct, field, replace
 
 _Asked = TypeVar("_Asked", Publish, PublishRequest)
 
 
-@value(frozen=True, slots=True)
-class Asker:
+class Asker(Struct, frozen=True):
     """The peer that wants to do something."""
 
     identity: Identity
@@ -28,8 +26,7 @@ class Asker:
     """Headers of its request by lower-case name. The application gets few of them."""
 
 
-@value(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """The identity that the application admits, and its data for the peer."""
 
     identity: Identity

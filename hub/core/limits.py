@@ -22,7 +22,7 @@ from functools import lru_cache
 
 from hub.core.counters import Counters
 from hub.core.ports import Monotonic
-from hub.core.values import value
+from hub.core.values import Struct
 from hub.errors import RateLimitedError, UnavailableError
 
 # Parties with a bucket, 190 bytes each. The least recently used goes; its bucket is nearly always
@@ -37,8 +37,7 @@ _IPV6_PREFIX = 64
 _ADDRESS_RESERVE = 16
 
 
-@value(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """`events` in `seconds`, and at most `burst` at once."""
 
     events: float
@@ -153,8 +152,7 @@ class Meter:
         return now_seconds - self._since_seconds >= PATIENCE_SECONDS
 
 
-@value(frozen=True, slots=True)
-class LimitRefusal:
+class LimitRefusal(Struct, frozen=True):
     """A refusal by a limit."""
 
     limit: str

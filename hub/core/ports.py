@@ -13,7 +13,7 @@ from hub.core.identity import Identity
 from hub.core.options import KIB
 from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, Member, PresenceReset, Push
-from hub.core.values import value
+from hub.core.values import Struct
 from hub.errors import HubError, UnauthorizedError
 
 Monotonic = Callable[[], float]
@@ -78,8 +78,7 @@ class Dialect(Protocol):
         ...
 
 
-@value(frozen=True, slots=True)
-class PublishRequest:
+class PublishRequest(Struct, frozen=True, gc=False):
     """A checked publication that a broker still has to number."""
 
     channel: str
@@ -115,8 +114,7 @@ class PublishRequest:
         )
 
 
-@value(frozen=True, slots=True)
-class PublishResult:
+class PublishResult(Struct, frozen=True, gc=False):
     """The answer to a publish request."""
 
     position: Position
@@ -133,8 +131,7 @@ class PublishResult:
         return self.position.offset
 
 
-@value(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(Struct, frozen=True):
     """A range of one channel's history, oldest first."""
 
     head: Position
@@ -152,8 +149,7 @@ class HistoryPage:
         return self.publications[-1].offset if self.publications else 0
 
 
-@value(frozen=True, slots=True)
-class StatePage:
+class StatePage(Struct, frozen=True):
     """Rows of a channel's state, in the order of their keys (by code points)."""
 
     head: Position

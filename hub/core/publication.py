@@ -5,7 +5,7 @@ import string
 from functools import lru_cache
 from typing import Protocol
 
-from hub.core.values import value
+from hub.core.values import Struct
 from hub.errors import BadRequestError
 
 # clients/PROTOCOL.md, "Channels and positions".
@@ -41,8 +41,7 @@ def _is_channel(name: str) -> bool:
     return _CHANNEL.fullmatch(name) is not None
 
 
-@value(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True, gc=False):
     """A place in one channel's sequence: after `offset` (0 or more) of `epoch`."""
 
     epoch: str
@@ -75,8 +74,7 @@ ENDS = 2
 """Mark of the last publication of a channel."""
 
 
-@value(frozen=True, slots=True)
-class Publication:
+class Publication(Struct, frozen=True, gc=False):
     """A published message, numbered 1, 2, 3, ... within its channel's epoch."""
 
     channel: str

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from hub.core.commands import CommandId
 from hub.core.publication import Position, Publication
-from hub.core.values import value
+from hub.core.values import Struct
 from hub.errors import HubError
 
 
@@ -20,8 +20,7 @@ class GapReason(StrEnum):
     RESET = "reset"
 
 
-@value(frozen=True, slots=True)
-class Welcome:
+class Welcome(Struct, frozen=True):
     """The first push of a connection."""
 
     connection: str
@@ -33,8 +32,7 @@ class Welcome:
     """The application's data for the peer, as JSON on one line."""
 
 
-@value(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(Struct, frozen=True):
     """A subscription begins that no reply in the stream announces."""
 
     channel: str
@@ -48,8 +46,7 @@ class Subscribed:
     """The application's data for the subscription, as JSON on one line."""
 
 
-@value(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """Rows of a keyed channel as of `position`; later changes come as messages.
 
     A push with another position than the one before begins a new set of rows.
@@ -64,32 +61,28 @@ class State:
     """Rows that the hub dropped at its bound."""
 
 
-@value(frozen=True, slots=True)
-class Unsubscribed:
+class Unsubscribed(Struct, frozen=True):
     """The hub took the session out of a channel, and sends nothing of it any more."""
 
     channel: str
     reason: str
 
 
-@value(frozen=True, slots=True)
-class PatternSubscribed:
+class PatternSubscribed(Struct, frozen=True):
     """A pattern of the URL, or of `/command`, begins: these channels, each from its position."""
 
     pattern: str
     positions: Mapping[str, Position]
 
 
-@value(frozen=True, slots=True)
-class PatternUnsubscribed:
+class PatternUnsubscribed(Struct, frozen=True):
     """The hub has ended a pattern, and the subscriptions that came through it alone."""
 
     pattern: str
     reason: str
 
 
-@value(frozen=True, slots=True)
-class Gap:
+class Gap(Struct, frozen=True):
     """A loss, at the place of offsets `first` to `last` of `epoch` in the stream.
 
     With reason `reset` there is no range. `last` is the offset of the new epoch after which the
@@ -105,8 +98,7 @@ class Gap:
     """The number of dropped publications without an offset; 0 for a range."""
 
 
-@value(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A present member; `id` is the token's subject, or the connection without one."""
 
     id: str
@@ -118,24 +110,21 @@ class Member:
     """Time at which they were set, in milliseconds since 1970 UTC. The latest data count."""
 
 
-@value(frozen=True, slots=True)
-class Join:
+class Join(Struct, frozen=True):
     """A member has come."""
 
     channel: str
     member: Member
 
 
-@value(frozen=True, slots=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """A member has gone."""
 
     channel: str
     member: Member
 
 
-@value(frozen=True, slots=True)
-class Update:
+class Update(Struct, frozen=True):
     """A present member has other data."""
 
     channel: str
@@ -145,27 +134,23 @@ class Update:
 Change = Join | Leave | Update
 
 
-@value(frozen=True, slots=True)
-class PresenceReset:
+class PresenceReset(Struct, frozen=True):
     """Joins or leaves were lost, so the peer has to ask for the members again."""
 
     channel: str
 
 
-@value(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(Struct, frozen=True):
     """A sign of life."""
 
 
-@value(frozen=True, slots=True)
-class Expiring:
+class Expiring(Struct, frozen=True):
     """The session's token expires soon."""
 
     in_seconds: int
 
 
-@value(frozen=True, slots=True)
-class Goodbye:
+class Goodbye(Struct, frozen=True):
     """The hub ends the session."""
 
     code: int
@@ -174,15 +159,13 @@ class Goodbye:
     """The peer picks a moment in this window; None where it should not come back unchanged."""
 
 
-@value(frozen=True, slots=True)
-class JsonText:
+class JsonText(Struct, frozen=True):
     """JSON in a reply's `ok`, as the bytes that the hub received."""
 
     text: bytes
 
 
-@value(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The answer to a command."""
 
     id: CommandId

@@ -12,6 +12,7 @@ that clock was set back, a moment occurs twice, and the search finds either of t
 from collections import deque
 from dataclasses import dataclass, replace
 
+from hub.core import values
 from hub.core.eager import NEXT_TURN
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import Broker, HistoryPage, StatePage
@@ -72,7 +73,7 @@ async def look_back(broker: Broker, channel: str, asked: LookBack) -> Found:
     read = _backwards if asked.reverse else _forwards
     found, left = await read(broker, channel, _Range(head.epoch, lowest, highest), asked.limit)
     following = Position(head.epoch, left) if left is not None else None
-    return Found(replace(page, publications=found), following, complete)
+    return Found(values.replace(page, publications=found), following, complete)
 
 
 @dataclass(frozen=True, slots=True)

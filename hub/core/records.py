@@ -18,7 +18,6 @@ from typing import Any
 from hub.core.options import STATS_CHANNEL, ChannelOptions
 from hub.core.ports import Monotonic
 from hub.core.publication import Position
-from hub.core.values import value
 
 Value = str | int | float
 """A sort key of rows."""
@@ -151,7 +150,9 @@ def _by_owed_since(session: Any, origin: RowSource) -> float:
     return _NOTHING_OWED if oldest is None else -(oldest + origin.wall_offset_seconds)
 
 
-@value(frozen=True, slots=True)
+# Not frozen, as all other records are: the list of connections makes a thousand at a time, and a
+# frozen one takes four times as long.
+@dataclass(slots=True)
 class SessionRecord:
     """One connection."""
 

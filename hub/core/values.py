@@ -1,23 +1,12 @@
-"""A dataclass decorator for values that are made a hundred thousand times a second.
+"""Values that are made a hundred thousand times a second: structs that msgspec makes in C.
 
-A frozen dataclass sets its fields through `object.__setattr__`. One with eight fields takes 0.9 us
-instead of 0.2, and a publication by command needs six of them. To the type checker `value` is
-`dataclasses.dataclass`, so it refuses assignments. At run time it makes the same class without the
-check: equal and hashed by its fields, with slots. Use it for values that are made per message or
-connection.
+One with eleven fields takes 0.15 us, where a frozen dataclass takes 0.9 (measured), and a
+publication makes six. `gc=False` leaves a value out of garbage collections, so it may be said only
+of one that holds nothing but texts, numbers and such values. The core takes nothing else from the
+library, which reads and writes JSON too.
 """
 
-from typing import TYPE_CHECKING
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-__all__ = ["value"]
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as value
-else:
-    from dataclasses import dataclass
-
-    def value(*, frozen, slots):
-        """Make a dataclass; both arguments must be true."""
-        if not (frozen and slots):
-            raise TypeError("a value is frozen and has slots")
-        return dataclass(slots=True, unsafe_hash=True)
+__all__ = ["Struct", "field", "replace"]

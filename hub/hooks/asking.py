@@ -26,6 +26,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
 from hub.core.counters import Counters
@@ -140,7 +141,7 @@ class ApplicationHooks:
         if channels and self.asks_subscribe(identity):
             for channel in channels:
                 identity.check_subscribe(channel)
-            asker = replace(asker, identity=identity)
+            asker = structs.replace(asker, identity=identity)
             # Together: a URL may name as many channels as a session may hold.
             asked = [self.check_subscribe(asker, channel) for channel in channels]
             outcomes = await asyncio.gather(*asked, return_exceptions=True)

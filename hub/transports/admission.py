@@ -5,13 +5,13 @@ does not come back. After an error in the stream it would come back every few se
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import field
+
+from msgspec import Struct, field
 
 from hub.core.hooks import Admission, Asker, Hooks
 from hub.core.identity import Identity
 from hub.core.options import Namespaces
 from hub.core.registry import NOBODY
-from hub.core.values import value
 from hub.errors import (
     BadRequestError,
     HubError,
@@ -23,8 +23,7 @@ from hub.transports.request import Head
 from hub.wire.query import SubscriptionQuery
 
 
-@value(frozen=True, slots=True)
-class UrlRules:
+class UrlRules(Struct, frozen=True):
     """Rules for the URL of a session; one per node."""
 
     namespaces: Namespaces = field(default_factory=Namespaces)

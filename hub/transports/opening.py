@@ -15,6 +15,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from hub.auth.credentials import Credentials
 from hub.auth.policy import Policy
 from hub.core.commands import InUrl, Subscribe, SubscribePattern
@@ -25,7 +27,6 @@ from hub.core.publication import Position
 from hub.core.pushes import Goodbye
 from hub.core.registry import SessionRegistry
 from hub.core.session.link import Link
-from hub.core.values import value
 from hub.errors import (
     BadRequestError,
     HubError,
@@ -57,8 +58,7 @@ class Dialects:
     sse_several: Dialect
 
 
-@value(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """An admitted identity, and the subscriptions of its URL."""
 
     identity: Identity
@@ -70,8 +70,7 @@ class Admitted:
     """The application's data for the welcome, as JSON."""
 
 
-@value(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """A handshake whose address was checked and counted, and whose head holds as far as is known.
 
     Its peer may come in, unless `admitted` is None: then it has to wait, or has waited so long that

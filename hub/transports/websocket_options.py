@@ -1,6 +1,6 @@
 """State that all WebSocket connections of a node share, and how messages are read as commands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hub.core.commands import Command
 from hub.core.registry import SessionRegistry
@@ -32,9 +32,12 @@ class WebSocketOptions:
     token_timeout_seconds: float = 10
     """The time for a token that comes by a command, where one is needed."""
 
-    @property
-    def max_frame_bytes(self) -> int:
-        return self.max_message_bytes * _READ_TIMES_LIMIT + _ENVELOPE_BYTES
+    max_frame_bytes: int = field(init=False)
+    """The bound on one message with its command."""
+
+    def __post_init__(self) -> None:
+        most = self.max_message_bytes * _READ_TIMES_LIMIT + _ENVELOPE_BYTES
+        object.__setattr__(self, "max_frame_bytes", most)
 
     def command(self, session: Session, message: bytes) -> None:
         """Carry a message out, or reply with its error."""

@@ -22,8 +22,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 import orjson
+from msgspec import Struct
 
-from hub.core.values import value
 from hub.errors import BadRequestError
 from hub.wire.payload import check_key, exact
 
@@ -104,8 +104,7 @@ def read_tags(header: str) -> bytes:
     return encode_tags(tags)
 
 
-@value(frozen=True, slots=True)
-class TagFilter:
+class TagFilter(Struct, frozen=True):
     """A filter from `read_filter`, compared and hashed by its canonical text."""
 
     text: bytes

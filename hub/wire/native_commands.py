@@ -21,9 +21,9 @@ from hub.wire.payload import (
     MAX_KEY_LENGTH,
     check_key,
     check_payload,
-    data_of,
     keep_of,
     marks_of,
+    no_data,
     too_deep,
     why_not_read,
 )
@@ -238,10 +238,11 @@ def _publish(command: _Publish, max_message_bytes: int) -> commands.Publish:
         marks = marks_of(remove=command.remove, end=command.end, key=command.key)
     if command.ttl_seconds is not None or not command.history:
         keep_ms = keep_of(ttl_seconds=command.ttl_seconds, history=command.history)
+    data = bytes(command.data) or no_data(remove=command.remove)
     return commands.Publish(
         command.id,
         check_channel(command.channel),
-        check_payload(data_of(command.data, remove=command.remove), limit=max_message_bytes),
+        check_payload(data, limit=max_message_bytes),
         command.key,
         command.echo,
         command.idempotency_key,

@@ -169,14 +169,11 @@ def marks_of(*, remove: bool, end: bool, key: str | None) -> int:
     return (REMOVES if remove else 0) | (ENDS if end else 0)
 
 
-def data_of(data: msgspec.Raw, *, remove: bool) -> bytes:
-    """Return a publication's data; `null` for a removal without data.
+def no_data(*, remove: bool) -> bytes:
+    """Return the data of a publication that came without: `null` for a removal.
 
-    Raises `BadRequestError` where data is missing and it is no removal.
+    Raises `BadRequestError` where it is no removal.
     """
-    raw = bytes(data)
-    if raw:
-        return raw
     if not remove:
         raise BadRequestError("missing required field `data`")
     return b"null"

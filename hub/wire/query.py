@@ -11,16 +11,16 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import field
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct, field
 
 from hub.core import decimals
 from hub.core.options import MAX_HISTORY
 from hub.core.patterns import PatternTree, check_pattern, literal_prefix, matches
 from hub.core.publication import Position, check_channel
-from hub.core.values import value
 from hub.errors import BadRequestError, TooManySubscriptionsError
 from hub.wire.filters import TagFilter, read_filter
 from hub.wire.parameter_names import ParameterNames
@@ -63,8 +63,7 @@ _NAMES = ParameterNames(
 _MAX_SECONDS = 999_999.0
 
 
-@value(frozen=True, slots=True)
-class SubscriptionQuery:
+class SubscriptionQuery(Struct, frozen=True):
     """The content of a URL's query. Nothing in it has been authorized."""
 
     channels: tuple[str, ...] = ()

@@ -1,11 +1,11 @@
 """What is the memory broker's own: bounds, housekeeping, new epochs."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_cost import cost_bytes

@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import cast
 
 import pytest
+from msgspec import structs
 
 from hub.core.commands import Ping, Subscribe, SubscribePattern, UnsubscribePattern
 from hub.core.counters import Counters
@@ -130,10 +130,10 @@ def test_a_page_takes_members_up_to_its_bytes_and_one_whatever_its_size(after: s
     bare = sum(map(_bytes, members(2)))
     left = MAX_PAGE_BYTES - bare
     first, second = members(2, left // 2)
-    fits = [replace(second, data=b"x" * (left - left // 2)), first]
+    fits = [structs.replace(second, data=b"x" * (left - left // 2)), first]
     in_order = fits if after is None else fits[::-1]
     assert page_of(fits, None, after) == (in_order, None)
-    more = [replace(second, data=b"x" * (left - left // 2 + 1)), first]
+    more = [structs.replace(second, data=b"x" * (left - left // 2 + 1)), first]
     assert page_of(more, None, after) == ([first], first.id)
     huge = [Member("0", "c", None, b"x" * 2 * MAX_PAGE_BYTES), *members(1)]
     assert page_of(huge, None, after)[0] == huge[:1]

@@ -1,13 +1,13 @@
 """What became of a publication where a subscription asked for less than all: by a filter, by an
 interval, by rows, through a pattern; and where its channel ended, or history was not to keep it."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from hub.admin.explain import Explain, Explaining
 from hub.core.commands import Subscribe, SubscribePattern, UnsubscribePattern

@@ -1,9 +1,9 @@
 """History is read as fast as the peer takes it, and the stream goes live without a seam."""
 
-from dataclasses import replace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from hub.core.commands import Subscribe
 from hub.core.forensics.answers import Fate

@@ -111,9 +111,9 @@ def test_hiding_takes_time_that_grows_with_the_text_alone() -> None:
 
     def seconds(urls: int) -> float:
         event = {"text": "://" * urls}
-        began = time.perf_counter()
+        began = time.thread_time()
         hide_secrets(None, "", event)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     short, long = (min(seconds(urls) for _ in range(5)) for urls in (5_000, 20_000))
     assert long < 8 * short

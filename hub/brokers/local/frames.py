@@ -102,14 +102,15 @@ MAX_WAITING_BYTES = 64 * MIB
 MESSAGE_BYTES = 200
 
 
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(each.name for each in dataclasses.fields(kind))
+def _names(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return kind.__struct_fields__
 
 
 def _shape() -> str:
-    kinds = (PublishRequest, Publication, Gap, Member, NodeRecord)
+    kinds = (PublishRequest, Publication, Gap, Member)
     said = [f"{number}:{layout}" for number, layout in sorted(_LAYOUTS.items())]
     said += [f"{kind.__name__}:{','.join(_names(kind))}" for kind in kinds]
+    said += [each.name for each in dataclasses.fields(NodeRecord)]
     return blake2b(";".join(said).encode(), digest_size=8).hexdigest()
 
 

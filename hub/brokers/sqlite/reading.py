@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from hub.brokers.sqlite.faults import Fault, FileError, translating
 from hub.brokers.sqlite.file import HistoryFile, checkpoint, connected
 from hub.brokers.sqlite.intake import StoredLog
@@ -122,7 +124,8 @@ class PageReader:
             if first is not None and after + 1 >= first:
                 found = self._from_recent(page)
                 # If no publication of it is too old, those before it in the file count too.
-                return replace(found, oldest=page.first) if found.oldest == first else found
+                same = found.oldest == first
+                return structs.replace(found, oldest=page.first) if same else found
             found = await self._from_file(page)
             if first is None:
                 return found

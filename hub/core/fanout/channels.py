@@ -1,7 +1,6 @@
 """The channels that have sessions on this node: their heads, members and batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from hub.core.counters import Counts
 from hub.core.fanout.group import Group
@@ -13,6 +12,7 @@ from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry
 from hub.core.session.subscription import Subscription
+from hub.core.values import replace
 from hub.errors import UnavailableError
 
 Spoken = tuple[Dialect, Filter | None]

@@ -14,7 +14,7 @@ the member leaves.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.fanout import Fanout
@@ -24,6 +24,7 @@ from hub.core.ports import Monotonic, Roster
 from hub.core.pushes import Change, Join, Leave, Member, Update
 from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines
+from hub.core.values import replace
 from hub.errors import BadRequestError
 
 # Two reloads; both are guesses.

@@ -296,7 +296,8 @@ class Journal:
         """
         if last == base or not self._max_bytes:
             return
-        timeline = self._timeline(channel, epoch, base)
+        if (timeline := self._timelines.get((channel, epoch))) is None:
+            timeline = self._begin_timeline(channel, epoch, base)
         if base != (known := timeline.last):
             if not timeline:
                 # A loss may have been noted before the publications ahead of it were sent.
@@ -317,10 +318,13 @@ class Journal:
             self.bytes += timeline.lost(gap.first, gap.last, gap.reason)
 
     def _timeline(self, channel: str, epoch: str, base: int) -> Timeline:
+        timeline = self._timelines.get((channel, epoch))
+        return self._begin_timeline(channel, epoch, base) if timeline is None else timeline
+
+    def _begin_timeline(self, channel: str, epoch: str, base: int) -> Timeline:
         key = (channel, epoch)
-        if (timeline := self._timelines.get(key)) is None:
-            timeline = self._timelines[key] = Timeline(key, base)
-            self.bytes += TIMELINE_BYTES + len(channel)
+        timeline = self._timelines[key] = Timeline(key, base)
+        self.bytes += TIMELINE_BYTES + len(channel)
         return timeline
 
     def ended(self, session: NotedSession, record: SessionRecord, code: int, why: str) -> None:

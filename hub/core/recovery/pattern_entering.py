@@ -9,7 +9,6 @@ turns later `p:7` is at 43, and the session joins it and gets 42 and 43.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from hub.core.commands import Subscribe
 from hub.core.eager import NEXT_TURN
@@ -18,6 +17,7 @@ from hub.core.recovery.start import Start
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.places import Following
 from hub.core.session.subscription import Subscription
+from hub.core.values import replace
 from hub.errors import HubError
 
 # Joined in one turn: 10 us each, measured on fakes.

@@ -5,7 +5,6 @@ announced at the head of the stream. `hub.core.recovery.replay` then reads the h
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from hub.core.commands import Subscribe
 from hub.core.eager import NEXT_TURN
@@ -14,7 +13,7 @@ from hub.core.fanout.membership import Ending
 from hub.core.ports import HistoryPage
 from hub.core.publication import BEGINNING, Position
 from hub.core.recovery.replay import Replay
-from hub.core.values import value
+from hub.core.values import Struct, replace
 
 # Starts decided in one turn where nothing waits: about 10 us each, a guess.
 _SLICE_STARTS = 100
@@ -23,8 +22,7 @@ Opened = tuple[Channel, Subscribe]
 """An open channel, and the command that asks for it."""
 
 
-@value(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """The start of a subscription, as it is announced to the peer."""
 
     position: Position

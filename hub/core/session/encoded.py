@@ -5,13 +5,13 @@ Every session that speaks the dialect shares these bytes. This module knows no s
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 
 from hub.core.ports import Dialect
 from hub.core.publication import REMOVES, Filter, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.ring import Entry, EntryKind
+from hub.core.values import replace
 
 Item = Publication | Change | PresenceReset | Gap
 """An item in a channel's order."""

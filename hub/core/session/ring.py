@@ -9,12 +9,13 @@ No I/O, no clock. One event loop owns each ring.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 from hub.core.options import Overflow
 from hub.core.publication import Position, Publication
 from hub.core.pushes import GapReason
+from hub.core.values import Struct, replace
 
 # Replaced entries stay in the deque until they are this many and the majority.
 COMPACT_HOLES = 64
@@ -32,8 +33,7 @@ class EntryKind(IntEnum):
     """A reply or gap, which is never dropped."""
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False, gc=False):
     """One owed frame, which all sessions share."""
 
     kind: EntryKind

@@ -22,12 +22,13 @@ No I/O, no clock.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hub.core.options import SessionLimits
 from hub.core.publication import Publication
 from hub.core.session.outbox import Debtor, OutboxBudget
 from hub.core.session.ring import Entry, EntryKind
+from hub.core.values import replace
 
 
 class Throttle:

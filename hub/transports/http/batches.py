@@ -27,7 +27,7 @@ from hub.transports.request import Request, text_header
 from hub.wire.codes import http_status
 from hub.wire.filters import encode_tags
 from hub.wire.items import Item, PublishBody, split_in_slices
-from hub.wire.payload import check_key, check_payload, data_of, keep_of, marks_of
+from hub.wire.payload import check_key, check_payload, keep_of, marks_of, no_data
 
 _MULTI_STATUS = 207  # RFC 4918 section 11.1: the items tell
 
@@ -200,7 +200,7 @@ class BatchRoutes:
         for channel in batch.channels:
             try:
                 identity.check_publish(check_channel(channel))
-                judged.append(self._removing(replace(first, channel=channel)))
+                judged.append(self._removing(msgspec.structs.replace(first, channel=channel)))
             except HubError as error:
                 judged.append(self._failed(error))
         return judged
@@ -300,9 +300,10 @@ class BatchRoutes:
         if channel not in checked:
             identity.check_publish(check_channel(channel))
             checked.add(channel)
+        data = bytes(item.data) or no_data(remove=item.remove)
         return PublishRequest(
             channel,
-            check_payload(data_of(item.data, remove=item.remove), limit=self._max_bytes),
+            check_payload(data, limit=self._max_bytes),
             identity.publisher,
             None if key is None else check_key(key, "key"),
             identity.subject,

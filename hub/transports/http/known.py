@@ -16,8 +16,9 @@ Example: `POST /api/publish/a HTTP/1.1`, `Host: x`, `Content-Length: 17` has pas
 
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from hub.core.identity import Identity
-from hub.core.values import value
 from hub.transports.http.routes import Prepared, Route
 from hub.transports.request import Cut, Request
 
@@ -43,8 +44,7 @@ Passed = tuple[Route, Mapping[str, str], Identity]
 """The meaning of a head that was read and judged."""
 
 
-@value(frozen=True, slots=True)
-class KnownHead:
+class KnownHead(Struct, frozen=True):
     """A head that has passed, with its meaning."""
 
     route: Route

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hub.brokers.local.server import LEASE_SECONDS
 from hub.core.node_records import NodeRecord

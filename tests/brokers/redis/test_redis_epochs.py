@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 from redis import Redis
 
 from hub.brokers.redis.options import RedisOptions
@@ -106,7 +107,9 @@ async def test_nodes_move_to_the_new_epoch_without_a_publication(
         redis.restart()
         await eventually(lambda: stream.resets)
         assert stream.resets[0].offset == 0
-        assert (await one.publish(channel, 2)).position == replace(stream.resets[0], offset=1)
+        assert (await one.publish(channel, 2)).position == structs.replace(
+            stream.resets[0], offset=1
+        )
 
 
 async def test_channel_that_expired_begins_a_new_epoch(redis: RedisServer, channel: str) -> None:
@@ -151,5 +154,5 @@ async def test_quiet_channel_that_is_subscribed_keeps_its_epoch(
                 return sum(later > earlier for earlier, later in pairwise(lifetimes)) >= 15
 
             await eventually(is_renewed, what="fifteen renewals")
-        assert (await one.publish(channel, 2)).position == replace(first.position, offset=2)
+        assert (await one.publish(channel, 2)).position == structs.replace(first.position, offset=2)
         assert not stream.resets

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec import structs
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -80,7 +81,7 @@ async def test_slot_that_moves_there_and_back_costs_nobody_anything(
             if not quiet:
                 await one.publish(channel, count)
                 count += 1
-            assert (await two.broker.history(channel, 0, 100)).head == replace(
+            assert (await two.broker.history(channel, 0, 100)).head == structs.replace(
                 first.position, offset=count
             )
         last = await one.publish(channel, count)
@@ -88,7 +89,7 @@ async def test_slot_that_moves_there_and_back_costs_nobody_anything(
         assert stream.data == [b"%d" % number for number in range(count + 1)]
         assert not stream.resets
         assert not stream.gaps
-        assert await resumes_whole(one, channel, replace(first.position, offset=0))
+        assert await resumes_whole(one, channel, structs.replace(first.position, offset=0))
         assert not await resumes_whole(one, channel, Position("0123456789ab", 0))
 
 
@@ -163,7 +164,7 @@ async def test_what_its_server_lost_before_the_move_is_told(
         await one.is_ready()
         again = await one.publish(channel, 2)
         assert again.position.epoch != lost.position.epoch
-        assert not await resumes_whole(one, channel, replace(lost.position, offset=1))
+        assert not await resumes_whole(one, channel, structs.replace(lost.position, offset=1))
 
 
 @pytest.mark.parametrize("watched", [True, False], ids=["by a node", "by nobody"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec import structs
 from redis import Redis
 
 from hub.brokers.redis.keys import Keys
@@ -382,8 +383,8 @@ async def test_what_a_member_said_last_counts_whichever_node_told_it(
     redis: RedisServer, *, functions: bool
 ) -> None:
     """An older word of another node, or the same again, changes nothing."""
-    older, newer = (replace(ANN, data=b'{"n":%d}' % n, said_ms=n) for n in (1, 2))
-    newest = replace(ANN, data='"\u00e9\\n"'.encode(), said_ms=3)
+    older, newer = (structs.replace(ANN, data=b'{"n":%d}' % n, said_ms=n) for n in (1, 2))
+    newest = structs.replace(ANN, data='"\u00e9\\n"'.encode(), said_ms=3)
     async with (
         place(redis, "a", functions=functions) as a,
         place(redis, "b", functions=functions) as b,

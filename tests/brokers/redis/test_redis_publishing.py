@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -62,7 +63,7 @@ async def test_idempotency_key_publishes_once_at_whichever_node(
         first = await one.publish(channel, 1, idempotency_key="x")
         again = await two.publish(channel, 1, idempotency_key="x")
         assert not first.duplicate
-        assert again == replace(first, duplicate=True)
+        assert again == structs.replace(first, duplicate=True)
         with pytest.raises(ConflictError, match="'x'"):
             await two.publish(channel, 2, idempotency_key="x")
         with pytest.raises(ConflictError):

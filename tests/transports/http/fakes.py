@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+from msgspec import structs
 
 from hub import dashboard
 from hub.admin.channels import CHANNELS
@@ -164,7 +165,7 @@ class FakeNode:
     async def look_back(self, channel: str, asked: LookBack) -> Found:
         self.looked_back.append(asked)
         publications = tuple(reversed(self.page.publications))
-        return Found(replace(self.page, publications=publications), Position("e1", 2), True)
+        return Found(structs.replace(self.page, publications=publications), Position("e1", 2), True)
 
     async def clear_history(self, channel: str) -> None:
         self.cleared.append(channel)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from hub.brokers.tracker import SequencedMessage
 from hub.core.fanout.presence import MAX_DATA_BYTES
@@ -122,7 +123,7 @@ class Traced:
         here = (message.epoch, message.offset) == (self.epoch, self.offset)
         if publication is None or publication.channel != self.channel or not here:
             return message
-        return replace(message, publication=replace(publication, trace=self.trace))
+        return replace(message, publication=structs.replace(publication, trace=self.trace))
 
 
 def encode_member(member: Member) -> bytes:
