@@ -19,7 +19,7 @@ from hub.auth.hosts import HostList
 from hub.auth.origins import OriginList
 from hub.auth.proxies import TrustedProxies
 from hub.brokers.redis.link import urls
-from hub.brokers.sqlite.urls import is_sqlite
+from hub.brokers.sqlite.urls import SCHEME, path_of
 from hub.core import decimals
 from hub.core.limits import Rate
 from hub.core.options import KIB, MIB
@@ -261,7 +261,10 @@ def is_loopback(host: str) -> bool:
 
 def check_broker(value: str) -> str:
     """Check the name of a broker; `hub.node.broker` makes the broker."""
-    if value == "memory://" or is_sqlite(value) or urls.are_redis(value):
+    if value == "memory://" or urls.are_redis(value):
+        return value
+    if value.startswith(SCHEME):
+        path_of(value)
         return value
     raise ValueError
 

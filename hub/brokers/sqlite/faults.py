@@ -130,6 +130,8 @@ def translated(error: sqlite3.Error | OSError | UnicodeDecodeError, path: str) -
         fault = Fault.IO
         if not (os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)):
             fault, detail = Fault.READ_ONLY, _NO_RIGHTS
+    elif code == sqlite3.SQLITE_IOERR_WRITE:
+        detail += ": a quota, a limit of file sizes (ulimit -f), or the disk, see dmesg"
     elif code in _NO_FILE_BESIDE:
         detail = _NO_RIGHTS
     elif code == sqlite3.SQLITE_IOERR_SHORT_READ or _names_what_is_missing(error):

@@ -3,6 +3,7 @@
 The settings read it at each start, so it imports nothing but the standard library and errors.
 """
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -28,16 +29,30 @@ def path_of(url: str) -> str:
     """Return the absolute path; raise `ValueError` for anything but `sqlite:///path`.
 
     A fourth slash, which some libraries ask for, says the same: `sqlite:////data/hub.db` is
-    `/data/hub.db`.
+    `/data/hub.db`. The text of the error is the cure.
     """
     parts = urlsplit(url)
-    if f"{parts.scheme}:" != SCHEME or parts.netloc or parts.query or parts.fragment:
-        raise ValueError("not of the form sqlite:///path")
-    path = unquote(parts.path)
-    name = PurePosixPath(path).name
-    if not path.startswith("/") or path.endswith("/") or name in {"", ".", ".."} or "\0" in path:
-        raise ValueError("no path of a file")
+    if f"{parts.scheme}:" != SCHEME or parts.query or parts.fragment:
+        raise ValueError("allowed: sqlite:///path")
+    path = unquote(parts.netloc + parts.path)
+    if not path.strip("/") or "\0" in path:
+        raise ValueError("allowed: sqlite:///path")
+    first, name = path.lstrip("/").partition("/")[0], PurePosixPath(path).name
+    if not path.startswith("/") or first in {".", "..", "~"}:
+        # `sqlite:///./hub.db` and `sqlite://hub.db`, which somebody means for this directory.
+        raise ValueError(f"the path is absolute: {_absolute(path.lstrip('/'))}")
+    if path.endswith("/") or name in {".", ".."}:
+        raise ValueError(f"{path} is a directory: {SCHEME}//{path.rstrip('/')}/history.db")
     return "/" + path.lstrip("/")
+
+
+def _absolute(relative: str) -> str:
+    """Return the URL of a path that somebody means from here, or from the home directory."""
+    try:
+        here = os.path.normpath(Path.cwd() / Path(relative).expanduser())
+    except (OSError, RuntimeError):
+        return "sqlite:///path"
+    return f"{SCHEME}//{here}"
 
 
 def make_directory(url: str, log: "FilteringBoundLogger") -> None:
@@ -49,7 +64,10 @@ def make_directory(url: str, log: "FilteringBoundLogger") -> None:
     """
     if not is_sqlite(url):
         return
-    directory = Path(path_of(url)).parent
+    path = Path(path_of(url))
+    directory = path.parent
+    if directory == Path("/"):
+        _warn_of_root(path, log)
     if directory.is_dir():
         return
     try:
@@ -58,3 +76,15 @@ def make_directory(url: str, log: "FilteringBoundLogger") -> None:
         why = error.strerror or error
         raise SettingsError(f"HUB_BROKER: cannot make the directory {directory}: {why}") from None
     log.info("history_directory_made", path=str(directory))
+
+
+def _warn_of_root(path: Path, log: "FilteringBoundLogger") -> None:
+    """Say that `sqlite:///hub.db` is `/hub.db`: other programs take three slashes for a relative
+    path.
+
+    Raises `SettingsError` where the file cannot be made there.
+    """
+    cure = f"the path is absolute; for this directory write {_absolute(path.name)}"
+    if not path.exists() and not os.access("/", os.W_OK):
+        raise SettingsError(f"HUB_BROKER: cannot make the file {path}: {cure}")
+    log.warning("history_in_root", path=str(path), message=cure)

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from hub.brokers.sqlite.urls import make_directory
 from hub.errors import SettingsError
+from hub.settings import Settings
 from tests.cli.commands import run
 from tests.support.hub_process import HubProcess
 
@@ -50,3 +51,51 @@ def test_a_hub_starts_where_its_directory_is_missing(tmp_path: Path) -> None:
     """And keeps its history there."""
     with HubProcess(HUB_BROKER=f"sqlite://{tmp_path}/later/history.db"):
         assert (tmp_path / "later" / "history.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "cure"),
+    [
+        ("sqlite://hub.db", "sqlite://{here}/hub.db"),
+        ("sqlite:hub.db", "sqlite://{here}/hub.db"),
+        ("sqlite:data/hub.db", "sqlite://{here}/data/hub.db"),
+        ("sqlite://./hub.db", "sqlite://{here}/hub.db"),
+        ("sqlite:///./hub.db", "sqlite://{here}/hub.db"),
+        ("sqlite:///../hub.db", "sqlite://{parent}/hub.db"),
+        ("sqlite:///~/hub.db", "sqlite://{home}/hub.db"),
+        (
+            "sqlite:///var/lib/hub/",
+            "/var/lib/hub/ is a directory: sqlite:///var/lib/hub/history.db",
+        ),
+        ("sqlite:///", "allowed: sqlite:///path"),
+        ("sqlite://", "allowed: sqlite:///path"),
+        ("sqlite:///a/hub.db?mode=ro", "allowed: sqlite:///path"),
+    ],
+)
+def test_a_url_that_names_no_absolute_path_is_refused_with_the_cure(
+    url: str, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As people write it who know other programs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ann")
+    with pytest.raises(SettingsError) as raised:
+        Settings(broker=url)
+    cure = cure.format(here=tmp_path, parent=tmp_path.parent, home="/home/ann")
+    assert cure in str(raised.value)
+
+
+def test_a_file_in_the_root_directory_is_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three slashes are a relative path to other programs; and where it cannot be, the hub does
+    not start."""
+    monkeypatch.chdir(tmp_path)
+    with capture_logs() as logs:
+        make_directory("sqlite:///of-nobody.db", structlog.get_logger())
+    (warning,) = logs
+    assert (warning["event"], warning["path"]) == ("history_in_root", "/of-nobody.db")
+    assert f"write sqlite://{tmp_path}/of-nobody.db" in warning["message"]
+    assert not Path("/of-nobody.db").exists()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(SettingsError, match=f"cannot make the file /of-nobody.db.*{tmp_path}"):
+        make_directory("sqlite:///of-nobody.db", structlog.get_logger())
