@@ -2,7 +2,7 @@
 
 `WorkerRoster` tells the broker process of the worker's own members, and tells all of them anew
 whenever the connection is up again. They count for some seconds after the connection has ended
-(`hub.brokers.local.workers.MemberTable`). `WorkerBus` (`hub.admin.rpc.NodeBus`) asks another
+(`hub.brokers.local.members.MemberTable`). `WorkerBus` (`hub.admin.rpc.NodeBus`) asks another
 worker, and answers. The broker process carries questions and answers as bytes, and answers at once
 where the asked worker is gone. Secrets are checked by the worker that holds the session, operators'
 rights by the worker that was asked first.

@@ -13,7 +13,8 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.local import frames
 from hub.brokers.local.frames import Frames, Message
-from hub.brokers.local.workers import HeardChannels, MemberTable, WorkerConnection, WorkerNodes, run
+from hub.brokers.local.members import MemberTable
+from hub.brokers.local.workers import HeardChannels, WorkerConnection, WorkerNodes, run
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
     DirectoryBroker,

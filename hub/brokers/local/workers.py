@@ -2,12 +2,11 @@
 
 `WorkerNodes` has which workers live, their records and their questions to each other: a worker is
 gone when it has had no connection for some seconds, and one that only lost its connection is back
-before. `MemberTable` has the members of each channel at all workers. `HeardChannels` has the
-channels that each worker follows: a publication comes once from the broker, and goes once to each
-worker that follows its channel.
+before. `HeardChannels` has the channels that each worker follows: a publication comes once from the
+broker, and goes once to each worker that follows its channel.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from hub.brokers.local.frames import Frames, Message
 from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.ports import Broker, Monotonic, Spawn
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Change, Gap, Join, Leave, Member, PresenceReset, Update
+from hub.core.pushes import Change, Gap, PresenceReset
 from hub.errors import HubError, UnavailableError
 
 # A worker tries to connect every half second. Less than a call may take (`link.CALL_SECONDS`).
@@ -24,8 +23,6 @@ COME_BACK_SECONDS = 3.0
 
 # Channels that a connection which has ended leaves in one turn: 2 us each.
 CHANNELS_AT_ONCE = 500
-# Members of a worker that are looked at in one turn; one that leaves takes 2 us.
-MEMBERS_AT_ONCE = 500
 
 
 @dataclass(eq=False, slots=True)
@@ -162,112 +159,6 @@ class WorkerNodes:
         node = None if tag is None else self._nodes.get(tag)
         if node is not None and node.worker is not None:
             node.worker.frames.send((frames.GIVEN_UP, worker.tag, number))
-
-
-Announce = Callable[[str, Change], None]
-
-
-@dataclass(slots=True)
-class _Present:
-    member: Member
-    rounds: dict[str, int] = field(default_factory=dict)
-    """Workers that have the member, by tag: the round in which the worker last named it."""
-
-
-class MemberTable:
-    """One per broker process.
-
-    A worker names its members on each new connection, which begins a round. At the end of the round
-    the members leave that it has not named. Example: the connection is cut while a worker has ada
-    and bob, and bob leaves. In round 2 the worker names ada alone. At its end bob is still of round
-    1, and leaves.
-
-    Args:
-        announce: tells the workers that subscribe to the channel.
-        spawn: runs coroutines that wait.
-    """
-
-    def __init__(self, announce: Announce, *, spawn: Spawn) -> None:
-        self._announce = announce
-        self._spawn = spawn
-        self._channels: dict[str, dict[str, _Present]] = {}
-        """By channel and member id, in the order they came."""
-        self._counts: dict[str, dict[str, int]] = {}
-        """The number of members that a worker has in each channel, by its tag."""
-        self._rounds: dict[str, int] = {}
-        """The present round of each worker, by its tag."""
-
-    def members(self, channel: str) -> Iterable[Member]:
-        """Return the members in the order they came."""
-        return [present.member for present in self._channels.get(channel, {}).values()]
-
-    def change(self, tag: str, channel: str, member: Member, *, joins: bool) -> None:
-        if joins:
-            self._enter(tag, channel, member)
-        else:
-            self._withdraw(tag, channel, member.id)
-
-    def present(self, tag: str, channel: str, members: Sequence[Member]) -> None:
-        """Have these members at the worker, which names them in this round."""
-        for member in members:
-            self._enter(tag, channel, member)
-
-    def came_back(self, tag: str) -> None:
-        """Begin a round of the worker; `told_all` ends it."""
-        self._rounds[tag] = self._rounds.get(tag, 0) + 1
-
-    def told_all(self, tag: str) -> None:
-        """Withdraw, in turns, the members that the worker has not named in this round."""
-        run(self._end_round(tag, self._rounds[tag]), at_once=True, spawn=self._spawn)
-
-    def gone(self, tag: str) -> None:
-        """Withdraw the members of a worker that will not come back, in turns."""
-        self.came_back(tag)
-        self.told_all(tag)
-
-    async def _end_round(self, tag: str, ended: int) -> None:
-        looked = 0
-        for channel in tuple(self._counts.get(tag, ())):
-            for id_ in tuple(self._channels.get(channel, ())):
-                present = self._channels.get(channel, {}).get(id_)
-                if present is not None and present.rounds.get(tag, ended) < ended:
-                    self._withdraw(tag, channel, id_)
-                looked += 1
-                if looked % MEMBERS_AT_ONCE == 0:
-                    await NEXT_TURN
-
-    def _enter(self, tag: str, channel: str, member: Member) -> None:
-        here = self._channels.setdefault(channel, {})
-        if (present := here.get(member.id)) is None:
-            present = here[member.id] = _Present(member)
-            self._announce(channel, Join(channel, member))
-        elif member.said_ms > present.member.said_ms:
-            present.member = member
-            self._announce(channel, Update(channel, member))
-        if tag not in present.rounds:
-            counts = self._counts.setdefault(tag, {})
-            counts[channel] = counts.get(channel, 0) + 1
-        present.rounds[tag] = self._rounds.get(tag, 0)
-
-    def _withdraw(self, tag: str, channel: str, id_: str) -> None:
-        here = self._channels.get(channel, {})
-        if (present := here.get(id_)) is None or tag not in present.rounds:
-            return
-        del present.rounds[tag]
-        self._count_out(tag, channel)
-        if not present.rounds:
-            del here[id_]
-            if not here:
-                del self._channels[channel]
-            self._announce(channel, Leave(channel, present.member))
-
-    def _count_out(self, tag: str, channel: str) -> None:
-        counts = self._counts[tag]
-        counts[channel] -= 1
-        if not counts[channel]:
-            del counts[channel]
-            if not counts:
-                del self._counts[tag]
 
 
 @dataclass(slots=True)

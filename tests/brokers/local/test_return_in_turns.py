@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from hub.brokers.local import bus, followed, frames, workers
+from hub.brokers.local import bus, followed, frames, members, workers
+from hub.brokers.local.members import MemberTable
 from hub.brokers.local.server import LEASE_SECONDS
-from hub.brokers.local.workers import HeardChannels, MemberTable, WorkerConnection
+from hub.brokers.local.workers import HeardChannels, WorkerConnection
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import OnOpen
 from hub.core.publication import Position
@@ -204,48 +205,48 @@ class Members:
 
 
 @pytest.fixture
-async def members(monkeypatch: pytest.MonkeyPatch) -> Members:
-    monkeypatch.setattr(workers, "MEMBERS_AT_ONCE", 4)
+async def table(monkeypatch: pytest.MonkeyPatch) -> Members:
+    monkeypatch.setattr(members, "MEMBERS_AT_ONCE", 4)
     made = Members()
     await asyncio.gather(*made.tasks)
     return made
 
 
-async def test_members_of_a_worker_that_is_gone_leave_in_turns(members: Members) -> None:
+async def test_members_of_a_worker_that_is_gone_leave_in_turns(table: Members) -> None:
     """50,000 leaves in one step held the broker process, and with it every publication."""
-    members.table.change("w2", "a", member(3), joins=True)
-    members.table.gone("w1")
-    at_once = 20 - len(members.ids)
-    turns = await in_turns(lambda: len(members.ids), lambda: len(members.ids) == 1)
-    await asyncio.gather(*members.tasks)
+    table.table.change("w2", "a", member(3), joins=True)
+    table.table.gone("w1")
+    at_once = 20 - len(table.ids)
+    turns = await in_turns(lambda: len(table.ids), lambda: len(table.ids) == 1)
+    await asyncio.gather(*table.tasks)
     assert max(at_once, *turns) <= 4
-    assert members.ids == ["m3"]
-    left = [each.member.id for each in members.announced if isinstance(each, Leave)]
+    assert table.ids == ["m3"]
+    left = [each.member.id for each in table.announced if isinstance(each, Leave)]
     assert sorted(left) == sorted(f"m{number}" for number in range(20) if number != 3)
 
 
-async def test_a_member_that_comes_while_others_leave_stays(members: Members) -> None:
+async def test_a_member_that_comes_while_others_leave_stays(table: Members) -> None:
     """It is of the new round, also where it was a member before."""
-    members.table.came_back("w1")
-    members.table.told_all("w1")
-    members.table.change("w1", "a", member(19), joins=True)
-    members.table.change("w1", "a", member(20), joins=True)
-    await asyncio.gather(*members.tasks)
-    assert members.ids == ["m19", "m20"]
-    assert Leave("a", member(19)) not in members.announced
+    table.table.came_back("w1")
+    table.table.told_all("w1")
+    table.table.change("w1", "a", member(19), joins=True)
+    table.table.change("w1", "a", member(20), joins=True)
+    await asyncio.gather(*table.tasks)
+    assert table.ids == ["m19", "m20"]
+    assert Leave("a", member(19)) not in table.announced
 
 
 async def test_a_worker_that_is_cut_off_again_names_its_members_in_a_new_round(
-    members: Members,
+    table: Members,
 ) -> None:
     """Its first round never ended. Only the members that it names in the second stay."""
-    members.table.came_back("w1")
-    members.table.present("w1", "a", [member(1), member(2)])
-    members.table.came_back("w1")
-    members.table.present("w1", "a", [member(2)])
-    members.table.told_all("w1")
-    await asyncio.gather(*members.tasks)
-    assert members.ids == ["m2"]
+    table.table.came_back("w1")
+    table.table.present("w1", "a", [member(1), member(2)])
+    table.table.came_back("w1")
+    table.table.present("w1", "a", [member(2)])
+    table.table.told_all("w1")
+    await asyncio.gather(*table.tasks)
+    assert table.ids == ["m2"]
 
 
 async def test_a_worker_names_its_members_in_turns(
