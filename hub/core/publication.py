@@ -115,7 +115,7 @@ class Filter(Protocol):
 
     A filter is frozen, and filters with the same condition are equal, so that all subscriptions
     with one condition share their frames. `hub.wire.filters` implements it. A batch asks a filter
-    once for each publication and dialect (`hub.core.fanout.channels.Batch`), a replay once for each
+    once for each publication and dialect (`hub.core.fanout.batch.Batch`), a replay once for each
     publication that it reads (`hub.core.recovery.replay`). No broker knows filters: a publication
     that is left out moves the position.
     """

@@ -180,7 +180,7 @@ class NodeCore:
             leave_delay_seconds=settings.leave_delay_seconds,
         )
         namespaces = settings.namespaces()
-        self.channels = OpenChannels(broker, namespaces)
+        self.channels = OpenChannels(broker, namespaces, group_members=settings.slice_sessions)
         self.downstream = ChannelDownstream(
             self.channels, self.fanout, counters=shared.counters, journal=shared.journal
         )

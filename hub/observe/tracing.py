@@ -29,7 +29,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from hub.core.fanout.channels import Batch
+from hub.core.fanout.batch import Batch
 from hub.core.ports import (
     PAGE_BYTES,
     Broker,

@@ -20,9 +20,12 @@ class Subscriber:
         dialect: Dialect = TEXT,
         read: Read = read_lines,
         transport: str = "websocket",
+        plain: bool = True,
     ) -> None:
         self.node = node
-        self.session, self.link = node.open(identity=identity, dialect=dialect, transport=transport)
+        self.session, self.link = node.open(
+            identity=identity, dialect=dialect, transport=transport, plain=plain
+        )
         self._read = read
         self._seen = 0
         self._ids = 0

@@ -268,18 +268,21 @@ def test_a_session_that_is_closed_while_others_move_to_a_new_epoch_resumes_in_th
 
 
 def test_a_fault_in_a_broadcast_ends_whom_it_did_not_reach_and_the_channel_goes_on() -> None:
-    """They resume where they were; going on would hide the loss from them."""
-    node = SmallNode(Shape(slice_sessions=1))
-    reached, failing, missed = (Subscriber(node, "a") for _ in range(3))
+    """They resume where they were; going on would hide the loss from them.
+
+    Members in other slices get all of it in their turns.
+    """
+    node = SmallNode(Shape(slice_sessions=3))
+    reached, failing, missed = (Subscriber(node, "a", plain=False) for _ in range(3))
+    elsewhere = Subscriber(node, "a")
     failing.link.send = Mock(side_effect=RuntimeError)  # type: ignore[method-assign]  # a fault
-    node.publish("a")
-    node.loop.turn()
     node.publish("a")
     with pytest.raises(RuntimeError):
         node.loop.turn()
     failing.link.send = Mock(return_value=0)  # type: ignore[method-assign]  # takes nothing
+    node.publish("a")
     node.loop.settle()
-    assert offsets(reached.read()) == [1, 2]
+    assert [offsets(each.read()) for each in (reached, elsewhere)] == [[1, 2]] * 2
     assert ops(missed.read()) == ["goodbye"]
     assert missed.session.closing
     newcomer = Subscriber(node, "a")

@@ -290,18 +290,27 @@ def test_each_dialect_has_members_in_step_of_its_own() -> None:
 
 def test_places_stay_dense_when_members_leave_between_and_during_broadcasts() -> None:
     """The last takes the place that was left."""
-    node = SmallNode(Shape(slice_sessions=2))
+    node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(8)]
     readers[0].publish("a", 1)
     readers[2].unsubscribe("a")
-    node.publish("a")
-    node.loop.turn()
-    for gone in (readers[0], readers[5], readers[7]):
-        gone.unsubscribe("a")
-    node.loop.settle()
+    slow, finish = readers[4], readers[4].link.finish
+    slow.block()
+
+    def ending(rest: bytes) -> None:
+        for gone in (readers[0], readers[5], readers[7]):
+            gone.link.abort()
+            gone.session.lost(1006, "gone")
+        finish(rest)
+
+    slow.link.finish = ending  # type: ignore[method-assign]  # as for want of room for its rest
+    readers[1].publish("a", 1)
     group = group_of(node)
+    assert (len(group.descriptors), group.in_step, len(group)) == (3, 3, 4)
+    slow.link.drain()
+    node.publish("a")
+    node.loop.settle()
     left = [readers[n] for n in (1, 3, 4, 6)]
     assert len(group.descriptors) == group.in_step == len(group) == 4
     assert sorted(group.descriptors) == sorted(r.link.descriptor or 0 for r in left)
-    left[0].publish("a", 1)
     assert [offsets(reader.read()) for reader in left] == [[1, 2, 3]] * 4

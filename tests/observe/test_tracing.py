@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span, use_span
 
-from hub.core.fanout.channels import Batch
+from hub.core.fanout.batch import Batch
 from hub.core.publication import Position
 from hub.observe.tracing import Tracing
 
@@ -76,7 +76,7 @@ class Rig:
         return self.delivered.publications[-1]
 
     def write(self, *publications: Publication, seconds: float = 0.0) -> None:
-        batch = Batch(publications, (), epoch="e1", base=0, last=1, at_seconds=0)
+        batch = Batch(publications, epoch="e1", base=0, last=1, at_seconds=0)
         batch.sent = 3
         self.tracing.written(batch, publications, seconds)
 

@@ -1,144 +1,47 @@
-"""The channels that have sessions on this node: their heads, members and batches."""
+"""The channels that have sessions on this node: their heads, members and batches.
 
-from collections.abc import Iterator, Mapping, Sequence
+A channel's members stand in groups that are no larger than a slice of a broadcast. The groups take
+turns, and each takes in its turn whatever came since its last one. So a publication waits for one
+round over all members at most. What came is sealed as a batch, which stays until all groups have
+it; all of them share its encoded frames.
+
+Example: groups A and B take turns while publications 1, 2, 3 come between these turns. A takes 1;
+B takes 1 and 2 as one batch; A takes 2 and 3 as one; B takes 3.
+"""
+
+from collections.abc import Iterator, Mapping
 
 from hub.core.counters import Counts
+from hub.core.fanout.batch import Batch, Spoken
 from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import Broker, Dialect
-from hub.core.publication import ENDS, Filter, Position, Publication
-from hub.core.pushes import Change, Gap, PresenceReset
-from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
-from hub.core.session.ring import Entry
+from hub.core.ports import Broker
+from hub.core.publication import ENDS, Position, Publication
+from hub.core.session.encoded import Item
 from hub.core.session.subscription import Subscription
-from hub.core.values import replace
 from hub.errors import UnavailableError
 
-Spoken = tuple[Dialect, Filter | None]
-"""Subscriptions with the same dialect and filter get the same bytes."""
-
-
-class Batch:
-    """A sealed range of a channel. Its items never change; each dialect encodes it once.
-
-    `groups` are those of the channel at the seal. They know the members that it has not reached.
-    """
-
-    __slots__ = (
-        "_encoded", "at", "at_seconds", "base", "epoch", "groups", "items", "last", "sent",
-        "skips",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        items: Sequence[Item],
-        groups: Sequence[Group],
-        *,
-        epoch: str,
-        base: int,
-        last: int,
-        at_seconds: float,
-    ) -> None:
-        self.items = items
-        self.groups = groups
-        self.epoch = epoch
-        self.base = base
-        """The channel's offset before the batch. Its members are there or ahead."""
-        self.last = last
-        self.at_seconds = at_seconds
-        """Monotonic time at which the first item came."""
-        self.sent = 0
-        """The number of members to which it was written."""
-        self.skips = _skips(items)
-        self._encoded: dict[Spoken, Encoded] = {}
-        self.at = 0
-        """Index of the group that is being written to."""
-
-    def take(self, subscription: Subscription) -> bool:
-        """Return whether a member apart was still owed the batch, and mark it as written to it."""
-        return any(group.owed.pop(subscription, 0) is None for group in self.groups)
-
-    @property
-    def has_presence(self) -> bool:
-        return any(isinstance(item, Change | PresenceReset) for item in self.items)
-
-    def encoded(self, dialect: Dialect, wanted: Filter | None = None) -> Encoded:
-        """Return the batch in `dialect` as `wanted` filters it; encoded on first use."""
-        if (encoded := self._encoded.get((dialect, wanted))) is None:
-            entries = self._entries(dialect, wanted)
-            whole = None if wanted is None else self.encoded(dialect)
-            shares = whole is not None and entries == whole.entries
-            encoded = whole if whole is not None and shares else Encoded(entries)
-            self._encoded[dialect, wanted] = encoded
-        return encoded
-
-    def forget(self, group: Group) -> None:
-        """Drop the bytes of a group with a filter, once they are written to all its members.
-
-        There may be as many filters as members, and each has bytes of its own.
-        """
-        self._encoded.pop((group.dialect, group.filter), None)
-
-    def _entries(self, dialect: Dialect, wanted: Filter | None) -> list[Entry]:
-        if wanted is None:
-            return [entry(item, dialect, self.epoch, self.at_seconds) for item in self.items]
-        found: list[Entry] = []
-        for item, made in zip(self.items, self.encoded(dialect).entries, strict=True):
-            if (left := as_wanted(item, wanted)) is item:
-                found.append(made)
-            elif left is None:
-                found.append(skipped(made.offset, self.at_seconds, made.unkept))
-            else:
-                found.append(entry(left, dialect, self.epoch, self.at_seconds))
-        return found
-
-    def after(
-        self,
-        offset: int,
-        dialect: Dialect,
-        wanted: Filter | None = None,
-        *,
-        skip: frozenset[int],
-    ) -> Encoded:
-        """Return the part that a member at `offset` has not got, without the offsets in `skip`.
-
-        Items without an offset are included, because nothing else brings them.
-        """
-        pairs = zip(self.items, self.encoded(dialect, wanted).entries, strict=True)
-        missing = [self._missing(item, made, offset, dialect) for item, made in pairs
-                   if not made.offset or made.offset > offset]  # fmt: skip
-        # A skipped offset is no hole. It moves the position without a frame.
-        return Encoded(
-            [skipped(e.offset, e.at_seconds, e.unkept) if e.offset in skip else e for e in missing]
-        )
-
-    def _missing(self, item: Item, made: Entry, offset: int, dialect: Dialect) -> Entry:
-        """Return `made`; for a gap, without the part of its range that the member has."""
-        if isinstance(item, Gap) and 0 < item.first <= offset:
-            return entry(replace(item, first=offset + 1), dialect, self.epoch, self.at_seconds)
-        return made
-
-
-def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
-    """Return the offsets by connection that published them and asked not to get them back."""
-    found: dict[str, frozenset[int]] = {}
-    for item in items:
-        if isinstance(item, Publication) and (connection := item.skip_connection):
-            found[connection] = found.get(connection, frozenset()) | {item.offset}
-    return found
+_NO_ROUND: Iterator[Group] = iter(())
 
 
 class Channel:
-    """One channel on this node. Owned by the event loop."""
+    """One channel on this node. Owned by the event loop.
+
+    Args:
+        group_members: the largest number of members of a group.
+    """
 
     __slots__ = (
-        "_by_spoken", "_groups", "_read_ahead", "asking", "cancels_from_seconds", "changes",
-        "end_known", "ended_offset", "epoch", "name", "offset", "open", "open_at_seconds",
-        "options", "sealed_offset", "under_way",
+        "_by_spoken", "_group_members", "_groups", "_joined", "_read_ahead", "_round", "_shrunk",
+        "asking", "cancels_from_seconds", "changes", "end_known", "ended_offset", "epoch", "name",
+        "offset", "open", "open_at_seconds", "options", "sealed", "sealed_offset", "under_way",
     )  # fmt: skip
 
-    def __init__(self, name: str, head: Position, options: ChannelOptions) -> None:
+    def __init__(
+        self, name: str, head: Position, options: ChannelOptions, *, group_members: int
+    ) -> None:
+        self._group_members = group_members
         self.name = name
         self.epoch = head.epoch
         self.offset = head.offset
@@ -157,14 +60,23 @@ class Channel:
         """The number of answers with the members that are being made."""
         self.cancels_from_seconds = 0.0
         """From this time on a join and a leave may cancel out: no answer had the state between."""
-        self.under_way: Batch | None = None
-        """The sealed batch that is being written to members."""
+        self.under_way: tuple[Batch, ...] = ()
+        """The sealed batches that not all groups have taken and written, oldest first."""
+        self.sealed = 0
+        """The number of batches that were ever sealed."""
         self.sealed_offset = head.offset
         """The last offset of the newest sealed batch."""
         self._read_ahead: tuple[int, float] | None = None
         """Offset up to which history was read to a member before it came here, and since when."""
         self._by_spoken: dict[Spoken, Group] = {}
+        """Of the groups with one dialect and filter the one that new members come into."""
         self._groups: tuple[Group, ...] = ()
+        self._round = _NO_ROUND
+        """The groups that still have a turn in this round."""
+        self._shrunk: Group | None = None
+        """A group that may fit into another one, because members left it."""
+        self._joined: tuple[int, int, Batch] | None = None
+        """The last batch that was joined of several, after and through which of all batches."""
 
     @property
     def head(self) -> Position:
@@ -173,7 +85,14 @@ class Channel:
     @property
     def has_more(self) -> bool:
         """Whether items are still to be written to its members."""
-        return self.under_way is not None or bool(self.open)
+        return bool(self.under_way or self.open)
+
+    @property
+    def unwritten(self) -> Iterator[Item]:
+        """The items that not all members have, in their order."""
+        for batch in self.under_way:
+            yield from batch.items
+        yield from self.open
 
     @property
     def ended(self) -> bool:
@@ -193,22 +112,85 @@ class Channel:
         for group in self._groups:
             yield from group
 
-    def add(self, subscription: Subscription) -> None:
-        """Take a member in. Batches sealed from now on go to it too."""
+    def add(self, subscription: Subscription, has: int | None = None) -> None:
+        """Take a member in. Batches sealed from now on go to it too.
+
+        `has` is the number of batches of which it is owed nothing, where it was a member before.
+        """
+        has = self.sealed if has is None else has
         spoken = subscription.session.dialect, subscription.filter
-        if (group := self._by_spoken.get(spoken)) is None:
-            group = self._by_spoken[spoken] = Group(*spoken)
-            self._groups = (*self._groups, group)
-        group.add(subscription)
+        group = self._by_spoken.get(spoken)
+        if group is None or group.taken > has or len(group) >= self._group_members:
+            group = self._by_spoken[spoken] = self._group_for(spoken, has)
+        group.add(subscription, has)
+
+    def _group_for(self, spoken: Spoken, has: int) -> Group:
+        """Return a group with room that will take all batches after the first `has`."""
+        if spoken in self._by_spoken:
+            for group in self._groups:
+                fits = group.spoken == spoken and group.taken <= has
+                if fits and len(group) < self._group_members:
+                    return group
+        group = Group(*spoken, taken=has)
+        for batch in self._after(has):
+            batch.groups_left += 1
+        self._groups = (*self._groups, group)
+        return group
 
     def remove(self, subscription: Subscription) -> None:
         """Let a member go. A batch under way skips it because it is closed."""
+        if (group := subscription.group) is None:
+            return
+        group.remove(subscription)
+        if not len(group):
+            self._drop(group)
+        elif len(group) <= self._group_members // 2 and self._has_several:
+            self._shrunk = group
+
+    def _drop(self, group: Group) -> None:
+        """Forget a group that has no members any more, and so takes nothing any more."""
+        for batch in self._after(group.taken):
+            batch.groups_left -= 1
+        alike = self._has_several
+        self._groups = tuple(each for each in self._groups if each is not group)
+        if self._by_spoken.get(group.spoken) is group:
+            del self._by_spoken[group.spoken]
+            for other in self._groups if alike else ():
+                if other.spoken == group.spoken:
+                    self._by_spoken[group.spoken] = other
+
+    @property
+    def _has_several(self) -> bool:
+        """Whether there are several groups with one dialect and filter."""
+        return len(self._groups) > len(self._by_spoken)
+
+    def regroup(self, subscription: Subscription) -> None:
+        """Move a member to a group of its session's present dialect. It is owed what it was."""
         if (group := subscription.group) is not None:
-            group.remove(subscription)
-            spoken = group.dialect, group.filter
-            if not len(group) and self._by_spoken.get(spoken) is group:
-                del self._by_spoken[spoken]
-                self._groups = tuple(self._by_spoken.values())
+            subscription.stand_apart()
+            has = group.has(subscription)
+            self.remove(subscription)
+            self.add(subscription, has)
+
+    def _merge(self) -> None:
+        """Move the members of a group that has shrunk into another one, or those of that one.
+
+        Members that leave would otherwise leave many small groups, and each costs a turn.
+        """
+        group, self._shrunk = self._shrunk, None
+        if group is None or not len(group):
+            return
+        for other in self._groups:
+            fits = len(group) + len(other) <= self._group_members
+            if other is group or other.spoken != group.spoken or not fits:
+                continue
+            # The group that has taken less brings the others what they still lack.
+            into, emptied = sorted((group, other), key=lambda each: (each.taken, -len(each)))
+            self._by_spoken[into.spoken] = into
+            for subscription in emptied:
+                self.regroup(subscription)
+            self._shrunk = into
+            return
 
     def groups(self) -> tuple[Group, ...]:
         """Return the members by dialect and filter."""
@@ -220,7 +202,7 @@ class Channel:
         All members, at most `most`, are in step, and each wants the publication. So it needs no
         batch: `sent_lone` follows the write. None where anything is different.
         """
-        if len(self.open) != 1 or len(self._groups) != 1 or self.under_way is not None:
+        if len(self.open) != 1 or len(self._groups) != 1 or self.under_way:
             return None
         (item,), (group,) = self.open, self._groups
         if (
@@ -241,22 +223,72 @@ class Channel:
         self.sealed_offset = self.offset
         group.pass_one(self.offset)
 
-    def seal(self) -> Batch:
-        """Seal the open batch for the present members; it is under way from now on."""
-        self.under_way = batch = self.open_batch()
-        for group in batch.groups:
-            group.begin(batch.base, batch.last)
+    # -- batches ---------------------------------------------------------------------------
+
+    def next_turn(self) -> Group | None:
+        """Return the group that has the next turn; None at the end of a round, once."""
+        for group in self._round:
+            if len(group):
+                return group
+        self._round = _NO_ROUND
+        return None
+
+    def begin_round(self) -> None:
+        """Let each group have a turn."""
+        if self._shrunk is not None:
+            self._merge()
+        self._round = iter(self._groups)
+
+    def take(self, group: Group) -> Batch | None:
+        """Begin the group's turn; return what came since its last one, None for nothing."""
+        if self.open:
+            self._seal()
+        if (batch := self.since(group.taken)) is not None:
+            group.begin(batch.base, batch.last, self.sealed)
+        return batch
+
+    def _seal(self) -> None:
+        batch = self.open_batch()
+        batch.groups_left = len(self._groups)
+        self.under_way = (*self.under_way, batch)
+        self.sealed += 1
         self.sealed_offset = self.offset
         self.open = []
         self.changes = None
+
+    def since(self, has: int) -> Batch | None:
+        """Return the sealed batches after the first `has` as one; None where there are none."""
+        if not (count := self.sealed - has):
+            return None
+        if count == 1:
+            return self.under_way[-1]
+        if self._joined is not None and self._joined[:2] == (has, self.sealed):
+            return self._joined[2]
+        batch = Batch.joined(self._after(has))
+        self._joined = has, self.sealed, batch
         return batch
 
-    def sent(self) -> None:
-        """End the batch under way, which was written to all its members."""
-        if (batch := self.under_way) is not None:
-            self.under_way = None
-            for group in batch.groups:
-                group.end()
+    def _after(self, has: int) -> tuple[Batch, ...]:
+        return self.under_way[len(self.under_way) - (self.sealed - has) :]
+
+    def end_turn(self, group: Group, batch: Batch) -> None:
+        """End the group's turn, in which the batch was written to its members."""
+        group.end()
+        for part in batch.parts:
+            part.groups_left -= 1
+            part.sent += len(group)
+
+    def pop_sent(self) -> Batch | None:
+        """Return the oldest batch under way where all groups have it; it is under way no longer."""
+        if not self._groups and self.open:
+            self._seal()
+        if not self.under_way or self.under_way[0].groups_left:
+            return None
+        batch, *rest = self.under_way
+        self.under_way = tuple(rest)
+        if not rest:
+            self._joined = None
+        return batch
 
     def break_step(self) -> None:
         """Let all members stand apart until the next seal."""
@@ -288,10 +320,9 @@ class Channel:
         return min(at_seconds, since_seconds)
 
     def open_batch(self) -> Batch:
-        """Return the items since the last seal as a batch for the present members."""
+        """Return the items since the last seal as a batch."""
         return Batch(
             self.open,
-            self._groups,
             epoch=self.epoch,
             base=self.sealed_offset,
             last=self.offset,
@@ -300,9 +331,14 @@ class Channel:
 
 
 class OpenChannels(Mapping[str, Channel]):
-    """Channels that have a session here, or are about to; the broker delivers no others."""
+    """Channels that have a session here, or are about to; the broker delivers no others.
 
-    def __init__(self, broker: Broker, namespaces: Namespaces) -> None:
+    Args:
+        group_members: the largest number of members of a group.
+    """
+
+    def __init__(self, broker: Broker, namespaces: Namespaces, *, group_members: int) -> None:
+        self._group_members = group_members
         self._broker = broker
         self._namespaces = namespaces
         self._channels: dict[str, Channel] = {}
@@ -344,7 +380,8 @@ class OpenChannels(Mapping[str, Channel]):
 
             def on_open(head: Position) -> None:
                 # Another session may have opened it meanwhile, and it may have members already.
-                self._channels.setdefault(name, Channel(name, head, self.options(name)))
+                channel = Channel(name, head, self.options(name), group_members=self._group_members)
+                self._channels.setdefault(name, channel)
 
             await self._broker.subscribe(name, on_open)
         if (channel := self._channels.get(name)) is None:

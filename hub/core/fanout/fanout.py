@@ -1,11 +1,11 @@
 """Sends publications to sessions: gathered in a batch per tick, encoded once, written once each.
 
-All publications of one channel that come before its turn are one batch. A channel's batches go out
-strictly one after another. A broadcast to many sessions is cut in slices, so that it never stalls
-the loop for long. Publications that come meanwhile form the next batch: the busier the hub, the
-more each write carries. A batch that grows fast waits for more, up to a millisecond. For members in
-step (`hub.core.fanout.group`) a batch is one write for each descriptor and nothing else. For
-members apart it goes through their sessions.
+All publications of one channel that come before its turn are one batch. A broadcast to many
+sessions is cut in slices, so that it never stalls the loop for long. A slice is a turn of one group
+of members, or of several small ones. Each group gets in its turn all that came since its last one
+(`hub.core.fanout.channels`): the busier the hub, the more each write carries. A batch that grows
+fast waits for more, up to a millisecond. For members in step (`hub.core.fanout.group`) a batch is
+one write for each descriptor and nothing else. For members apart it goes through their sessions.
 
 Offsets alone decide which part of a batch a member gets. A member ahead of a batch skips what it
 has, so subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
@@ -15,12 +15,12 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from hub.core.counters import Counters
-from hub.core.fanout.channels import Batch, Channel
+from hub.core.fanout.batch import Batch
+from hub.core.fanout.channels import Channel
 from hub.core.fanout.group import Group
-from hub.core.fanout.in_step import InStep
+from hub.core.fanout.in_step import InStep, Short
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
@@ -28,7 +28,7 @@ from hub.core.options import KIB
 from hub.core.ports import Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset
-from hub.core.session.encoded import Encoded, Item
+from hub.core.session.encoded import Item
 from hub.core.session.outbox import OutboxBudget
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
@@ -104,7 +104,7 @@ class Fanout:
         """Put an item at the end of the channel."""
         if not channel.open:
             channel.open_at_seconds = self._clock()
-            if channel.under_way is None:
+            if not channel.under_way:
                 self._waiting[channel] = 0
                 self._schedule()
         channel.open.append(item)
@@ -185,10 +185,13 @@ class Fanout:
         """Write to one member at once all that its channel has for it, before it leaves."""
         channel = subscription.channel
         subscription.stand_apart()
-        if (batch := channel.under_way) is not None and batch.take(subscription):
-            self._write(batch, subscription)
+        if (group := subscription.group) is not None:
+            if (batch := channel.since(group.has(subscription))) is not None:
+                self._slow_path.write(subscription, batch)
+            if subscription in group.apart:
+                group.apart[subscription] = channel.sealed
         if channel.open:
-            self._write(channel.open_batch(), subscription)
+            self._slow_path.write(subscription, channel.open_batch())
         self._slow_path.release(subscription)
 
     def later(self, work: Callable[[], None]) -> None:
@@ -243,14 +246,8 @@ class Fanout:
                     sending.append(channel)
 
     def _write_some(self, channel: Channel) -> int:
-        """Write a slice of the batch under way, or of the next one; return its cost in sessions."""
-        try:
-            return self._write_lone(channel) or self._write_batch(channel)
-        except Exception:
-            if (batch := channel.under_way) is not None:
-                _end_those_without(batch)
-                self._sent(channel, batch)
-            raise
+        """Write a slice: the turns of some groups; return its cost in sessions."""
+        return self._write_lone(channel) or self._write_round(channel)
 
     def _write_lone(self, channel: Channel) -> int:
         """Write what `Channel.lone` finds; return the number of members, 0 where a batch is needed.
@@ -265,56 +262,67 @@ class Fanout:
         except Exception:  # noqa: BLE001 - raised again where the batch is encoded, which it ends
             return 0
         base, members = channel.sealed_offset, len(group.descriptors)
-        if self._in_step.write_lone(channel, group, frame):
+        if (short := self._in_step.write_lone(channel, group, frame)) is None:
             self._note_sent(channel, base, channel.offset, channel.open_at_seconds)
             self._count_written(len(publication.data), 1, channel.open_at_seconds)
+        elif (batch := channel.take(group)) is not None:
+            self._write_turn(channel, group, batch, short)
         return members
 
-    def _write_batch(self, channel: Channel) -> int:
-        if (batch := channel.under_way) is None:
-            batch = channel.seal()
-            if batch.skips:
-                self._part_from(channel, batch.skips)
+    def _write_round(self, channel: Channel) -> int:
+        """Let groups have their turns until a slice or a round is full; return the cost."""
         spent = 0
-        while batch.at < len(batch.groups):
-            group = batch.groups[batch.at]
-            spent += self._write_slice(batch, group)
-            if group.pending:
-                return spent
-            if group.filter is not None:
-                # Filtering one publication takes as long as writing to one session.
-                spent += len(batch.items)
-                self._count_left_out(batch, group)
-                batch.forget(group)
-            batch.at += 1
+        if (group := channel.next_turn()) is None:
+            channel.begin_round()
+            group = channel.next_turn()
+        while group is not None:
+            if (batch := channel.take(group)) is not None:
+                spent += self._write_turn(channel, group, batch)
             if spent >= self._slice_sessions:
                 return spent
-        self._sent(channel, batch)
+            group = channel.next_turn()
+        self._end_sent(channel)
         return spent
 
-    def _part_from(self, channel: Channel, connections: Iterable[str]) -> None:
-        """Let the connections stand apart that must not get all of the batch under way."""
+    def _write_turn(
+        self, channel: Channel, group: Group, batch: Batch, short: Short | None = None
+    ) -> int:
+        """Write a batch to all members of a group; return the cost in sessions.
+
+        With `short` it was written to members in step already, up to the first that took less.
+        """
+        try:
+            if batch.skips:
+                self._part_from(channel, group, batch.skips)
+            cost = len(group.descriptors) + len(group.owed)
+            if group.descriptors:
+                self._in_step.write(batch, group, short)
+            if group.owed:
+                self._write_apart(channel, batch, group)
+            if (wanted := group.filter) is not None:
+                # Filtering one publication takes as long as writing to one session.
+                cost += len(batch.items)
+                self._count_left_out(batch, group)
+                batch.forget(group.dialect, wanted)
+        except Exception:
+            _end_those_without(group)
+            self._end_turn(channel, group, batch)
+            raise
+        self._end_turn(channel, group, batch)
+        return cost
+
+    def _end_turn(self, channel: Channel, group: Group, batch: Batch) -> None:
+        channel.end_turn(group, batch)
+        self._end_sent(channel)
+
+    def _part_from(self, channel: Channel, group: Group, connections: Iterable[str]) -> None:
+        """Let the members of a group stand apart that must not get all of the batch under way."""
         for connection in connections:
             session = self._find_session(connection)
             place = None if session is None else session.subscriptions.get(channel.name)
-            if place is not None:
+            if place is not None and place.group is group:
                 place.stand_apart()
                 place.may_come_into_step()
-
-    def _write_slice(self, batch: Batch, group: Group) -> int:
-        """Write to as many members as fit into a slice; return their number, 0 at the end."""
-        room = self._slice_sessions
-        if (reached := group.reached) < len(group.descriptors):
-            stop = min(len(group.descriptors), reached + room)
-            self._in_step.write(batch, group, stop)
-            room -= stop - reached
-        if group.owed and room:
-            members = list(islice(group.owed, room))
-            self._write_apart(batch, group, members)
-            room -= len(members)
-        written = self._slice_sessions - room
-        batch.sent += written
-        return written
 
     def _count_left_out(self, batch: Batch, group: Group) -> None:
         """Count the publications that a group's filter left out of the batch."""
@@ -322,18 +330,28 @@ class Fanout:
             whole, left = batch.encoded(group.dialect), batch.encoded(group.dialect, group.filter)
             self._counters.filtered += members * (whole.publications - left.publications)
 
-    def _write_apart(self, batch: Batch, group: Group, members: Sequence[Subscription]) -> None:
-        for subscription in members:
-            self._write(batch, subscription, batch.encoded(group.dialect, group.filter))
+    def _write_apart(self, channel: Channel, batch: Batch, group: Group) -> None:
+        """Write a batch to the members of a group that are apart."""
+        dialect, wanted = group.dialect, group.filter
+        members = list(group.owed.items())
+        for subscription, has in members:
+            # A member that came since the group's last turn is not owed what was sealed before.
+            own = batch if has <= group.had else channel.since(has)
+            if own is not None:
+                self._slow_path.write(subscription, own, own.encoded(dialect, wanted))
             group.owed.pop(subscription, None)
-        # By the present dialect: a session may have got a second channel since the seal.
-        if group.dialect.marks_positions or group.dialect.several is not None:
-            sessions = [member.session for member in members]
+        # By the present dialect: a session may have got a second channel meanwhile.
+        if dialect.marks_positions or dialect.several is not None:
+            sessions = [subscription.session for subscription, _ in members]
             self._unmarked.update((s, None) for s in sessions if s.dialect.marks_positions)
+
+    def _end_sent(self, channel: Channel) -> None:
+        """Finish the batches that all members have."""
+        while (batch := channel.pop_sent()) is not None:
+            self._sent(channel, batch)
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
         """Finish a batch that was written to all its members, or that a fault has ended."""
-        channel.sent()
         self._note_sent(channel, batch.base, batch.last, batch.at_seconds)
         publications = [item for item in batch.items if isinstance(item, Publication)]
         size = sum([len(publication.data) for publication in publications])
@@ -354,41 +372,18 @@ class Fanout:
         self._counters.publish_to_write.observe(elapsed, count)
         return elapsed
 
-    def _write(
-        self, batch: Batch, subscription: Subscription, encoded: Encoded | None = None
-    ) -> None:
-        """Write a batch to a member apart."""
-        session = subscription.session
-        encoded = encoded or batch.encoded(session.dialect, subscription.filter)
-        if (
-            subscription.own_offset != batch.base
-            or not session.writable
-            or session.id in batch.skips
-            or subscription.throttle is not None
-        ):
-            self._slow_path.catch_up(subscription, batch, encoded)
-            return
-        subscription.own_offset = batch.last
-        # Nothing is to be sent of a batch that its filter leaves out.
-        if encoded.size and (taken := session.link.send(encoded.data)) != encoded.size:
-            self._slow_path.owe_rest(subscription, encoded, taken)
-            return
-        session.sent_apart += encoded.publications
-        self._counters.deliveries += encoded.publications
-        self._counters.bytes_sent += encoded.size
-
     def _write_marks(self) -> None:
         unmarked, self._unmarked = self._unmarked, {}
         for session in unmarked:
             session.write_positions()
 
 
-def _end_those_without(batch: Batch) -> None:
-    """Close the sessions that a broadcast did not reach before a fault ended it.
+def _end_those_without(group: Group) -> None:
+    """Close the sessions of a group that a batch did not reach before a fault ended it.
 
     They must not go on as if it had reached them. Their peers come back and resume.
     """
-    for member in [member for group in batch.groups for member in group.unreached()]:
+    for member in group.unreached():
         if member.live:
             # The session has ended even where its goodbye fails. The caller raises the fault.
             with contextlib.suppress(Exception):

@@ -1,20 +1,24 @@
-"""The members of a channel that share a dialect and a filter: those in step, and those apart.
+"""Members of a channel that share a dialect and a filter: those in step, and those apart.
 
 Nearly all members are in the same state: live, with all that the channel had for them, at a plain
 socket that takes writes. They are in step. Their descriptors stand in an array, and one loop that
 looks at no session writes a batch to all of them. All other members are apart, and a batch goes to
 each of them separately.
 
+A group has no more members than a slice of a broadcast, so a turn of the group writes to all of
+them. What came since its last turn is one batch then. Other groups of the channel have turns and
+batches of their own.
+
 A member in step has no offset and no count of its own. Its offset is the group's, and the number of
 publications it was sent follows from the group's count since it came in. So no member is compared
 when a batch is written. An event (it went live, or takes writes again) puts a member among
-`arriving`, and it comes in when the next batch is sealed. It stands apart again at once, by
+`arriving`, and it comes in with the group's next batch. It stands apart again at once, by
 `Subscription.stand_apart`, when its link stops taking writes or is about to end. It must leave
 before the socket is closed, because the next connection gets the same number.
 
-Example: members are at 7, and a batch of 8 and 9 is under way and has reached three of five. Then
-the first three are at 9 and the others at 7. When the fourth stands apart, its own offset is 7, and
-it is owed the batch. When the second does, its own offset is 9.
+Example: members are at 7, and a batch of 8 and 9 has reached three of five when the fourth ends the
+session of the fifth. Then the first three are at 9 and the others at 7. When the fifth stands
+apart, its own offset is 7, and it is owed the batch.
 """
 
 from array import array
@@ -26,25 +30,31 @@ from hub.core.session.subscription import APART, Subscription
 
 
 class Group:
-    """The members of one channel with one dialect and filter. Owned by the event loop."""
+    """Members of one channel with one dialect and filter. Owned by the event loop."""
 
     __slots__ = (
         "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "filter",
-        "last", "members", "owed", "publications", "reached", "under_way",
+        "had", "last", "members", "owed", "publications", "reached", "taken", "under_way",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect, wanted: Filter | None = None) -> None:
+    def __init__(self, dialect: Dialect, wanted: Filter | None = None, *, taken: int = 0) -> None:
         self.dialect = dialect
         self.filter = wanted
+        self.taken = taken
+        """The number of the channel's batches that it has taken, of all that were ever sealed."""
+        self.had = taken
+        """The same before its last turn."""
         self.descriptors = array("i")
         """Descriptors in step; `NO_DESCRIPTOR` where a member left while a batch was under way."""
         self.members: list[Subscription | None] = []
         """Members in step, each at the place of its descriptor."""
-        self.apart: dict[Subscription, None] = {}
+        self.apart: dict[Subscription, int] = {}
+        """Members apart, and the number of batches up to which nothing is owed to each. A number
+        above `taken` is that of a member that came since the group's last turn."""
         self.arriving: dict[Subscription, None] = {}
         """Members apart that may come into step with the next batch."""
-        self.owed: dict[Subscription, None] = {}
-        """Members to which the batch under way is still to be written separately."""
+        self.owed: dict[Subscription, int] = {}
+        """The part of `apart` to which the batch under way is still to be written."""
         self.under_way = False
         self.reached = 0
         """The number of members in step to which the batch under way was written."""
@@ -67,14 +77,14 @@ class Group:
         return iter([*(member for member in self.members if member is not None), *self.apart])
 
     @property
+    def spoken(self) -> tuple[Dialect, Filter | None]:
+        """The dialect and the filter of its members."""
+        return self.dialect, self.filter
+
+    @property
     def in_step(self) -> int:
         """The number of members in step."""
         return len(self.members) - len(self._holes)
-
-    @property
-    def pending(self) -> bool:
-        """Whether the batch under way is still to be written to a member."""
-        return self.reached < len(self.descriptors) or bool(self.owed)
 
     @property
     def holed(self) -> bool:
@@ -93,14 +103,15 @@ class Group:
 
     # -- entering and leaving step -----------------------------------------------------------
 
-    def add(self, subscription: Subscription) -> None:
-        self.apart[subscription] = None
+    def add(self, subscription: Subscription, has: int) -> None:
+        """Take a member in that is owed nothing of the channel's first `has` batches."""
+        self.apart[subscription] = has
         subscription.group = self
         if subscription.live and subscription.throttle is None:
             self.arriving[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
-        """Remove a member. A batch under way still names it, and skips it because it is closed."""
+        """Remove a member. A batch under way may still name it, and finds that it is closed."""
         subscription.stand_apart()
         self.forget(subscription)
 
@@ -109,18 +120,22 @@ class Group:
         self.apart.pop(subscription, None)
         self.arriving.pop(subscription, None)
 
+    def has(self, subscription: Subscription) -> int:
+        """Return the number of batches that a member has had, or is not owed."""
+        return max(self.taken, self.apart.get(subscription, 0))
+
     def part(self, subscription: Subscription) -> None:
         """Take a member out of step. Its descriptor is not written to from now on."""
         place = subscription.place
         subscription.place = APART
-        self.apart[subscription] = None
+        self.apart[subscription] = self.taken
         if self.under_way:
             # Places must not move: the loop goes on after the last one that it reached.
             self.descriptors[place] = NO_DESCRIPTOR
             self.members[place] = None
             self._holes.append(place)
             if place >= self.reached:
-                self.owed[subscription] = None
+                self.owed[subscription] = self.had
         else:
             self._close(place)
 
@@ -142,8 +157,9 @@ class Group:
                 continue
             if (descriptor := session.link.descriptor) is None:
                 continue
-            if subscription.offset != offset or descriptor == NO_DESCRIPTOR:
-                # It waits: it is ahead of the channel, or its link gathers a write.
+            ahead = subscription.offset != offset or self.apart[subscription] > self.had
+            if ahead or descriptor == NO_DESCRIPTOR:
+                # It waits: it has a part of this batch already, or its link gathers a write.
                 self.arriving[subscription] = None
                 continue
             del self.apart[subscription]
@@ -163,8 +179,9 @@ class Group:
 
     # -- a batch -----------------------------------------------------------------------------
 
-    def begin(self, base: int, last: int) -> None:
-        """Begin a batch from `base` to `last` for the present members."""
+    def begin(self, base: int, last: int, taken: int) -> None:
+        """Begin a batch from `base` to `last`, with which it has `taken` of the channel's."""
+        self.had, self.taken = self.taken, taken
         if self.arriving:
             self._come_in(base)
         self._offset = base
@@ -179,7 +196,7 @@ class Group:
         self._sent += 1
 
     def end(self) -> None:
-        """End the batch: it reached all members, or the others are no longer members."""
+        """End the batch: it reached all members, or a fault ended the sessions of the others."""
         self._offset = self.last
         self._sent += self.publications
         self.publications = self.reached = 0

@@ -5,7 +5,8 @@ whole is looked at: it stands apart from then on, and is owed the rest.
 """
 
 from hub.core.counters import Counters
-from hub.core.fanout.channels import Batch, Channel
+from hub.core.fanout.batch import Batch
+from hub.core.fanout.channels import Channel
 from hub.core.fanout.group import Group
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.ports import NO_DESCRIPTOR, WriteEach
@@ -23,35 +24,26 @@ class InStep:
         self._counters = counters
         self._slow_path = slow_path
 
-    def write_lone(self, channel: Channel, group: Group, frame: bytes) -> bool:
-        """Write the publication that `Channel.lone` found; return whether all members took it.
+    def write_lone(self, channel: Channel, group: Group, frame: bytes) -> Short | None:
+        """Write the publication that `Channel.lone` found; return the first that took less.
 
-        Where one did not, a batch is under way from here on, and has reached all members.
+        Where one did, nothing is counted: the publication is a batch from here on.
         """
         members = len(group.descriptors)
         if (short := self._write_each(group.descriptors, 0, members, frame)) is not None:
-            batch = channel.seal()
-            self._write_on(batch, group, members, short)
-            batch.sent += members
-            return False
+            return short
         self._counters.deliveries += members
         self._counters.bytes_sent += members * len(frame)
         channel.sent_lone(group)
-        return True
+        return None
 
-    def write(self, batch: Batch, group: Group, stop: int) -> None:
-        """Write a batch to members in step up to `stop`."""
-        encoded = batch.encoded(group.dialect, group.filter)
-        group.publications = encoded.publications
-        short = None
-        if encoded.size:
-            short = self._write_each(group.descriptors, group.reached, stop, encoded.data)
-        self._write_on(batch, group, stop, short)
-
-    def _write_on(self, batch: Batch, group: Group, stop: int, short: Short | None) -> None:
-        """Write to the members up to `stop` behind those that did not take the whole."""
+    def write(self, batch: Batch, group: Group, short: Short | None = None) -> None:
+        """Write a batch to the members in step, or go on behind the first that took less."""
         encoded, descriptors = batch.encoded(group.dialect, group.filter), group.descriptors
         group.publications = encoded.publications
+        stop = len(descriptors)
+        if encoded.size and short is None:
+            short = self._write_each(descriptors, 0, stop, encoded.data)
         while short is not None:
             descriptor, taken = short
             place = descriptors.index(descriptor, group.reached)

@@ -193,12 +193,10 @@ def _part(subscription: Subscription) -> _Parting:
 
 
 def speak(session: Session, dialect: Dialect) -> None:
-    """Switch the session to another dialect in every channel, from the next batch on."""
-    for subscription in session.subscriptions.values():
-        subscription.channel.remove(subscription)
+    """Switch the session to another dialect in every channel, from its next batch on."""
     session.dialect = dialect
     for subscription in session.subscriptions.values():
-        subscription.channel.add(subscription)
+        subscription.channel.regroup(subscription)
 
 
 class Ending:

@@ -1,14 +1,15 @@
-"""Gives a batch to a member for which the fan-out's one comparison fails.
+"""Gives a batch to a member apart, by its session.
 
-Such a member is ahead of the batch, reads history, takes no writes, published a part of the batch
-itself, or wants updates in an interval; or its link took less than the whole. Offsets decide here
-too, so that nothing comes twice and nothing is skipped. Nothing here waits.
+One comparison finds a member that gets the whole batch. It fails for a member that is ahead of the
+batch, reads history, takes no writes, published a part of the batch itself, or wants updates in an
+interval. Offsets decide for such a member too, so that nothing comes twice and nothing is skipped.
+Nothing here waits.
 """
 
 from collections.abc import Iterable, Sequence
 
 from hub.core.counters import Counters
-from hub.core.fanout.channels import Batch
+from hub.core.fanout.batch import Batch
 from hub.core.forensics.journal import Journal
 from hub.core.ports import Monotonic
 from hub.core.publication import Position
@@ -33,7 +34,30 @@ class SlowPath:
         self._counters = counters
         self._journal = journal
 
-    def catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
+    def write(
+        self, subscription: Subscription, batch: Batch, encoded: Encoded | None = None
+    ) -> None:
+        """Give a batch to a member; `encoded` is the whole batch."""
+        session = subscription.session
+        encoded = encoded or batch.encoded(session.dialect, subscription.filter)
+        if (
+            subscription.own_offset != batch.base
+            or not session.writable
+            or session.id in batch.skips
+            or subscription.throttle is not None
+        ):
+            self._catch_up(subscription, batch, encoded)
+            return
+        subscription.own_offset = batch.last
+        # Nothing is to be sent of a batch that its filter leaves out.
+        if encoded.size and (taken := session.link.send(encoded.data)) != encoded.size:
+            self.owe_rest(subscription, encoded, taken)
+            return
+        session.sent_apart += encoded.publications
+        self._counters.deliveries += encoded.publications
+        self._counters.bytes_sent += encoded.size
+
+    def _catch_up(self, subscription: Subscription, batch: Batch, encoded: Encoded) -> None:
         """Give a member the part of the batch that it lacks; `encoded` is the whole batch."""
         session, cursor = subscription.session, subscription.offset
         if subscription.closed or session.closing:

@@ -142,7 +142,7 @@ def _unkept(subscription: Subscription) -> list[HeldRange]:
     channel = subscription.channel
     held = [] if subscription.unkept is None else list(subscription.unkept)
     last = held[-1].last if held else subscription.replay_cursor
-    for item in (*(channel.under_way.items if channel.under_way else ()), *channel.open):
+    for item in channel.unwritten:
         if isinstance(item, Publication) and item.keep_ms == 0 and item.offset > last:
             held.append(HeldRange(item.offset, item.offset, item))
     return held

@@ -251,7 +251,7 @@ def _take_kept(subscription: Subscription) -> HistoryPage | None:
 def _passes_presence(subscription: Subscription) -> bool:
     """Return whether a join or leave that is not sent yet stands before replayed publications."""
     channel = subscription.channel
-    items = [*(channel.under_way.items if channel.under_way else ()), *channel.open]
+    items = [*channel.unwritten]
     ends = [n for n, item in enumerate(items) if isinstance(item, Publication | Gap)
             and 0 < _last(item) <= subscription.offset]  # fmt: skip
     return any(isinstance(item, Change) for item in items[: ends[-1] if ends else 0])
