@@ -38,7 +38,8 @@ from tests.support.forked_children import fork_helper, starts_itself
 from tests.support.programs import outside
 
 _ORDER_BYTES = 1 << 20
-_START_SECONDS = 60.0
+# What it imports takes two seconds of one core; the machine may be busy.
+_START_SECONDS = 120.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -90,6 +91,7 @@ class ForkServer:
     """The process that forks, as seen from here; it ends with this one, and so do its forks."""
 
     def __init__(self) -> None:
+        self.is_usable = True
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders.settimeout(_START_SECONDS)
         self._lock = threading.Lock()
@@ -137,8 +139,14 @@ class ForkServer:
         streams = [self._null if each is None else each for each in (stdin, stdout, stderr)]
         end, theirs = socket.socketpair()
         with theirs, self._lock:
-            socket.send_fds(self._orders, [order.encode()], [*streams, theirs.fileno()])
-            pid = int(self._orders.recv(16))
+            try:
+                socket.send_fds(self._orders, [order.encode()], [*streams, theirs.fileno()])
+                pid = int(self._orders.recv(16))
+            except BaseException:
+                # The next order would be answered with the process of this one.
+                self.is_usable = False
+                end.close()
+                raise
         return Forked(program, pid, end)
 
     def close(self) -> None:
@@ -152,9 +160,12 @@ _making = threading.Lock()
 
 
 def fork_server() -> ForkServer:
-    """The one of this process."""
+    """The one of this process; another one after an order that was not answered."""
     with _making:
-        return _fork_server()
+        if not (made := _fork_server()).is_usable:
+            _fork_server.cache_clear()
+            made = _fork_server()
+        return made
 
 
 @functools.cache
