@@ -103,7 +103,7 @@ class Operator:
     ) -> "httpx2.Response":
         import httpx2
 
-        from hub_client.answer import untrusted
+        from hub_client.answer import first_check, untrusted
         from hub_client.route import HTTP_ERRORS
 
         given = {name: str(value) for name, value in query.items() if value is not None}
@@ -114,7 +114,9 @@ class Operator:
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             if (said := untrusted(str(error))) is not None:
                 raise OperatorError(f"{said}, at {self.shown_url}") from None
-            raise OperatorError(f"no hub at {self.shown_url}: {_why(error)}") from None
+            why = _why(error)
+            check = first_check(why)
+            raise OperatorError(f"no hub at {self.shown_url}: {why}; {check}") from None
         except HTTP_ERRORS as error:
             raise self._cut(method, error) from None
         return self._checked(answer)

@@ -19,6 +19,9 @@ MAX_OFFSET_DIGITS = len(str(MAX_OFFSET))
 """Python takes its time to read a number of thousands of digits."""
 
 
+_PATTERN_HINT = "; a pattern is subscribed to as pattern, not as channel"
+
+
 def check_channel(name: object) -> str:
     """Return `name` when it is a channel name; raise `BadRequestError` with the allowed form
     otherwise."""
@@ -31,6 +34,7 @@ def check_channel(name: object) -> str:
         raise BadRequestError(
             f"channel {shown!r} is not allowed: {f'{odd}, allowed are ' if odd else ''}"
             f"1 to {MAX_CHANNEL_LENGTH} characters of A-Z a-z 0-9 _ . : @ ~ + -"
+            f"{_PATTERN_HINT if '*' in name else ''}"
         )
     return name
 

@@ -291,7 +291,13 @@ def load_settings(
     layers = [flag_layer(flags), environment_layer(environ)]
     if path is not None:
         layers.append(file_layer(path))
-    settings = Settings(*layers)
-    settings._remarks = tuple(unknown_variables(environ))
+    given = {name for layer in layers for name in layer.values}
+    remarks = tuple(unknown_variables(environ, given))
+    try:
+        settings = Settings(*layers)
+    except SettingsError as error:
+        # A setting may be missing because its variable is misspelled.
+        raise SettingsError("\n".join((error.message, *remarks))) from None
+    settings._remarks = remarks
     settings._config_path = path
     return settings

@@ -5,7 +5,7 @@ environment and the file.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
@@ -17,9 +17,14 @@ from hub.settings.explain import closest
 from hub.settings.fields import Fields
 
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
-# What the client commands read. HUB_PUBLISH_KEY is theirs too, but on a node it is more likely
-# HUB_PUBLISH_KEYS with a letter missing.
-_CLIENT_VARIABLES = {"HUB_URL", "HUB_TOKEN", "HUB_PUBLISH_KEY", "HUB_OPERATOR_KEY"}
+# Variables of the client commands, and the settings that a node has in their place. On a node one
+# of them is more likely its setting with a letter missing.
+_CLIENT_VARIABLES = {
+    "HUB_URL": None,
+    "HUB_TOKEN": None,
+    "HUB_PUBLISH_KEY": "publish_keys",
+    "HUB_OPERATOR_KEY": "operator_keys",
+}
 # Kubernetes' docker-links variables for a Service called `hub`; nobody meant them for us.
 _SERVICE_LINKS = (ENV_PREFIX + "SERVICE_", ENV_PREFIX + "PORT_")
 
@@ -53,15 +58,21 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
     return Layer(ValueSource.ENVIRONMENT, {name: text for name, text in found.items() if text})
 
 
-def unknown_variables(environ: Mapping[str, str]) -> Iterable[str]:
+def unknown_variables(environ: Mapping[str, str], given: Container[str] = ()) -> Iterable[str]:
     """Yield a sentence for each `HUB_` variable that is no setting, as it is probably
-    misspelled."""
+    misspelled.
+
+    A variable of the client commands is told of unless its setting is among those `given`.
+    """
     known = {info.env for info in by_name().values()} | {CONFIG_VARIABLE}
     for name in sorted(environ):
-        if name.startswith(ENV_PREFIX) and name not in known | _CLIENT_VARIABLES | _foreign(
-            environ
-        ):
+        if not name.startswith(ENV_PREFIX) or name in known | _foreign(environ):
+            continue
+        if name not in _CLIENT_VARIABLES:
             yield f"{name} is not a setting and has no effect{closest(name, known)}"
+        elif (setting := _CLIENT_VARIABLES[name]) is not None and setting not in given:
+            meant = by_name()[setting].env
+            yield f"{name} is for commands and sets no key of this node; did you mean {meant}?"
 
 
 def _foreign(environ: Mapping[str, str]) -> set[str]:

@@ -40,10 +40,11 @@ class ParameterNames:
         """Raise `BadRequestError` where one of the `given` names is almost a known one."""
         unknown = [name for name in given if name not in self._names]
         for name in unknown[:_MAX_NAMES]:
-            if (meant := self._meant_by(name)) is not None:
+            if (meant := self.meant_by(name)) is not None:
                 raise BadRequestError(f"{name} is not a parameter; did you mean {meant}?")
 
-    def _meant_by(self, name: str) -> str | None:
+    def meant_by(self, name: str) -> str | None:
+        """Return the known name that an unknown one is almost; None where there is none."""
         if len(name) > self._longest or not name.isascii() or not name.isprintable():
             return None
         plain = _plain(name)

@@ -240,6 +240,12 @@ async def test_what_cannot_be_done_is_said_in_one_line(
     assert len(ended.err.splitlines()) == 1
 
 
+async def test_an_address_with_the_wrong_scheme_is_told_the_right_one(hub: HubProcess) -> None:
+    ended = await run("nodes", "--url", hub.url.replace("http:", "https:"))
+    assert ended.code == 1
+    assert ended.err.rstrip().endswith("; does the URL begin with http:// there?")
+
+
 async def test_help_shows_commands_in_groups() -> None:
     """Those who publish, serve and operate each find theirs together."""
     ended = await run("--help")

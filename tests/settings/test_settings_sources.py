@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hub.core.options import ChannelOptions
+from hub.errors import SettingsError
 from hub.settings import Settings, load_settings
 from hub.settings.catalog import ValueSource, by_name
 
@@ -83,6 +84,26 @@ def test_unknown_variable_is_a_warning_with_the_closest() -> None:
     assert load({"HUB_PROT": "1", "OTHER": "x"}).warnings() == [
         "HUB_PROT is not a setting and has no effect; did you mean HUB_PORT?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting"),
+    [
+        ("HUB_PUBLISH_KEY", "HUB_PUBLISH_KEYS"),
+        ("HUB_OPERATOR_KEY", "HUB_OPERATOR_KEYS"),
+    ],
+)
+def test_a_variable_of_the_commands_sets_no_key_of_a_node(variable: str, setting: str) -> None:
+    """A letter is missing, and the node would be open. Beside the setting both are right."""
+    key = "k" * 32
+    told = f"{variable} is for commands and sets no key of this node; did you mean {setting}?"
+    assert load({variable: key, "HUB_URL": "http://127.0.0.1:8000"}).warnings() == [told]
+    assert load({variable: key, setting: key}).warnings() == []
+    with pytest.raises(SettingsError) as raised:
+        load({variable: key, "HUB_HOST": "0.0.0.0"})
+    first, second = raised.value.message.splitlines()
+    assert first.startswith("HUB_HOST is '0.0.0.0': with no key at all")
+    assert second == told
 
 
 @pytest.mark.parametrize(

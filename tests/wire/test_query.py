@@ -130,6 +130,13 @@ def test_what_cannot_be_meant_is_refused(query: str) -> None:
         read(query)
 
 
+def test_a_pattern_as_a_channel_is_told_where_it_belongs() -> None:
+    with pytest.raises(BadRequestError, match=r"; a pattern is subscribed to as pattern, not as"):
+        read("channel=prices:*")
+    with pytest.raises(BadRequestError, match=r"of A-Z a-z 0-9 _ \. : @ ~ \+ -$"):
+        read("channel=prices:%25")
+
+
 def test_too_many_channels_are_refused_with_both_numbers() -> None:
     """Before any of them is looked at."""
     assert len(read("channel=a&channel=b", max_channels=2).channels) == 2

@@ -109,8 +109,12 @@ class Outgoing:
         """Make one for each of several channels, with one payload and one idempotency key.
 
         They travel as one where they are published together. Raises `ValueError` for a channel that
-        is named twice, and otherwise as `of` does.
+        is named twice, `TypeError` where the names are no list or tuple, and otherwise as `of`
+        does.
         """
+        if not isinstance(channels, list | tuple):
+            kind = type(channels).__name__
+            raise TypeError(f"channel is of type {kind}, expected a name or a list of names")
         if twice := next((name for name in channels if channels.count(name) > 1), None):
             raise ValueError(f"channel {twice!r} is named twice")
         if not channels:

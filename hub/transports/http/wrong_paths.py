@@ -2,11 +2,13 @@
 
 Clients and commands take the hub's address and add their own paths to it. If the address holds a
 path of the hub already, such as that of the dashboard, which its owner has copied from a browser,
-the request asks for `/dashboard/api/publish`. The answer then says where the address ends.
+the request asks for `/dashboard/api/publish`. The answer then says where the address ends. Other
+hints are for a forgotten `/api`, a channel in the path of a stream, and a misspelt part of a path.
 """
 
 from hub.errors import BadRequestError
 from hub.transports.http.routes import Access, RouteTable
+from hub.wire.parameter_names import ParameterNames
 
 # An answer repeats so much of a path.
 _SHOWN_CHARACTERS = 200
@@ -24,18 +26,38 @@ class WrongPaths:
             _first(route.path) for route in table.routes if route.access is not Access.ANYBODY
         }
         """Those of the paths that clients and commands add to an address."""
+        self._firsts = ParameterNames(sorted(self._begins))
+        parts = (route.path.split("/")[2:3] for route in table.routes)
+        self._seconds = ParameterNames(sorted({part for found in parts for part in found}))
+        # A poll is no stream here, but takes its channels in the same way.
+        self._streams = self._added & {"ws", "sse", "poll"}
 
     def nothing_at(self, raw_path: bytes) -> str:
         """Return the message for a path that no route has."""
-        path = _shown(raw_path)
-        base = self._base_path
+        path, base = _shown(raw_path), self._base_path
         if base and not path.startswith(f"{base}/"):
             hint = f": every path of this hub begins with {base}"
         else:
-            _, publishing, channel = path.partition(f"{base}/api/publish/")
-            has_slash = publishing and "/" in channel and not self.hint(raw_path)
-            hint = ": a channel's name has no slash" if has_slash else ""
+            hint = "" if self.hint(raw_path) else self._likely(path.removeprefix(base))
         return f"nothing is at {path!r}{hint}"
+
+    def _likely(self, path: str) -> str:
+        """Return the end of a message about a path that is almost one of the hub; else empty."""
+        base = self._base_path
+        first, *rest = path.split("/")[1:] or [""]
+        if path.startswith("/api/publish/"):
+            return ": a channel's name has no slash" if rest[2:] else ""
+        if first in self._streams and len(rest) == 1:
+            return f": the channel is a parameter, as in {base}/{first}?channel=<channel>"
+        if first != "api" and self._is_route(["api", first, *rest]):
+            return f"; did you mean {base}/api{path}?"
+        for at, names in enumerate((self._firsts, self._seconds)[: 1 + len(rest)]):
+            segments = [first, *rest]
+            meant = names.meant_by(segments[at])
+            if meant is not None and self._is_route([*segments[:at], meant, *segments[at + 1 :]]):
+                segments[at] = meant
+                return f"; did you mean {base}/{'/'.join(segments)}?"
+        return ""
 
     def hint(self, raw_path: bytes) -> str:
         """Return the end of a message about an address that holds a path of the hub; else empty."""

@@ -314,6 +314,9 @@ def test_more_channels_than_the_hub_takes_at_once_are_several_requests() -> None
 
 def test_a_channel_that_is_named_twice_and_an_option_that_is_none_are_refused_by_name() -> None:
     """Before anything is sent."""
+    swapped: Any = {"eur": 1}
+    with pytest.raises(TypeError, match="is of type dict, expected a name or a list"):
+        Outgoing.to_each(swapped, "prices")
     with pytest.raises(ValueError, match="'a' is named twice"):
         Outgoing.to_each(["a", "b", "a"], 1)
     with pytest.raises(TypeError, match="'ttl'"):

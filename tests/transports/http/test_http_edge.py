@@ -340,6 +340,39 @@ async def test_a_path_of_the_hub_in_its_address_is_named(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "hint"),
+    [
+        ("POST", "/publish/prices", "; did you mean /api/publish/prices?"),
+        ("GET", "/nodes", "; did you mean /api/nodes?"),
+        ("GET", "/sse/prices", ": the channel is a parameter, as in /sse?channel=<channel>"),
+        ("GET", "/ws/prices", ": the channel is a parameter, as in /ws?channel=<channel>"),
+        ("GET", "/poll/a.b", ": the channel is a parameter, as in /poll?channel=<channel>"),
+        ("GET", "/health", "; did you mean /healthz?"),
+        ("GET", "/dashbord", "; did you mean /dashboard?"),
+        ("GET", "/api/connection", "; did you mean /api/connections?"),
+        ("GET", "/api/channel/prices/history", "; did you mean /api/channels/prices/history?"),
+        ("GET", "/favicon.ico", ""),
+        ("GET", "/api", ""),
+        ("GET", "/api/history/prices", ""),
+        ("GET", "/", ""),
+        ("GET", "//", ""),
+    ],
+)
+async def test_a_path_that_is_almost_one_is_told_the_right_one(
+    files: Path, method: str, path: str, hint: str
+) -> None:
+    """Below the base path too, which stands in the hint."""
+    for base in ("", "/live"):
+        hub = make_hub(files, base_path=base)
+        async with hub.client(**PUBLISHER) as client:
+            answer = await client.request(method, f"{base}{path}")
+        if answer.status_code == 200:  # the demo page at `/`
+            continue
+        said = hint.replace(" /", f" {base}/")
+        assert answer.json()["detail"] == f"nothing is at '{base}{path}'{said}"
+
+
+@pytest.mark.parametrize(
     ("method", "path", "detail"),
     [
         ("GET", "/dashboard/none.js", "no file 'none.js' here"),
