@@ -73,7 +73,7 @@ class Acceptor:
                 max_waiting=settings.max_connections,
                 limiter=self._node.core.limiter,
                 refused=self._refused,
-                lane=context.turns.crowd,
+                turns=context.turns,
             )
             running = context.spawn(proxied.run())
             self._handshakes.append(running)

@@ -27,7 +27,8 @@ from hub.errors import (
     UnavailableError,
 )
 from hub.transports.connection import proxy_protocol
-from hub.transports.turns import Lane
+from hub.transports.connection.tls import TlsAcceptor
+from hub.transports.turns import Turns
 
 # No descriptor or memory for another connection: wait for some to end.
 _FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -52,7 +53,7 @@ class ProxiedListener:
             that a header names does.
         refused: called for a peer that is closed, with its address, the error and the name of the
             refusal in `hub_refusals_total`.
-        lane: has the turns in which peers that are late are ended.
+        turns: peers that are late are ended in turns of its crowd.
     """
 
     def __init__(  # noqa: PLR0913 - the bounds of a connection that no node counts yet
@@ -67,19 +68,19 @@ class ProxiedListener:
         max_waiting: int,
         limiter: Limiter,
         refused: Callable[[str, HubError, str], None],
-        lane: Lane,
+        turns: Turns,
     ) -> None:
         self._listening = listening
         self._make = make
         self._proxies = proxies
         self._headed = headed
-        self._tls = tls
+        self._tls = None if tls is None else TlsAcceptor(tls, turns)
         self._timeout_seconds = timeout_seconds
         self._max_waiting = max_waiting
         self._limiter = limiter
         self._by_party = Counts()
         self._refused = refused
-        self._lane = lane
+        self._lane = turns.crowd
         self.waiting = 0
         """Connections whose header or TLS handshake is not whole: no node counts them yet."""
         self._stopped = False
@@ -191,12 +192,7 @@ class ProxiedListener:
     async def _begin(self, accepted: socket.socket, client: str, address: str | None) -> None:
         """Make the connection; `address` is its client's where a header named it."""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._make(address),
-                accepted,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self._longest_wait(),
-            )
+            await self._make_connection(accepted, client, address)
         except ssl.SSLError as error:
             # An error that OpenSSL did not raise has no reason.
             reason = str(getattr(error, "reason", None) or "no reason").lower().replace("_", " ")
@@ -209,6 +205,21 @@ class ProxiedListener:
         except OSError:
             # The peer has gone: it has broken no rule.
             pass
+
+    async def _make_connection(
+        self, accepted: socket.socket, client: str, address: str | None
+    ) -> None:
+        if self._tls is None:
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: self._make(address), accepted)
+            return
+        # Connections of a proxy are those of many clients: each has turns of its own.
+        many = not client or self._proxies.trusts(client)
+        place = f"{client} {accepted.fileno()}" if many else client
+        seconds = self._longest_wait()
+        await self._tls.begin(
+            accepted, lambda: self._make(address), place=place, timeout_seconds=seconds
+        )
 
     def _end_late(self, accepted: socket.socket, client: str) -> None:
         self._refused(client, self._late("PROXY protocol header"), "proxy_header")

@@ -16,7 +16,7 @@ from hub.core.limits import Limiter, PeerLimits
 from hub.errors import HubError
 from hub.transports.connection import proxied, proxy_protocol
 from hub.transports.connection.proxied import ProxiedListener
-from hub.transports.turns import TURN_SECONDS, Lane
+from hub.transports.turns import TURN_SECONDS, Turns
 from tests.core.fakes import FakeClock
 
 PROXY = "10.0.0.7"
@@ -69,6 +69,7 @@ class Rig:
         self._later_seconds = 0.0
         now = loop.time
         patch.setattr(loop, "time", lambda: now() + self._later_seconds)
+        patch.setattr(proxied, "TlsAcceptor", lambda context, _: FakeTls(self, context))
         patch.setattr(proxied, "_PAUSE_SECONDS", 0)
         self.clock = FakeClock()
         self._coming: deque[tuple[FakeSocket, object] | OSError] = deque()
@@ -106,7 +107,7 @@ class Rig:
             max_waiting=max_waiting,
             limiter=Limiter(limits, FakeClock(), Counters()),
             refused=self._refused,
-            lane=Lane(self.clock),
+            turns=Turns(self.clock),
         )
         self.task = asyncio.create_task(self.listener.run())
         return self.listener
@@ -142,16 +143,16 @@ class Rig:
     def _remove_reader(self, number: int) -> None:
         self._sockets[number].readable = None
 
-    async def _connect(
+    async def _connect(self, make: Callable[[], asyncio.Protocol], accepted: FakeSocket) -> None:
+        await self.begin(make, accepted, None)
+
+    async def begin(
         self,
         make: Callable[[], asyncio.Protocol],
         accepted: FakeSocket,
-        *,
-        ssl: ssl.SSLContext | None,
-        ssl_handshake_timeout: float | None,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        assert (ssl is None) == (ssl_handshake_timeout is None)
-        self.handed_over.append((accepted, ssl))
+        self.handed_over.append((accepted, tls))
         await self.handshake.wait()
         if self.handshake_fails is not None:
             raise self.handshake_fails
@@ -180,6 +181,25 @@ class Rig:
     async def end(self, accepted: FakeSocket) -> None:
         accepted.ended = True
         await self.send(accepted, b"")
+
+
+class FakeTls:
+    """In the place of `hub.transports.connection.tls.TlsAcceptor`."""
+
+    def __init__(self, rig: Rig, context: ssl.SSLContext) -> None:
+        self._rig = rig
+        self._context = context
+
+    async def begin(
+        self,
+        accepted: FakeSocket,
+        make: Callable[[], asyncio.Protocol],
+        *,
+        place: str,
+        timeout_seconds: float,
+    ) -> None:
+        assert (bool(place), timeout_seconds > 0) == (True, True)
+        await self._rig.begin(make, accepted, self._context)
 
 
 async def settle() -> None:
