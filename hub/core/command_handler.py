@@ -148,7 +148,9 @@ class CommandHandler:
                 )
                 return None if reply_in_stream or command.in_url else ok
             case commands.UnsubscribePattern():
-                return self._patterns.unsubscribe(session, command, reply_in_stream=reply_in_stream)
+                return await self._patterns.unsubscribe(
+                    session, command, reply_in_stream=reply_in_stream
+                )
             case commands.History():
                 return await self._history(session, command)
             case commands.ListMembers():

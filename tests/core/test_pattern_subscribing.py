@@ -312,7 +312,7 @@ def test_many_sessions_join_a_channel_in_slices_and_miss_nothing(
     node: SmallNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of later slices read from history what was published meanwhile."""
-    monkeypatch.setattr(patterns, "_SLICE_SESSIONS", 2)
+    monkeypatch.setattr(patterns, "SLICE_SESSIONS", 2)
     links = []
     for _ in range(5):
         session, link = node.open()

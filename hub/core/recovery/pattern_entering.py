@@ -10,9 +10,12 @@ turns later `p:7` is at 43, and the session joins it and gets 42 and 43.
 
 from collections.abc import Mapping, Sequence
 
-from hub.core.commands import Subscribe
+from hub.core.commands import Subscribe, SubscribePattern
 from hub.core.eager import NEXT_TURN
 from hub.core.fanout.channels import Channel
+from hub.core.options import is_reserved
+from hub.core.patterns import names_reserved
+from hub.core.publication import BEGINNING, Position
 from hub.core.recovery.start import Start
 from hub.core.recovery.subscribing import Subscribing
 from hub.core.session.places import Following
@@ -36,6 +39,43 @@ def goes_back(held: Subscription, at: Start) -> bool:
     if not held.live or held.ring is not None or not held.channel.options.keeps_history:
         return False
     return at.reset or at.position.offset < held.position.offset
+
+
+def may_join(following: Following, name: str) -> bool:
+    """Return whether a channel may come through the pattern.
+
+    Channels of the hub itself come only to operators, by a pattern that names their namespace.
+    """
+    if not is_reserved(name):
+        return True
+    return names_reserved(following.pattern) and following.session.identity.may_subscribe(name)
+
+
+def ok_of(pattern: str, positions: Mapping[str, Position]) -> dict[str, object]:
+    """Return the content of the reply to a pattern."""
+    return {
+        "pattern": pattern,
+        "channels": list(positions),
+        "positions": {name: str(position) for name, position in positions.items()},
+    }
+
+
+def resumes_beside(command: SubscribePattern) -> bool:
+    """Return whether its positions are apart from those of existing subscriptions.
+
+    A URL has one position for each channel, even where it names both the channel and a pattern.
+    """
+    return command.since is not None and not command.in_url
+
+
+def of_channel(command: SubscribePattern, channel: Channel) -> Subscribe:
+    """Return the subscription to one channel of a pattern."""
+    since = None
+    if command.since is not None:
+        since = command.since.get(channel.name, BEGINNING)
+    return Subscribe(
+        None, channel.name, since, command.last, command.fill, command.filter, in_url=False
+    )
 
 
 def _is_over(channel: Channel, asked: Subscribe, at: Start) -> bool:
