@@ -21,9 +21,10 @@ def check_secret(secret: str, what: str) -> str:
     """
     plain = secret.rstrip("\r\n")
     if not (plain.isascii() and plain.isprintable()) or " " in plain:
+        cure = "; leave out the word Bearer" if plain.lower().startswith("bearer ") else ""
         raise ValueError(
             f"the {what} holds a character that no header may hold: a blank, a line end, or one "
-            "beyond ASCII"
+            f"beyond ASCII{cure}"
         )
     return plain
 

@@ -72,5 +72,11 @@ def test_a_key_that_no_header_may_hold_is_refused_unseen(
     assert "s3" not in str(raised.value)
 
 
+def test_a_header_s_value_as_a_key_is_told_what_to_leave_out() -> None:
+    with pytest.raises(ValueError, match=r"leave out the word Bearer$") as raised:
+        check_secret("Bearer s3cret", "token")
+    assert "s3" not in str(raised.value)
+
+
 def test_the_line_end_of_a_file_is_no_part_of_a_secret() -> None:
     assert check_secret("s3cret\r\n", "key") == "s3cret"
