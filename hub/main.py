@@ -70,22 +70,27 @@ async def _work(
     if has_no_effect:
         log.warning("setting", message=has_no_effect)
     stop = asyncio.Event()
-    # A terminal, or a service manager, may send them to all processes, and more than once.
-    for number in _ending_signals():
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    loop = asyncio.get_running_loop()
+    # A service manager may send them to all processes, and more than once.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # It is for the supervisor, also where it is sent to all.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     hub = Hub(settings, app=app, log=log, worker=worker)
     async with (
+        # Until the end of the drain: a supervisor that hears nothing kills, and may be in a hurry.
+        _beside(control.stay_alive()),
+        _beside(_obey(control, hub, stop)),
         hub,
         _beside(_watch_files(hub, log, _allowed_files())),
         _beside(_demo(hub, log) if demo and worker.number == 1 else None),
-        _beside(_obey(control, hub, stop)),
-        _beside(control.stay_alive()),
         _beside(_tell_readiness(control, hub)),
     ):
         _leave_alone_what_stays()
         control.say(UP, str(stop_seconds(settings)))
         log.info("worker_started", worker=worker.number, version=hub.node.api.node().version)
         await stop.wait()
+        control.say(LEAVING)
         log.info("worker_draining", connections=len(hub.node.registry.sessions))
     log.info("worker_stopped", worker=worker.number)
     return 0
@@ -105,7 +110,7 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
     """Carry out the supervisor's orders; its death is an order to end."""
     retiring: asyncio.Task[None] | None = None
     async for word, *places in control.messages():
-        if word == SLOTS and not stop.is_set():
+        if word == SLOTS:
             await hub.accept_at([int(each) for each in places])
         elif word == RETIRE:
             retiring = asyncio.create_task(_retire(hub, stop))

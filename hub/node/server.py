@@ -121,6 +121,7 @@ class Listener:
         self._lifespan = None if app is None else Lifespan(app)
         self._sockets = list(inherited)
         self._inherits = bool(inherited)
+        self._has_stopped = False
         self._servers: dict[int, Accepting] = {}
         """Listeners by the place of their socket."""
         self._acceptor: Acceptor | None = None
@@ -156,7 +157,12 @@ class Listener:
             await self.accept_at({0})
 
     async def accept_at(self, places: Collection[int]) -> None:
-        """Accept at these of the sockets and at no others, which go on to listen."""
+        """Accept at these of the sockets and at no others, which go on to listen.
+
+        Once it has stopped to accept, it does nothing.
+        """
+        if self._has_stopped:
+            return
         for place in set(self._servers) - set(places):
             self._servers.pop(place).close()
         acceptor = self._acceptor
@@ -177,6 +183,7 @@ class Listener:
     async def stop_accepting(self) -> None:
         """Stop to accept, and close the sockets; connections stay."""
         await self.accept_at(())
+        self._has_stopped = True
         self._close_sockets()
 
     async def first_requests(self) -> None:
