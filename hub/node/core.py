@@ -233,6 +233,7 @@ class NodeCore:
             pong_timeout_seconds=settings.pong_timeout_seconds,
             clock=shared.clock,
             counters=shared.counters,
+            defer=shared.defer,
             awake=shared.awake,
         )
         self.registry = self._registry(tag)

@@ -6,6 +6,7 @@ import pytest
 
 from hub.core.commands import Publish
 from hub.core.session.session import Session
+from hub.core.time import heartbeats
 from hub.core.time.deadlines import AwakeClock
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
@@ -295,4 +296,72 @@ def test_a_stall_of_the_node_is_no_silence_of_its_peers() -> None:
     assert not silent.closing
     tick(2)
     assert silent.closing
+    assert not answers.closing
+
+
+def all_in_one_slot(node: SmallNode, count: int) -> list[tuple[Session, FakeLink]]:
+    """Sessions whose pings are due together, and have just been sent."""
+    found = [node.open(answers_pings=True) for _ in range(count)]
+    for session, _ in found:
+        node.heartbeats.remove(session)
+        session.beat_slot = found[0][0].beat_slot
+        node.heartbeats._slots[session.beat_slot].add(session)
+    return found
+
+
+def test_the_heartbeats_of_a_slot_are_sent_in_turns_and_their_pongs_are_due_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind a stall all slots are due: 50,000 heartbeats were one step of a quarter of a second.
+
+    A session that ends before its turn gets none, and is awaited no more.
+    """
+    monkeypatch.setattr(heartbeats, "BEATS_AT_ONCE", 4)
+    node = SmallNode()
+    found = all_in_one_slot(node, 10)
+
+    def beaten() -> list[Session]:
+        return [session for session, link in found if PING in link.received]
+
+    while not beaten():
+        node.clock.advance(STEP_SECONDS)
+        node.heartbeats.tick()
+    assert len(beaten()) == 4
+    ended = next(session for session, _ in found if session not in beaten())
+    ended.close(1000, "by itself")
+    due = node.clock()
+    node.clock.advance(1)
+    counts = [4]
+    while node.loop.callbacks:
+        node.loop.turn()
+        counts.append(len(beaten()))
+    assert counts[-1] == 9
+    assert max(late - early for early, late in pairwise(counts)) <= 4
+    assert {ping.due_seconds for ping in node.heartbeats._awaited.values()} == {due}
+    assert ended not in node.heartbeats._awaited
+
+
+def test_silent_peers_are_cut_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a network that broke they are due together; one that answers before its turn stays."""
+    monkeypatch.setattr(heartbeats, "CUTS_AT_ONCE", 4)
+    node = SmallNode()
+    found = all_in_one_slot(node, 10)
+    while not all(PING in link.received for _, link in found):
+        run(node, STEP_SECONDS)
+
+    def cut() -> int:
+        return sum(session.closing for session, _ in found)
+
+    while not cut():
+        node.clock.advance(STEP_SECONDS)
+        node.heartbeats.tick()
+    assert cut() == 4
+    answers = next(session for session, _ in found if not session.closing)
+    node.heartbeats.pong(answers)
+    counts = [4]
+    while node.loop.callbacks:
+        node.loop.turn()
+        counts.append(cut())
+    assert counts[-1] == 9
+    assert max(late - early for early, late in pairwise(counts)) <= 4
     assert not answers.closing
