@@ -23,10 +23,15 @@ apart, its own offset is 7, and it is owed the batch.
 
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 
 from hub.core.ports import NO_DESCRIPTOR, Dialect
 from hub.core.publication import Filter
 from hub.core.session.subscription import APART, Subscription
+
+# Members that come into step with one batch: 0.6 us each (measured). 15,000 that had come back
+# after a cut held up the first publication, and the loop, for 9 ms.
+COME_IN_AT_ONCE = 2000
 
 
 class Group:
@@ -148,8 +153,16 @@ class Group:
             last.place = place
 
     def _come_in(self, offset: int) -> None:
-        """Bring arriving members into step that are at `offset` and can be written to."""
-        arriving, self.arriving = self.arriving, {}
+        """Bring arriving members into step that are at `offset` and can be written to.
+
+        Where very many arrive, the others stay apart for this batch, and come in with a later one.
+        """
+        if len(self.arriving) > COME_IN_AT_ONCE:
+            arriving = dict.fromkeys(islice(self.arriving, COME_IN_AT_ONCE))
+            for subscription in arriving:
+                del self.arriving[subscription]
+        else:
+            arriving, self.arriving = self.arriving, {}
         for subscription in arriving:
             session = subscription.session
             if not subscription.live or not session.writable or self.dialect.marks_positions:

@@ -212,20 +212,26 @@ class Ending:
         self._broker = broker
         self._fanout = fanout
         self._expel = expel
-        self._leaving: deque[tuple[Subscription, int]] = deque()
+        self._leaving: deque[tuple[Iterator[Subscription], int]] = deque()
         fanout.on_ended = self.begin
 
     def begin(self, channel: Channel) -> None:
         """Let all members leave that have the end by now."""
         if not self._leaving:
             self._fanout.later(self._some)
-        self._leaving += [(each, channel.ended_offset) for each in channel]
+        self._leaving.append((iter(list(channel)), channel.ended_offset))
 
     def _some(self) -> None:
-        for _ in range(min(_AT_ONCE, len(self._leaving))):
-            subscription, end = self._leaving.popleft()
-            if subscription.offset >= end:
-                self._leave(subscription)
+        left = _AT_ONCE
+        while self._leaving:
+            members, end = self._leaving[0]
+            for subscription in islice(members, left):
+                left -= 1
+                if subscription.offset >= end:
+                    self._leave(subscription)
+            if not left:
+                break
+            self._leaving.popleft()
         if self._leaving:
             self._fanout.later(self._some)
 
