@@ -20,7 +20,6 @@ FILE_NAME = "hub-journal.sqlite3"
 # "hubj" (PRAGMA application_id). The hub never writes to a file of another program.
 APPLICATION_ID = 0x6875626A
 VERSION = 1
-MIN_BYTES = 8 * MIB
 # Shares of `max_bytes`: three quarters for the file, the rest for its log with a batch's additions.
 _FILE_SHARE = 3 / 4
 _LOG_SHARE = 1 / 16
@@ -86,7 +85,7 @@ class Store:
     """A file of notes, owned by one thread.
 
     Args:
-        max_bytes: bound on file and log together, `MIN_BYTES` at least.
+        max_bytes: bound on file and log together; at least `MIN_JOURNAL_BYTES`.
 
     Raises:
         OSError, sqlite3.Error: the file cannot be opened, or is not a journal of a hub.

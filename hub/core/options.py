@@ -14,6 +14,9 @@ KIB = 1024
 MIB = 1024 * KIB
 MAX_HISTORY = 1_000_000
 """The most publications that one channel may keep."""
+MIN_JOURNAL_BYTES = 8 * MIB
+"""The least that notes about connections may take on disk (`hub.archive`): with less, what they
+have beside them, such as indexes and a log, takes most of it. A guess, not measured."""
 
 
 class Overflow(StrEnum):

@@ -8,7 +8,7 @@ limits of peers. A number without a source is a guess that measurement may chang
 from typing import Literal
 
 from hub.brokers.redis.keys import DEFAULT_PREFIX
-from hub.core.options import KIB, MAX_HISTORY, MIB, Overflow
+from hub.core.options import KIB, MAX_HISTORY, MIB, MIN_JOURNAL_BYTES, Overflow
 from hub.settings.access_fields import AccessFields
 from hub.settings.declaring import (
     CHANNELS,
@@ -273,7 +273,7 @@ class Fields(AccessFields):
         NODE,
         GIB,
         "Bytes that the journal may take on disk; above it the oldest entries go.",
-        ge=8 * MIB,
+        ge=MIN_JOURNAL_BYTES,
         le=MAX_BYTES,
     )
     bans_path: FilePath = setting(

@@ -14,11 +14,10 @@ from hub.admin.explain_subject import ExplainSubject
 from hub.admin.subject_here import SubjectExplaining
 from hub.archive import disk_journal
 from hub.archive.disk_journal import MAX_PENDING, DiskJournal
-from hub.archive.store import MIN_BYTES
 from hub.archive.writer import Writer
 from hub.core.forensics.journal import REACH_SECONDS
 from hub.core.identity import Identity
-from hub.core.options import ChannelOptions, Namespaces
+from hub.core.options import MIN_JOURNAL_BYTES, ChannelOptions, Namespaces
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 
@@ -32,7 +31,7 @@ class Kept:
     def __init__(self, path: Path, node: SmallNode) -> None:
         self.node = node
         self.lost = 0
-        writer = Writer(path, MIN_BYTES, log=CapturingLogger(), on_lost=self._lose)
+        writer = Writer(path, MIN_JOURNAL_BYTES, log=CapturingLogger(), on_lost=self._lose)
         offset = node.clock.wall() - node.clock()
         self.archive = DiskJournal(writer, clock=node.clock, wall_offset_seconds=offset)
         node.journal.archive = self.archive

@@ -9,8 +9,9 @@ import pytest
 from structlog.testing import CapturingLogger
 
 from hub.archive import writer as writer_module
-from hub.archive.store import EVENT, MIN_BYTES, NoteRow, Store
+from hub.archive.store import EVENT, NoteRow, Store
 from hub.archive.writer import MAX_WAITING_ROWS, Writer
+from hub.core.options import MIN_JOURNAL_BYTES
 from tests.support.waiting import eventually
 
 
@@ -38,7 +39,7 @@ class Rig:
         self.log = CapturingLogger()
         self.lost = 0
         self.writer = Writer(
-            path, MIN_BYTES, log=self.log, on_lost=self._lose, open_store=self.disk.open
+            path, MIN_JOURNAL_BYTES, log=self.log, on_lost=self._lose, open_store=self.disk.open
         )
 
     def _lose(self, rows: int) -> None:
@@ -109,6 +110,6 @@ async def test_all_that_was_put_is_written_before_the_end(tmp_path: Path) -> Non
     rig.writer.start()
     rig.writer.put(rows(1, 5000))
     await rig.writer.stop()
-    store = Store(tmp_path, MIN_BYTES)
+    store = Store(tmp_path, MIN_JOURNAL_BYTES)
     assert len(store.events("c", 10_000)) == 5000
     store.close()
