@@ -10,27 +10,29 @@ from msgspec import structs
 from hub.core.commands import Ping, Subscribe, SubscribePattern, UnsubscribePattern
 from hub.core.counters import Counters
 from hub.core.fanout.fanout import Fanout
-from hub.core.fanout.open_changes import MAX_BYTES, OpenChanges, _size
-from hub.core.fanout.presence import MAX_PAGE_BYTES, _bytes, check_member, page_of
+from hub.core.fanout.open_changes import OpenChanges, _size
+from hub.core.fanout.presence import _bytes, check_member, page_of
 from hub.core.forensics.noted import thinned_detail
 from hub.core.forensics.timeline import BRIEF_BYTES, LOSS_BYTES, Timeline
-from hub.core.limits import Limiter, PeerLimits, Rate
+from hub.core.limits import Limiter, PeerLimits, Rate, party
 from hub.core.options import ChannelOptions, Namespaces
+from hub.core.patterns import check_pattern
 from hub.core.ports import Broker, OnPublished, PublishRequest, PublishResult
 from hub.core.publication import Position, check_channel
 from hub.core.publishing import Publishing
 from hub.core.pushes import Join, Member, PresenceReset
+from hub.core.reading import ChannelReading
 from hub.core.refused import RefusedTable
 from hub.core.session.encoded import Item
-from hub.core.session.outbox import ABORT_FROM_BYTES
 from hub.core.session.places import Places, SessionPatterns
-from hub.errors import BadRequestError, HubError, UnavailableError
+from hub.errors import BadRequestError, HubError, RateLimitedError, UnavailableError
 from hub.wire.sse import SeveralSseDialect
 from tests.core.fakes import FakeClock
 from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 from tests.support.stream import Push
 
+KIB = 1024
 KEYED = Namespaces(
     ChannelOptions(history_size=1000),
     {
@@ -103,6 +105,13 @@ def test_a_members_id_has_up_to_255_characters() -> None:
         check_member("é" * 256, "after")
 
 
+def test_of_a_pattern_that_is_refused_60_characters_are_told() -> None:
+    for length, told in ((60, "?" * 60), (61, f"{'?' * 60}... (61 characters)")):
+        with pytest.raises(BadRequestError) as refused:
+            check_pattern("?" * length)
+        assert f"pattern {told!r} is not allowed" in refused.value.message
+
+
 # -- presence --------------------------------------------------------------------------------
 
 
@@ -128,14 +137,14 @@ def test_a_page_of_no_members_or_of_more_than_1000_is_refused(limit: int) -> Non
 @pytest.mark.parametrize("after", [None, ""])
 def test_a_page_takes_members_up_to_its_bytes_and_one_whatever_its_size(after: str | None) -> None:
     bare = sum(map(_bytes, members(2)))
-    left = MAX_PAGE_BYTES - bare
+    left = 256 * KIB - bare
     first, second = members(2, left // 2)
     fits = [structs.replace(second, data=b"x" * (left - left // 2)), first]
     in_order = fits if after is None else fits[::-1]
     assert page_of(fits, None, after) == (in_order, None)
     more = [structs.replace(second, data=b"x" * (left - left // 2 + 1)), first]
     assert page_of(more, None, after) == ([first], first.id)
-    huge = [Member("0", "c", None, b"x" * 2 * MAX_PAGE_BYTES), *members(1)]
+    huge = [Member("0", "c", None, b"x" * 512 * KIB), *members(1)]
     assert page_of(huge, None, after)[0] == huge[:1]
 
 
@@ -149,9 +158,9 @@ def test_changes_of_a_batch_are_kept_up_to_their_bytes_and_then_announced_as_los
         return items, changes
 
     bare = sum(_size(Join("channel", Member(id_, "c", None, None))) for id_ in ("a", "b"))
-    items, changes = taken(MAX_BYTES - bare)
+    items, changes = taken(32 * KIB - bare)
     assert (len(items), changes.lost, changes.dropped) == (2, False, 0)
-    items, changes = taken(MAX_BYTES - bare + 1)
+    items, changes = taken(32 * KIB - bare + 1)
     assert (items, changes.lost, changes.dropped) == ([PresenceReset("channel")], True, 2)
 
 
@@ -237,10 +246,10 @@ def test_all_outboxes_together_hold_up_to_their_bound() -> None:
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_peer_with_much_on_its_way_is_aborted_when_memory_is_short(more: int) -> None:
     """With no more than the bound it is told why."""
-    node = SmallNode(Shape(outbox_total_bytes=ABORT_FROM_BYTES - 1))
+    node = SmallNode(Shape(outbox_total_bytes=128 * KIB - 1))
     reader = Subscriber(node)
     reader.block()
-    reader.session.write(b"x" * (ABORT_FROM_BYTES + more))
+    reader.session.write(b"x" * (128 * KIB + more))
     node.outbox_budget.relieve()
     assert reader.session.closing
     assert reader.link.aborted is bool(more)
@@ -442,6 +451,25 @@ def test_rows_are_sent_anew_three_times_before_a_gap_says_what_is_lost() -> None
 # -- peers -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("others", [99_999, 100_000])
+def test_100000_parties_have_a_bucket_and_the_one_not_seen_longest_goes(others: int) -> None:
+    limits_ = PeerLimits(publishes=Rate(1, 60, 1))
+    limiter = Limiter(limits_, FakeClock(), Counters())
+    limiter.check_publish("first", 1)
+    for number in range(others):
+        limiter.check_publish(f"{number}", 1)
+    if others == 100_000:
+        limiter.check_publish("first", 1)
+        return
+    with pytest.raises(RateLimitedError):
+        limiter.check_publish("first", 1)
+
+
+def test_addresses_of_ipv6_are_one_party_by_their_first_64_bits() -> None:
+    assert party("2001:db8::1") == party("2001:db8:0:0:ffff::")
+    assert party("2001:db8::1") != party("2001:db8:0:1::1")
+
+
 def test_an_address_is_not_even_answered_from_16_above_twice_its_bound() -> None:
     judge = Limiter(PeerLimits(address_connections=3), FakeClock(), Counters())
     assert not judge.overruns_address(2 * 3 + 15)
@@ -562,6 +590,20 @@ def test_several_are_published_at_once_where_all_of_them_fit(size: int) -> None:
         PublishRequest("a", b"1" * size, "backend"),
     ]
     assert (node.publishing.publish_many_now(requests) is not None) is (size == 3)
+
+
+# -- history ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [64 * KIB, 64 * KIB + 1])
+async def test_an_answer_of_history_has_publications_of_up_to_a_mib(last: int) -> None:
+    keeps = Namespaces(ChannelOptions(history_size=100))
+    node = SmallNode(Shape(keeps))
+    for size in [64 * KIB] * 15 + [last] + [64 * KIB]:
+        data = b'"' + b"x" * (size - 2) + b'"'
+        await node.memory.publish(PublishRequest("a", data, "backend"))
+    found = await ChannelReading(node.memory, keeps).history("a", None, 1000)
+    assert len(found.publications) == (16 if last == 64 * KIB else 15)
 
 
 # -- notes -----------------------------------------------------------------------------------

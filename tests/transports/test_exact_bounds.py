@@ -12,7 +12,7 @@ from hub.transports.admission import UrlRules
 from hub.transports.connection.streams import check_target
 from hub.transports.inbound import Inbound, PingFrame
 from hub.transports.request import Request
-from hub.transports.turns import PIECE_FRAMES, Turns
+from hub.transports.turns import Turns
 from hub.wire.query import SubscriptionQuery
 from tests.core.small_node import SmallNode
 from tests.support.frames import PING, PONG, TEXT, masked
@@ -64,7 +64,7 @@ def test_a_message_has_up_to_4096_fragments(pieces: int, whole: bool) -> None:
 
 async def test_a_peer_is_read_from_until_64_kib_wait_for_their_turn(wired: Wired) -> None:
     frame, many = masked(b"", PONG), 64 * KIB // 6
-    wired.receive(frame * (PIECE_FRAMES + many) + frame[: 64 * KIB - 6 * many])
+    wired.receive(frame * (256 + many) + frame[: 64 * KIB - 6 * many])
     assert wired.transport.reading
     wired.receive(b"\0")
     assert not wired.transport.reading
