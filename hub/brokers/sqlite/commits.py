@@ -318,7 +318,8 @@ class Commits:
 
     def _on_unreadable(self, error: FileError) -> None:
         """Try the file anew: a page could not be read."""
-        if self.writer.problem is None and error.fault is not Fault.LOCKED:
+        passing = error.fault in {Fault.LOCKED, Fault.CLOSED}
+        if self.writer.problem is None and not passing:
             self.writer.failed(error)
 
     def opened(self, file: HistoryFile) -> None:

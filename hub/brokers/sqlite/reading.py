@@ -83,12 +83,13 @@ class PageReader:
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="history-checkpoint")
         self._turn = asyncio.Semaphore(READERS)
         self._file: HistoryFile | None = None
+        self._path = ""
         self._idle: list[FileReader] = []
         self._asked: dict[_Asked, asyncio.Future[HistoryPage]] = {}
 
     def use(self, file: HistoryFile) -> None:
         """Read from `file` from now on."""
-        self._file = file
+        self._file, self._path = file, file.path
 
     def forget(self) -> None:
         """Let go of the file, which is about to be closed; called by a thread."""
@@ -130,7 +131,10 @@ class PageReader:
             if first is None:
                 return found
             if found.publications:
-                return self._filled(stored, page, found) if found.last + 1 == first else found
+                # Some that were recent may have been moved while the file was read. Example: the
+                # page ends at 2, 3 was the first recent one, and is 4 now: 3 is in the file.
+                whole = found.last + 1 == recent.first(stored.id)
+                return self._filled(stored, page, found) if whole else found
             # All that the file has is too old.
             if moves == recent.moves:
                 return self._from_recent(page)
@@ -208,7 +212,7 @@ class PageReader:
         """Read a page; called by a thread."""
         file = self._file
         if file is None:
-            raise FileError(Fault.LOCKED, "", "it is being opened again")
+            raise FileError(Fault.CLOSED, self._path)
         reader = self._reader(file)
         try:
             while True:

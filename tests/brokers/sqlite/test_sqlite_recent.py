@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 from hub.brokers.sqlite import recent, tending
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import Block, Commit, Stored, packed, record, records, unpacked
+from hub.brokers.sqlite.reading import _Page
 from hub.brokers.sqlite.recent import Recent, merged, steps
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import PublishRequest
+from hub.core.ports import HistoryPage, PublishRequest
 from hub.core.publication import Publication
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.support.waiting import eventually
@@ -238,6 +240,38 @@ async def test_history_is_whole_wherever_its_publications_lie(tmp_path: Path) ->
             assert await node.offsets("a", after, 1000) == list(range(after + 1, 91))
             assert (await node.history("a", after)).oldest == 1
             assert await node.offsets("a", after, 7) == list(range(after + 1, min(after + 8, 91)))
+
+
+async def test_a_page_has_no_hole_where_commits_are_moved_while_the_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of the file does not have them yet, and memory has them no more."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        memory, writer = node.stored._commits.memory, node.stored._writer
+        assert memory is not None
+        memory._history.max_bytes = 0
+        await node.publish()
+        for _ in range(20):
+            node.stored.sweep()
+        await eventually(lambda: writer.settled)
+        for _ in range(4):
+            await node.publish()
+        kept, pages, moving = node.stored._commits.recent, node.stored._pages, [1, 2]
+        read = pages._from_file
+
+        async def read_and_move(page: _Page) -> HistoryPage:
+            found = await read(page)
+            if moving:
+                commits, file = kept.all()[: moving.pop(0)], writer.file
+                assert file is not None
+                await writer.by_thread(partial(file.move, commits, {}))
+                node.stored._tending.moved(commits, [])
+            return found
+
+        monkeypatch.setattr(pages, "_from_file", read_and_move)
+        assert await node.offsets() == [1]
+        assert await node.offsets("a", 1) == [2]
+        assert await node.offsets() == [1, 2, 3, 4, 5]
 
 
 async def test_recent_publications_are_there_when_all_blocks_are_too_old(tmp_path: Path) -> None:
