@@ -139,7 +139,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.begin()
-        self._outgoing.blocked = False
+        if not self._outgoing.resume():
+            return
         self._context.sockets.release(self)
         if isinstance(answering := self._requests.answering, ApplicationCall):
             answering.writable()
@@ -384,11 +385,10 @@ class Connection(asyncio.Protocol):
         self._requests.drop_unread()
         if self._requests.peer_done or self._ends_clean:
             self._enter(HttpState.CLOSING)
-            self._transport.close()
+            self._outgoing.close()
             return
         self._enter(HttpState.DISCARDING)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._outgoing.end_sending()
         self._buffer.resume()
 
     def _leave(self) -> None:

@@ -18,6 +18,10 @@ _WRITE_ANSWERS = 64
 # Connections that are written to together: some 40 wake a reader once, and the first of a thousand
 # waits no longer for its answer than the first of 64. Guess, not measured.
 _WRITE_CONNECTIONS = 64
+# OpenSSL's buffer grows to the most that it holds at a time, and keeps that size: 1.8 MB behind a
+# page of history of 1 MiB. So over TLS an answer is written in such pieces, and the next one waits
+# until the peer has taken enough. Guess: as large as the buffer of a transport.
+_TLS_WRITE_BYTES = 64 * 1024
 
 
 def bound_buffer(transport: asyncio.Transport) -> None:
@@ -79,12 +83,21 @@ class AnswerWriter:
         on_blocked: called behind a write that was put off and that the peer does not take.
     """
 
-    __slots__ = ("_on_blocked", "_transport", "_turn", "_unsent", "_waits", "answers", "blocked")
+    __slots__ = (
+        "_ends", "_in_pieces", "_on_blocked", "_rest", "_transport", "_turn", "_unsent", "_waits",
+        "answers", "blocked",
+    )  # fmt: skip
 
     def __init__(
         self, transport: asyncio.Transport, turn: WriteTurn, on_blocked: Callable[[], None]
     ) -> None:
         self._transport = transport
+        self._in_pieces = transport.get_extra_info("sslcontext") is not None
+        """Whether the transport is given no more than it can pass on."""
+        self._rest: list[memoryview] = []
+        """Bytes that it is given once it has passed on those before them."""
+        self._ends = False
+        """Whether the connection is to end behind the rest."""
         self._turn = turn
         self._on_blocked = on_blocked
         self.answers: list[bytes] = []
@@ -128,13 +141,44 @@ class AnswerWriter:
         if self.blocked:
             # The hub has added to the unsent bytes: the peer's progress is counted from there.
             self._unsent += len(data)
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self._in_pieces and (self._rest or len(data) > _TLS_WRITE_BYTES):
+            self._rest.append(memoryview(data))
+            self._write_pieces()
+        else:
             self._transport.write(data)
+
+    def _write_pieces(self) -> None:
+        """Write pieces of the rest until the peer does not take them."""
+        rest = self._rest
+        # A pause of the writing comes from within a write.
+        while rest and not self.blocked:
+            piece, left = rest[0][:_TLS_WRITE_BYTES], rest[0][_TLS_WRITE_BYTES:]
+            rest[:1] = [left] if left else []
+            self._transport.write(piece)
+
+    def resume(self) -> bool:
+        """Go on: the peer takes more. Return whether nothing is left to write."""
+        self.blocked = False
+        if self._rest:
+            self._write_pieces()
+            if self._ends and not self._rest:
+                self._transport.close()
+        return not self.blocked
 
     def close(self) -> None:
         """End the connection behind all answers."""
         self.flush()
-        self._transport.close()
+        if self._rest:
+            self._ends = True
+        else:
+            self._transport.close()
+
+    def end_sending(self) -> None:
+        """Tell the peer that nothing follows, where that can be told: over TLS it cannot."""
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def abort(self) -> None:
         """End the connection now; answers are written where the peer takes them at once."""
@@ -145,13 +189,14 @@ class AnswerWriter:
     def drop(self) -> None:
         """Forget the answers: the connection is gone."""
         self.answers.clear()
+        self._rest.clear()
         self._on_blocked = _nobody
 
     # -- the peer's progress ---------------------------------------------------------------------
 
     @property
     def unsent_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size() + sum(map(len, self._rest))
 
     def begin_time(self) -> None:
         """Begin the time that the peer has to take something."""

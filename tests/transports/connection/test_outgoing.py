@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hub.transports.connection.connection import Connection
-from hub.transports.connection.outgoing import WriteTurn
+from hub.transports.connection.outgoing import AnswerWriter, WriteTurn
 from tests.transports.connection.rig import FakeTransport, Rig, get, post
 
 OK = [200]
@@ -237,14 +237,70 @@ def test_a_write_that_fails_leaves_the_others_theirs() -> None:
     assert written == ["a", "b"]
 
 
-class StillShakingHands(FakeTransport):
-    """One of TLS: the end of its handshake is still on its way when the connection is made."""
+class OverTls(FakeTransport):
+    """Takes the whole of each write, and notes how much it holds at most."""
+
+    most = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return object() if name == "sslcontext" else super().get_extra_info(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert (high, low) == (1, 0)
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        super().write(data)
+        self.most = max(self.most, len(data), len(self.waiting))
+
+
+PIECE = 64 * 1024
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000
+
+
+def connected(rig: Rig, transport: FakeTransport) -> AnswerWriter:
+    """A connection over TLS, and what writes its answers."""
+    rig.transport = transport
+    rig.connection = transport.protocol = Connection(rig.context)
+    rig.connection.connection_made(transport)
+    rig.connection.begin()
+    return rig.connection._outgoing
+
+
+async def test_over_tls_a_large_answer_leaves_in_pieces(rig: Rig) -> None:
+    """OpenSSL keeps a buffer as large as the most that it was given at a time."""
+    outgoing = connected(rig, transport := OverTls())
+    outgoing.add(LARGE)
+    assert (transport.written, transport.most) == (LARGE, PIECE)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_over_tls_the_rest_waits_for_the_peer_and_is_counted(
+    rig: Rig, *, closes: bool
+) -> None:
+    outgoing = connected(rig, transport := OverTls())
+    transport.room = 100_000
+    outgoing.add(LARGE)
+    outgoing.add(b"the next" * 1000)
+    size = len(LARGE) + 8000
+    assert (outgoing.unsent_bytes, outgoing.blocked) == (size - 100_000, True)
+    if closes:
+        outgoing.close()
+    for _ in range(30):
+        transport.room = 0
+        transport.drain(len(transport.waiting))
+    assert (transport.written, transport.most) == (LARGE + b"the next" * 1000, PIECE)
+    assert (outgoing.unsent_bytes, outgoing.blocked) == (0, False)
+    assert transport.closing is closes
+
+
+class StillShakingHands(OverTls):
+    """The end of its handshake is still on its way when the connection is made."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        super().set_write_buffer_limits(high, low)
         self.protocol.pause_writing()
 
 
