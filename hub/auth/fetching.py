@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 FETCH_SECONDS = 5.0
 # A set of 32 RSA keys of 4,096 bits with their certificates is 100 KB.
 MAX_SET_BYTES = 256 * 1024
-# A chunk of one byte costs as much as a long one, 10 us measured: so many hold the loop for 10 ms.
-MAX_SET_PARTS = 1_000
 
 
 class KeySetSource:
@@ -64,16 +62,11 @@ class KeySetSource:
 
 
 async def _read(answer: "httpx2.Response") -> bytes:
+    from hub_client.interim import LongAnswerError, read_bounded  # noqa: PLC0415 - as above
+
     if answer.status_code != 200:
         raise FetchError("refused", f"the provider answered {answer.status_code}")
-    parts: list[bytes] = []
-    size = 0
-    # Raw: an answer that is compressed although nobody asked is no JSON, and inflates nothing.
-    async for part in answer.aiter_raw():
-        size += len(part)
-        if size > MAX_SET_BYTES:
-            raise FetchError("too_large", f"the answer is longer than {MAX_SET_BYTES:,} bytes")
-        if len(parts) == MAX_SET_PARTS:
-            raise FetchError("too_large", f"the answer is in more than {MAX_SET_PARTS:,} parts")
-        parts.append(part)
-    return b"".join(parts)
+    try:
+        return await read_bounded(answer, max_bytes=MAX_SET_BYTES)
+    except LongAnswerError as error:
+        raise FetchError("too_large", str(error)) from None

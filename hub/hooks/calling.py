@@ -20,8 +20,6 @@ MAX_WAITING = 2_000
 # A connection that was unused for so long may have been closed by a proxy.
 _KEEP_ALIVE_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
-# A chunk of one byte costs as much as a long one, 10 us measured: so many hold the loop for 10 ms.
-MAX_ANSWER_PARTS = 1_000
 
 
 class HookError(Exception):
@@ -94,21 +92,17 @@ class Caller:
     async def _send(
         self, body: bytes, headers: Mapping[str, str], on_status: Callable[[int], object]
     ) -> tuple[int, bytes]:
+        from hub_client.interim import LongAnswerError, read_bounded  # noqa: PLC0415 - as above
+
         client = self._client = self._client or self._made()
         fields = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         async with client.stream("POST", self._url, content=body, headers=fields) as answer:
             on_status(answer.status_code)
-            parts: list[bytes] = []
-            size = 0
-            # Raw: an answer that is compressed although the hub asked for none inflates nothing.
-            async for part in answer.aiter_raw():
-                size += len(part)
-                if size > MAX_ANSWER_BYTES:
-                    raise HookError("too_large", f"answer is over {MAX_ANSWER_BYTES:,} bytes")
-                if len(parts) == MAX_ANSWER_PARTS:
-                    raise HookError("too_large", f"answer is in over {MAX_ANSWER_PARTS:,} parts")
-                parts.append(part)
-            return answer.status_code, b"".join(parts)
+            try:
+                whole = await read_bounded(answer, max_bytes=MAX_ANSWER_BYTES)
+            except LongAnswerError as error:
+                raise HookError("too_large", str(error)) from None
+            return answer.status_code, whole
 
     def _made(self) -> "httpx2.AsyncClient":
         import httpx2  # noqa: PLC0415 - as above

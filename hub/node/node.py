@@ -54,7 +54,6 @@ from hub.transports.poll import PollTransport, WaitingPolls
 from hub.transports.poll_link import is_between_polls
 from hub.transports.poll_sessions import PollSessions
 from hub.transports.turns import Turns
-from hub.wire.poll import PollDialect, SessionPollDialect
 
 
 class Node:
@@ -149,8 +148,6 @@ class Node:
         polling = PollTransport(
             PollSessions(
                 registry=self.registry,
-                dialect=PollDialect(),
-                session_dialect=SessionPollDialect(),
                 deadlines=self.deadlines,
                 clock=self.clock,
                 outbox_budget=self.outbox_budget,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from hub.core.commands import PollRequest, Subscribe, SubscribePattern
 from hub.core.identity import Identity
 from hub.core.patterns import matches
-from hub.core.ports import Dialect, Monotonic
+from hub.core.ports import Monotonic
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
 from hub.core.session.outbox import OutboxBudget
@@ -31,7 +31,7 @@ from hub.errors import (
 from hub.transports.poll_link import PollLink
 from hub.wire.codes import CloseCode
 from hub.wire.filters import read_filter
-from hub.wire.poll import answer
+from hub.wire.poll import PollDialect, SessionPollDialect, answer
 from hub.wire.query import of_pattern
 
 # A polling session has a lease of two waits: a peer that comes back late still has its session.
@@ -119,20 +119,16 @@ class PollSessions:
         self,
         *,
         registry: SessionRegistry,
-        dialect: Dialect,
-        session_dialect: Dialect,
         deadlines: Deadlines,
         clock: Monotonic,
         outbox_budget: OutboxBudget,
         choose: Callable[[int], int] = random.randrange,
     ) -> None:
-        """`session_dialect` is for a peer that keeps to one session (`PollRequest.session`).
-
-        `choose` picks one of so many channels, to read its history first.
-        """
+        """`choose` picks one of so many channels, to read its history first."""
         self._registry = registry
-        self._dialect = dialect
-        self._session_dialect = session_dialect
+        self._dialect = PollDialect()
+        self._session_dialect = SessionPollDialect()
+        """For a peer that keeps to one session (`PollRequest.session`)."""
         self._deadlines = deadlines
         self._clock = clock
         self._outbox_budget = outbox_budget

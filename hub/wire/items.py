@@ -19,13 +19,12 @@ from hub.wire.payload import ABSENT, JSON_WHITESPACE, TOO_DEEP, too_deep, why_no
 MAX_CHANNELS = 100
 
 
-class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One publication of `POST /api/publish`.
+class _Publication(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields of an object of `POST /api/publish`, beside where it is published.
 
     Unknown fields are refused: a misspelt `idempotency_key` must not be dropped silently.
     """
 
-    channel: str
     data: msgspec.Raw = ABSENT
     """Not validated yet, not even as UTF-8; `check_payload` does that."""
     key: str | None = None
@@ -41,22 +40,20 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bytes(self.data)
 
 
-class ToMany(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Item(_Publication, frozen=True, forbid_unknown_fields=True):
+    """One publication of `POST /api/publish`."""
+
+    channel: str
+
+
+class ToMany(_Publication, frozen=True, forbid_unknown_fields=True):
     """One payload for several channels: an object of `POST /api/publish` that names `channels`."""
 
     channels: tuple[str, ...]
-    data: msgspec.Raw = ABSENT
-    key: str | None = None
-    idempotency_key: str | None = None
-    tags: dict[str, str | bool | int | float] | None = None
-    remove: bool = False
-    end: bool = False
-    ttl_seconds: float | None = None
-    history: bool = True
 
     def item(self) -> Item:
         """Return the publication of the first channel; the others get the same."""
-        fields = {name: getattr(self, name) for name in Item.__struct_fields__[1:]}
+        fields = {name: getattr(self, name) for name in _Publication.__struct_fields__}
         return Item(self.channels[0], **fields)
 
 

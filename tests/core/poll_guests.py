@@ -17,7 +17,6 @@ from hub.core.identity import Identity
 from hub.core.publication import Position
 from hub.errors import NotFoundError
 from hub.transports.poll_sessions import Polling, PollSessions
-from hub.wire.poll import PollDialect, SessionPollDialect
 from tests.core.small_node import SmallNode
 from tests.core.streams import StreamChecker, Truth, read_lines
 from tests.support.stream import Push
@@ -33,8 +32,6 @@ def poll_sessions(node: SmallNode, **more: Any) -> PollSessions:
     """Return the polling sessions of `node`; `more` are further arguments of theirs."""
     return PollSessions(
         registry=node.registry,
-        dialect=PollDialect(),
-        session_dialect=SessionPollDialect(),
         deadlines=node.deadlines,
         clock=node.clock,
         outbox_budget=node.outbox_budget,

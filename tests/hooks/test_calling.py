@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from hub.hooks.calling import MAX_ANSWER_BYTES, MAX_ANSWER_PARTS, Caller, HookError
+from hub.hooks.calling import MAX_ANSWER_BYTES, Caller, HookError
+from hub_client.interim import MAX_PARTS
 from tests.support.application import Application
 
 
@@ -68,7 +69,7 @@ async def test_an_answer_in_thousands_of_parts_is_too_large_before_it_is_late() 
     async with await asyncio.start_server(answers, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
         caller = Caller(f"http://127.0.0.1:{port}/", timeout_seconds=10)
-        parts = MAX_ANSWER_PARTS
+        parts = MAX_PARTS
         assert await caller.post(b"{}", {}) == (200, b" " * (parts - 1) + b"1")
         parts += 1
         with pytest.raises(HookError) as caught:

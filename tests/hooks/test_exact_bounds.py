@@ -114,8 +114,8 @@ async def test_an_answer_has_up_to_64_kib_and_a_thousand_parts() -> None:
         status, body = await caller(answer).post(b"{}", {})
         assert (status, len(body)) in {(200, limit), (200, 1000)}
     beyond = {
-        "answer is over 65,536 bytes": FakeAnswer(b"x" * limit, b"x"),
-        "answer is in over 1,000 parts": FakeAnswer(*[b"x"] * 1001),
+        "answer is longer than 65,536 bytes": FakeAnswer(b"x" * limit, b"x"),
+        "answer is in more than 1,000 parts": FakeAnswer(*[b"x"] * 1001),
     }
     for why, answer in beyond.items():
         with pytest.raises(HookError, match=why) as refused:

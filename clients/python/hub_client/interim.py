@@ -1,7 +1,8 @@
-"""The answers that come before an answer (status 1xx, RFC 9110 section 15.2), bounded in number.
+"""Answers of a server that is not to be trusted, bounded in number, parts and bytes.
 
-The HTTP library reads all that have come in one step of the event loop, which takes 40 us for each:
-64 KiB of them hold the loop for 0.15 s, and a server may send them until the deadline.
+A server may send answers before its answer (status 1xx, RFC 9110 section 15.2). The HTTP library
+reads all that have come in one step of the event loop, which takes 40 us for each: 64 KiB of them
+hold the loop for 0.15 s, and a server may send them until the deadline.
 """
 
 import contextlib
@@ -17,6 +18,8 @@ from hub_client.route import OutboundRoute
 
 # A server sends one or two (`103 Early Hints`). Guess.
 MAX_INTERIM_ANSWERS = 16
+# A part of one byte costs as much as a long one, 10 us measured: so many hold the loop for 10 ms.
+MAX_PARTS = 1_000
 _INTERIM = re.compile(rb"(?:\A|\n)HTTP/1\.[01] 1")
 _LONGEST_MATCH = 11
 _FAILURES = (
@@ -25,6 +28,27 @@ _FAILURES = (
     httpcore2.ProxyError,
     httpcore2.UnsupportedProtocol,
 )
+
+
+class LongAnswerError(Exception):
+    """A body has too many bytes or parts; the text says which."""
+
+
+async def read_bounded(answer: httpx2.Response, *, max_bytes: int) -> bytes:
+    """Return the body of `answer` as it came; raise `LongAnswerError`.
+
+    An answer that is compressed although the client asked for none inflates nothing.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.aiter_raw():
+        size += len(part)
+        if size > max_bytes:
+            raise LongAnswerError(f"the answer is longer than {max_bytes:,} bytes")
+        if len(parts) == MAX_PARTS:
+            raise LongAnswerError(f"the answer is in more than {MAX_PARTS:,} parts")
+        parts.append(part)
+    return b"".join(parts)
 
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
