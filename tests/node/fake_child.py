@@ -37,11 +37,13 @@ class FakeChild(Child):
 
 
 def supervise(
-    listening: Sequence[socket.socket], on_started: Callable[[str], None] = lambda _url: None
+    listening: Sequence[socket.socket],
+    on_started: Callable[[str], None] = lambda _url: None,
+    broker: tuple[str, socket.socket] | None = None,
 ) -> Supervisor:
     """With a worker for each of these."""
     return Supervisor(
-        Settings(workers=len(listening)), ["hub"], listening, None, structlog.get_logger(),
+        Settings(workers=len(listening)), ["hub"], listening, broker, structlog.get_logger(),
         outlives_terminal=False, on_started=on_started,
     )  # fmt: skip
 

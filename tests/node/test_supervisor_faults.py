@@ -67,6 +67,7 @@ async def test_a_child_that_ends_without_a_word_at_the_start_is_named(
         await second.ends(code)
         await first.ends(0)
         assert await running == exit_code
+    assert "worker_ended" not in {line["event"] for line in lines}
     [line] = [line for line in lines if line["event"] == "process_did_not_start"]
     assert (line["worker"], line["exit_code"], line["log_level"]) == (2, code, "error")
 
@@ -210,8 +211,48 @@ async def test_a_second_signal_kills_what_does_not_end_at_once(
     assert [child.words.count("now") for child in FakeChild.made] == [1, 1, 1]
 
 
-async def test_a_child_tells_how_long_its_end_may_take() -> None:
-    """A broker process does not."""
+async def test_a_worker_that_does_not_end_is_killed_and_the_others_are_replaced(
+    made: Supervisor,
+) -> None:
+    """One that is replaced has no place to come back to, and its successor begins anew."""
+    made._has_terminal = False
+    made._failures[1] = 7
+    FakeChild.made[0].stop_seconds = 0.01
+    with structlog.testing.capture_logs() as lines:
+        made._log = structlog.get_logger()
+        made.hang_up()
+        await eventually(lambda: len(FakeChild.made) == 4)
+        await FakeChild.made[3].comes_up()
+        await eventually(lambda: FakeChild.made[0].killed)
+        await FakeChild.made[0].ends(-9)
+        await eventually(lambda: len(FakeChild.made) == 5)
+    assert FakeChild.made[4].role.number == 2
+    events = [line["event"] for line in lines]
+    assert "worker_killed" in events
+    assert "worker_ended" not in events
+    assert made._back_off(FakeChild.made[3]) == 0.1
+
+
+@pytest.mark.parametrize(("signals", "exit_code"), [(1, 0), (2, 128 + signal.SIGTERM)])
+async def test_the_exit_code_tells_of_a_second_signal(
+    monkeypatch: pytest.MonkeyPatch, sockets: list[socket.socket], signals: int, exit_code: int
+) -> None:
+    """Nothing is said of children that end because the hub does."""
+    supervisor = supervise(sockets)
+    running = await starting(monkeypatch, supervisor)
+    with structlog.testing.capture_logs() as lines:
+        supervisor._log = structlog.get_logger()
+        for child in tuple(FakeChild.made):
+            await child.comes_up()
+        await eventually(lambda: not supervisor._starting)
+        for _ in range(signals - 1):
+            supervisor.stop(signal.SIGTERM)
+        assert await ended(supervisor, running) == exit_code
+    assert "worker_ended" not in {line["event"] for line in lines}
+
+
+async def test_what_a_child_says_is_noted() -> None:
+    """A broker process does not say how long its end may take."""
     mine, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=mine)
     child = Child(Role(1, 2, "node", 0, ()), lambda _: None)
@@ -223,5 +264,34 @@ async def test_a_child_tells_how_long_its_end_may_take() -> None:
         assert child.stop_seconds == 45.5
         theirs.sendall(b"up\n")
         await eventually(lambda: child.stop_seconds is None)
+        child.silent_seconds = 50.0
+        theirs.sendall(b"alive\n")
+        await eventually(lambda: child.silent_seconds == 0.0)
+        for word, is_leaving in ((b"leaving", True), (b"taking", False)):
+            theirs.sendall(word + b"\n")
+            await eventually(lambda is_leaving=is_leaving: child.is_leaving is is_leaving)  # type: ignore[misc]
     await hearing
     writer.close()
+
+
+async def test_the_broker_process_ends_behind_the_workers(
+    monkeypatch: pytest.MonkeyPatch, sockets: list[socket.socket]
+) -> None:
+    """Workers that drain have publications to send."""
+    FakeChild.made.clear()
+    monkeypatch.setattr(module, "Child", FakeChild)
+    supervisor = supervise(sockets, broker=("@none", sockets[0]))
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: len(FakeChild.made) == 3)
+    broker, *workers = FakeChild.made
+    for child in FakeChild.made:
+        await child.comes_up()
+    await eventually(lambda: not supervisor._starting)
+    supervisor.stop(signal.SIGTERM)
+    await eventually(lambda: all("drain" in child.words for child in workers))
+    await workers[0].ends(0)
+    assert "drain" not in broker.words
+    await workers[1].ends(0)
+    await eventually(lambda: "drain" in broker.words)
+    await broker.ends(0)
+    assert await running == 0

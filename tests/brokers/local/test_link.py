@@ -276,3 +276,77 @@ async def test_a_worker_that_stops_sends_what_it_has(process: FakeProcess) -> No
     assert process.heard[-1] == [frames.UNSUBSCRIBE, "a"]
     await turns()
     assert len(process.connections) == 1
+
+
+async def test_bytes_that_were_under_way_at_the_end_take_no_room_behind_it(
+    process: FakeProcess,
+) -> None:
+    """Nor do those of a call that its caller has forgotten."""
+    await process.welcome()
+    answers_of(process, frames.PUBLISH, size_bytes=33 * MIB)
+    process.connections[0].abort()
+    await turns()
+    await process.welcome()
+    found: list[Message | HubError] = []
+    number = process.link.call((frames.ASK, "w2", b"?"), found.append, 33 * MIB, lasts=True)
+    process.link.forget(number)
+    for _ in range(2):
+        answers_of(process, frames.PUBLISH, size_bytes=16 * MIB)
+
+
+async def test_a_process_that_says_anything_is_kept(process: FakeProcess) -> None:
+    """Each message counts, not pongs alone."""
+    await process.welcome()
+    for _ in range(5):
+        process.clock.advance(7.9)
+        process.say((frames.RESET, "a", "e", 1))
+        process.link.sweep()
+    assert not process.connections[0].aborted
+
+
+async def test_a_connection_that_is_made_late_has_its_time(process: FakeProcess) -> None:
+    """The process was away for longer than it may be silent."""
+    await process.welcome()
+    process.refuses = True
+    process.connections[0].abort()
+    await turns()
+    process.clock.advance(60)
+    process.refuses = False
+    await turns()
+    process.link.sweep()
+    assert len(process.connections) == 2
+    assert not process.connections[1].aborted
+
+
+async def test_a_process_that_was_there_is_tried_again_soon(
+    process: FakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the waits before it came had grown; one that takes nobody is tried less."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def wait(seconds: float) -> None:
+        if seconds:
+            waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("hub.brokers.local.link._BACK_OFF_SECONDS", (0.02, 0.5))
+    process.link.stop()
+    await turns()
+    process.link._stopping = False
+    monkeypatch.setattr("hub.brokers.local.link.asyncio.sleep", wait)
+    process.refuses = True
+    running = asyncio.create_task(process.link.run())
+    while len(waits) < 7:
+        await sleep(0)
+    assert waits[:7] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5]
+    process.refuses = False
+    await turns()
+    await process.welcome()
+    waits.clear()
+    process.connections[-1].abort()
+    while not waits:
+        await sleep(0)
+    assert waits[0] == 0.02
+    process.link.stop()
+    await running

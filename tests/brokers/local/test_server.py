@@ -1,7 +1,7 @@
 """The broker process' end of its connections, on transports that only note."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -226,6 +226,28 @@ async def test_each_call_has_its_answer_with_its_number(slow: bool) -> None:
     assert page[-1] == []
 
 
+async def test_a_broker_that_takes_several_at_once_gets_them_together_and_once() -> None:
+    process = Process(slow=True)
+    one, taken = await process.peer("w1"), []
+
+    async def publish_many(requests: Sequence[PublishRequest]) -> Sequence[Any]:
+        taken.append(len(requests))
+        return [process.memory.publish_now(each) for each in requests]
+
+    process.memory.publish_many = publish_many  # type: ignore[assignment]
+    one.say((frames.PUBLISH_MANY, 1, [request("a"), request("a")]))
+    ((_, _, outcomes),) = await one.heard()
+    assert (taken, [each[1] for each in outcomes]) == ([2], [1, 2])
+
+
+async def test_the_served_broker_has_its_housekeeping(process: Process) -> None:
+    """Else nothing of its history would ever expire."""
+    swept: list[int] = []
+    process.memory.sweep = lambda: swept.append(1)  # type: ignore[method-assign]
+    process.server.tick()
+    assert swept == [1]
+
+
 async def test_rows_of_state_are_paged(process: Process) -> None:
     one = await process.peer("w1")
     for key in "xyz":
@@ -295,6 +317,8 @@ async def test_names_come_in_pages_of_one_list(
     one.say((frames.NAMES, 2, first[3]))
     (second,) = await one.heard()
     assert ([each[0] for each in second[2]], second[3]) == (["c"], 0)
+    one.say((frames.NAMES, 3, 0), (frames.NAMES, 4, 2))
+    assert [each[3] for each in await one.heard()] == [2, 0]
     (_, epoch, offset, held, rows) = second[2][0]
     assert (Position(epoch, offset), held, rows) == (*process.memory.held("c"), None)  # type: ignore[misc]
 
@@ -333,6 +357,7 @@ async def test_a_channel_is_left_with_its_last_worker(process: Process) -> None:
     one.say((frames.UNSUBSCRIBE, "a"))
     one.say((frames.UNSUBSCRIBE, "never"))
     assert process.unsubscribed == []
+    assert sorted(len(each.channels) for each in process.server._workers) == [1, 2]
     await two.end()
     assert process.unsubscribed == ["a"]
     await one.end()
@@ -357,6 +382,8 @@ async def test_workers_that_wait_for_a_channel_s_head_get_it_together() -> None:
     process.publish("a")
     assert [each[0] for each in await one.heard()] == [frames.DELIVER]
     assert await two.heard() == []
+    one.say((frames.UNSUBSCRIBE, "a"))
+    assert process.unsubscribed == ["alone", "a"]
 
 
 async def test_a_channel_that_cannot_be_followed_is_refused_to_all_who_wait() -> None:
@@ -387,6 +414,12 @@ async def test_what_the_broker_lost_and_began_anew_is_told_to_all_who_follow(
     assert await one.heard() == [[frames.LOST, "a", "e", 1, 7, "broker", 2]]
     two.say((frames.SUBSCRIBE, 1, "a"))
     assert await two.heard() == [[frames.HEAD, 1, "e", 7]]
+    downstream.lost(Gap("a", "e", 2, 3, GapReason.BROKER))
+    two.say((frames.UNSUBSCRIBE, "a"), (frames.SUBSCRIBE, 2, "a"))
+    assert await two.heard() == [
+        [frames.LOST, "a", "e", 2, 3, "broker", 0], [frames.HEAD, 2, "e", 7]
+    ]  # fmt: skip
+    await one.heard()
     downstream.reset("a", Position("f", 3))
     downstream.reset("unheard", Position("f", 3))
     for peer in (one, two):
