@@ -267,9 +267,10 @@ async def test_what_a_child_says_is_noted() -> None:
         child.silent_seconds = 50.0
         theirs.sendall(b"alive\n")
         await eventually(lambda: child.silent_seconds == 0.0)
-        for word, is_leaving in ((b"leaving", True), (b"taking", False)):
-            theirs.sendall(word + b"\n")
-            await eventually(lambda is_leaving=is_leaving: child.is_leaving is is_leaving)  # type: ignore[misc]
+        theirs.sendall(b"leaving\n")
+        await eventually(lambda: child.is_leaving)
+        theirs.sendall(b"taking\n")
+        await eventually(lambda: not child.is_leaving)
     await hearing
     writer.close()
 
