@@ -306,13 +306,13 @@ class Crashes(RuleBasedStateMachine):
             )
         )  # fmt: skip
 
-    @rule(chance=st.randoms(use_true_random=False))
-    def try_again(self, chance: Any) -> None:
+    @rule(place=st.integers(0, 1000))
+    def try_again(self, place: int) -> None:
         """A key that is remembered gets the same answer."""
         live = [each for channel in after(self.done).values() for each in channel.published]
         live = [each for each in live if self.clock() - each.at < 290]
         if live:
-            self.run(self._try_again(chance.choice(live)))
+            self.run(self._try_again(live[place % len(live)]))
 
     async def _try_again(self, each: Published) -> None:
         await self._mended()
