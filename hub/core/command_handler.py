@@ -227,26 +227,35 @@ class CommandHandler:
         assert publish_now is not None  # noqa: S101 - the caller has asked
         return _published(command, publish_now(self._asked(session, command)))
 
+    def publish_run(
+        self, session: Session, run: Sequence[commands.Publish]
+    ) -> Sequence[Ok | HubError] | None:
+        """Carry out several publishes in one channel, where `publishes_for` allows it.
+
+        Return the reply's content or the error of each. Return None and publish nothing where they
+        have to be carried out one by one. None of them removes a row.
+        """
+        try:
+            session.identity.check_publish(run[0].channel)
+        except HubError:
+            # Each has a reply of its own, which says why.
+            return None
+        asked = [_request(session, command) for command in run]
+        if (results := self._publishing.publish_many_now(asked)) is None:
+            return None
+        self._counters.commands["publish"] += len(run)
+        return [
+            result if isinstance(result, HubError) else _published(command, result)
+            for command, result in zip(run, results, strict=True)
+        ]
+
     def _asked(self, session: Session, command: commands.Publish) -> PublishRequest:
         """Return the broker request of a session's command.
 
         Raises `ForbiddenError` without a grant, and `BadRequestError` where no rows are kept.
         """
-        identity = session.identity
-        self._check_publish(identity, command)
-        return PublishRequest(
-            command.channel,
-            command.data,
-            identity.publisher,
-            command.key,
-            identity.subject,
-            None if command.echo else session.id,
-            command.idempotency_key,
-            None,
-            command.tags,
-            command.marks,
-            command.keep_ms,
-        )
+        self._check_publish(session.identity, command)
+        return _request(session, command)
 
     def _check_publish(self, identity: Identity, command: commands.Publish) -> None:
         identity.check_publish(command.channel)
@@ -345,6 +354,24 @@ def _check_goes_on(session: Session, asked_for: Identity) -> None:
     """Raise `UnavailableError` where the session has changed while the application was asked."""
     if session.closing or session.identity.subject != asked_for.subject:
         raise UnavailableError("the session changed while the application was asked")
+
+
+def _request(session: Session, command: commands.Publish) -> PublishRequest:
+    """Return the broker request of a session's command."""
+    identity = session.identity
+    return PublishRequest(
+        command.channel,
+        command.data,
+        identity.publisher,
+        command.key,
+        identity.subject,
+        None if command.echo else session.id,
+        command.idempotency_key,
+        None,
+        command.tags,
+        command.marks,
+        command.keep_ms,
+    )
 
 
 def _published(command: commands.Publish, result: PublishResult) -> Ok:

@@ -11,6 +11,7 @@ from hub.core.command_handler import CommandHandler
 from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe
 from hub.core.eager import Rest, begin
 from hub.core.ports import Spawn
+from hub.core.publish_run import PublishRun
 from hub.core.pushes import Reply
 from hub.core.session.inbox import Inbox, Respond
 from hub.core.session.link import SessionContext
@@ -49,6 +50,9 @@ class CommandQueue:
         self._on_fault = on_fault
         self._failed = failed
         self._authenticated = authenticated
+        looks_at_each = self._limiter.meters_commands or self._limiter.limits_publishes
+        self.run = PublishRun(self, command_handler, on_fault=on_fault, gathers=not looks_at_each)
+        """Carries out publications that come together as one."""
 
     def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
         """Count a command of `size` bytes against the session's limits; return the refusal.
@@ -110,7 +114,7 @@ class CommandQueue:
             self.fail(session, command, error, respond)
         except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
             self._on_fault(session, error)
-            self._fail_for_us(session, command, respond)
+            self.fail_for_us(session, command, respond)
 
     def _check_publish(self, session: Session) -> None:
         publisher, address = session.identity.publisher_or(session.id), session.link.address
@@ -149,9 +153,11 @@ class CommandQueue:
             self.fail(session, command, error, respond)
         except Exception as error:  # noqa: BLE001 - the border: logged with traceback, neutral to the peer
             self._on_fault(session, error)
-            self._fail_for_us(session, command, respond)
+            self.fail_for_us(session, command, respond)
 
-    def _fail_for_us(self, session: Session, command: Command, respond: Respond | None) -> None:
+    def fail_for_us(
+        self, session: Session, command: Command, respond: Respond | None = None
+    ) -> None:
         """Reply with an internal error; end the session where not even that is possible."""
         try:
             self.fail(session, command, HubError("internal error"), respond)

@@ -206,23 +206,27 @@ class WebSocketConnection(StreamConnection):
     def _read_piece(self, session: Session, reading: _Reading, until: float) -> bool:
         """Read until nothing is whole, or the piece is full; return whether more may be whole."""
         inbound, options = reading.inbound, self._options
-        clock, submit = options.turns.clock, options.registry.commands.submit
+        clock, run = options.turns.clock, options.registry.commands.run
         size = 0
-        for _ in range(PIECE_FRAMES):
-            event = inbound.read()
-            if event is None:
-                return False
-            if isinstance(event, bytes):
-                size += len(event)
-                if (command := options.read(session, event)) is not None:
-                    submit(session, command)
-            else:
-                self._act(session, event)
-            if self._reading is not reading or reading.held:
-                return False
-            if size >= PIECE_BYTES or clock() >= until:
-                return True
-        return True
+        try:
+            for _ in range(PIECE_FRAMES):
+                event = inbound.read()
+                if event is None:
+                    return False
+                if isinstance(event, bytes):
+                    size += len(event)
+                    if (command := options.read(session, event)) is not None:
+                        run.submit(session, command)
+                else:
+                    run.end()
+                    self._act(session, event)
+                if self._reading is not reading or reading.held:
+                    return False
+                if size >= PIECE_BYTES or clock() >= until:
+                    return True
+            return True
+        finally:
+            run.end()
 
     def _act(self, session: Session, event: Event) -> None:
         match event:
