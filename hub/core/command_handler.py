@@ -10,7 +10,7 @@ from hub.core import commands
 from hub.core.commands import Command
 from hub.core.counters import Counters
 from hub.core.fanout.membership import Membership
-from hub.core.fanout.presence import PresenceCommands, page_of
+from hub.core.fanout.presence import PresenceCommands, page_in_turns
 from hub.core.hooks import Asker, Hooks, judged
 from hub.core.identity import Identity
 from hub.core.ports import (
@@ -296,7 +296,7 @@ class CommandHandler:
         everybody = await self._presence.members(command.channel)
         if command.count:
             return {"channel": command.channel, "count": len(everybody)}
-        members, after = page_of(everybody, command.limit, command.after)
+        members, after = await page_in_turns(everybody, command.limit, command.after)
         ok: dict[str, object] = {"channel": command.channel, "members": members}
         return ok if after is None else ok | {"next": after}
 

@@ -16,6 +16,7 @@ the member leaves.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from hub.core.eager import NEXT_TURN
 from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.fanout import Fanout
 from hub.core.identity import MAX_SUBJECT_LENGTH, Identity
@@ -32,6 +33,8 @@ MAX_CHANGES = 4
 WINDOW_SECONDS = 1.0
 
 MAX_PAGE_MEMBERS = 1000
+# Members that a page is chosen from in one turn: 1 ms. More than a page has.
+LOOKED_AT_ONCE = 2000
 # Bytes of all strings in one answer.
 MAX_PAGE_BYTES = 256 * KIB
 
@@ -78,6 +81,26 @@ def page_of(
             break
         page.append(member)
     return page, page[-1].id if len(page) < len(rest) else None
+
+
+async def page_in_turns(
+    members: Sequence[Member], limit: int | None, after: str | None
+) -> tuple[Sequence[Member], str | None]:
+    """Return `page_of`. Many members are looked at in several turns of the loop.
+
+    Example: a channel has 50,000 members. To sort them all for a page of 1,000 takes 30 ms.
+    """
+    if len(members) <= LOOKED_AT_ONCE:
+        return page_of(members, limit, after)
+    # The page's own, and one more that tells of a next page.
+    most = min(limit or MAX_PAGE_MEMBERS, MAX_PAGE_MEMBERS) + 1
+    first: list[Member] = []
+    for start in range(0, len(members), LOOKED_AT_ONCE):
+        some = members[start : start + LOOKED_AT_ONCE]
+        first += [member for member in some if after is None or member.id > after]
+        first = sorted(first, key=lambda member: member.id)[:most]
+        await NEXT_TURN
+    return page_of(first, limit, after)
 
 
 def _bytes(member: Member) -> int:

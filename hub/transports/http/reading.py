@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from hub.admin.channels import CHANNELS
-from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_of
+from hub.core.fanout.presence import MAX_PAGE_MEMBERS, page_in_turns
 from hub.core.hooks import Asker
 from hub.core.options import is_reserved
 from hub.core.ports import HistoryPage
@@ -178,7 +178,7 @@ class ReadingRoutes:
         present = await self._node.presence(name)
         if given["count"] == "true":
             return json_answer({"channel": name, "count": len(present)})
-        members, after = page_of(present, given["limit"], given["after"])
+        members, after = await page_in_turns(present, given["limit"], given["after"])
         more = {} if after is None else {"next": after}
         rows = [member_object(member) for member in members]
         return json_answer({"channel": name, "members": rows, **more})
