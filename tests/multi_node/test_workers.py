@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -107,6 +108,8 @@ async def test_every_worker_is_a_node(shared: WorkersHub) -> None:
         1: "hub-worker-1",
         2: "hub-worker-2",
     }
+    # Signals of a terminal are the supervisor's.
+    assert {os.getsid(pid) for pid in processes.values()} == set(processes.values())
 
 
 async def test_one_order_whoever_publishes_and_wherever_one_listens(
