@@ -97,6 +97,32 @@ async def test_a_hangup_during_the_start_replaces_the_workers_behind_it(
     await ended(supervisor, running)
 
 
+async def test_a_signal_during_the_start_ends_it(
+    monkeypatch: pytest.MonkeyPatch, sockets: list[socket.socket]
+) -> None:
+    """Also where a child does not come up; it is told as soon as it listens."""
+    with structlog.testing.capture_logs() as lines:
+        supervisor = supervise(sockets)
+        running = await starting(monkeypatch, supervisor)
+        supervisor.stop(signal.SIGTERM)
+        await eventually(lambda: all("drain" in child.words for child in FakeChild.made))
+        for child in tuple(FakeChild.made):
+            await child.ends(0)
+        assert await running == 0
+    assert "process_did_not_start" not in {line["event"] for line in lines}
+
+
+async def test_no_child_is_started_once_the_hub_is_to_end(
+    monkeypatch: pytest.MonkeyPatch, sockets: list[socket.socket]
+) -> None:
+    FakeChild.made.clear()
+    monkeypatch.setattr(module, "Child", FakeChild)
+    supervisor = supervise(sockets)
+    supervisor.stop(signal.SIGTERM)
+    assert await supervisor.run() == 0
+    assert FakeChild.made == []
+
+
 # -- SIGHUP --------------------------------------------------------------------------------------
 
 

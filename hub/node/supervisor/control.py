@@ -21,6 +21,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -215,9 +216,15 @@ class Child:
         self._on_change(self)
 
 
-async def until_ready(children: Sequence[Child], stop: asyncio.Event, seconds: float) -> None:
-    """Return when each of them is ready or has ended, when `stop` is set, or after `seconds`."""
-    waits = [child.until(lambda child=child: child.is_ready, seconds) for child in children]  # type: ignore[misc]
+async def until_each(
+    children: Sequence[Child],
+    condition: Callable[[Child], bool],
+    stop: asyncio.Event,
+    seconds: float,
+) -> None:
+    """Return when the condition holds for each of them that has not ended, when `stop` is set, or
+    after `seconds`."""
+    waits = [child.until(partial(condition, child), seconds) for child in children]
     await until_one_ends(_each(waits), _each([stop.wait()]))
 
 

@@ -27,7 +27,7 @@ from structlog.typing import FilteringBoundLogger
 from hub.errors import SettingsError
 from hub.node.binding import url_of
 from hub.node.supervisor import control, until_restart
-from hub.node.supervisor.control import Child, until_ready
+from hub.node.supervisor.control import Child, until_each
 from hub.node.supervisor.roles import BROKER, Role
 from hub.settings import Settings
 
@@ -147,22 +147,23 @@ class Supervisor:
     async def _start_all(self) -> None:
         numbers = [*([BROKER] if self._broker is not None else []), *self._numbers]
         for number in numbers:
+            if self._stopping.is_set():
+                return
             try:
                 await self._start(number)
             except OSError as error:
                 raise SettingsError(f"cannot start a process of the hub: {error}") from error
-        for number in numbers:
-            child = self._current[number]
-            if not await child.until(lambda child=child: child.is_up, _READY_SECONDS):  # type: ignore[misc]
-                self._failed = child
-                self._stopping.set()
-                if not child.wrong:
-                    self._log.error(
-                        "process_did_not_start", worker=number, pid=child.pid, **child.ending
-                    )
-            if self._stopping.is_set():
-                return
-        await until_ready(self._workers, self._stopping, _BROKER_SECONDS)
+        children, stop = tuple(self._current.values()), self._stopping
+        await until_each(children, lambda child: child.is_up, stop, _READY_SECONDS)
+        failed = [child for child in children if not child.is_up]
+        if failed and not stop.is_set():
+            self._failed = failed[0]
+            stop.set()
+            if not failed[0].wrong:
+                told = {"worker": failed[0].role.number, "pid": failed[0].pid, **failed[0].ending}
+                self._log.error("process_did_not_start", **told)
+        if not stop.is_set():
+            await until_each(self._workers, lambda child: child.is_ready, stop, _BROKER_SECONDS)
 
     def _started(self) -> None:
         settings, port = self._settings, self._listening[0].getsockname()[1]
