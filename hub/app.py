@@ -118,7 +118,6 @@ class Hub:
         if self._worker is None and should_warn_of_siblings(self.settings.broker):
             self._log.warning("several_workers", message=SIBLINGS_WARNING)
         await self._node.start()
-        lag.start(loop)
         self._stack.callback(lag.stop)
         ticks.start()
         if self._hosted:
@@ -128,6 +127,8 @@ class Hub:
             self._listener = Listener(self._node, self._app, inherited)
             self._stack.push_async_callback(self._listener.stop)
             await self._listener.start()
+        # Nobody waits for a hub that begins: modules that are still imported are no stall.
+        lag.start(loop)
         if self._hosted:
             signals = HostSignals(drain=self.begin_drain, hurry=self.stop_now)
             self._stack.callback(signals.give_back)

@@ -2,7 +2,7 @@
 POST."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import httpx2
@@ -124,20 +124,30 @@ class HttpSession:
         return bytes(body)
 
 
-async def dial_by_url(
-    dial: Callable[[Target], Awaitable[TransportConnection]], target: Target
-) -> TransportConnection:
-    """Call `dial` with the subscriptions in the URL; where that is refused, call it without them.
+class UrlDialer:
+    """Opens connections by a GET whose URL holds subscriptions; a subclass opens one."""
 
-    One channel without a grant refuses the whole request. By command it is refused alone, as over a
-    WebSocket.
-    """
-    try:
-        return await dial(target)
-    except CannotConnectError as problem:
-        if problem.rejected is None or not problem.blocked or not target.subscribe:
-            raise
-    return await dial(replace(target, subscribe=()))
+    def __init__(self) -> None:
+        self._http = LazyHttp()
+
+    async def dial(self, target: Target) -> TransportConnection:
+        """Open with the subscriptions in the URL; where that is refused, open without them.
+
+        One channel without a grant refuses the whole request. By command it is refused alone, as
+        over a WebSocket.
+        """
+        try:
+            return await self._open(target)
+        except CannotConnectError as problem:
+            if problem.rejected is None or not problem.blocked or not target.subscribe:
+                raise
+        return await self._open(replace(target, subscribe=()))
+
+    async def _open(self, target: Target) -> TransportConnection:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        await self._http.close()
 
 
 async def check(response: httpx2.Response, kind: str) -> None:

@@ -11,7 +11,7 @@ import httpx2
 
 from hub_client.errors import ProtocolError
 from hub_client.frames import PollAnswer, read_poll
-from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
+from hub_client.http_session import HttpSession, UrlDialer, check, url_subscriptions
 from hub_client.route import HTTP_ERRORS
 from hub_client.transport import (
     ABNORMAL_CLOSE,
@@ -29,18 +29,12 @@ _MAX_WAIT_SECONDS = 25.0
 _PATIENCE_SECONDS = 10.0
 
 
-class PollDialer:
+class PollDialer(UrlDialer):
     """Open a session by a first `GET /poll` that does not wait."""
 
     transport = "poll"
 
-    def __init__(self) -> None:
-        self._http = LazyHttp()
-
-    async def dial(self, target: Target) -> TransportConnection:
-        return await dial_by_url(self._dial, target)
-
-    async def _dial(self, target: Target) -> TransportConnection:
+    async def _open(self, target: Target) -> TransportConnection:
         channels, query = url_subscriptions(target.subscribe)
         url = f"{target.base_url}/poll?session=true&wait=0" + (f"&{query}" if query else "")
         http = self._http.client(target.route)
@@ -60,9 +54,6 @@ class PollDialer:
         except (ProtocolError, DisconnectedError) as error:
             raise CannotConnectError(str(error), blocked=True) from None
         return PollConnection(session, first, frozenset(channels))
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 class PollConnection:

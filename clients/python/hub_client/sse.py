@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import httpx2
 
-from hub_client.http_session import HttpSession, LazyHttp, check, dial_by_url, url_subscriptions
+from hub_client.http_session import HttpSession, UrlDialer, check, url_subscriptions
 from hub_client.route import HTTP_ERRORS
 from hub_client.transport import (
     ABNORMAL_CLOSE,
@@ -18,18 +18,12 @@ from hub_client.transport import (
 _FIELD = b"data: "
 
 
-class SseDialer:
+class SseDialer(UrlDialer):
     """Open `GET /sse`."""
 
     transport = "sse"
 
-    def __init__(self) -> None:
-        self._http = LazyHttp()
-
-    async def dial(self, target: Target) -> TransportConnection:
-        return await dial_by_url(self._dial, target)
-
-    async def _dial(self, target: Target) -> TransportConnection:
+    async def _open(self, target: Target) -> TransportConnection:
         channels, query = url_subscriptions(target.subscribe)
         # A stream without a channel has to be asked for by name.
         query = query if channels else "session=true"
@@ -44,9 +38,6 @@ class SseDialer:
         except HTTP_ERRORS as error:
             raise CannotConnectError(f"{type(error).__name__}: {error}") from None
         return SseConnection(HttpSession(http, target), response, frozenset(channels))
-
-    async def close(self) -> None:
-        await self._http.close()
 
 
 class SseConnection:
