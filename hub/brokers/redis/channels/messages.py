@@ -22,7 +22,7 @@ second word passes over the message.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -49,6 +49,7 @@ class _Envelope(msgspec.Struct, array_like=True, frozen=True):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _EMPTY = _Envelope()
 _MARKS = REMOVES | ENDS
+_Read = TypeVar("_Read")
 
 
 def envelope(request: PublishRequest) -> bytes:
@@ -84,7 +85,7 @@ def decode(channel: str, raw: bytes, *, max_message_bytes: int) -> SequencedMess
 def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> Publication:
     """Raise `HubError` or `ValueError` (msgspec's errors are some) for bytes that are no
     publication."""
-    said = _ENVELOPE.decode(parts[3]) if parts[3] else _EMPTY
+    said = _read(_ENVELOPE, parts[3]) if parts[3] else _EMPTY
     if said.key is not None:
         check_key(said.key, "key")
     tags = None if said.tags is None else check_tags(said.tags.encode())
@@ -94,6 +95,14 @@ def _publication(channel: str, offset: int, parts: list[bytes], limit: int) -> P
     return Publication(
         channel, offset, data, time_ms, said.key, said.sender, said.skip, None, tags, marks, keep_ms
     )
+
+
+def _read(decoder: msgspec.json.Decoder[_Read], raw: bytes) -> _Read:
+    """Raise `ValueError` also for brackets within more brackets than the library follows."""
+    try:
+        return decoder.decode(raw)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _milliseconds(digits: bytes) -> int:
@@ -135,7 +144,7 @@ def encode_member(member: Member) -> bytes:
 
 def decode_member(raw: bytes) -> Member:
     """Read a member; raise `ValueError` for other bytes (msgspec's errors are some)."""
-    match _FIELDS.decode(raw):
+    match _read(_FIELDS, raw):
         case [str(id_), str(connection), str() | None as subject] | [
             str(id_),
             str(connection),

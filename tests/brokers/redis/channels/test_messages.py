@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.brokers.redis.channels.messages import decode, envelope
+from hub.brokers.redis.channels.messages import decode, decode_announcement, envelope
 from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, REMOVES, Publication
 
@@ -26,6 +26,10 @@ def test_what_stands_beside_the_data_survives(
     assert (message.epoch, message.offset) == ("e1", 7)
     expected = Publication("c", 7, request.data, 1700000000000, key, sender, skip)
     assert message.publication == expected
+
+
+DEEP = b"[" * 100_000
+"""More brackets within brackets than the library follows."""
 
 
 @pytest.mark.parametrize("marks", [0, REMOVES, ENDS, REMOVES | ENDS])
@@ -56,6 +60,8 @@ def test_what_history_does_not_hold_says_so(marks: int) -> None:
         b'e\n1\n1\n["a",1]\n1',
         b'e\n1\n1\n["",null,null]\n1',
         b'e\n1\n1\n["\xff",null,null]\n1',
+        b"e\n1\n1\n[null,null,null,null,0,0," + DEEP + b"\n1",
+        b"e\n1\n1\n\n" + DEEP[:90],
     ],
 )
 def test_numbered_message_that_cannot_be_delivered_keeps_its_number(raw: bytes) -> None:
@@ -82,3 +88,9 @@ def test_message_without_a_number_is_none(raw: bytes) -> None:
 def test_noise_never_raises(raw: bytes) -> None:
     decode("c", raw, max_message_bytes=100)
     decode("c", b"e\n1\n1\n" + raw, max_message_bytes=100)
+
+
+@pytest.mark.parametrize("what", [b"join", b"leave", b"update"])
+@pytest.mark.parametrize("member", [DEEP, b'["a","b",null,"{}",1,' + DEEP, b"{}", b"\xff"])
+def test_an_announcement_of_no_member_is_none(what: bytes, member: bytes) -> None:
+    assert decode_announcement("c", b"presence\n" + what + b"\n" + member) is None
