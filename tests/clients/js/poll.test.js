@@ -135,3 +135,30 @@ test("no address is asked twice in a row, because a service worker may answer wi
   assert.equal(new Set(asked).size, 3);
   hub.close();
 });
+
+test("a poll waits for 25 seconds at most, whatever the hub's heartbeat is", async () => {
+  const wire = fakeWire();
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a", () => {}));
+  wire.polls[2].answer([], {}, { ...WELCOME, heartbeat_seconds: 25 });
+  await settle();
+  assert.equal(wire.polls[3].url.searchParams.get("wait"), "25");
+  wire.polls[3].answer([], {}, { ...WELCOME, heartbeat_seconds: 26 });
+  await settle();
+  assert.equal(wire.polls[4].url.searchParams.get("wait"), "25");
+  hub.close();
+});
+
+test("positions of a poll take 6,000 characters, and those of one channel more", async () => {
+  const wire = fakeWire();
+  const { hub } = await polling(wire, (hub) => hub.subscribe("a", () => {}));
+  // `&channel=name&since=name=e:1` is twice the name and 20: 15 of 380, and one that makes 6,000.
+  const names = Array.from({ length: 15 }, (_, n) => `${n}`.padStart(180, "a"));
+  for (const [position, sent] of [["e:1", 17], ["e:10", 16]]) {
+    const newest = [...names, "b".repeat(140), "next", "left-out"];
+    const positions = newest.map((name, n) => [name, n === 15 ? position : "e:1"]).reverse();
+    wire.polls.at(-1).answer([], Object.fromEntries(positions));
+    await settle();
+    assert.equal(wire.polls.at(-1).url.searchParams.getAll("channel").length, sent);
+  }
+  hub.close();
+});

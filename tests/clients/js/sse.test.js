@@ -188,3 +188,16 @@ test("a goodbye's code stands for the close code that SSE does not have", async 
   await settle();
   assert.equal(hub.state, "closed");
 });
+
+test("a line of 8,000,000 characters may still end, and one more ends the connection", async () => {
+  const wire = fakeWire();
+  const { hub, states } = await open(wire, SSE, (hub) => hub.subscribe("a", () => {}));
+  const [stream] = wire.streams;
+  stream.raw("x".repeat(8_000_000));
+  for (let turn = 0; turn < 5; turn += 1) await settle();
+  assert.equal(hub.state, "connected");
+  stream.raw("x");
+  for (let turn = 0; turn < 5; turn += 1) await settle();
+  assert.equal(states.at(-1).reason, "too large");
+  hub.close();
+});
