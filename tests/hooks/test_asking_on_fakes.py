@@ -12,7 +12,7 @@ from hub.core.hooks import Asker
 from hub.core.identity import Identity
 from hub.errors import ForbiddenError, UnavailableError
 from hub.hooks.asking import ApplicationHooks, AskingRules, Judges
-from hub.hooks.breaker import FAILURES, FIRST_SECONDS
+from hub.hooks.breaker import FIRST_SECONDS
 from hub.hooks.calling import HookError
 
 YES = b'{"allow":true}'
@@ -70,7 +70,7 @@ class Rig:
     async def come_to_the_try(self) -> None:
         """Have the application fail until nobody is asked, and wait until one may try."""
         self.caller.answer = HookError("timeout", "no whole answer")
-        for _ in range(FAILURES):
+        for _ in range(5):
             with pytest.raises(UnavailableError):
                 await self.ask()
         self.now += FIRST_SECONDS
@@ -84,15 +84,15 @@ async def test_one_question_tries_an_application_that_was_down_and_the_others_do
     """Half open: what the one finds out decides for all."""
     rig = Rig()
     rig.caller.answer = HookError("timeout", "no whole answer")
-    for _ in range(FAILURES + 3):
+    for _ in range(5 + 3):
         with pytest.raises(UnavailableError):
             await rig.ask()
-    assert len(rig.caller.asked) == FAILURES
-    assert rig.counters.hook_calls == {"timeout": FAILURES, "open": 3}
+    assert len(rig.caller.asked) == 5
+    assert rig.counters.hook_calls == {"timeout": 5, "open": 3}
     rig.now += FIRST_SECONDS
     rig.caller.answer, rig.caller.held = YES, asyncio.Event()
     tries = asyncio.create_task(rig.ask())
-    while len(rig.caller.asked) == FAILURES:
+    while len(rig.caller.asked) == 5:
         await asyncio.sleep(0)
     with pytest.raises(UnavailableError):
         await rig.ask("b")
@@ -100,24 +100,24 @@ async def test_one_question_tries_an_application_that_was_down_and_the_others_do
     assert await tries is None
     rig.caller.held = None
     assert await rig.ask("b") is None
-    assert rig.counters.hook_calls == {"timeout": FAILURES, "open": 4, "allowed": 2}
+    assert rig.counters.hook_calls == {"timeout": 5, "open": 4, "allowed": 2}
     assert rig.events == ["hook_failed", "hook_down", "hook_answers_again"]
 
 
 async def test_one_that_tries_and_fails_keeps_it_from_being_asked_for_longer() -> None:
     rig = Rig(allows=True)
     rig.caller.answer = HookError("unreachable", "refused")
-    for _ in range(FAILURES):
+    for _ in range(5):
         assert await rig.ask() is None
     rig.now += FIRST_SECONDS
     assert await rig.ask() is None
-    assert len(rig.caller.asked) == FAILURES + 1
+    assert len(rig.caller.asked) == 5 + 1
     rig.now += FIRST_SECONDS
     assert await rig.ask() is None
-    assert len(rig.caller.asked) == FAILURES + 1
+    assert len(rig.caller.asked) == 5 + 1
     rig.now += FIRST_SECONDS
     assert await rig.ask() is None
-    assert len(rig.caller.asked) == FAILURES + 2
+    assert len(rig.caller.asked) == 5 + 2
 
 
 async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_next() -> None:
@@ -137,7 +137,7 @@ async def test_who_goes_away_while_trying_leaves_the_try_to_the_next() -> None:
     await rig.come_to_the_try()
     rig.caller.answer, rig.caller.held = YES, asyncio.Event()
     tries = asyncio.create_task(rig.ask())
-    while len(rig.caller.asked) == FAILURES:
+    while len(rig.caller.asked) == 5:
         await asyncio.sleep(0)
     tries.cancel()
     await asyncio.gather(tries, return_exceptions=True)

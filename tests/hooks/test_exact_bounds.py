@@ -12,7 +12,7 @@ import structlog
 from hub.core.counters import Counters
 from hub.hooks import asking, telling
 from hub.hooks.answers import HookAnswer, Remembered, read_answer
-from hub.hooks.calling import MAX_WAITING, Caller, HookError
+from hub.hooks.calling import Caller, HookError
 from hub.hooks.spans import Spans
 from hub.hooks.telling import Teller
 
@@ -93,9 +93,11 @@ class FakeClient:
     def __init__(self, answer: FakeAnswer, gate: asyncio.Event | None = None) -> None:
         self._answer = answer
         self._gate = gate
+        self.asked = 0
 
     @asynccontextmanager
     async def stream(self, *_request: object, **_fields: object) -> AsyncIterator[FakeAnswer]:
+        self.asked += 1
         if self._gate is not None:
             await self._gate.wait()
         yield self._answer
@@ -126,15 +128,28 @@ async def test_an_answer_has_up_to_64_kib_and_a_thousand_parts() -> None:
 async def test_2000_calls_wait_for_the_application_and_no_more() -> None:
     gate = asyncio.Event()
     asked = caller(FakeAnswer(b"{}"), gate)
-    calls = [asyncio.create_task(asked.post(b"{}", {})) for _ in range(MAX_WAITING)]
+    calls = [asyncio.create_task(asked.post(b"{}", {})) for _ in range(2000)]
     await asyncio.sleep(0)
-    assert MAX_WAITING == 2000
     with pytest.raises(HookError, match="2,000 calls wait") as refused:
         await asked.post(b"{}", {})
     assert refused.value.outcome == "busy"
     gate.set()
     assert len(await asyncio.gather(*calls)) == 2000
     assert (await asked.post(b"{}", {}))[0] == 200
+
+
+async def test_64_calls_are_under_way_at_once() -> None:
+    gate = asyncio.Event()
+    made = Caller("http://127.0.0.1:9/", timeout_seconds=3600)
+    client = FakeClient(FakeAnswer(b"{}"), gate)
+    made._client = cast("Any", client)
+    calls = [asyncio.create_task(made.post(b"{}", {})) for _ in range(66)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert client.asked == 64
+    gate.set()
+    await asyncio.gather(*calls)
+    assert client.asked == 66
 
 
 def test_the_application_is_told_4096_characters_of_a_header() -> None:

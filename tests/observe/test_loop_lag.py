@@ -213,3 +213,27 @@ async def test_stop_ends_the_thread_and_start_begins_again(log: CapturingLogger)
         assert watchdogs() == 1
         lag.stop()
         assert watchdogs() == 0
+
+
+def test_a_stack_has_the_innermost_20_calls() -> None:
+    is_deep, ends = threading.Event(), threading.Event()
+
+    # Two in turn: a call that is repeated is one line.
+    def deeper(calls: int) -> None:
+        beside(calls - 1)
+
+    def beside(calls: int) -> None:
+        if calls:
+            deeper(calls)
+        is_deep.set()
+        ends.wait()
+
+    thread = threading.Thread(target=deeper, args=(30,))
+    thread.start()
+    is_deep.wait()
+    try:
+        assert thread.ident is not None
+        assert stack_of(thread.ident).count("  File ") == 20
+    finally:
+        ends.set()
+        thread.join()

@@ -12,7 +12,7 @@ from structlog.testing import ReturnLogger
 from hub.core.limits import LimitRefusal
 from hub.core.refused import RefusedTable
 from hub.errors import HubError
-from hub.observe.refusals import LINES, LINES_PER_ADDRESS, WINDOW_SECONDS, Refusals
+from hub.observe.refusals import WINDOW_SECONDS, Refusals
 from tests.wire.test_codes import every_error
 
 WHO_MAY = {"unauthorized", "forbidden", "misdirected_request"}
@@ -78,7 +78,7 @@ def test_a_refusal_is_one_line_with_address_reason_origin_and_host() -> None:
 def test_whom_a_limit_holds_back_is_one_line_with_its_name() -> None:
     """So is each refusal; of a flood some, as of any other kind."""
     rig = Rig()
-    for _ in range(LINES_PER_ADDRESS + 5):
+    for _ in range(10 + 5):
         rig.refusals.held(LimitRefusal("publishes", "subject", "ann", "10.0.0.1", "too many"))
     assert rig.lines[0] == {
         "event": "refused",
@@ -91,17 +91,17 @@ def test_whom_a_limit_holds_back_is_one_line_with_its_name() -> None:
         "by": "subject",
         "name": "ann",
     }
-    assert len(rig.refused()) == LINES_PER_ADDRESS
+    assert len(rig.refused()) == 10
     (row,) = rig.table.held_back()
-    assert row.count == LINES_PER_ADDRESS + 5
+    assert row.count == 10 + 5
 
 
 def test_every_refusal_is_in_the_table_also_those_without_a_line() -> None:
     rig = Rig()
-    for _ in range(LINES_PER_ADDRESS + 5):
+    for _ in range(10 + 5):
         rig.refuse()
     (row,) = rig.table.refusals()
-    assert (row.reason, row.count) == ("unauthorized", LINES_PER_ADDRESS + 5)
+    assert (row.reason, row.count) == ("unauthorized", 10 + 5)
 
 
 def test_what_a_request_did_not_name_is_not_in_the_line() -> None:
@@ -130,13 +130,13 @@ def test_a_flood_from_one_address_is_a_few_lines_and_a_number() -> None:
     rig = Rig()
     for _ in range(1000):
         rig.refuse()
-    for _ in range(LINES_PER_ADDRESS + 2):
+    for _ in range(10 + 2):
         rig.refuse("misdirected_request")
-    assert len(rig.lines) == 2 * LINES_PER_ADDRESS
+    assert len(rig.lines) == 2 * 10
     rig.end_window()
     last = rig.lines[-1]
     assert last["event"] == "refusals_not_logged"
-    assert (last["unauthorized"], last["misdirected_request"]) == (1000 - LINES_PER_ADDRESS, 2)
+    assert (last["unauthorized"], last["misdirected_request"]) == (1000 - 10, 2)
     assert last["within_seconds"] == WINDOW_SECONDS
 
 
@@ -153,10 +153,10 @@ def test_a_flood_from_many_addresses_is_bounded_too() -> None:
     rig = Rig()
     for number in range(10_000):
         rig.refuse(address=f"10.0.{number // 256}.{number % 256}")
-    assert len(rig.lines) == LINES
-    assert len(rig.refusals._lines) <= LINES + 1
+    assert len(rig.lines) == 50
+    assert len(rig.refusals._lines) <= 50 + 1
     rig.end_window()
-    assert rig.lines[-1]["unauthorized"] == 10_000 - LINES
+    assert rig.lines[-1]["unauthorized"] == 10_000 - 50
 
 
 def test_after_a_window_the_next_refusals_are_logged_again() -> None:
@@ -165,7 +165,7 @@ def test_after_a_window_the_next_refusals_are_logged_again() -> None:
         rig.refuse()
     rig.end_window()
     rig.refuse()
-    assert len(rig.refused()) == LINES_PER_ADDRESS + 1
+    assert len(rig.refused()) == 10 + 1
     rig.end_window()
     assert [line["event"] for line in rig.lines].count("refusals_not_logged") == 1
 
@@ -208,7 +208,7 @@ def test_every_refusal_is_logged_or_counted(events: list[tuple[str, str] | None]
 def test_a_stop_says_how_many_were_left_out() -> None:
     """No window's end comes any more."""
     rig = Rig()
-    for _ in range(LINES_PER_ADDRESS + 5):
+    for _ in range(10 + 5):
         rig.refuse()
     rig.refusals.flush()
     rig.refusals.flush()
@@ -235,3 +235,9 @@ def test_the_same_reason_for_the_same_origin_is_one_line_a_minute() -> None:
     assert len(rig.refused()) == 3
     left_out = [line["forbidden"] for line in rig.lines if line["event"] == "refusals_not_logged"]
     assert left_out == [19, 21, 21, 21, 21, 21]
+
+
+def test_a_line_has_500_characters_of_a_reason() -> None:
+    rig = Rig()
+    rig.refusals.refused("unauthorized", address="10.0.0.1", reason="x" * 501)
+    assert rig.lines[0]["reason"] == "x" * 500

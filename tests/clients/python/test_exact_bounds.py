@@ -5,12 +5,15 @@ from typing import Any, cast
 
 import pytest
 
-from hub_client.channel import SubscribedChannel
+from hub_client.channel import PushSource, SubscribedChannel
 from hub_client.collector import Batching, Collector, PendingPublication
 from hub_client.errors import forbids_reconnect
-from hub_client.feed import Feed, FeedLimits
+from hub_client.feed import OVERFULL, Feed, FeedLimits
+from hub_client.frames import Frame
 from hub_client.http_session import HttpSession, url_subscriptions
-from hub_client.messages import Message
+from hub_client.messages import Gap, Message, Position
+from hub_client.options import ClientOptions
+from hub_client.posting import PublisherOptions
 from hub_client.publishing import Outgoing
 from hub_client.timing import Backoff, ReconnectTiming
 from hub_client.transport import DisconnectedError, Target, refused
@@ -133,3 +136,56 @@ def test_a_request_is_full_at_its_items_or_its_bytes_and_takes_no_more() -> None
     assert [collected(100, most=most).full for most in (size + 1, size)] == [False, True]
     for most, taken in ((2 * size, 2), (2 * size - 1, 1), (1, 1)):
         assert len(collected(100, 100, most=most).take()) == taken
+
+
+# -- what holds unless the application says otherwise ------------------------------------------
+
+
+def test_a_request_has_250_publications_and_a_mib_unless_told_otherwise() -> None:
+    def waiting(*sizes: int) -> Collector:
+        made = Collector(Batching())
+        for size in sizes:
+            made.add(PendingPublication(Outgoing("a", b"1" * size)))
+        return made
+
+    assert [waiting(*[1] * count).full for count in (249, 250)] == [False, True]
+    beside = Outgoing("a", b"1").size_bytes - 1
+    assert beside == 121
+    mib = 1024 * 1024
+    assert [waiting(mib - beside - less).full for less in (1, 0)] == [False, True]
+    assert Batching().max_waiting_items == 10_000
+
+
+@pytest.mark.parametrize(("times", "items"), [(1, 1000), (OVERFULL, 8000)])
+async def test_a_loop_holds_its_connection_up_from_1000_messages_on_and_a_command_from_8000(
+    times: int, items: int
+) -> None:
+    for count, full in ((items - 1, False), (items, True)):
+        feed = Feed(channel(), limits=FeedLimits())
+        feed.put(tuple(message(1) for _ in range(count)))
+        assert feed.holds(times) is full
+
+
+async def test_a_loop_holds_its_connection_up_from_8_mib_on() -> None:
+    for less, full in ((1, False), (0, True)):
+        feed = Feed(channel(), limits=FeedLimits())
+        feed.put((Message("a", "e", 1, b"1", frame=b"x" * (8 * 1024 * 1024 - less)),))
+        assert feed.holds(1) is full
+
+
+def test_a_frame_has_16_mib_and_a_publisher_10_connections_unless_told_otherwise() -> None:
+    assert ClientOptions().max_frame_bytes == 16 * 1024 * 1024
+    assert PublisherOptions().max_connections == 10
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_8_mib_of_a_newer_connection_wait_for_the_older_one(more: int) -> None:
+    """Beyond them the gap is told."""
+    place = SubscribedChannel("a", since=Position("e", 1), last=None, fill=False)
+    newer = PushSource({place.key: "e"}, newer=True)
+    half = 4 * 1024 * 1024
+    gap = Frame("gap", channel="a", epoch="e", origin=2, to=4, reason="expired")
+    then = Frame("message", channel="a", offset=5, time=1)
+    assert place.push(gap, b"x" * half, newer) == ()
+    items = place.push(then, b"x" * (half + more), newer)
+    assert [type(item) for item in items] == ([Gap, Message] if more else [])
