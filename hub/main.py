@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import uvloop
@@ -64,7 +65,7 @@ async def _work(
     settings: Settings, app: ASGIApp | None, role: Role, control: Control, *, demo: bool
 ) -> int:
     has_no_effect = until_restart.check(settings, role)
-    worker = role.worker()
+    worker = replace(role.worker(), on_outdated=lambda: _start_anew(hub, stop))
     settings = worker.settings(settings, node=role.node)
     log = make_logger(settings)
     if has_no_effect:
@@ -94,6 +95,12 @@ async def _work(
         log.info("worker_draining", connections=len(hub.node.registry.sessions))
     log.info("worker_stopped", worker=worker.number)
     return 0
+
+
+def _start_anew(hub: Hub, stop: asyncio.Event) -> None:
+    """End soon: the supervisor starts another one, which speaks to the new broker process."""
+    hub.begin_drain(at_once=True)
+    stop.set()
 
 
 async def _retire(hub: Hub, stop: asyncio.Event) -> None:

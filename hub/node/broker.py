@@ -117,7 +117,7 @@ def make_brokerage(
     Raises `SettingsError` where it names none that can be used.
     """
     if worker is not None and worker.connect is not None:
-        return _of_process(settings, shared, tag, downstream, worker.connect)
+        return _of_process(settings, shared, tag, downstream, worker.connect, worker.on_outdated)
     if settings.broker.startswith("memory:"):
         return _memory(settings, shared, downstream)
     if is_sqlite(settings.broker):
@@ -147,7 +147,12 @@ def _memory(settings: Settings, shared: Shared, downstream: Downstream) -> Broke
 
 
 def _of_process(
-    settings: Settings, shared: Shared, tag: str, downstream: Downstream, connect: Connect
+    settings: Settings,
+    shared: Shared,
+    tag: str,
+    downstream: Downstream,
+    connect: Connect,
+    on_outdated: Callable[[], None],
 ) -> Brokerage:
     link = WorkerLink(
         connect,
@@ -155,6 +160,7 @@ def _of_process(
         clock=shared.awake,
         log=shared.log.bind(subsystem=BROKER),
         counters=shared.counters,
+        on_outdated=on_outdated,
     )
     broker = LocalBroker(
         link,

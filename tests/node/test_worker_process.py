@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
 
 from hub import main
+from hub.app import Hub
 from hub.brokers.local.server import BrokerServer
 from hub.node.supervisor import control as control_module
 from hub.node.supervisor.control import Control
@@ -25,6 +27,14 @@ from tests.support.waiting import eventually
 DRAIN_SECONDS = 3600.0
 
 
+class WatchedHub(Hub):
+    made: "list[WatchedHub]" = []  # noqa: RUF012 - emptied for each test
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        WatchedHub.made.append(self)
+
+
 class Worked:
     """Worker 1 of 2, and what it tells its supervisor."""
 
@@ -33,6 +43,7 @@ class Worked:
         self.running = running
         self.reader = asyncio.StreamReader()
         self.writer = NotingWriter()
+        self.hubs = WatchedHub.made
 
     @property
     def words(self) -> list[str]:
@@ -57,6 +68,8 @@ async def worker(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Worked]:
     """One that accepts, with a broker process in the same loop."""
     monkeypatch.setattr(control_module, "ALIVE_SECONDS", 0.01)
     monkeypatch.setattr(main, "_leave_alone_what_stays", lambda: None)
+    WatchedHub.made.clear()
+    monkeypatch.setattr(main, "Hub", WatchedHub)
     clock, loop = FakeClock(), asyncio.get_running_loop()
     served = BrokerServer(
         lambda downstream: memory_broker(downstream, clock), clock=clock, spawn=_no_work, log=LOG
@@ -124,12 +137,29 @@ async def test_a_worker_that_drains_obeys_where_to_accept(worker: Worked) -> Non
     await peer.close()
 
 
+async def test_a_worker_that_is_older_than_its_broker_process_ends_at_once(
+    worker: Worked,
+) -> None:
+    """Its peers are told, and its supervisor starts a newer one."""
+    peer = await worker.peer()
+    worker.hubs[0]._worker.on_outdated()  # type: ignore[union-attr]
+    assert await asyncio.wait_for(worker.running, 20) == 0
+    assert "leaving" in worker.words
+    with pytest.raises(ConnectionClosedError, match="draining"):
+        await _read_all(peer)
+
+
 async def test_sighup_is_for_the_supervisor(worker: Worked) -> None:
     """Also where it is sent to all processes of a name."""
     os.kill(os.getpid(), signal.SIGHUP)
     await worker.lives_on()
     assert "leaving" not in worker.words
     assert not worker.running.done()
+
+
+async def _read_all(peer: ClientConnection) -> None:
+    async for _ in peer:
+        pass
 
 
 async def _status(port: int) -> int:

@@ -64,6 +64,8 @@ class WorkerLink:
     Args:
         clock: counts no stall of this process (`hub.core.time.deadlines`).
         on_up: called whenever the broker process has said welcome, before anything else is sent.
+        on_outdated: called when the broker process, which was reached before, is of another version
+            now: it has begun anew from what is on the disk, and this worker has to do the same.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class WorkerLink:
         log: FilteringBoundLogger,
         counters: Counters,
         call_seconds: float = CALL_SECONDS,
+        on_outdated: Callable[[], None] = lambda: None,
     ) -> None:
         self._connect = connect
         self._tag = tag
@@ -82,6 +85,8 @@ class WorkerLink:
         self._log = log
         self._counters = counters
         self._call_seconds = call_seconds
+        self._on_outdated = on_outdated
+        self._has_been_up = False
         self._frames: Frames | None = None
         self._lost = asyncio.Event()
         self._calls: dict[int, _Call] = {}
@@ -96,7 +101,7 @@ class WorkerLink:
         self.is_up = False
         """Whether calls are taken."""
         self.refusal = ""
-        """Why the broker process will never take this worker; empty where it may."""
+        """Why the broker process that runs does not take this worker; empty where it may."""
         self.heard_at = clock()
         self._pinged_at = clock()
         self.round_trip_seconds = 0.0
@@ -152,12 +157,15 @@ class WorkerLink:
             if not self.refusal:
                 self._log.error(
                     "broker_process_of_another_version",
-                    message="the hub has to be restarted: its broker process and this worker say"
-                    " different things to each other",
+                    message="its broker process and this worker say different things to each other:"
+                    " a worker that is older starts anew, a newer one needs a restart of the hub",
                 )
+                if self._has_been_up:
+                    self._on_outdated()
             self.refusal = f"the broker process is of another version ({shape}, not {frames.SHAPE})"
             return
-        self.is_up = True
+        self.is_up = self._has_been_up = True
+        self.refusal = ""
         self._counters.broker_connects["commands"] += 1
         self._log.info("broker_process_reached")
         self._ping()

@@ -35,6 +35,8 @@ class Worker:
     """`HUB_BROKER` of the broker process."""
     supervisor: str = ""
     """A name of its supervisor that no other one has."""
+    on_outdated: Callable[[], None] = lambda: None
+    """Called when the broker process is of a newer version than this worker."""
 
     def settings(self, settings: Settings, *, node: str) -> Settings:
         """Return this worker's settings; `node` is the name that all workers share.

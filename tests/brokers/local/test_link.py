@@ -45,6 +45,7 @@ class FakeProcess:
         self.counters = Counters()
         self.connections: list[EndingTransport] = []
         self.refuses = False
+        self.outdated: list[bool] = []
         self.logged = structlog.testing.CapturingLogger()
         self.link = WorkerLink(
             self._socket,
@@ -52,6 +53,7 @@ class FakeProcess:
             clock=self.clock,
             log=structlog.wrap_logger(self.logged, processors=[]),
             counters=self.counters,
+            on_outdated=lambda: self.outdated.append(self.link.is_up),
         )
 
     def _socket(self) -> socket.socket:
@@ -137,6 +139,25 @@ async def test_another_layout_is_never_taken(process: FakeProcess) -> None:
     assert process.events == ["broker_process_of_another_version"]
     with pytest.raises(NotSentError, match="another version"):
         answers_of(process, frames.SUBSCRIBE, "a")
+
+
+async def test_a_worker_is_told_once_that_the_process_has_become_another_version(
+    process: FakeProcess,
+) -> None:
+    """One that has never been up is newer than the process, and starting it anew helps nobody."""
+    process.say((frames.WELCOME, "older"))
+    assert process.outdated == []
+    assert "another version" in process.link.refusal
+    process.connections[-1].abort()
+    await turns()
+    await process.welcome()
+    assert process.link.refusal == ""
+    for _ in range(2):
+        process.connections[-1].abort()
+        await turns()
+        process.say((frames.WELCOME, "newer"))
+    assert process.outdated == [False]
+    assert not process.link.is_up
 
 
 async def test_each_answer_goes_to_its_call_and_a_late_one_to_nobody(
