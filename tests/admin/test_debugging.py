@@ -23,7 +23,7 @@ from hub.admin.debugging import (
 from hub.admin.requests import AdminRequest
 from hub.errors import BadRequestError, ConflictError
 from hub.observe import inspection
-from hub.observe.inspection import look_at_tasks
+from hub.observe.inspection import count_objects, look_at_tasks
 from hub.observe.logs import make_logger
 from hub.observe.loop_lag import LoopLag, Stall
 from tests.support.waiting import eventually
@@ -113,6 +113,22 @@ async def test_a_look_at_tasks_is_bounded_and_says_so(monkeypatch: pytest.Monkey
     told: Any = looking.result()
     assert (told["total"], told["looked_at"]) == (1502, 1000)
     assert turns > 3
+
+
+async def test_of_tasks_200_rows_are_told_and_of_objects_50_types(rig: Rig) -> None:
+    """Of tasks those at the most frequent places."""
+    event = asyncio.Event()
+    places: dict[str, Any] = {}
+    for number in range(201):
+        exec(f"async def place_{number}(event): await event.wait()", places)
+    tasks = [asyncio.create_task(places[f"place_{number}"](event)) for number in range(201)]
+    await asyncio.sleep(0)
+    told = await rig.ask(GetTasks())
+    event.set()
+    await asyncio.gather(*tasks)
+    assert len(told["tasks"]) == 200
+    objects: Any = await count_objects(time.monotonic)
+    assert len(objects["objects"]) == 50
 
 
 # -- stalls ------------------------------------------------------------------------------------

@@ -245,3 +245,23 @@ def test_what_was_judged_of_texts_is_known_of_256_short_ones(
 
 def test_what_was_judged_of_peers_is_known_of_256() -> None:
     assert [judged_peers(256, 0), judged_peers(257, 0)] == [256, 1]
+
+
+def test_pages_that_were_judged_are_forgotten_at_the_257th() -> None:
+    assert [judged_pages(count, 30) for count in (256, 257)] == [256, 1]
+
+
+def test_of_an_origin_that_is_refused_100_characters_are_told() -> None:
+    origin = "https://" + "a" * 93
+    with pytest.raises(ForbiddenError) as refused:
+        OriginList([]).check(origin, "hub.example")
+    assert f"origin {origin[:100]!r} is not allowed" in refused.value.message
+
+
+def test_a_token_without_the_name_of_a_key_is_tried_with_8_keys() -> None:
+    fake = Fake()
+    key = read_set(json.dumps({"keys": [public_jwk(make_key("ES256"), kid="one")]}).encode())[0]
+    for count in (8, 9):
+        fake.keys._keys = (key,) * count
+        assert len(tuple(fake.keys.find("ES256", None))) == 8
+        assert len(tuple(fake.keys.find("ES256", "one"))) == 8

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from hub_client.breaker import BreakerPolicy
 from hub_client.channel import PushSource, SubscribedChannel
 from hub_client.collector import Batching, Collector, PendingPublication
 from hub_client.errors import forbids_reconnect
@@ -176,6 +177,7 @@ async def test_a_loop_holds_its_connection_up_from_8_mib_on() -> None:
 def test_a_frame_has_16_mib_and_a_publisher_10_connections_unless_told_otherwise() -> None:
     assert ClientOptions().max_frame_bytes == 16 * 1024 * 1024
     assert PublisherOptions().max_connections == 10
+    assert BreakerPolicy() == BreakerPolicy(failures=5, over_seconds=5.0, open_seconds=5.0)
 
 
 @pytest.mark.parametrize("more", [0, 1])

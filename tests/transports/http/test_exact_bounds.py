@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from hub.errors import TooLargeError, UnavailableError
+from hub.errors import BadRequestError, TooLargeError, UnavailableError
+from hub.transports.http import subjects
 from hub.transports.http.bodies import BodyBudget, plain
 from hub.transports.http.known import cut
 from hub.transports.http.ports import HttpLimits
@@ -346,3 +347,17 @@ def test_a_head_may_be_known_up_to_a_kib_and_nine_digits() -> None:
     assert cut(head(1025), 0) is None
     assert cut(head(200, "9" * 9), 0) is not None
     assert cut(head(200, "9" * 10), 0) is None
+
+
+# -- words about subjects --------------------------------------------------------------------------
+
+
+def test_the_reason_of_a_ban_has_up_to_200_characters() -> None:
+    assert subjects._reason("é" * 200) == "é" * 200
+    with pytest.raises(BadRequestError, match="reason is 201 characters, allowed are 200"):
+        subjects._reason("é" * 201)
+
+
+def test_a_time_from_100000000000_on_is_in_milliseconds() -> None:
+    assert subjects._before(99_999_999_999) == 99_999_999_999
+    assert subjects._before(100_000_000_000) == 100_000_000
