@@ -12,18 +12,21 @@ import random
 import sys
 from pathlib import Path
 
-from hub.brokers.sqlite import tending
+from hub.brokers.sqlite import recent, tending
 from tests.brokers.sqlite.nodes import StoredNode
 
 
 async def publish(path: Path, rounds: int) -> None:
     chance = random.Random(1)
-    # Checkpoints, which write the file itself, have to be among what is cut.
+    # Checkpoints, which write the file itself, have to be among what is cut; and so have moving,
+    # trimming, and pages given back.
     tending._CHECKPOINT_BYTES = 100_000
+    tending._SLACK, tending._FREE_BYTES, recent.MOVED_CHANGES = 3, 8192, 40
     async with StoredNode(path) as node:
 
         async def one(number: int) -> None:
-            name, data = f"long:{chance.randrange(4)}", b'"%d %b"' % (number, b"x" * 300)
+            name = f"long:{chance.randrange(4)}" if number % 3 else "a"
+            data = b'"%d %b"' % (number, b"x" * 300)
             made = await node.publish(name, data, idempotency_key=f"key-{number}")
             told = f"ack {name} {made.epoch} {made.offset} {number}\n"
             os.write(1, told.encode())
