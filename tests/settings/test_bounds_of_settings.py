@@ -112,3 +112,24 @@ def test_a_bound_that_another_one_makes_vain_is_a_warning(small: str, large: str
     assert Settings(**sizes | {large: sizes[small]}).warnings() == []
     (sentence,) = Settings(**sizes | {large: sizes[small] - 1}).warnings()
     assert f"({sizes[small] - 1:,}) is smaller than " in sentence
+
+
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("publish_keys", "key 1 has 31 characters; below 32"),
+        ("operator_keys", "key 1 has 31 characters; below 32"),
+        ("token_keys", "key 1 has 31 bytes; HS256 needs at least 32"),
+    ],
+)
+def test_a_key_of_32_characters_is_none_that_can_be_guessed(setting: str, what: str) -> None:
+    for size, is_said in ((32, False), (31, True)):
+        settings = Settings(**{setting: ("k" * size,)})
+        assert any(what in said for said in settings.warnings()) is is_said
+
+
+def test_of_a_value_that_is_refused_80_characters_are_shown() -> None:
+    for size, shown in ((80, "x" * 80), (81, f"{'x' * 80}... (81 characters)")):
+        with pytest.raises(SettingsError) as refused:
+            Settings(port="x" * size)
+        assert shown in str(refused.value)

@@ -10,6 +10,7 @@ from hub.errors import BadRequestError, HubError, TooLargeError, TooManySubscrip
 from hub.wire import native_commands
 from hub.wire.filters import check_tags, read_filter, read_tags
 from hub.wire.items import split_items
+from hub.wire.parameter_names import ParameterNames
 from hub.wire.payload import check_key, check_payload, keep_of
 from hub.wire.query import parse_query, read_moment
 from hub.wire.websocket import close_reason
@@ -311,3 +312,17 @@ def test_a_close_has_up_to_123_bytes_of_its_reason() -> None:
     assert len(close_reason("x" * 124).encode()) <= 123
     assert close_reason("é" * 61) == "é" * 61
     assert len(close_reason("é" * 62).encode()) <= 123
+
+
+def test_a_history_command_asks_for_100_unless_it_says_otherwise() -> None:
+    asked = command(op="history")
+    assert isinstance(asked, commands.History)
+    assert asked.limit == 100
+
+
+def test_of_names_that_are_not_known_four_are_looked_at() -> None:
+    names = ParameterNames(["channel"])
+    strange = [f"unlike{number}" for number in range(4)]
+    names.refuse_misspelt([*strange, "chanel"])
+    with pytest.raises(BadRequestError, match="did you mean channel"):
+        names.refuse_misspelt([*strange[1:], "chanel"])
