@@ -42,25 +42,39 @@ def run_broker_process(settings: Settings, role: Role) -> int:
     # Signals are the supervisor's, also those that a terminal or a service manager sends to all.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # The file may name another broker by now, which the workers do not know.
-    settings = settings.model_copy(update={"node": role.node, "broker": role.broker_url})
+    settings = own_settings(settings, role)
     log = make_logger(settings).bind(subsystem=BROKER)
     return uvloop.run(_run(settings, role, log))
 
 
+def own_settings(settings: Settings, role: Role) -> Settings:
+    """Return the settings of the broker process.
+
+    The file may name another broker by now, which the workers do not know.
+    """
+    return settings.model_copy(update={"node": role.node, "broker": role.broker_url})
+
+
 async def _run(settings: Settings, role: Role, log: FilteringBoundLogger) -> int:
     control = await Control.open(adopted(role.control))
+    (listening,) = map(adopted, role.listening)
     try:
-        return await _serve(settings, role, control, log)
+        with listening:
+            return await _serve(settings, role, control, listening, log)
     except SettingsError as error:
         await control.refuse(error)
         return 1
+    finally:
+        control.close()
 
 
 async def _serve(
-    settings: Settings, role: Role, control: Control, log: FilteringBoundLogger
+    settings: Settings,
+    role: Role,
+    control: Control,
+    listening: socket.socket,
+    log: FilteringBoundLogger,
 ) -> int:
-    (listening,) = map(adopted, role.listening)
     async with tasks(log) as spawn:
         awake = AwakeClock(time.monotonic)
         shared = Shared(
