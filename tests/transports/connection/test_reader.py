@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hub.errors import HubError
-from hub.transports.connection.reader import MAX_FIELDS, RequestReader
+from hub.transports.connection.reader import RequestReader
 from hub.transports.http.known import KnownHead
 from hub.transports.request import Request
 from tests.transports.connection.rig import Rig
@@ -341,7 +341,7 @@ def test_trailers_are_taken_up_to_the_size_of_a_head(step: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [40, 10_000])
-@pytest.mark.parametrize(("count", "allowed"), [(MAX_FIELDS, True), (MAX_FIELDS + 1, False)])
+@pytest.mark.parametrize(("count", "allowed"), [(128, True), (128 + 1, False)])
 def test_a_head_has_a_bounded_number_of_fields(cut: int, count: int, *, allowed: bool) -> None:
     """Each is an object of its own, whatever few bytes it came in."""
     head = b"GET / HTTP/1.1\r\nHost: h\r\n" + b"a:\r\n" * (count - 1) + b"\r\n"
@@ -349,12 +349,12 @@ def test_a_head_has_a_bounded_number_of_fields(cut: int, count: int, *, allowed:
     assert [error.code for error in found.errors] == ([] if allowed else ["headers_too_large"])
     assert found.whole == allowed
     if not allowed:
-        assert str(MAX_FIELDS) in found.errors[0].message
+        assert "128" in found.errors[0].message
 
 
 def test_a_head_of_fields_without_end_is_refused_at_once() -> None:
     """It is not waited for the end of the head."""
-    found = read(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (MAX_FIELDS + 10), [])
+    found = read(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (128 + 10), [])
     assert [error.code for error in found.errors] == ["headers_too_large"]
 
 

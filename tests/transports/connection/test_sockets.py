@@ -6,7 +6,7 @@ from typing import Any
 from hub.auth.proxies import TrustedProxies
 from hub.core.counters import Counters, Counts
 from hub.core.limits import Limiter, PeerLimits
-from hub.transports.connection.sockets import RESERVE, Sockets
+from hub.transports.connection.sockets import Sockets
 
 PEER, PROXY = "203.0.113.9", "10.0.0.7"
 
@@ -66,8 +66,8 @@ def test_every_kind_of_socket_counts_and_a_polling_session_has_none() -> None:
 def test_the_bound_holds_exactly_and_a_reserve_is_there_to_say_so() -> None:
     assert make(sessions=10).refusal(PEER) is None
     assert make(sessions=11).refusal(PEER) is not None
-    assert not make(sessions=10 + RESERVE).is_overrun(PEER)
-    assert make(sessions=11 + RESERVE).is_overrun(PEER)
+    assert not make(sessions=10 + 128).is_overrun(PEER)
+    assert make(sessions=11 + 128).is_overrun(PEER)
 
 
 def test_an_address_may_have_so_many_connections_and_its_sessions_count() -> None:
