@@ -28,6 +28,8 @@ _GRACEFUL_SECONDS = 2.0
 # From the end of accepting until the last accepted peer has sent its first request.
 _FIRST_REQUEST_SECONDS = 1.0
 _STEP_SECONDS = 0.02
+# Before it is tried again to accept at a socket of the port.
+_AGAIN_SECONDS = 1.0
 
 
 class Accepting(Protocol):
@@ -122,6 +124,9 @@ class Listener:
         self._sockets = list(inherited)
         self._inherits = bool(inherited)
         self._has_stopped = False
+        self._places: frozenset[int] = frozenset()
+        """Places of the sockets where it is to accept."""
+        self._changing = asyncio.Lock()
         self._servers: dict[int, Accepting] = {}
         """Listeners by the place of their socket."""
         self._acceptor: Acceptor | None = None
@@ -159,15 +164,28 @@ class Listener:
     async def accept_at(self, places: Collection[int]) -> None:
         """Accept at these of the sockets and at no others, which go on to listen.
 
-        Once it has stopped to accept, it does nothing.
+        Once it has stopped to accept, it does nothing. A worker tries again where it cannot: with
+        no descriptor left, say.
         """
+        self._places = frozenset(places)
+        async with self._changing:
+            try:
+                await self._accept_there()
+            except OSError as error:
+                if not self._inherits:
+                    raise
+                self._node.log.warning("cannot_accept", subsystem=HTTP, reason=str(error))
+                loop = asyncio.get_running_loop()
+                loop.call_later(_AGAIN_SECONDS, lambda: self._spawn(self.accept_at(self._places)))
+
+    async def _accept_there(self) -> None:
         if self._has_stopped:
             return
-        for place in set(self._servers) - set(places):
+        for place in set(self._servers) - self._places:
             self._servers.pop(place).close()
         acceptor = self._acceptor
         assert acceptor is not None  # noqa: S101 - set by `start`
-        for place in set(places) - set(self._servers):
+        for place in self._places - set(self._servers):
             self._servers[place] = await acceptor.accept(self._sockets[place].dup())
 
     async def _certificate(self) -> Certificate | None:

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosedError
 from hub import main
 from hub.app import Hub
 from hub.brokers.local.server import BrokerServer
+from hub.node.server import Acceptor
 from hub.node.supervisor import control as control_module
 from hub.node.supervisor.control import Control
 from hub.node.supervisor.roles import Role
@@ -135,6 +136,28 @@ async def test_a_worker_that_drains_obeys_where_to_accept(worker: Worked) -> Non
     worker.say("slots")
     await eventually(lambda: _is_left_alone(worker.port))
     await peer.close()
+
+
+async def test_a_worker_that_cannot_accept_tries_again_and_hears_its_supervisor(
+    worker: Worked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a free descriptor, for one: it would neither accept again nor drain."""
+    accept, failures = Acceptor.accept, [OSError(24, "Too many open files")] * 2
+
+    async def accepting(acceptor: Acceptor, listening: socket.socket) -> Any:
+        if failures:
+            listening.close()
+            raise failures.pop()
+        return await accept(acceptor, listening)
+
+    monkeypatch.setattr(Acceptor, "accept", accepting)
+    monkeypatch.setattr("hub.node.server._AGAIN_SECONDS", 0.01)
+    worker.say("slots")
+    worker.say("slots 0")
+    await eventually(lambda: not failures)
+    assert await _status(worker.port) == 200
+    worker.say("drain")
+    await eventually(lambda: "leaving" in worker.words)
 
 
 async def test_a_worker_that_is_older_than_its_broker_process_ends_at_once(
