@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx
 import httpx_sse
 import pytest
 import sseclient
