@@ -40,7 +40,7 @@ from hub.core.recovery.subscribing import Subscribing
 from hub.core.refused import RefusedTable
 from hub.core.registry import Runtime, SessionRegistry
 from hub.core.session.link import SessionContext
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadlines
 from hub.core.time.heartbeats import Heartbeats

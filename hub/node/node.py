@@ -348,6 +348,7 @@ class Node:
         if may_judge:
             self.deadlines.tick(self.clock())
             self.core.heartbeats.tick()
+        self.outbox_budget.look()
         self._rates.tick()
         self.journal.sweep()
         if self.archive is not None:

@@ -23,7 +23,7 @@ from hub.core.node_records import NodeRecord
 from hub.core.options import STATS_CHANNEL
 from hub.core.ports import Monotonic, PublishRequest
 from hub.core.registry import SessionRegistry
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.errors import HubError
 from hub.node.broker import NodeBroker
 from hub.observe.metrics import Gauges

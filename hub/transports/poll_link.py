@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.core.session.session import Session
 from hub.wire.codes import CloseCode
 

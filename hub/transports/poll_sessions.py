@@ -19,7 +19,7 @@ from hub.core.patterns import matches
 from hub.core.ports import Monotonic
 from hub.core.publication import Position
 from hub.core.registry import SessionRegistry
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.core.session.places import Place, has_ended, known_place
 from hub.core.session.session import Session
 from hub.core.time.deadlines import Deadline, Deadlines

@@ -4,7 +4,8 @@ import pytest
 
 from hub.core.commands import History, Ping
 from hub.core.options import MIB, ChannelOptions, Namespaces
-from hub.core.session.outbox import ABORT_FROM_BYTES
+from hub.core.session import outbox_budget
+from hub.core.session.outbox_budget import ABORT_FROM_BYTES, OutboxBudget
 from tests.core.small_node import Shape, SmallNode
 from tests.core.subscribers import Subscriber
 
@@ -111,3 +112,89 @@ def test_a_transport_that_takes_all_at_once_is_given_slices() -> None:
     node.do(reader.session, History(1, "a", limit=1000))
     assert taken == [64 * 1024]
     assert node.outbox_budget.total_bytes == sum(pending) > ABORT_FROM_BYTES
+
+
+class Owing:
+    """An outbox with one frame."""
+
+    def __init__(self, at_seconds: float | None) -> None:
+        self.at_seconds = at_seconds
+        self.forgiven_seconds = 0.0
+        self.asked = 0
+
+    def oldest_at(self) -> float | None:
+        self.asked += 1
+        return self.at_seconds
+
+
+class Reader:
+    """A session that is owed so many bytes."""
+
+    handed_bytes = 0
+
+    def __init__(self, budget: OutboxBudget, held_bytes: int, at_seconds: float | None) -> None:
+        self.outbox = Owing(at_seconds)
+        self.looked_at = 0
+        self.closed = False
+        self._budget = budget
+        self._held_bytes = held_bytes
+        budget.bytes += held_bytes
+        budget.sessions[self] = None
+
+    @property
+    def held_bytes(self) -> int:
+        self.looked_at += 1
+        return self._held_bytes
+
+    def close_slow(self, reason: str) -> None:
+        del reason
+        self.closed = True
+        self._budget.bytes -= self._held_bytes
+        self._budget.leaves(self)
+
+    def abort(self) -> None:
+        raise AssertionError("nothing is handed over")
+
+
+def test_several_sessions_that_are_closed_for_memory_are_found_in_one_look() -> None:
+    """The largest go, and no more than it takes. A look for each made 50 closes one step of 59 ms.
+
+    Their bytes: 0 to 99. Those of 90 to 99 are 945 together.
+    """
+    budget = OutboxBudget(1 << 30)
+    readers = [Reader(budget, (number * 37) % 100, 1.0) for number in range(100)]
+    budget.max_bytes = budget.bytes - 945 + 90
+    budget.relieve()
+    assert sorted(reader._held_bytes for reader in readers if reader.closed) == list(range(91, 100))
+    assert max(reader.looked_at for reader in readers) == 1
+
+
+def test_the_age_of_very_many_owed_frames_is_looked_for_in_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With 15,000 slow readers one look at all, each second, was a step of 25 ms."""
+    monkeypatch.setattr(outbox_budget, "LOOKED_AT_ONCE", 4)
+    budget = OutboxBudget(1 << 30)
+    readers = [Reader(budget, 1, 100.0 + number) for number in range(10)]
+
+    def looks() -> int:
+        return sum(reader.outbox.asked for reader in readers)
+
+    for _ in range(3):
+        before = looks()
+        budget.look()
+        assert looks() - before <= 4
+    assert budget.oldest_at() == 100.0
+    assert looks() == 10
+    readers[0].outbox.at_seconds = None
+    for _ in range(6):
+        budget.look()
+    assert budget.oldest_at() == 101.0
+    for reader in readers[3:]:
+        reader.close_slow("gone")
+    budget.look()
+    assert budget.oldest_at() == 101.0
+    for reader in readers[:3]:
+        reader.close_slow("gone")
+    budget.look()
+    assert budget.oldest_at() is None

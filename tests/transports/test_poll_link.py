@@ -3,7 +3,7 @@
 import pytest
 
 from hub.core.ports import MAX_AGENT_CHARACTERS
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.transports.poll_link import PollLink
 
 

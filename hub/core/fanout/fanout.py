@@ -29,7 +29,7 @@ from hub.core.ports import Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Change, Gap, GapReason, PresenceReset
 from hub.core.session.encoded import Item
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
 from hub.core.time.deadlines import Deadlines

@@ -12,7 +12,7 @@ from hub.core.forensics.journal import Journal
 from hub.core.limits import Limiter
 from hub.core.options import KIB, SessionLimits
 from hub.core.ports import Monotonic
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 
 if TYPE_CHECKING:
     from hub.core.session.session import Session

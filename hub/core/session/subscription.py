@@ -8,7 +8,7 @@ from hub.core.forensics.noted import What
 from hub.core.options import SessionLimits
 from hub.core.ports import HistoryPage
 from hub.core.publication import Filter, Position
-from hub.core.session.outbox import OutboxBudget
+from hub.core.session.outbox_budget import OutboxBudget
 from hub.core.session.withheld import Throttle, Unkept
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from hub.core.options import SessionLimits
 from hub.core.publication import Publication
-from hub.core.session.outbox import Debtor, OutboxBudget
+from hub.core.session.outbox_budget import Debtor, OutboxBudget
 from hub.core.session.ring import Entry, EntryKind
 from hub.core.values import replace
 
