@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 
 from hub.core.session.session import Session
-from hub.transports.asgi import AsgiLink, request_of, send_answer
+from hub.transports.asgi import request_of, send_answer
+from hub.transports.asgi_link import AsgiLink
 from hub.transports.asgi_types import Message, Scope
 from hub.transports.http.answer import Answer
 from hub.transports.request import Request

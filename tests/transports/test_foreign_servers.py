@@ -9,6 +9,7 @@ import pytest
 
 from hub import Hub, Settings
 from tests.support.foreign_server import SERVERS, ForeignServer
+from tests.support.raw_connection import raw_connection
 from tests.support.waiting import eventually
 from tests.transports.peers import Peer, Query, SsePeer, WebSocketPeer, publisher
 
@@ -56,6 +57,28 @@ async def test_a_signal_says_goodbye_to_all_and_ends_the_process(
             server.signal(number)
             await _check_goodbyes(peers)
             await asyncio.to_thread(server.process.wait, _SECONDS)
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_poll_is_answered_and_ends_with_its_peer_under_any_server(name: str) -> None:
+    pytest.importorskip(name)
+    with ForeignServer(name) as server:
+        async with publisher(server.url) as http:
+            await http.post("/api/publish/a", json=1)
+            answer = await http.get("/poll", params={"channel": "a", "last": 1, "wait": 20})
+            assert answer.status_code == 200, answer.text
+
+            async def sessions() -> int:
+                return len((await http.get("/api/connections?channel=b")).json()["connections"])
+
+            async with raw_connection(server.url) as peer:
+                peer.request("GET", "/poll?channel=b&wait=60")
+                while not await sessions():
+                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(_SECONDS):
+                while await sessions():
+                    await asyncio.sleep(0.02)
         assert "Traceback" not in server.log
 
 
