@@ -97,6 +97,16 @@ ROWS = [
         code="too_large",
     ),
     Row(
+        "a body that no route wants",
+        "DELETE",
+        "/api/channels/a/history",
+        body=b"1" * 64 * 1024,
+        beyond_body=b"1" * (64 * 1024 + 1),
+        headers=OPERATOR,
+        status=413,
+        code="too_large",
+    ),
+    Row(
         "an inflated body",
         "POST",
         "/api/publish",
