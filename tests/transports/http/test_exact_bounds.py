@@ -13,6 +13,7 @@ from hub.errors import BadRequestError, TooLargeError, UnavailableError
 from hub.transports.http import subjects
 from hub.transports.http.bodies import BodyBudget, plain
 from hub.transports.http.known import cut
+from hub.transports.http.pages import read_file
 from hub.transports.http.ports import HttpLimits
 from tests.support.steps import inflated
 from tests.transports.http.fakes import OPERATOR, PUBLISHER, Hub, make_hub
@@ -371,3 +372,9 @@ def test_the_reason_of_a_ban_has_up_to_200_characters() -> None:
 def test_a_time_from_100000000000_on_is_in_milliseconds() -> None:
     assert subjects._before(99_999_999_999) == 99_999_999_999
     assert subjects._before(100_000_000_000) == 100_000_000
+
+
+def test_a_file_of_a_page_is_compressed_from_a_kib_on(tmp_path: Path) -> None:
+    for size, is_compressed in ((1023, False), (1024, True)):
+        (tmp_path / f"{size}.js").write_bytes(b"x" * size)
+        assert bool(read_file(tmp_path / f"{size}.js").compressed) is is_compressed
