@@ -27,6 +27,7 @@ _SLACK = 64
 # with each change, so that few publications make it large: some pages for a commit, and some for
 # each channel of a step that moves commits.
 _CHECKPOINT_BYTES = 16 * MIB
+_MAX_ROUNDS = 3
 _PAGE_BYTES = 4096
 _PAGES_PER_COMMIT = 4
 _PAGES_PER_CHANNEL = 2
@@ -72,6 +73,10 @@ class Tending:
         self._move_through = 0
         """The newest commit of a second ago, by number: it is moved although few came."""
         self._checkpoint = self._checkpointing = self._finish = False
+        self._is_behind = False
+        """Whether the WAL grows faster than it is copied: upkeep waits until all of it is."""
+        self._rounds = 0
+        """Checkpoints since the WAL began anew."""
         self._commits = 0
         """Commits since the last step."""
         self._crowded: dict[int, None] = {}
@@ -86,6 +91,7 @@ class Tending:
     def opened(self) -> None:
         """Look at everything: the file was just opened."""
         self._look = self._expired = self._keys = self._checkpoint = True
+        self._finish = self._is_behind = False
 
     def a_second_passed(self) -> None:
         self._look = self._expired = self._keys = self._identity = True
@@ -104,6 +110,7 @@ class Tending:
         self._wal_bytes += size + (_PAGES_PER_COMMIT + pages) * _PAGE_BYTES
         if self._wal_bytes > _CHECKPOINT_BYTES:
             self._wal_bytes, self._checkpoint = 0, True
+            self._is_behind = self._checkpointing or self._finish
 
     def _grown_by_deleting(self, victims: Sequence[Victim]) -> None:
         # Pages that are given free are in the WAL too: SQLite may overwrite them, and lists them.
@@ -124,23 +131,23 @@ class Tending:
     def checkpoint_due(self) -> bool:
         """Return whether a checkpoint is to begin, beside the writing thread; `checkpointed` ends
         it."""
-        if not self._checkpoint or self._checkpointing:
+        if not self._checkpoint or self._checkpointing or self._finish:
             return False
         self._checkpoint, self._checkpointing = False, True
         return True
-
-    @property
-    def _is_behind(self) -> bool:
-        """Whether the WAL grows faster than it is copied: upkeep waits for the checkpoint."""
-        return self._checkpoint and self._checkpointing
 
     def checkpointed(self) -> None:
         """End a checkpoint; the writing thread copies the little that was written meanwhile.
 
         Only the writing thread knows that nothing comes behind it: the next commit finds all of the
-        WAL in the file, and begins it anew.
+        WAL in the file, and begins it anew. Where much was written meanwhile, another checkpoint
+        beside the thread comes first, a few times.
         """
-        self._checkpointing, self._finish = False, True
+        self._checkpointing = False
+        if self._checkpoint and self._rounds < _MAX_ROUNDS:
+            self._rounds += 1
+            return
+        self._checkpoint, self._rounds, self._finish = False, 0, True
 
     def urgent(self, file: HistoryFile, now_ms: int, coming_bytes: int | None) -> Step | None:
         """Return the step that has to come before so many bytes are written; None without one.
@@ -153,8 +160,7 @@ class Tending:
             coming_bytes: of publications; None where nothing is to be written.
         """
         if self._finish:
-            self._finish = False
-            return self._quiet(file.checkpoint)
+            return self._finishing(file)
         if self._is_over(self._unlooked_bytes + (coming_bytes or 0)) and not self._nothing_left:
             if self._look or self._unlooked_bytes:
                 return self._looking(file)
@@ -193,6 +199,18 @@ class Tending:
         if self._free_bytes > max(_FREE_BYTES, self.used_bytes * _FREE_SHARE):
             return self._vacuuming(file)
         return None
+
+    def _finishing(self, file: HistoryFile) -> Step:
+        def step() -> Callable[[], object]:
+            file.checkpoint()
+
+            def then() -> None:
+                self._finish = self._is_behind = False
+                self._wal_bytes = 0
+
+            return then
+
+        return step
 
     def _quiet(self, work: Callable[[], object]) -> Step:
         def step() -> Callable[[], object]:

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from hub.brokers.sqlite import commits, intake, tending
 from hub.brokers.sqlite import file as file_module
 from hub.brokers.sqlite.file import VACUUM_PAGES, HistoryFile, Victim
+from hub.brokers.sqlite.intake import StoredLogs
 from hub.brokers.sqlite.reading import FileReader
+from hub.brokers.sqlite.recent import Recent
+from hub.brokers.sqlite.tending import Tending
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.errors import NotPublishedError
@@ -230,6 +234,41 @@ async def test_the_wal_begins_anew_while_much_is_deleted(
         await settled(node)
         assert node.stored.record().history_bytes <= 500 * KIB
         assert Path(f"{path}-wal").stat().st_size < 600 * KIB
+
+
+class CheckpointCounter:
+    """A file of which only checkpoints are asked."""
+
+    def __init__(self) -> None:
+        self.checkpoints = 0
+
+    def checkpoint(self) -> None:
+        self.checkpoints += 1
+
+
+def test_the_writing_thread_finishes_a_checkpoint_alone() -> None:
+    """Two at a time would shut each other out, and the WAL would never be all in the file."""
+    upkeep, counter = Tending(1 << 30, StoredLogs(1), Recent()), CheckpointCounter()
+    file = cast(HistoryFile, counter)
+    upkeep.opened()
+    for _ in range(tending._MAX_ROUNDS):
+        assert upkeep.checkpoint_due()
+        assert not upkeep.checkpoint_due()
+        upkeep.written(2 * tending._CHECKPOINT_BYTES)
+        assert upkeep.next(file, 0) is None, "upkeep would make the WAL longer still"
+        upkeep.checkpointed()
+    assert upkeep.checkpoint_due()
+    upkeep.written(2 * tending._CHECKPOINT_BYTES)
+    upkeep.checkpointed()
+    upkeep.written(2 * tending._CHECKPOINT_BYTES)
+    assert not upkeep.checkpoint_due()
+    step = upkeep.urgent(file, 0, 100)
+    assert step is not None
+    step()()
+    assert counter.checkpoints == 1
+    assert upkeep.next(file, 0) is not None
+    # What came while it waited for its turn is a reason for the next one.
+    assert upkeep.checkpoint_due()
 
 
 async def test_the_wal_begins_anew_under_load(
