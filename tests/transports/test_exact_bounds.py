@@ -1,7 +1,7 @@
 """Each bound of a session's connection: what comes up to it is taken, and one beyond is not."""
 
 import socket
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -13,7 +13,6 @@ from hub.transports.connection.streams import check_target
 from hub.transports.inbound import Inbound, PingFrame
 from hub.transports.request import Request
 from hub.transports.turns import Turns
-from hub.transports.websocket_options import WebSocketOptions
 from hub.wire.query import SubscriptionQuery
 from tests.core.small_node import SmallNode
 from tests.support.frames import PING, PONG, TEXT, masked
@@ -137,9 +136,3 @@ async def test_a_command_is_answered_at_the_largest_frame_and_not_beyond(wired: 
     await until_read(wired)
     (goodbye,) = wired.pushes()
     assert (goodbye["op"], goodbye["code"]) == ("goodbye", 4413)
-
-
-def test_a_command_of_four_times_a_message_and_4_kib_is_still_answered() -> None:
-    nothing = cast("Any", None)
-    options = WebSocketOptions(nothing, nothing, nothing, nothing, 100, 1.0)
-    assert options.max_frame_bytes == 4 * 100 + 4096
