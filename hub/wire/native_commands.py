@@ -4,7 +4,11 @@ The error for a malformed command explains the fault, and has the command's `id`
 read.
 """
 
+import functools
+import operator
+import re
 from collections.abc import Mapping
+from typing import Any, get_args
 
 import msgspec
 
@@ -16,6 +20,7 @@ from hub.core.publication import Position, check_channel
 from hub.errors import BadRequestError, HubError
 from hub.wire import salvage
 from hub.wire.filters import Tags, encode_tags, read_filter
+from hub.wire.parameter_names import ParameterNames
 from hub.wire.payload import (
     ABSENT,
     MAX_KEY_LENGTH,
@@ -117,7 +122,30 @@ _AnyCommand = (
     | _Authenticate
     | _Ping
 )
-_COMMAND: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(_AnyCommand)
+_KINDS: tuple[type[_Command], ...] = get_args(_AnyCommand)
+_STRICT: list[Any] = [
+    msgspec.defstruct(
+        kind.__name__,
+        (),
+        bases=(kind,),
+        tag=kind.__struct_config__.tag,
+        forbid_unknown_fields=True,
+    )
+    for kind in _KINDS
+]
+_COMMAND: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(
+    functools.reduce(operator.or_, _STRICT)
+)
+"""Refuses unknown fields."""
+_WITH_UNKNOWN: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(_AnyCommand)
+_FIELDS = ParameterNames(
+    dict.fromkeys(("op", *(name for kind in _KINDS for name in kind.__struct_fields__)))
+)
+"""The fields of all commands."""
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+# Of a longer command the first unknown field is looked at: 64 KiB may hold thousands, and to list
+# them takes 0.5 us for each.
+_LISTED_BYTES = 4096
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ID: msgspec.json.Decoder[str | int] = msgspec.json.Decoder(str | int)
 _OPS = "subscribe, unsubscribe, publish, history, presence, presence_update, authenticate, ping"
@@ -131,13 +159,29 @@ def decode(raw: bytes, *, max_message_bytes: int) -> Command:
         TooLargeError: a publish's `data` is over `max_message_bytes`.
     """
     try:
-        command = _COMMAND.decode(raw)
+        try:
+            command = _COMMAND.decode(raw)
+        except msgspec.ValidationError as error:
+            command = _without_unknown(raw, error)
         return _checked(command, max_message_bytes)
     except HubError as error:
         error.command_id = read_id(raw)
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(raw, error) from None
+
+
+def _without_unknown(raw: bytes, error: msgspec.ValidationError) -> _AnyCommand:
+    """Decode a command without its unknown fields, if they are the `error`; else raise it.
+
+    Raises `BadRequestError` where one of them is almost a known one: the sender would otherwise
+    take it for obeyed.
+    """
+    if (found := _UNKNOWN.fullmatch(str(error))) is None:
+        raise error
+    names = _OBJECT.decode(raw) if len(raw) <= _LISTED_BYTES else (found[1],)
+    _FIELDS.refuse_misspelt(names, kind="field of a command")
+    return _WITH_UNKNOWN.decode(raw)
 
 
 def _checked(  # noqa: C901 - a case per command

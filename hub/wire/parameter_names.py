@@ -1,4 +1,4 @@
-"""Finds a misspelt parameter of a query, and the known one that it stands for.
+"""Finds a misspelt parameter of a query or field of a command, and the known one in its place.
 
 A query may hold unknown parameters, because proxies and caches add some. A name that is almost a
 known one is a mistake of its author, who would otherwise see a subscription without messages, or a
@@ -22,7 +22,7 @@ _SHORT_LENGTH = 4
 
 
 class ParameterNames:
-    """The names of the parameters that one query may hold."""
+    """The names of the parameters of one query, or of the fields of commands."""
 
     def __init__(self, names: Iterable[str]) -> None:
         """Of two names that a misspelt one is like, the earlier of `names` is meant."""
@@ -36,12 +36,15 @@ class ParameterNames:
             for shape in (plain, *_shorter(plain)):
                 self._alike.setdefault(shape, name)
 
-    def refuse_misspelt(self, given: Iterable[str]) -> None:
-        """Raise `BadRequestError` where one of the `given` names is almost a known one."""
+    def refuse_misspelt(self, given: Iterable[str], *, kind: str = "parameter") -> None:
+        """Raise `BadRequestError` where one of the `given` names is almost a known one.
+
+        `kind` says what they are names of.
+        """
         unknown = [name for name in given if name not in self._names]
         for name in unknown[:_MAX_NAMES]:
             if (meant := self.meant_by(name)) is not None:
-                raise BadRequestError(f"{name} is not a parameter; did you mean {meant}?")
+                raise BadRequestError(f"{name} is not a {kind}; did you mean {meant}?")
 
     def meant_by(self, name: str) -> str | None:
         """Return the known name that an unknown one is almost; None where there is none."""

@@ -73,6 +73,45 @@ def test_the_commands_of_the_wire_contract_are_read(raw: str, command: Command) 
     assert read(raw) == command
 
 
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        ('{"op":"subscribe","id":7,"chanel":"a"}', "chanel is not a field of a command; did you"),
+        ('{"op":"subscribe","id":7,"channel":"a","lsat":1}', "lsat is not a field of a command"),
+        (
+            '{"op":"publish","id":7,"channel":"a","data":1,"idempotencyKey":"x"}',
+            "idempotencyKey is not a field of a command; did you mean idempotency_key?",
+        ),
+        ('{"lmit":1,"op":"history","id":7,"channel":"a"}', "did you mean limit?"),
+        (f'{{"op":"publish","id":7,"chanel":"a","more":"{"x" * 9000}"}}', "did you mean channel?"),
+    ],
+)
+def test_a_misspelt_field_is_refused_by_name(raw: str, why: str) -> None:
+    """Its sender would take it for obeyed, and would miss messages or publish twice."""
+    with pytest.raises(BadRequestError) as raised:
+        read(raw)
+    assert why in raised.value.message
+    assert raised.value.command_id == 7
+
+
+def test_a_field_of_the_senders_own_changes_nothing_in_the_others() -> None:
+    """Also where it stands in the middle, is long, and has the names of fields inside."""
+    own = b'"trace":{"chanel":[1,{"lsat":"\\u00e9"}]}'
+    command = read(b'{"op":"publish",%b,"id":"x","channel":"a","data": {"eur": 1.0} }' % own)
+    assert command == read(b'{"op":"publish","id":"x","channel":"a","data": {"eur": 1.0} }')
+    long = b'"own":"%b"' % (b"x" * 9000)
+    assert command == read(
+        b'{"id":"x",%b,"op":"publish",%b,"channel":"a","data": {"eur": 1.0} }' % (long, own)
+    )
+    for broken in (
+        b'{"op":"ping","id":1,"x":1',
+        b'{"op":"ping","id":1,"x":\xff}',
+        b'{"op":"ping","id":1,"x":1}}',
+    ):
+        with pytest.raises(BadRequestError):
+            read(broken)
+
+
 @pytest.mark.parametrize("data", [HUGE, b"1.0", b"-0", rb'"\u00e9\/"', b'{"a":1,"a":2}', b"null"])
 def test_the_data_of_a_publish_is_kept_byte_for_byte(data: bytes) -> None:
     """No parser's opinion of a number or an escape gets into it."""
