@@ -11,12 +11,16 @@ from hub.errors import HeadersTooLargeError, TooManySubscriptionsError
 from hub.transports.admission import UrlRules
 from hub.transports.connection.streams import check_target
 from hub.transports.inbound import Inbound, PingFrame
+from hub.transports.poll_sessions import _lease_seconds
 from hub.transports.request import Request
 from hub.transports.turns import Turns
 from hub.wire.query import SubscriptionQuery
+from tests.core.poll_guests import poll_sessions
 from tests.core.small_node import SmallNode
 from tests.support.frames import PING, PONG, TEXT, masked
 from tests.transports.test_inbound import CONTINUATION, TOO_LARGE, read_all
+from tests.transports.test_poll import Hub as PollingHub
+from tests.transports.test_poll import ask
 from tests.transports.test_stream import Ends, NotingTransport, connection, ends, has_nothing
 from tests.transports.test_websocket import until_read
 from tests.transports.wired import Wired, ping
@@ -136,3 +140,21 @@ async def test_a_command_is_answered_at_the_largest_frame_and_not_beyond(wired: 
     await until_read(wired)
     (goodbye,) = wired.pushes()
     assert (goodbye["op"], goodbye["code"]) == ("goodbye", 4413)
+
+
+@pytest.mark.parametrize(("waits", "lease"), [(0.0, 10.0), (5.0, 10.0), (5.5, 11.0), (25.0, 50.0)])
+def test_a_session_is_kept_for_two_waits_and_ten_seconds_at_least(
+    waits: float, lease: float
+) -> None:
+    """One that no poll has gone on with so far is kept for five seconds."""
+    going_on = {"connection": "c1", "secret": "s"}
+    assert _lease_seconds(ask("a", welcome=going_on, wait_seconds=waits)) == lease
+    assert _lease_seconds(ask("a", wait_seconds=waits)) == 5.0
+
+
+@pytest.mark.parametrize(("connections", "rest"), [(63, 16), (64, 16), (68, 17), (1000, 250)])
+def test_a_quarter_of_the_connections_may_be_sessions_between_two_polls(
+    connections: int, rest: int
+) -> None:
+    """16 at least."""
+    assert poll_sessions(PollingHub(max_connections=connections).node)._max_resting == rest
