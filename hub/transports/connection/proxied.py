@@ -27,6 +27,7 @@ from hub.errors import (
     UnavailableError,
 )
 from hub.transports.connection import proxy_protocol
+from hub.transports.connection.sockets import RESERVE
 from hub.transports.connection.tls import TlsAcceptor
 from hub.transports.turns import Turns
 
@@ -48,7 +49,10 @@ class ProxiedListener:
         proxies: their connections begin with a header; those of every peer where it names none.
         headed: whether connections begin with a header at all.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
-        max_waiting: connections whose header or TLS handshake is not whole; more are closed.
+        max_connections: of the node. So many may have a header or a TLS handshake that is not
+            whole, and together with those that the node counts a few more, which are told why they
+            are refused; beyond, connections are closed.
+        held: returns the number of connections that the node counts.
         limiter: bounds these by address or /64 of IPv6. Trusted proxies do not count; the client
             that a header names does.
         refused: called for a peer that is closed, with its address, the error and the name of the
@@ -65,7 +69,8 @@ class ProxiedListener:
         headed: bool,
         tls: ssl.SSLContext | None,
         timeout_seconds: float,
-        max_waiting: int,
+        max_connections: int,
+        held: Callable[[], int],
         limiter: Limiter,
         refused: Callable[[str, HubError, str], None],
         turns: Turns,
@@ -76,7 +81,8 @@ class ProxiedListener:
         self._headed = headed
         self._tls = None if tls is None else TlsAcceptor(tls, turns)
         self._timeout_seconds = timeout_seconds
-        self._max_waiting = max_waiting
+        self._max_connections = max_connections
+        self._held = held
         self._limiter = limiter
         self._by_party = Counts()
         self._refused = refused
@@ -127,7 +133,8 @@ class ProxiedListener:
         task.add_done_callback(lambda _: self._done(one))
 
     def _check_room(self, address: str) -> None:
-        if self.waiting >= self._max_waiting:
+        most, waiting = self._max_connections, self.waiting
+        if waiting >= most or waiting + self._held() >= most + RESERVE:
             raise self._limiter.full(address, "the node holds no more connections")
 
     def _count(self, address: str) -> str:

@@ -16,6 +16,7 @@ from hub.core.limits import Limiter, PeerLimits
 from hub.errors import HubError
 from hub.transports.connection import proxied, proxy_protocol
 from hub.transports.connection.proxied import ProxiedListener
+from hub.transports.connection.sockets import RESERVE
 from hub.transports.turns import TURN_SECONDS, Turns
 from tests.core.fakes import FakeClock
 
@@ -85,6 +86,8 @@ class Rig:
         """Set while handshakes end at once."""
         self.handshake.set()
         self.handshake_fails: Exception | None = None
+        self.held = 0
+        """The number of connections that the node counts."""
 
     def listen(
         self,
@@ -104,7 +107,8 @@ class Rig:
             headed=headed,
             tls=tls,
             timeout_seconds=timeout_seconds,
-            max_waiting=max_waiting,
+            max_connections=max_waiting,
+            held=lambda: self.held,
             limiter=Limiter(limits, FakeClock(), Counters()),
             refused=self._refused,
             turns=Turns(self.clock),
@@ -283,6 +287,17 @@ async def test_proxy_headers_that_are_awaited_are_bounded_in_number(rig: Rig) ->
     await rig.send(first, HEADER)
     fourth = await rig.connect()
     assert (fourth.closed, rig.listener.waiting) == (False, 2)
+
+
+async def test_connections_and_handshakes_have_one_bound_together(rig: Rig) -> None:
+    """Each takes a descriptor. A few more than the node may have are told why they are refused."""
+    rig.listen(headed=False, tls=NOTING_TLS, max_waiting=1000)
+    rig.handshake.clear()
+    rig.held = 1000 + RESERVE - 2
+    assert [(await rig.connect()).closed for _ in range(3)] == [False, False, True]
+    assert rig.refused == [(PROXY, "unavailable", "")]
+    rig.held -= 1
+    assert not (await rig.connect()).closed
 
 
 @pytest.mark.parametrize("headed", [True, False])
