@@ -44,7 +44,7 @@ MIN_ID, MAX_ID = -(2**63), 2**64 - 1
 DEFAULT_HISTORY_LIMIT = 100
 
 
-class _Command(msgspec.Struct, tag_field="op"):
+class _Command(msgspec.Struct, tag_field="op", forbid_unknown_fields=True):
     id: str | int
 
 
@@ -123,21 +123,21 @@ _AnyCommand = (
     | _Ping
 )
 _KINDS: tuple[type[_Command], ...] = get_args(_AnyCommand)
-_STRICT: list[Any] = [
+_LENIENT: list[Any] = [
     msgspec.defstruct(
         kind.__name__,
         (),
         bases=(kind,),
         tag=kind.__struct_config__.tag,
-        forbid_unknown_fields=True,
+        forbid_unknown_fields=False,
     )
     for kind in _KINDS
 ]
-_COMMAND: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(
-    functools.reduce(operator.or_, _STRICT)
+"""The commands once more, with any other fields beside their own."""
+_COMMAND: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(_AnyCommand)
+_WITH_UNKNOWN: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(
+    functools.reduce(operator.or_, _LENIENT)
 )
-"""Refuses unknown fields."""
-_WITH_UNKNOWN: msgspec.json.Decoder[_AnyCommand] = msgspec.json.Decoder(_AnyCommand)
 _FIELDS = ParameterNames(
     dict.fromkeys(("op", *(name for kind in _KINDS for name in kind.__struct_fields__)))
 )
