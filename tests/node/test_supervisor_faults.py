@@ -170,6 +170,23 @@ async def test_a_successor_that_is_dead_when_it_was_just_ready_takes_no_place(
     assert RETIRE not in FakeChild.made[0].words
 
 
+async def test_a_signal_during_a_replacing_ends_it_and_drains_old_and_new(
+    made: Supervisor,
+) -> None:
+    """One that becomes ready then takes nobody's place."""
+    made._has_terminal = False
+    made.hang_up()
+    await eventually(lambda: len(FakeChild.made) == 4)
+    made.stop(signal.SIGTERM)
+    await eventually(lambda: all("drain" in child.words for child in FakeChild.made))
+    old, new = FakeChild.made[0], FakeChild.made[3]
+    await new.comes_up()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert RETIRE not in old.words
+    assert made._current[1] is old
+
+
 # -- one that stands still -----------------------------------------------------------------------
 
 
