@@ -14,12 +14,10 @@ from hub.core.fanout.presence import PresenceCommands, page_in_turns
 from hub.core.hooks import Asker, Hooks, judged
 from hub.core.identity import Identity
 from hub.core.ports import (
-    PublishRequest,
-    PublishResult,
     TokenPolicy,
     UndecidedError,
 )
-from hub.core.publication import REMOVES
+from hub.core.publish_commands import PublishCommands
 from hub.core.publishing import Publishing
 from hub.core.pushes import JsonText, Reply
 from hub.core.reading import ChannelReading, LookBack, history_ok, look_back_ok
@@ -80,8 +78,7 @@ class CommandHandler:
                 command. It leaves out errors that are about no right.
         """
         self._hooks = hooks
-        self._publishing = publishing
-        self._publish_now = publishing.publish_now
+        self.publishes = PublishCommands(publishing, reading, counters=counters, hooks=hooks)
         self._reading = reading
         self._membership = membership
         self._subscribing = subscribing
@@ -91,13 +88,6 @@ class CommandHandler:
         self._counters = counters
         self._answers_at_once = answers_at_once
         self._on_refused = on_refused
-
-    def publishes_for(self, session: Session) -> bool:
-        """Return whether `publish_for` may be called: the broker never waits, and no hook asks."""
-        hooks = self._hooks
-        return self._publish_now is not None and (
-            hooks is None or not hooks.asks_publish(session.identity)
-        )
 
     def may_begin(self, command: Command) -> bool:
         """Return whether `execute` may begin without a task (`hub.core.eager`).
@@ -120,7 +110,7 @@ class CommandHandler:
         self._subscribing.begin_now(session, opened)
         return True
 
-    async def execute(  # noqa: C901, PLR0912 - a case per command
+    async def execute(  # noqa: C901 - a case per command
         self, session: Session, command: Command, *, reply_in_stream: bool
     ) -> Ok:
         """Carry out one command of a session; raise `HubError` where that fails."""
@@ -131,10 +121,7 @@ class CommandHandler:
             command = await self._judged(self._hooks, session, command)
         match command:
             case commands.Publish():
-                result = self._publishing.publish(self._asked(session, command))
-                if not isinstance(result, PublishResult):
-                    result = await result
-                return _published(command, result)
+                return await self.publishes.execute(session, command)
             case commands.Subscribe():
                 ok = await self._subscribing.subscribe(
                     session, command, reply_in_stream=reply_in_stream
@@ -213,54 +200,10 @@ class CommandHandler:
         if not hooks.asks_publish(identity):
             return command
         # The application is asked about nothing that the hub itself refuses.
-        self._check_publish(identity, command)
+        self.publishes.check(identity, command)
         command = await judged(hooks, _asker(session, identity), command)
         _check_goes_on(session, identity)
         return command
-
-    # -- publishing ------------------------------------------------------------------------
-
-    def publish_for(self, session: Session, command: commands.Publish) -> Ok:
-        """Carry out a publish in a plain call, where `publishes_for` allows it."""
-        self._counters.commands["publish"] += 1
-        publish_now = self._publish_now
-        assert publish_now is not None  # noqa: S101 - the caller has asked
-        return _published(command, publish_now(self._asked(session, command)))
-
-    def publish_run(
-        self, session: Session, run: Sequence[commands.Publish]
-    ) -> Sequence[Ok | HubError] | None:
-        """Carry out several publishes in one channel, where `publishes_for` allows it.
-
-        Return the reply's content or the error of each. Return None and publish nothing where they
-        have to be carried out one by one. None of them removes a row.
-        """
-        try:
-            session.identity.check_publish(run[0].channel)
-        except HubError:
-            # Each has a reply of its own, which says why.
-            return None
-        asked = [_request(session, command) for command in run]
-        if (results := self._publishing.publish_many_now(asked)) is None:
-            return None
-        self._counters.commands["publish"] += len(run)
-        return [
-            result if isinstance(result, HubError) else _published(command, result)
-            for command, result in zip(run, results, strict=True)
-        ]
-
-    def _asked(self, session: Session, command: commands.Publish) -> PublishRequest:
-        """Return the broker request of a session's command.
-
-        Raises `ForbiddenError` without a grant, and `BadRequestError` where no rows are kept.
-        """
-        self._check_publish(session.identity, command)
-        return _request(session, command)
-
-    def _check_publish(self, identity: Identity, command: commands.Publish) -> None:
-        identity.check_publish(command.channel)
-        if command.marks & REMOVES:
-            self._reading.check_keyed(command.channel)
 
     # -- the others ------------------------------------------------------------------------
 
@@ -354,33 +297,3 @@ def _check_goes_on(session: Session, asked_for: Identity) -> None:
     """Raise `UnavailableError` where the session has changed while the application was asked."""
     if session.closing or session.identity.subject != asked_for.subject:
         raise UnavailableError("the session changed while the application was asked")
-
-
-def _request(session: Session, command: commands.Publish) -> PublishRequest:
-    """Return the broker request of a session's command."""
-    identity = session.identity
-    return PublishRequest(
-        command.channel,
-        command.data,
-        identity.publisher,
-        command.key,
-        identity.subject,
-        None if command.echo else session.id,
-        command.idempotency_key,
-        None,
-        command.tags,
-        command.marks,
-        command.keep_ms,
-    )
-
-
-def _published(command: commands.Publish, result: PublishResult) -> Ok:
-    position = result.position
-    ok: dict[str, object] = {
-        "channel": command.channel,
-        "epoch": position.epoch,
-        "offset": position.offset,
-    }
-    if result.duplicate:
-        ok["duplicate"] = True
-    return ok

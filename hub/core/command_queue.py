@@ -3,17 +3,24 @@
 A command that need not wait is carried out in the call that brings it. The first command that waits
 gets a short-lived task, and later ones queue behind it. An idle session has no task and no queue.
 `hub.core.command_handler` does the work of a command.
+
+Publications do not wait for each other. A broker that answers later gets one after the other, keeps
+their order, and calls back, so a publisher with one connection need not wait for an answer to each.
+Example: `publish`, `publish`, `history`, `publish`. The first two go to the broker at once. The
+history is read when both are answered, and the last goes out after that.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from hub.core.command_handler import CommandHandler
 from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe
 from hub.core.eager import Rest, begin
-from hub.core.ports import Spawn
+from hub.core.ports import Defer, PublishResult, Spawn
+from hub.core.publish_commands import published_ok
 from hub.core.publish_run import PublishRun
 from hub.core.pushes import Reply
-from hub.core.session.inbox import Inbox, Respond
+from hub.core.session.inbox import Inbox, Respond, UnderWay
 from hub.core.session.link import SessionContext
 from hub.core.session.session import Session
 from hub.errors import HubError, RateLimitedError
@@ -21,6 +28,8 @@ from hub.errors import HubError, RateLimitedError
 # Bound on an error's message while its peer takes no writes. The replies to all commands that may
 # wait then fit into the control lane.
 _BRIEF_BYTES = 100
+# Waiting publications that go to the broker in one step, some 10 us each.
+_BEGUN_AT_ONCE = 64
 
 
 class CommandQueue:
@@ -39,6 +48,7 @@ class CommandQueue:
         command_handler: CommandHandler,
         *,
         spawn: Spawn,
+        defer: Defer,
         on_fault: Callable[[Session, Exception], None],
         failed: Callable[[Session, Exception], None],
         authenticated: Callable[[Session, str | None], float | None],
@@ -46,12 +56,16 @@ class CommandQueue:
         self._context = context
         self._limiter = context.limiter
         self._command_handler = command_handler
+        self._publishes = command_handler.publishes
         self._spawn = spawn
+        self._defer = defer
         self._on_fault = on_fault
         self._failed = failed
         self._authenticated = authenticated
         looks_at_each = self._limiter.meters_commands or self._limiter.limits_publishes
-        self.run = PublishRun(self, command_handler, on_fault=on_fault, gathers=not looks_at_each)
+        self.run = PublishRun(
+            self, command_handler.publishes, on_fault=on_fault, gathers=not looks_at_each
+        )
         """Carries out publications that come together as one."""
 
     def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
@@ -81,30 +95,44 @@ class CommandQueue:
         """
         if session.closing and respond is None:
             return
-        if (inbox := session.inbox) is None:
-            if isinstance(command, Publish) and self._command_handler.publishes_for(session):
-                self._publish(session, command, respond)
-                return
-            rest = None
-            if at_once := self._command_handler.may_begin(command):
-                rest = begin(self._carry_out(session, command, respond))
-                if rest is None:
-                    return
+        if session.inbox is not None:
+            self._queue(session, command, respond)
+        elif isinstance(command, Publish) and self._publishes.publishes_for(session):
+            self._publish(session, command, respond)
+        elif not self._begins(session, command, respond):
+            self._queue(session, command, respond)
+
+    def _begins(self, session: Session, command: Command, respond: Respond | None) -> bool:
+        """Begin a command at once; return False where that takes a task, or the broker's call."""
+        if self._goes_soon(session, command) or not self._command_handler.may_begin(command):
+            return False
+        rest = begin(self._carry_out(session, command, respond))
+        if rest is not None:
             inbox = session.inbox = Inbox(self._context.limits)
-            self._spawn(self._work(session, inbox, rest))
-            if at_once:
-                return
-        if respond is not None and inbox.crowded:
+            self._begin_work(session, inbox, rest)
+        return True
+
+    def _queue(self, session: Session, command: Command, respond: Respond | None) -> None:
+        """Carry out a command behind those that are not done."""
+        if (inbox := session.inbox) is None:
+            inbox = session.inbox = Inbox(self._context.limits)
+        elif respond is not None and inbox.crowded:
             raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
         if inbox.add(command, respond):
             session.link.pause_reading()
+        if not inbox.is_worked:
+            self._go_on(session, inbox)
+
+    def _goes_soon(self, session: Session, command: Command) -> bool:
+        """Return whether the broker takes the command and calls back."""
+        return isinstance(command, Publish) and self._publishes.publishes_soon_for(session)
 
     def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
         """Carry out a publish in a plain call: the usual command, with a broker in this process."""
         try:
             if self._limiter.limits_publishes:
                 self._check_publish(session)
-            ok = self._command_handler.publish_for(session, command)
+            ok = self._publishes.publish_for(session, command)
             reply = Reply(command.id, ok)
             if respond is None:
                 session.control(session.dialect.encode(reply, ""))
@@ -120,21 +148,105 @@ class CommandQueue:
         publisher, address = session.identity.publisher_or(session.id), session.link.address
         self._limiter.check_publish(publisher, connection=session.id, address=address)
 
+    def _publish_soon(
+        self, session: Session, inbox: Inbox, command: Publish, respond: Respond | None
+    ) -> None:
+        """Give a publication to the broker, which calls back."""
+        sent = UnderWay(command, respond)
+        inbox.send(sent)
+        try:
+            if self._limiter.limits_publishes:
+                self._check_publish(session)
+            on_done = partial(self._answered, session, inbox, sent)
+            self._publishes.publish_soon_for(session, command, on_done)
+        except HubError as error:
+            self._answered(session, inbox, sent, error)
+        except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
+            self._on_fault(session, error)
+            self._answered(session, inbox, sent, HubError("internal error"))
+
+    def _answered(
+        self, session: Session, inbox: Inbox, sent: UnderWay, outcome: PublishResult | HubError
+    ) -> None:
+        """Take the outcome of a publication. Those of one turn of the loop are replied together."""
+        sent.outcome = outcome
+        if inbox.under_way[0] is sent:
+            self._defer(partial(self._reply_in_order, session, inbox))
+
+    def _reply_in_order(self, session: Session, inbox: Inbox) -> None:
+        """Reply to the publications that are answered, and go on behind the last one."""
+        answered = inbox.answered()
+        if len(answered) > 1:
+            session.link.cork()
+        try:
+            for sent in answered:
+                self._reply(session, sent)
+        finally:
+            if len(answered) > 1:
+                session.uncork()
+            if not inbox.under_way and not inbox.is_worked:
+                self._go_on(session, inbox)
+
+    def _reply(self, session: Session, sent: UnderWay) -> None:
+        """Reply to a publication; the peer of a closing session gets no reply."""
+        command, respond, outcome = sent.command, sent.respond, sent.outcome
+        if session.closing and respond is None:
+            return
+        try:
+            if isinstance(outcome, PublishResult):
+                (respond or session.push)(Reply(command.id, published_ok(command, outcome)))
+            elif outcome is not None:
+                self.fail(session, command, outcome, respond)
+        except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`
+            self._on_fault(session, error)
+            self.fail_for_us(session, command, respond)
+
+    def _go_on(self, session: Session, inbox: Inbox) -> None:
+        """Begin what waits in the inbox and need not wait longer; drop an empty inbox."""
+        for _ in range(_BEGUN_AT_ONCE):
+            if (job := inbox.next) is None or not self._goes_soon(session, job[0]):
+                break
+            inbox.take()
+            command, respond = job
+            if isinstance(command, Publish) and not (session.closing and respond is None):
+                self._publish_soon(session, inbox, command, respond)
+        if inbox.under_way:
+            return
+        if len(inbox):
+            self._begin_work(session, inbox, None)
+        else:
+            self._drop(session, inbox)
+
+    def _drop(self, session: Session, inbox: Inbox) -> None:
+        session.inbox = None
+        # A closing session reads on too: its peer's close frame must not wait unread.
+        if inbox.full:
+            session.read_on()
+
+    def _begin_work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
+        inbox.is_worked = True
+        self._spawn(self._work(session, inbox, rest))
+
     async def _work(self, session: Session, inbox: Inbox, rest: Rest[None] | None) -> None:
-        """Carry out the waiting commands, after the `rest` of the one that began at once."""
+        """Carry out the waiting commands, after the `rest` of the one that began at once.
+
+        It ends before a publication that the broker answers by a call.
+        """
         try:
             if rest is not None:
                 await rest.run()
-            while (job := inbox.take()) is not None:
+            while (job := inbox.next) is not None and not self._goes_soon(session, job[0]):
+                inbox.take()
                 command, respond = job
                 if session.closing and respond is None:
                     continue
                 await self._carry_out(session, command, respond)
-        finally:
-            session.inbox = None
-            # A closing session reads on too: its peer's close frame must not wait unread.
-            if inbox.full:
-                session.read_on()
+        except BaseException:
+            # The process ends.
+            self._drop(session, inbox)
+            raise
+        inbox.is_worked = False
+        self._go_on(session, inbox)
 
     async def _carry_out(self, session: Session, command: Command, respond: Respond | None) -> None:
         try:

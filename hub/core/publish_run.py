@@ -8,8 +8,8 @@ of the transport. Nothing else is done meanwhile, so all answers are the same, i
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hub.core.command_handler import CommandHandler, Ok
 from hub.core.commands import Command, Publish
+from hub.core.publish_commands import PublishCommands, PublishOk
 from hub.core.pushes import Reply
 from hub.core.session.session import Session
 from hub.errors import HubError
@@ -33,13 +33,13 @@ class PublishRun:
     def __init__(
         self,
         queue: "CommandQueue",
-        command_handler: CommandHandler,
+        publishes: PublishCommands,
         *,
         on_fault: Callable[[Session, Exception], None],
         gathers: bool,
     ) -> None:
         self._queue = queue
-        self._command_handler = command_handler
+        self._publishes = publishes
         self._on_fault = on_fault
         self._gathers = gathers
         self._session: Session | None = None
@@ -67,7 +67,7 @@ class PublishRun:
             self._gathers
             and session.inbox is None
             and session.writable
-            and self._command_handler.publishes_for(session)
+            and self._publishes.publishes_for(session)
         )
 
     def end(self) -> None:
@@ -83,7 +83,7 @@ class PublishRun:
     def _make(self, session: Session, run: Sequence[Publish]) -> bool:
         """Publish all and reply; return False, and do nothing, where each has to go by itself."""
         try:
-            if (outcomes := self._command_handler.publish_run(session, run)) is None:
+            if (outcomes := self._publishes.publish_run(session, run)) is None:
                 return False
             self._reply(session, run, outcomes)
         except Exception as error:  # noqa: BLE001 - the border, as in `CommandQueue`
@@ -93,7 +93,7 @@ class PublishRun:
         return True
 
     def _reply(
-        self, session: Session, run: Sequence[Publish], outcomes: Sequence[Ok | HubError]
+        self, session: Session, run: Sequence[Publish], outcomes: Sequence[PublishOk | HubError]
     ) -> None:
         """Reply to all, in one write where none has failed."""
         encode = session.dialect.encode

@@ -19,7 +19,7 @@ from hub.core.counters import Counters, Counts
 from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.options import NodeOptions
-from hub.core.ports import Dialect, Monotonic, Spawn
+from hub.core.ports import Defer, Dialect, Monotonic, Spawn
 from hub.core.pushes import Welcome
 from hub.core.records import RowSource, session_record
 from hub.core.session.link import Link, SessionContext
@@ -40,6 +40,7 @@ class Runtime:
     """Tasks, time and fault reporting, which the process lends the core."""
 
     spawn: Spawn
+    defer: Defer
     deadlines: Deadlines
     wall_clock: Callable[[], float]
     on_fault: Callable[[Session, Exception], None]
@@ -81,6 +82,7 @@ class SessionRegistry:
             context,
             command_handler,
             spawn=runtime.spawn,
+            defer=runtime.defer,
             on_fault=runtime.on_fault,
             failed=self.failed,
             authenticated=self._authenticated,

@@ -267,7 +267,9 @@ class NodeCore:
                 wall_clock=shared.wall_clock,
                 on_refused=self._on_refused,
             ),
-            runtime=Runtime(shared.spawn, shared.deadlines, shared.wall_clock, self._on_fault),
+            runtime=Runtime(
+                shared.spawn, shared.defer, shared.deadlines, shared.wall_clock, self._on_fault
+            ),
         )
 
     def _context(self) -> SessionContext:

@@ -205,12 +205,12 @@ async def test_there_are_no_runs_where_each_publication_needs_a_look(
 ) -> None:
     """A peer that takes no replies, and an application that is asked about each."""
     calls, peer = Calls(node), Wired(node, Turns(node.clock))
-    handler = node.command_handler
+    publishes = node.command_handler.publishes
     no: Callable[..., bool] = lambda _session: False  # noqa: E731 - a stand-in
     if prevent == "block":
         peer.session.block()
     else:
-        monkeypatch.setattr(handler, "publishes_for", no)
+        monkeypatch.setattr(publishes, "publishes_for", no)
     peer.receive(publish(1) + publish(2))
     node.loop.settle()
     assert calls.sizes == [1, 1]

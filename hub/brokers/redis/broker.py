@@ -14,6 +14,7 @@ from hub.brokers.idempotency import said_beside
 from hub.brokers.redis.channels.messages import envelope
 from hub.brokers.redis.directory import RedisDirectory
 from hub.brokers.redis.link.outcomes import (
+    Answer,
     RedisCallError,
     RedisNoAnswerError,
     RedisNotSentError,
@@ -34,6 +35,7 @@ from hub.core.ports import (
     HistoryPage,
     Monotonic,
     OnOpen,
+    OnPublished,
     PublishRequest,
     PublishResult,
     Spawn,
@@ -42,6 +44,7 @@ from hub.core.ports import (
 from hub.core.publication import Position
 from hub.errors import (
     ConflictError,
+    HubError,
     NotPublishedError,
     OutcomeUnknownError,
     UnavailableError,
@@ -66,7 +69,6 @@ class RedisBroker:
 
     answers_at_once = False
     publish_now = None
-    publish_soon = None
     publish_many_now = None
     publish_many = None
 
@@ -175,6 +177,32 @@ class RedisBroker:
             NotPublishedError: Redis did not take it; publishing again is safe.
             OutcomeUnknownError: it was sent, and no answer came.
         """
+        try:
+            answer = await self._publish(request)
+        except RedisCallError as error:
+            raise _publish_error(error) from None
+        return _published(request, answer)
+
+    def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        """As `publish`, which would take a task for each."""
+
+        def answered(answer: Answer) -> None:
+            outcome: PublishResult | HubError
+            try:
+                outcome = _published(request, answer.result())
+            except RedisCallError as error:
+                outcome = _publish_error(error)
+            except HubError as error:
+                outcome = error
+            on_done(outcome)
+
+        try:
+            self._publish(request).add_done_callback(answered)
+        except RedisCallError as error:
+            raise _publish_error(error) from None
+
+    def _publish(self, request: PublishRequest) -> Answer:
+        """Have Redis number, keep and send a publication."""
         shard, keys = self.shard(request.channel), self._keys
         names = shard.history.names(request.channel)
         digest: bytes | str = ""
@@ -187,13 +215,8 @@ class RedisBroker:
         if request.keep_ms is not None:
             traced = (request.trace or "", request.keep_ms)
         arguments = (request.data, envelope(request), digest, settings, *traced)
-        try:
-            passes = is_reserved(request.channel) and not is_kept(request.channel)
-            function = "tell" if passes else "publish"
-            answer = await shard.calls.run_function(function, names, arguments)
-        except RedisCallError as error:
-            raise _publish_error(error) from None
-        return _published(request, answer)
+        passes = is_reserved(request.channel) and not is_kept(request.channel)
+        return shard.calls.run_function("tell" if passes else "publish", names, arguments)
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         """Deliver the channel from now on; raise `UnavailableError` when Redis is away."""

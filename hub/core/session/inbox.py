@@ -1,8 +1,10 @@
-"""The queue of one session's commands behind the one that is being carried out.
+"""The commands of one session that are not done: those under way, and the queue behind them.
 
-An inbox exists only while a command waits, because most commands are carried out at once
-(`hub.core.eager`). It is bounded by the number of commands, and by the bytes of payloads and tokens
-in them. At either bound the hub stops reading from the peer until all commands are done.
+Only publications are under way together, at a broker that answers later. All other commands wait
+for those before them. An inbox exists only while a command is not done, because most commands are
+carried out at once (`hub.core.eager`). It is bounded by the number of commands, and by the bytes of
+payloads and tokens in them. At either bound the hub stops reading from the peer until all commands
+are done.
 """
 
 from collections import deque
@@ -10,17 +12,30 @@ from collections.abc import Callable
 
 from hub.core.commands import Authenticate, Command, Publish
 from hub.core.options import SessionLimits
+from hub.core.ports import PublishResult
 from hub.core.pushes import Reply
+from hub.errors import HubError
 
 Respond = Callable[[Reply], None]
 """Takes a reply that does not go into the session's stream."""
 Job = tuple[Command, Respond | None]
 
 
-class Inbox:
-    """Waiting commands; made with the first, dropped when the last is done."""
+class UnderWay:
+    """A publication that the broker has, and the broker's answer once it is there."""
 
-    __slots__ = ("_bytes", "_jobs", "_limits", "full")
+    __slots__ = ("command", "outcome", "respond")
+
+    def __init__(self, command: Publish, respond: Respond | None) -> None:
+        self.command = command
+        self.respond = respond
+        self.outcome: PublishResult | HubError | None = None
+
+
+class Inbox:
+    """Commands that are not done; made with the first, dropped when the last is done."""
+
+    __slots__ = ("_bytes", "_jobs", "_limits", "full", "is_worked", "under_way")
 
     def __init__(self, limits: SessionLimits) -> None:
         self._limits = limits
@@ -28,9 +43,13 @@ class Inbox:
         self._bytes = 0
         self.full = False
         """Whether a bound was reached. It stays true until the inbox is dropped."""
+        self.under_way: deque[UnderWay] = deque()
+        """Publications that the broker has, or has answered; in their order."""
+        self.is_worked = False
+        """Whether a task carries out the waiting commands."""
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self.under_way)
 
     def add(self, command: Command, respond: Respond | None) -> bool:
         """Queue a command; return whether it has just filled the inbox."""
@@ -41,19 +60,34 @@ class Inbox:
         self.full = self.crowded
         return self.full
 
+    def send(self, publication: UnderWay) -> None:
+        """Put a publication under way, which was taken out before."""
+        self.under_way.append(publication)
+        self._bytes += _bytes(publication.command)
+
     @property
     def crowded(self) -> bool:
         """Whether the inbox is at a bound now."""
         limits = self._limits
-        return len(self._jobs) >= limits.inbox_max_commands or self._bytes >= limits.inbox_max_bytes
+        return len(self) >= limits.inbox_max_commands or self._bytes >= limits.inbox_max_bytes
 
-    def take(self) -> Job | None:
-        """Return the next command; None when none waits."""
-        if not self._jobs:
-            return None
-        command, respond = self._jobs.popleft()
+    @property
+    def next(self) -> Job | None:
+        """The command that waits next; None when none waits."""
+        return self._jobs[0] if self._jobs else None
+
+    def take(self) -> None:
+        """Take out the next command."""
+        command, _ = self._jobs.popleft()
         self._bytes -= _bytes(command)
-        return command, respond
+
+    def answered(self) -> list[UnderWay]:
+        """Take out the publications that are answered, up to the first that is not."""
+        found: list[UnderWay] = []
+        while self.under_way and self.under_way[0].outcome is not None:
+            found.append(done := self.under_way.popleft())
+            self._bytes -= _bytes(done.command)
+        return found
 
 
 def _bytes(command: Command) -> int:
