@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hub.core.ports import PublishRequest
+from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import ENDS, REMOVES, Position
 from hub.errors import ConflictError
 from tests.brokers.rig import Rig
@@ -275,6 +275,29 @@ async def test_an_epoch_that_ended_never_comes_back(rig: Rig) -> None:
         rig.forget("a")
         assert (await rig.history()).head.epoch not in left
     assert len(set(left)) == 5
+
+
+async def test_publications_that_do_not_wait_for_each_other_keep_their_order(rig: Rig) -> None:
+    """Each gets its own answer, once; an error of one is not that of the others."""
+    if (publish_soon := rig.broker.publish_soon) is None:
+        pytest.skip("it has only publish_now, or only coroutines")
+    await rig.subscribe("a")
+    await rig.publish(data=b'"first"', idempotency_key="once")
+    outcomes: dict[int, list[object]] = {number: [] for number in range(6)}
+    for number, found in outcomes.items():
+        key = "once" if number == 3 else None
+        request = PublishRequest("a", b"%d" % number, "backend", idempotency_key=key)
+        publish_soon(request, found.append)
+        assert found == [], "it may call back only after it has returned"
+    await eventually(lambda: all(outcomes.values()) and len(rig.delivered) == 6)
+    kinds = {number: [type(each) for each in found] for number, found in outcomes.items()}
+    others: list[type] = [PublishResult]
+    assert kinds == {0: others, 1: others, 2: others, 3: [ConflictError], 4: others, 5: others}
+    made = [each for found in outcomes.values() for each in found]
+    offsets = [each.offset for each in made if isinstance(each, PublishResult)]
+    assert offsets == [2, 3, 4, 5, 6]
+    assert [each.data for each in rig.delivered] == [b'"first"', b"0", b"1", b"2", b"4", b"5"]
+    assert [each.offset for each in rig.delivered] == [1, *offsets]
 
 
 async def test_the_scope_of_an_idempotency_key_is_publisher_channel_and_key(rig: Rig) -> None:

@@ -7,19 +7,23 @@ many bytes a peer takes, so every interleaving can be tried and tried again.
 from array import array
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
+from functools import partial
 
 from hub.core.ports import (
     NO_DESCRIPTOR,
     PAGE_BYTES,
     Appearances,
+    Defer,
     DirectoryBroker,
     HistoryPage,
     OnOpen,
+    OnPublished,
     PublishRequest,
     PublishResult,
     StatePage,
 )
 from hub.core.session.session import Session
+from hub.errors import HubError
 
 # 2023-11-14: any moment does, it only has to be far from 0.
 WALL_START_SECONDS = 1_700_000_000.0
@@ -98,12 +102,12 @@ class LatentBroker:
 
     answers_at_once = False
     publish_now = None
-    publish_soon = None
     publish_many_now = None
     publish_many = None
 
-    def __init__(self, broker: DirectoryBroker) -> None:
+    def __init__(self, broker: DirectoryBroker, defer: Defer) -> None:
         self._broker = broker
+        self._defer = defer
 
     def follow(self, appearances: Appearances) -> None:
         self._broker.follow(appearances)
@@ -125,6 +129,20 @@ class LatentBroker:
         result = await self._broker.publish(request)
         await Pause()
         return result
+
+    def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        publish_now = self._broker.publish_now
+        assert publish_now is not None
+
+        def take() -> None:
+            outcome: PublishResult | HubError
+            try:
+                outcome = publish_now(request)
+            except HubError as error:
+                outcome = error
+            self._defer(partial(on_done, outcome))
+
+        self._defer(take)
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         await Pause()

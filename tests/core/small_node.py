@@ -204,7 +204,9 @@ class SmallNode:
             position_ttl_seconds=7 * 86400,
             max_channels=1000,
         )
-        self.broker: DirectoryBroker = LatentBroker(self.memory) if shape.latent else self.memory
+        self.broker: DirectoryBroker = (
+            LatentBroker(self.memory, self.loop.defer) if shape.latent else self.memory
+        )
         core = NodeCore(
             settings,
             shared,

@@ -7,7 +7,7 @@ import pytest
 from hub.core.commands import Subscribe, Unsubscribe
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import DirectoryBroker, OnOpen, PublishRequest, PublishResult
+from hub.core.ports import Defer, DirectoryBroker, OnOpen, PublishRequest, PublishResult
 from hub.core.publication import ENDS, Position
 from hub.errors import UnavailableError
 from hub.wire.sse import SeveralSseDialect, SseDialect
@@ -191,8 +191,8 @@ def test_one_who_waits_for_history_keeps_the_channel_open() -> None:
 class UnevenBroker(LatentBroker):
     """The first who asks is answered at once, the second much later."""
 
-    def __init__(self, broker: DirectoryBroker) -> None:
-        super().__init__(broker)
+    def __init__(self, broker: DirectoryBroker, defer: Defer) -> None:
+        super().__init__(broker, defer)
         self._waits = [1, 6]
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
@@ -206,7 +206,7 @@ def test_two_who_open_a_channel_at_once_are_both_served(first_leaves: bool) -> N
     """The broker's answer to the second must not replace the channel that the first is in, nor
     may the first close it under the second."""
     node = SmallNode()
-    node.channels._broker = UnevenBroker(node.memory)
+    node.channels._broker = UnevenBroker(node.memory, node.loop.defer)
     first, second = Subscriber(node), Subscriber(node)
     node.commands.submit(first.session, Subscribe(1, "a"))
     node.commands.submit(second.session, Subscribe(1, "a"))

@@ -101,12 +101,12 @@ class _Settled:
 
     answers_at_once = False
     publish_now = None
-    publish_soon = None
     publish_many_now = None
     publish_many = None
 
     def __init__(self, broker: RedisBroker) -> None:
         self._broker = broker
+        self.publish_soon = broker.publish_soon
         self.history = broker.history
         self.state = broker.state
         self.clear = broker.clear
