@@ -20,7 +20,7 @@ from hub.core.ports import Defer, PublishResult, Spawn
 from hub.core.publish_commands import published_ok
 from hub.core.publish_run import PublishRun
 from hub.core.pushes import Reply
-from hub.core.session.inbox import Inbox, Respond, UnderWay
+from hub.core.session.inbox import Inbox, PendingPublish, Respond
 from hub.core.session.link import SessionContext
 from hub.core.session.session import Session
 from hub.errors import HubError, RateLimitedError
@@ -152,7 +152,7 @@ class CommandQueue:
         self, session: Session, inbox: Inbox, command: Publish, respond: Respond | None
     ) -> None:
         """Give a publication to the broker, which calls back."""
-        sent = UnderWay(command, respond)
+        sent = PendingPublish(command, respond)
         inbox.send(sent)
         try:
             if self._limiter.limits_publishes:
@@ -166,7 +166,11 @@ class CommandQueue:
             self._answered(session, inbox, sent, HubError("internal error"))
 
     def _answered(
-        self, session: Session, inbox: Inbox, sent: UnderWay, outcome: PublishResult | HubError
+        self,
+        session: Session,
+        inbox: Inbox,
+        sent: PendingPublish,
+        outcome: PublishResult | HubError,
     ) -> None:
         """Take the outcome of a publication. Those of one turn of the loop are replied together."""
         sent.outcome = outcome
@@ -187,7 +191,7 @@ class CommandQueue:
             if not inbox.under_way and not inbox.is_worked:
                 self._go_on(session, inbox)
 
-    def _reply(self, session: Session, sent: UnderWay) -> None:
+    def _reply(self, session: Session, sent: PendingPublish) -> None:
         """Reply to a publication; the peer of a closing session gets no reply."""
         command, respond, outcome = sent.command, sent.respond, sent.outcome
         if session.closing and respond is None:

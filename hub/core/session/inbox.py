@@ -21,7 +21,7 @@ Respond = Callable[[Reply], None]
 Job = tuple[Command, Respond | None]
 
 
-class UnderWay:
+class PendingPublish:
     """A publication that the broker has, and the broker's answer once it is there."""
 
     __slots__ = ("command", "outcome", "respond")
@@ -43,7 +43,7 @@ class Inbox:
         self._bytes = 0
         self.full = False
         """Whether a bound was reached. It stays true until the inbox is dropped."""
-        self.under_way: deque[UnderWay] = deque()
+        self.under_way: deque[PendingPublish] = deque()
         """Publications that the broker has, or has answered; in their order."""
         self.is_worked = False
         """Whether a task carries out the waiting commands."""
@@ -60,7 +60,7 @@ class Inbox:
         self.full = self.crowded
         return self.full
 
-    def send(self, publication: UnderWay) -> None:
+    def send(self, publication: PendingPublish) -> None:
         """Put a publication under way, which was taken out before."""
         self.under_way.append(publication)
         self._bytes += _bytes(publication.command)
@@ -81,9 +81,9 @@ class Inbox:
         command, _ = self._jobs.popleft()
         self._bytes -= _bytes(command)
 
-    def answered(self) -> list[UnderWay]:
+    def answered(self) -> list[PendingPublish]:
         """Take out the publications that are answered, up to the first that is not."""
-        found: list[UnderWay] = []
+        found: list[PendingPublish] = []
         while self.under_way and self.under_way[0].outcome is not None:
             found.append(done := self.under_way.popleft())
             self._bytes -= _bytes(done.command)
