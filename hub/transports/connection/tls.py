@@ -240,9 +240,18 @@ class TlsReading(asyncio.BufferedProtocol):
         if self._transport.is_reading():
             self._transport.pause_reading()
             self._paused = True
-        if not self._queued and self._inner is not None:
-            self._queued = True
-            self._lane.wait(self._take_turn, self._place)
+        if self._queued or self._inner is None:
+            return
+        self._queued = True
+        if self._lane is self._turns:
+            self._queue()
+        else:
+            # The record before may have ended the handshake: the callback that tells the protocol
+            # of its connection is under way, and the next turn must not overtake it.
+            asyncio.get_running_loop().call_soon(self._queue)
+
+    def _queue(self) -> None:
+        self._lane.wait(self._take_turn, self._place)
 
     def _take_turn(self) -> None:
         self._queued = False

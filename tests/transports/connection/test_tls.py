@@ -199,11 +199,26 @@ async def test_in_a_handshake_each_record_has_a_turn() -> None:
     rig.reading.stand_before()
     rig.receive(KEY_UPDATE * (SLICE_RECORDS * 3))
     assert rig.library.slices == []
-    await rig.turn()
+    await rig.turn(2)
     assert rig.library.slices == [KEY_UPDATE]
     rig.reading.opened()
-    await rig.turn(2)
+    await rig.turn(4)
     assert b"".join(rig.library.slices) == KEY_UPDATE * (SLICE_RECORDS * 3)
+
+
+async def test_in_a_handshake_records_come_in_turns_of_the_loop_also_where_turns_are_long() -> None:
+    """A callback of the loop's tells the protocol of its connection: it stands between the two."""
+    rig = Rig(seconds=0)
+    rig.transport.protocol = rig.library
+    rig.reading.stand_before()
+    rig.receive(KEY_UPDATE * 5)
+    seen = []
+    while len(rig.library.slices) < 5:
+        rig.clock.advance(1)  # other work, so that a turn of the queue takes its share of it
+        before = len(rig.library.slices)
+        await asyncio.sleep(0)
+        seen.append(len(rig.library.slices) - before)
+    assert max(seen) == 1
 
 
 async def test_bytes_before_the_library_has_the_transport_come_to_it() -> None:
