@@ -134,7 +134,7 @@ async def test_a_better_transport_that_does_not_work_is_tried_again_and_costs_no
     hub: HubProcess, lesser: str
 ) -> None:
     """Again and again, and the connection that works goes on."""
-    timing = ReconnectTiming(0.05, 0.3, open_timeout_seconds=1, better_seconds=0.01)
+    timing = ReconnectTiming(0.05, 0.3, open_timeout_seconds=2, better_seconds=0.01)
     states: list[ConnectionState] = []
     options = ClientOptions(timing=timing, on_state=states.append)
     async with SwallowingProxy(hub.port, to_hub=True) as proxy:

@@ -22,6 +22,7 @@ from hub_client import (
 from hub_client.outages import OutageLog
 from hub_client.transport import check_base_url, public_url
 from tests.clients.python.fakes import HttpAnswer, http_hub, problem, stay, websocket_hub
+from tests.support.waiting import eventually
 
 NOBODY = "http://ann:s3cret@127.0.0.1:1/live"
 ONCE = PublisherOptions(retry=PublishRetry(for_seconds=0))
@@ -137,8 +138,9 @@ async def test_a_client_that_finds_nobody_logs_it_once_and_names_the_hub(
     options = ClientOptions(timing=ReconnectTiming(0.01, 0.02))
     with caplog.at_level("INFO", logger="hub_client"):
         async with HubClient(NOBODY, options=options) as client:
+            await eventually(lambda: caplog.records)
             with pytest.raises(TimeoutError):
-                await client.wait_connected(timeout_seconds=1)
+                await client.wait_connected(timeout_seconds=0.2)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("no connection to http://127.0.0.1:1/live (")

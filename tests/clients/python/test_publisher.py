@@ -121,7 +121,7 @@ async def test_a_hub_that_does_not_answer_in_time_leaves_the_outcome_unknown() -
         await asyncio.Event().wait()
         raise AssertionError
 
-    options = PublisherOptions(PublishRetry(for_seconds=0, request_timeout_seconds=0.2))
+    options = PublisherOptions(PublishRetry(for_seconds=0, request_timeout_seconds=2))
     async with http_hub(silent) as (url, _), Publisher(url, options=options) as publisher:
         with pytest.raises(OutcomeUnknownError, match="no answer in time"):
             await publisher.publish("a", 1)

@@ -106,7 +106,7 @@ async def test_each_kind_of_failure_has_its_error(
 
 async def test_an_answer_that_trickles_is_given_up_like_one_that_does_not_come() -> None:
     """Every byte in time and no end: the request as a whole has a limit."""
-    options = PublisherOptions(PublishRetry(for_seconds=0, request_timeout_seconds=0.5))
+    options = PublisherOptions(PublishRetry(for_seconds=0, request_timeout_seconds=2))
     trickle: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def drip() -> None:
