@@ -7,21 +7,27 @@ at sectors. From what lies there then a broker is opened, which has to hold all 
 acknowledged before that moment, each once, and goes on.
 """
 
+import json
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from hub.brokers.sqlite.layout import VERSION
+from tests.brokers.sqlite.golden.make import content
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.core.fakes import FakeClock
 
 ROUNDS, CUTS = 30, 25
+GOLDEN = Path(__file__).parent / "golden"
 # What a disk writes whole (https://www.sqlite.org/atomiccommit.html, "sector").
 _SECTOR = 512
 _CALL = re.compile(
@@ -131,11 +137,16 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recorded(path: Path) -> Sequence[tuple[str, str]]:
     """The calls of a run, each with its arguments, in the order they ended."""
+    return _calls(path, str(ROUNDS))
+
+
+def _calls(path: Path, *arguments: str) -> Sequence[tuple[str, str]]:
+    """What `publisher` asks of the system."""
     log = path.parent / "calls"
     command = (
         "strace", "-f", "-y", "-xx", "-s", "200000", "-o", str(log),
         "-e", "trace=pwrite64,write,fsync,fdatasync,ftruncate,unlink",
-        sys.executable, "-m", "tests.brokers.sqlite.publisher", str(path), str(ROUNDS),
+        sys.executable, "-m", "tests.brokers.sqlite.publisher", str(path), *arguments,
     )  # fmt: skip
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
     if "ptrace" in ran.stderr:
@@ -203,6 +214,26 @@ async def test_without_fsync_the_same_cuts_lose_something(
         except Exception:  # noqa: BLE001 - whatever way it shows
             lost += 1
     assert lost
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+async def test_a_power_cut_within_an_upgrade_loses_nothing(tmp_path: Path, version: int) -> None:
+    """The file is of the former format or of today's, with all that it had."""
+    path = tmp_path / "hub.db"
+    shutil.copy(GOLDEN / f"version-{version}.db", path)
+    disk = Disk(path, {"": Lying(bytearray(path.read_bytes()))})
+    expected = json.loads((GOLDEN / f"version-{version}.json").read_text())
+    calls, chance, versions = _calls(path, "0"), random.Random(7), set()
+    for cut, (name, arguments) in enumerate(calls):
+        disk.carry_out(name, arguments)
+        if chance.random() < 15 / len(calls):
+            left = disk.cut(tmp_path / f"cut-{cut}", chance)
+            with closing(sqlite3.connect(left)) as db:
+                versions.add(db.execute("PRAGMA user_version").fetchone()[0])
+            async with StoredNode(left) as node:
+                assert await content(node) == expected
+    assert disk.synced > 2
+    assert versions >= {version, VERSION}, "no cut came within the upgrade"
 
 
 async def _judge(path: Path, acknowledged: Sequence[Acknowledged]) -> None:
