@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import orjson
 import pytest
 
 from hub.brokers.sqlite import commits, intake, tending
@@ -163,6 +164,25 @@ def test_a_step_gives_back_as_many_pages_as_it_says(tmp_path: Path) -> None:
         after = file.size()
         assert before.free - after.free == VACUUM_PAGES * 4096
         assert after.used == before.used
+
+
+async def test_keys_that_are_too_old_go_from_the_file_in_one_second(tmp_path: Path) -> None:
+    """Step by step; and none of them is read at a start, also where others of its row are young."""
+    path = tmp_path / "hub.db"
+    with closing(HistoryFile(str(path))) as file:
+        for number in range(30):
+            keys = [["p", "00", 1, expires_ms, "e", 1] for expires_ms in (1, number)]
+            file._db.execute(
+                "INSERT INTO remembered (expires_ms, keys) VALUES (?, ?)",
+                (number, orjson.dumps(keys)),
+            )
+        assert [key.expires_ms for key in file.load_keys(0, 27, 100)] == [28, 29]
+    async with StoredNode(path) as node:
+        await settled(node)
+        found = node.stored._writer.file
+        assert found is not None
+        with closing(FileReader(found)) as reader:
+            assert reader._db.execute("SELECT count(*) FROM remembered").fetchone() == (0,)
 
 
 async def test_a_lowered_bound_does_not_hold_commits_up(
