@@ -1,13 +1,18 @@
 """Each bound of the brokers: what comes up to it is taken, and one beyond is not."""
 
+import asyncio
+from typing import cast
+
 import pytest
 
+from hub.brokers.idempotency import IdempotencyKeys
+from hub.brokers.local.frames import Frames
 from hub.brokers.redis.bus import Proof
 from hub.brokers.redis.channels.messages import decode
 from hub.brokers.sqlite.intake import Waiting
 from hub.brokers.sqlite.layout import cut
 from hub.core.ports import PublishRequest
-from hub.core.publication import Publication
+from hub.core.publication import Position, Publication
 
 KIB = 1024
 MIB = KIB * KIB
@@ -95,3 +100,46 @@ def test_a_word_of_another_node_counts_for_five_minutes(apart: int) -> None:
     sealed = Proof(["key"], lambda: now).seal("n2", b"close")
     for seconds, opened in ((apart, b"close"), (apart * 1.00001, None)):
         assert Proof(["key"], lambda s=seconds: now + s).open("n2", sealed) == opened  # type: ignore[misc]  # bound
+
+
+# -- what waits between processes of one machine ------------------------------------------------
+
+
+class NobodyReads:
+    """A transport whose peer takes nothing."""
+
+    def __init__(self, waiting_bytes: int) -> None:
+        self._waiting_bytes = waiting_bytes
+        self.aborted = False
+
+    def write(self, _data: bytes) -> None:
+        """Nothing becomes of it."""
+
+    def get_write_buffer_size(self) -> int:
+        return self._waiting_bytes
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.mark.parametrize(("size", "aborted"), [(64 * MIB, False), (64 * MIB + 1, True)])
+async def test_64_mib_wait_for_another_process_and_no_more(size: int, *, aborted: bool) -> None:
+    """It is cut off then, and reads from history later."""
+    frames = Frames(on_messages=lambda _: None, on_lost=lambda: None)
+    transport = NobodyReads(size)
+    frames.connection_made(cast("asyncio.BaseTransport", transport))
+    frames.send((1,))
+    await asyncio.sleep(0)
+    assert transport.aborted is aborted
+
+
+def test_a_million_idempotency_keys_are_remembered() -> None:
+    keys = IdempotencyKeys(ttl_seconds=300, clock=lambda: 0.0)
+    keys._count = 999_999
+    for number in range(2):
+        keys.restore("backend", b"%016d" % number, 1, 300, Position("e", 1))
+        assert len(keys) == 1_000_000
+    assert [len(each.made) for each in keys._by_publisher.values()] == [1]
