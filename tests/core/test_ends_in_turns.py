@@ -228,3 +228,22 @@ async def test_a_stop_waits_until_all_channels_are_left(monkeypatch: pytest.Monk
     node.loop.settle()
     await stopping
     assert not len(node.channels)
+
+
+def test_a_reset_of_a_channel_that_an_ended_session_has_still_to_leave_comes_to_an_end() -> None:
+    """No batch waits for a group that has no members any more."""
+    node = a_node()
+    session, link = in_all(node)
+    watcher, other = in_all(node, NAMES[-1:])
+    for name in NAMES[-2:]:
+        node.publish(name)
+    session.close(1000, "enough")
+    received = bytes(link.received)
+    for name in NAMES[-2:]:
+        node.begin_epoch(name)
+    node.loop.settle()
+    assert bytes(link.received) == received
+    assert other.received.count(b'"reason":"reset"') == 1
+    assert list(node.channels) == [NAMES[-1]]
+    assert not node.channels[NAMES[-1]].has_more
+    assert watcher.subscriptions[NAMES[-1]].live

@@ -118,10 +118,6 @@ class Group:
     def remove(self, subscription: Subscription) -> None:
         """Remove a member. A batch under way may still name it, and finds that it is closed."""
         subscription.stand_apart()
-        self.forget(subscription)
-
-    def forget(self, subscription: Subscription) -> None:
-        """Count a member apart no more. A `remove` follows: the group may be empty now."""
         self.apart.pop(subscription, None)
         self.arriving.pop(subscription, None)
 

@@ -165,7 +165,9 @@ class Membership:
         subscription.close()
         session.subscriptions.pop(channel.name, None)
         channel.remove(subscription)
-        if self.watch is not None and not len(channel):
+        # The channel may have been closed and opened anew since the session ended.
+        is_current = self.channels.find(channel.name) in {None, channel}
+        if self.watch is not None and is_current and not len(channel):
             self.watch(channel.name, used=False)
         if subscription.through_pattern:
             if session.patterns is not None:
@@ -186,9 +188,8 @@ def _part(subscription: Subscription) -> _Parting:
     """Count a member of an ended session out of its channel, and drop what it is owed."""
     outbox, position = subscription.session.outbox, subscription.position
     unsent = None if outbox is None else outbox.part(subscription)
-    subscription.stand_apart()
-    if subscription.group is not None:
-        subscription.group.forget(subscription)
+    subscription.channel.remove(subscription)
+    subscription.group = None
     return subscription, position, unsent
 
 
