@@ -108,6 +108,20 @@ async def test_what_is_too_old_goes_from_the_file_without_being_asked_for(tmp_pa
         assert path.stat().st_size <= before + 64 * KIB
 
 
+async def test_all_that_is_too_old_goes_in_one_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In as many steps as it takes: else more could come in a second than goes."""
+    monkeypatch.setattr(file_module, "_TRIM_BYTES", 20 * KIB)
+    async with StoredNode(tmp_path / "hub.db") as node:
+        await publish(node, "long:a", 500)
+        await settled(node)
+        assert blocks(node) >= 15
+        node.clock.advance(3601)
+        await settled(node)
+        assert blocks(node) == 0
+
+
 async def test_age_counts_the_time_that_the_hub_was_away(tmp_path: Path) -> None:
     """By the wall clock, where that has not gone back."""
     async with StoredNode(tmp_path / "hub.db") as node:

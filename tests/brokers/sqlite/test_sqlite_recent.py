@@ -16,7 +16,7 @@ from hub.brokers.sqlite import recent, tending
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import Block, Commit, Stored, packed, record, records, unpacked
 from hub.brokers.sqlite.reading import _Page
-from hub.brokers.sqlite.recent import Recent, merged, steps
+from hub.brokers.sqlite.recent import Recent, changed, merged, steps
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import HistoryPage, PublishRequest
 from hub.core.publication import Publication
@@ -290,6 +290,28 @@ async def test_recent_publications_are_there_when_all_blocks_are_too_old(tmp_pat
         node.clock.advance(101)
         page = await node.history("a")
         assert (page.oldest, [each.offset for each in page.publications]) == (2, [2, 3])
+
+
+async def test_blocks_of_a_channel_that_was_forgotten_before_they_were_moved_go(
+    tmp_path: Path,
+) -> None:
+    """They belong to nobody, and do not wait for their age."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        await node.publish("gone")
+        commits, writer = node.stored._commits.recent.all(), node.stored._writer
+        (channel,) = changed(commits)
+        file = writer.file
+        assert file is not None
+        await writer.by_thread(partial(file.move, commits, {}))
+        node.forget("gone")
+        # Only now the loop hears of it.
+        node.stored._tending._dead.clear()
+        node.stored._tending.moved(commits, [channel])
+        for _ in range(20):
+            node.stored.sweep()
+        await eventually(lambda: writer.settled and not node.stored._tending._dead)
+        with closing(sqlite3.connect(tmp_path / "hub.db")) as db:
+            assert db.execute("SELECT count(*) FROM block").fetchone() == (0,)
 
 
 async def test_a_cleared_history_stays_cleared_wherever_it_lay(tmp_path: Path) -> None:
