@@ -126,7 +126,7 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
         elif word == NOW:
             hub.stop_now()
             stop.set()
-    if retiring is None and not stop.is_set():
+    if retiring is None:
         # The supervisor is dead: the one that is started in its place needs the port.
         await hub.stop_accepting()
     stop.set()

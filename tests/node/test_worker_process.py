@@ -94,7 +94,8 @@ async def worker(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Worked]:
         await eventually(lambda: "ready" in made.words)
         made.say("slots 0")
         yield made
-        made.say("now")
+        if not made.reader.at_eof():
+            made.say("now")
         made.reader.feed_eof()
         done, _ = await asyncio.wait({made.running}, timeout=20)
         made.running.cancel()
@@ -136,6 +137,38 @@ async def test_a_worker_that_drains_obeys_where_to_accept(worker: Worked) -> Non
     worker.say("slots")
     await eventually(lambda: _is_left_alone(worker.port))
     await peer.close()
+
+
+async def test_a_worker_that_retires_accepts_nowhere_again(worker: Worked) -> None:
+    """Its successor does. An order that was on its way is none any more."""
+    peers = [await worker.peer() for _ in range(2)]
+    worker.say("retire")
+    await eventually(lambda: "leaving" in worker.words)
+    worker.say("slots 0")
+    await worker.lives_on()
+    assert await _is_left_alone(worker.port)
+    worker.hubs[0].stop_now()
+    for peer in peers:
+        await peer.close()
+
+
+@pytest.mark.parametrize("drains", [False, True])
+async def test_a_worker_whose_supervisor_dies_lets_go_of_the_port(
+    worker: Worked, *, drains: bool
+) -> None:
+    """The hub that is started in its place needs it, also while this worker drains."""
+    peers = [await worker.peer() for _ in range(2)]
+    if drains:
+        worker.say("drain")
+        await eventually(lambda: "leaving" in worker.words)
+    assert not await _is_left_alone(worker.port)
+    worker.reader.feed_eof()
+    await eventually(lambda: _is_left_alone(worker.port))
+    assert not worker.running.done()
+    worker.hubs[0].stop_now()
+    assert await asyncio.wait_for(worker.running, 20) == 0
+    for peer in peers:
+        await peer.close()
 
 
 async def test_a_worker_that_cannot_accept_tries_again_and_hears_its_supervisor(
