@@ -178,6 +178,7 @@ async def test_what_nobody_takes_is_given_up_counted_and_logged(
     told.tell("a", {"which": "second"})
     await app.until(lambda: b"second" in app.asked[-1].body)
     await told.stop()
+    assert len(app.asked) == 8 + 1
     assert told._counters.webhook_events == {"given_up": 1, "delivered": 1}
     assert "webhook_events_lost" in capsys.readouterr().out
 
