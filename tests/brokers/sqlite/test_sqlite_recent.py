@@ -314,6 +314,19 @@ async def test_blocks_of_a_channel_that_was_forgotten_before_they_were_moved_go(
             assert db.execute("SELECT count(*) FROM block").fetchone() == (0,)
 
 
+async def test_what_no_history_keeps_is_not_on_the_disk(tmp_path: Path) -> None:
+    """Also where it comes in one commit with others."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        kept = [PublishRequest("a", b'"kept %d"' % number, "p") for number in range(3)]
+        hidden = PublishRequest("a", b'"hidden"', "p", keep_ms=0)
+        requests = [kept[0], hidden, kept[1], hidden, kept[2]]
+        await node.stored.publish_many(requests)
+        assert await node.offsets() == [1, 3, 5]
+        lying = b"".join([(tmp_path / name).read_bytes() for name in ("hub.db", "hub.db-wal")])
+        assert b"kept 2" in lying
+        assert b"hidden" not in lying
+
+
 async def test_a_cleared_history_stays_cleared_wherever_it_lay(tmp_path: Path) -> None:
     """Also for the next process, which moves what this one has left."""
     path = tmp_path / "hub.db"
@@ -323,6 +336,8 @@ async def test_a_cleared_history_stays_cleared_wherever_it_lay(tmp_path: Path) -
         await node.broker.clear("a")
         await node.publish()
         assert await node.offsets() == [6]
+        assert (await node.history("a")).oldest == 6
+        assert (await node.history("a", 5)).oldest == 6
         (tmp_path / "cut").mkdir()
         for name in ("hub.db", "hub.db-wal"):
             shutil.copy(tmp_path / name, tmp_path / "cut" / name)
