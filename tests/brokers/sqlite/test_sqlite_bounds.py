@@ -21,6 +21,7 @@ from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest
 from hub.errors import NotPublishedError
 from tests.brokers.sqlite.nodes import StoredNode
+from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
 
 KIB = 1024
@@ -134,7 +135,7 @@ async def test_age_counts_the_time_that_the_hub_was_away(tmp_path: Path) -> None
 
 
 async def test_a_wall_clock_that_jumps_ages_nothing(tmp_path: Path) -> None:
-    """While it runs; and one that went back before a restart brings nothing to life again."""
+    """While it runs."""
     async with StoredNode(tmp_path / "hub.db") as node:
         jump = 86_400.0
         node.stored._wall_clock = lambda: node.clock.wall() + jump
@@ -146,6 +147,24 @@ async def test_a_wall_clock_that_jumps_ages_nothing(tmp_path: Path) -> None:
         assert await node.offsets() == [1, 2]
         node.clock.advance(2)
         assert await node.offsets() == [2]
+
+
+async def test_a_wall_clock_that_went_back_before_a_restart_brings_nothing_to_life(
+    tmp_path: Path,
+) -> None:
+    """The file's own clock goes on."""
+    clock = FakeClock()
+    async with StoredNode(tmp_path / "hub.db", clock=clock) as node:
+        await node.publish()
+        clock.advance(61)
+        await node.publish()
+        assert await node.offsets() == [2]
+    wall = clock.wall
+    clock.wall = lambda: wall() - 86_400  # type: ignore[method-assign]  # as if it were set
+    async with StoredNode(tmp_path / "hub.db", clock=clock) as node:
+        assert await node.offsets() == [2]
+        clock.advance(61)
+        assert await node.offsets() == []
 
 
 async def test_a_file_that_has_become_much_too_large_is_given_back(

@@ -379,3 +379,26 @@ async def test_rows_of_state_survive_a_restart(path: Path) -> None:
         node.clock.advance(30)
         assert await node.rows("table:a") == {}
         assert len(await node.rows("rows:a")) == 6
+
+
+async def test_an_epoch_that_ends_while_an_earlier_end_is_written_is_written_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are noted at one place: the later one is not taken for the one that was written."""
+    committed = HistoryFile.commit
+    async with StoredNode(path) as node:
+        await node.publish("a")
+        noted = node.stored._commits._ended
+
+        def commit(file: HistoryFile, what: Commit) -> None:
+            committed(file, what)
+            monkeypatch.setattr(HistoryFile, "commit", committed)
+            noted.update({place: generation + 1 for place, generation in what.ended})
+
+        monkeypatch.setattr(HistoryFile, "commit", commit)
+        node.forget("a")
+        ((place, generation),) = noted.items()
+        await node.publish("b")
+        await node.publish("b")
+    with closing(HistoryFile(str(path))) as file:
+        assert file.load().ended == {place: generation + 1}
