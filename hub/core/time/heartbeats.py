@@ -17,6 +17,7 @@ from hub.core.ports import Defer, Dialect, Monotonic
 from hub.core.pushes import Heartbeat
 from hub.core.session.session import Session
 from hub.core.time.deadlines import GRANULARITY_SECONDS
+from hub.core.values import Struct
 from hub.errors import HeartbeatTimeoutError
 
 # Many sessions share a slot, so that most pongs come while the hub writes to others, and few wake
@@ -35,8 +36,7 @@ BEATS_AT_ONCE = 250
 CUTS_AT_ONCE = 25
 
 
-@dataclass(slots=True, eq=False)
-class _Ping:
+class _Ping(Struct, eq=False):
     """An unanswered ping."""
 
     session: Session
@@ -131,13 +131,13 @@ class Heartbeats:
 
     def _beat_some(self) -> bool:
         """Send some of the heartbeats that are due; return whether none is left."""
-        left = BEATS_AT_ONCE
+        left, beat = BEATS_AT_ONCE, self._beat
         while self._due:
             slot = self._due[0]
             for session in slot.sessions:
                 # It may have ended since its slot was due.
                 if not session.closing:
-                    self._beat(session, slot)
+                    beat(session, slot)
                 left -= 1
                 if not left:
                     return False
