@@ -274,6 +274,39 @@ async def test_a_page_has_no_hole_where_commits_are_moved_while_the_file_is_read
         assert await node.offsets() == [1, 2, 3, 4, 5]
 
 
+async def test_a_page_has_no_hole_where_all_blocks_were_too_old_when_the_file_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the first recent commit has been moved there meanwhile."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
+        memory, writer = node.stored._commits.memory, node.stored._writer
+        assert memory is not None
+        memory._history.max_bytes = 0
+        await node.publish()
+        for _ in range(20):
+            node.stored.sweep()
+        await eventually(lambda: writer.settled)
+        node.clock.advance(200)
+        await node.publish()
+        await node.publish()
+        node.clock.advance(101)
+        kept, pages, moving = node.stored._commits.recent, node.stored._pages, [1]
+        read = pages._from_file
+
+        async def read_and_move(page: _Page) -> HistoryPage:
+            found = await read(page)
+            if moving:
+                commits, file = kept.all()[: moving.pop()], writer.file
+                assert file is not None
+                await writer.by_thread(partial(file.move, commits, {}))
+                node.stored._tending.moved(commits, [])
+            return found
+
+        monkeypatch.setattr(pages, "_from_file", read_and_move)
+        assert (await node.offsets())[:1] == [2]
+        assert not moving
+
+
 async def test_recent_publications_are_there_when_all_blocks_are_too_old(tmp_path: Path) -> None:
     """The file's page is empty then, and says nothing of them."""
     async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
