@@ -35,8 +35,10 @@ from hub.core.ports import (
     Broker,
     HistoryPage,
     OnOpen,
+    OnPublished,
     PublishRequest,
     PublishResult,
+    PublishSoon,
     StatePage,
 )
 from hub.core.publication import Publication
@@ -178,7 +180,6 @@ class TracedBroker:
     """A broker whose publishing is traced; implements `hub.core.ports.Broker`."""
 
     publish_now = None
-    publish_soon = None
     publish_many_now = None
     publish_many = None
 
@@ -192,18 +193,11 @@ class TracedBroker:
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         if (span := self._tracing.begin(request)) is None:
-            unsampled = request if request.trace is None else replace(request, trace=None)
-            return await self._broker.publish(unsampled)
+            return await self._broker.publish(_unsampled(request))
         try:
             trace = self._tracing.traceparent(span)
             result = await self._broker.publish(replace(request, trace=trace))
-            span.set_attributes(
-                {
-                    "hub.epoch": result.epoch,
-                    "hub.offset": result.offset,
-                    "hub.duplicate": result.duplicate,
-                }
-            )
+            span.set_attributes(_outcome_of(result))
         except HubError as error:
             self._tracing.fail(span, error)
             raise
@@ -211,6 +205,33 @@ class TracedBroker:
             return result
         finally:
             span.end()
+
+    @property
+    def publish_soon(self) -> PublishSoon | None:
+        return None if self._broker.publish_soon is None else self._publish_soon
+
+    def _publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
+        publish_soon = self._broker.publish_soon
+        assert publish_soon is not None  # noqa: S101 - `publish_soon` says so
+        if (begun := self._tracing.begin(request)) is None:
+            publish_soon(_unsampled(request), on_done)
+            return
+        span = begun
+
+        def done(outcome: PublishResult | HubError) -> None:
+            if isinstance(outcome, HubError):
+                self._tracing.fail(span, outcome)
+            else:
+                span.set_attributes(_outcome_of(outcome))
+            span.end()
+            on_done(outcome)
+
+        try:
+            publish_soon(replace(request, trace=self._tracing.traceparent(span)), done)
+        except HubError as error:
+            self._tracing.fail(span, error)
+            span.end()
+            raise
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         await self._broker.subscribe(channel, on_open)
@@ -236,6 +257,18 @@ class TracedBroker:
 
     async def clear(self, channel: str) -> None:
         await self._broker.clear(channel)
+
+
+def _unsampled(request: PublishRequest) -> PublishRequest:
+    return request if request.trace is None else replace(request, trace=None)
+
+
+def _outcome_of(result: PublishResult) -> _Attributes:
+    return {
+        "hub.epoch": result.epoch,
+        "hub.offset": result.offset,
+        "hub.duplicate": result.duplicate,
+    }
 
 
 def _about(node: str, version: str) -> _Attributes:

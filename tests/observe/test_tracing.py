@@ -1,7 +1,9 @@
 """Spans: who is traced, what a span says, and what goes on to the other nodes."""
 
+import asyncio
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
@@ -9,11 +11,13 @@ from msgspec.structs import replace
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.memory import MemoryBroker
 from hub.core.options import Namespaces
-from hub.core.ports import Downstream, PublishRequest
+from hub.core.ports import Downstream, PublishRequest, PublishResult
 from hub.core.publication import Publication
 from hub.core.pushes import Change, Gap, PresenceReset
-from hub.errors import ConflictError, SettingsError
+from hub.errors import ConflictError, HubError, SettingsError
 from hub.node.core import make_tracing
+from tests.core.fakes import LatentBroker
+from tests.support.waiting import eventually
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra `otel` is not installed")
 
@@ -47,10 +51,14 @@ class Delivered(Downstream):
     def announce(self, channel: str, change: Change | PresenceReset) -> None: ...
 
 
+def _soon(work: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_soon(work)
+
+
 class Rig:
     """A traced memory broker, and the spans that ended."""
 
-    def __init__(self, share: float, *, waits: bool = False) -> None:
+    def __init__(self, share: float, *, waits: bool = False, calls_back: bool = False) -> None:
         self.exporter = InMemorySpanExporter()
         processor = (
             BatchSpanProcessor(self.exporter, schedule_delay_millis=3_600_000)
@@ -68,11 +76,20 @@ class Rig:
             position_ttl_seconds=60,
             max_channels=10,
         )
-        self.broker = self.tracing.traced(memory)
+        below = LatentBroker(memory, _soon) if calls_back else memory
+        self.broker = self.tracing.traced(below)
 
     async def publish(self, request: PublishRequest) -> Publication:
         await self.broker.subscribe(request.channel, lambda _head: None)
-        await self.broker.publish(request)
+        if (publish_soon := self.broker.publish_soon) is None:
+            await self.broker.publish(request)
+            return self.delivered.publications[-1]
+        outcomes: list[PublishResult | HubError] = []
+        publish_soon(request, outcomes.append)
+        await eventually(lambda: outcomes)
+        (outcome,) = outcomes
+        if isinstance(outcome, HubError):
+            raise outcome
         return self.delivered.publications[-1]
 
     def write(self, *publications: Publication, seconds: float = 0.0) -> None:
@@ -92,9 +109,12 @@ def hexadecimal(span: ReadableSpan) -> tuple[str, str, str]:
     return f"{context.trace_id:032x}", f"{context.span_id:016x}", parent
 
 
-async def test_a_publishing_and_its_delivery_are_spans_of_the_publishers_trace() -> None:
+@pytest.mark.parametrize("calls_back", [False, True])
+async def test_a_publishing_and_its_delivery_are_spans_of_the_publishers_trace(
+    calls_back: bool,
+) -> None:
     """The publication carries the publish span's own `traceparent` to whoever delivers it."""
-    rig = Rig(1e-9)
+    rig = Rig(1e-9, calls_back=calls_back)
     publication = await rig.publish(replace(REQUEST, trace=SAMPLED))
     rig.write(publication, seconds=0.5)
     (published,), (delivered,) = rig.spans("publish"), rig.spans("deliver")
@@ -108,9 +128,10 @@ async def test_a_publishing_and_its_delivery_are_spans_of_the_publishers_trace()
     assert delivered.end_time - delivered.start_time == 500_000_000
 
 
-async def test_spans_say_where_and_how_many_and_never_what() -> None:
+@pytest.mark.parametrize("calls_back", [False, True])
+async def test_spans_say_where_and_how_many_and_never_what(calls_back: bool) -> None:
     """Channel, position, sessions and size; no payload, key or subject."""
-    rig = Rig(1)
+    rig = Rig(1, calls_back=calls_back)
     rig.write(await rig.publish(replace(REQUEST, sender="ann")))
     (published,), (delivered,) = rig.spans("publish"), rig.spans("deliver")
     assert published.attributes is not None
@@ -153,9 +174,10 @@ async def test_only_the_traced_publications_of_a_batch_get_a_span() -> None:
     assert len(rig.spans("deliver")) == 1
 
 
-async def test_a_publishing_that_fails_is_marked_by_its_code() -> None:
+@pytest.mark.parametrize("calls_back", [False, True])
+async def test_a_publishing_that_fails_is_marked_by_its_code(calls_back: bool) -> None:
     """Its message is not shown: it may name an idempotency key."""
-    rig = Rig(1)
+    rig = Rig(1, calls_back=calls_back)
     await rig.publish(replace(REQUEST, idempotency_key="once-only"))
     with pytest.raises(ConflictError):
         await rig.publish(replace(REQUEST, data=b"2", idempotency_key="once-only"))
