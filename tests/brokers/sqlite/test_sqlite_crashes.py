@@ -445,10 +445,13 @@ class Crashes(RuleBasedStateMachine):
         await self._mended()
         for name, channel in after(self.done).items():
             found: list[tuple[int, bytes]] = []
+            oldest = 0
             while (page := await self._page(name, found[-1][0] if found else 0)).publications:
                 found += [(each.offset, each.data) for each in page.publications]
-            # What is trimmed between two pages is announced by the second.
-            found = [each for each in found if each[0] >= page.oldest]
+                oldest = max(oldest, page.oldest)
+            # What is trimmed between two pages is announced by the second; the last one, without
+            # publications, comes from memory, which may not know yet.
+            found = [each for each in found if each[0] >= max(oldest, page.oldest)]
             assert (page.head.epoch, page.head.offset) == (channel.epoch, len(channel.published))
             options = NAMESPACES.options(name)
             newest = channel.published[-options.history_size :] if options.history_size else []
