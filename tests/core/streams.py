@@ -264,8 +264,22 @@ class StreamChecker:
         self.mark = text
         for pair in text.split(","):
             name, _, position = pair.partition("=")
-            if (place := self.followed.get(name)) is not None:
+            if (place := self.followed.get(name)) is None:
+                continue
+            if ("unsubscribe", name) in self.wanted.values():
+                # It has left, although it was not answered yet: the place is that of what it asked
+                # for since then.
+                self._is_not_beyond_since(name, position)
+            else:
                 self._is_not_ahead(place, position)
+
+    def _is_not_beyond_since(self, name: str, position: str) -> None:
+        """What it asked to resume from is not passed over without a word."""
+        ids = [id_ for id_, wanted in self.wanted.items() if wanted == ("subscribe", name)]
+        if ids and (asked := self.asked.get(ids[-1])) is not None:
+            (epoch, _, offset), (since, _, last) = position.rpartition(":"), asked.rpartition(":")
+            assert epoch == since, f"{position}: the reset of {asked} was not told"
+            assert int(offset) <= int(last), f"{position}: after {asked}, which was not answered"
 
     def _is_not_ahead(self, place: Followed, position: str) -> None:
         at = f"{place.epoch}:{place.cursor}"
