@@ -1,8 +1,8 @@
 """One node, tried in every order, where each turn of the loop does the least that it may.
 
-One member comes into step with a batch, one leaves an ended channel in a turn, and one session joins
-a new channel. So every other thing happens between two turns, too. How a session leaves its own
-channels is left out: a question about it waits for the last of these turns, and the model does not.
+One member comes into step with a batch, one leaves an ended channel in a turn, and one session
+joins a new channel. So every other thing happens between two turns, too. Sessions leave their own
+channels at once: a question about one waits for the last of those turns, and the model does not.
 """
 
 import pytest
