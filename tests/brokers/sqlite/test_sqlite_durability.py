@@ -13,6 +13,7 @@ from hub.brokers.sqlite import writing
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import Commit
+from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Position
 from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError
@@ -402,3 +403,20 @@ async def test_an_epoch_that_ends_while_an_earlier_end_is_written_is_written_too
         await node.publish("b")
     with closing(HistoryFile(str(path))) as file:
         assert file.load().ended == {place: generation + 1}
+
+
+async def test_a_row_that_went_and_came_again_in_one_commit_is_on_disk(tmp_path: Path) -> None:
+    """The next commit takes away from the file only rows that are gone now."""
+    path = tmp_path / "hub.db"
+    two = Namespaces(ChannelOptions(history_size=10, keyed=True, state_max_keys=2))
+    async with StoredNode(path, namespaces=two) as node:
+        for key in ("a", "b"):
+            await node.publish("rows", b'"first"', key=key)
+        async with asyncio.TaskGroup() as together:
+            for key in ("c", "a"):
+                together.create_task(node.publish("rows", b'"again"', key=key))
+        await node.publish("other")
+        await node.publish("rows", b'"no row"')
+    async with StoredNode(path, clock=node.clock, namespaces=two) as node:
+        rows = await node.rows("rows")
+    assert {key: data for key, (_, data) in rows.items()} == {"a": b'"again"', "c": b'"again"'}
