@@ -79,6 +79,17 @@ class ChannelLookup(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class OneChannel:
+    """One channel, and whose subscribers its record counts."""
+
+    record: ChannelRecord
+    complete: bool | None = None
+    """Whether those of all workers are counted; None where this node counts its own alone."""
+    unanswered: tuple[str, ...] = ()
+    """Names of the workers that did not answer in time."""
+
+
 class ChannelHandlers:
     """One per node; owned by the event loop."""
 
@@ -130,11 +141,18 @@ class ChannelHandlers:
 
     # -- over all nodes ----------------------------------------------------------------------
 
-    async def added_up(self, admin: Admin, record: ChannelRecord) -> ChannelRecord:
-        """Return one channel of this node with the subscribers of all nodes."""
-        answers = await admin.call(GetChannel(record.channel), Everywhere())
-        found = [each for each in answers.by_tag.values() if each is not None]
-        return reduce(joined, found) if found else record
+    async def added_up(
+        self, admin: Admin, name: str, stored: ChannelRecord | None = None
+    ) -> OneChannel | None:
+        """Return one channel with the subscribers of all nodes; None where none knows it.
+
+        `stored` is the channel as history has it, where this node does not know it.
+        """
+        answers = await admin.call(GetChannel(name), Everywhere())
+        known = [stored, *answers.by_tag.values()]
+        if not (found := [each for each in known if each is not None]):
+            return None
+        return OneChannel(reduce(joined, found), answers.complete, answers.unanswered)
 
     async def everywhere(self, admin: Admin, query: Query) -> Page[ChannelRecord]:
         """Return a page over all nodes, with the history of each channel where only the broker

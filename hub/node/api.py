@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hub.admin.channels import ChannelHandlers
+from hub.admin.channels import ChannelHandlers, OneChannel
 from hub.admin.listing import Page, Query
 from hub.admin.requests import AtConnection
 from hub.admin.rpc import AdminRpc
@@ -166,13 +166,18 @@ class NodeApi:
     async def channels(self, wanted: Callable[[str], bool]) -> Sequence[ChannelRecord]:
         return await self.lists.here(wanted)
 
-    async def channel(self, name: str) -> ChannelRecord | None:
+    async def channel(self, name: str) -> OneChannel | None:
         """Return a channel, also one without a session here that a broker outside has."""
-        record = self.lists.one(name)
-        if record is not None and self.reporter.worker:
-            return await self.lists.added_up(self.rpc, record)
-        if record is not None or not self.known.broker.record().servers:
-            return record
+        here, stored = self.lists.one(name), None
+        if here is None and self.known.broker.record().servers:
+            stored = await self._stored(name)
+        if self.reporter.worker:
+            return await self.lists.added_up(self.rpc, name, stored)
+        found = here or stored
+        return None if found is None else OneChannel(found)
+
+    async def _stored(self, name: str) -> ChannelRecord | None:
+        """Return a channel as history has it; None for one without any."""
         page = await self.reading.history(name, None, 1)
         if not page.head.offset:
             return None

@@ -72,6 +72,7 @@ class Acceptor:
                 headed=settings.proxy_protocol,
                 tls=self._tls,
                 timeout_seconds=settings.handshake_timeout_seconds,
+                close_timeout_seconds=settings.close_timeout_seconds,
                 max_connections=settings.max_connections,
                 held=context.sockets.count,
                 limiter=self._node.core.limiter,

@@ -6,7 +6,7 @@ does not come back. After an error in the stream it would come back every few se
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from hub.core.hooks import Admission, Asker, Hooks
 from hub.core.identity import Identity
@@ -26,8 +26,8 @@ from hub.wire.query import SubscriptionQuery
 class UrlRules(Struct, frozen=True):
     """Rules for the URL of a session; one per node."""
 
-    namespaces: Namespaces = field(default_factory=Namespaces)
-    max_patterns: int = 16
+    namespaces: Namespaces
+    max_patterns: int
 
     def check(self, identity: Identity, query: SubscriptionQuery) -> None:
         """Raise `HubError` where `query` is refused to `identity`, or to every identity."""

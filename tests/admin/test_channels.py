@@ -13,6 +13,7 @@ from hub.admin.channels import (
     ChannelHandlers,
     ChannelRates,
     ListChannels,
+    OneChannel,
 )
 from hub.admin.listing import Page, Query
 from hub.admin.rpc import AdminRpc
@@ -48,8 +49,10 @@ class FakeKnown:
     def names(self) -> Sequence[str]:
         return tuple(self._held)
 
-    def one(self, name: str) -> LiveChannel:
+    def one(self, name: str) -> LiveChannel | None:
         self.looked += 1
+        if name not in self._held:
+            return None
         head = Position("e", self.offsets.get(name, 1))
         return LiveChannel(name, head, None, range(self._held[name]), ChannelOptions())
 
@@ -73,7 +76,9 @@ class Nodes:
         for tag, held in nodes.items():
             made.known[tag] = FakeKnown(held or {})
             lists = ChannelHandlers(made.known[tag], RowSource(tag, made.clock, 0.0))
-            rpc = await made.network.join(tag, {ListChannels: made._counting(lists)})
+            rpc = await made.network.join(
+                tag, {**lists.handlers(), ListChannels: made._counting(lists)}
+            )
             if held is None:
                 made.network.silent.add(tag)
             if tag == next(iter(nodes)):
@@ -89,6 +94,11 @@ class Nodes:
             return await lists.part(request)
 
         return part
+
+    async def channel(self, name: str, stored: ChannelRecord | None = None) -> OneChannel:
+        found = await self.lists.added_up(self.rpc, name, stored)
+        assert found is not None
+        return found
 
     async def page(self, **query: Any) -> Page[ChannelRecord]:
         return await self.lists.everywhere(self.rpc, asked(**query))
@@ -106,6 +116,31 @@ def test_the_subscribers_of_all_nodes_are_added_up() -> None:
     for both in (joined(one, other), joined(other, one)):
         assert (both.subscribers, both.position.offset) == (3, 9)
         assert both.publications_per_second is None
+
+
+async def test_one_channel_says_whether_all_workers_are_counted() -> None:
+    """One that is silent is named; where the others are not known, none is."""
+    nodes = await Nodes.with_channels(one={"a": 2}, two={"a": 3}, three=None)
+    whole = await nodes.channel("a")
+    assert (whole.record.subscribers, whole.complete, whole.unanswered) == (5, False, ("three",))
+
+    nodes = await Nodes.with_channels(one={"a": 2}, two={"a": 3})
+    whole = await nodes.channel("a")
+    assert (whole.record.subscribers, whole.complete) == (5, True)
+
+    nodes.network.away = True
+    alone = await nodes.channel("a")
+    assert (alone.record.subscribers, alone.complete, alone.unanswered) == (2, False, ())
+
+
+async def test_a_channel_that_only_another_worker_knows_has_the_subscribers_there() -> None:
+    """History may know it too. One that nobody knows is none."""
+    nodes = await Nodes.with_channels(one={}, two={"a": 3})
+    assert (await nodes.channel("a")).record.subscribers == 3
+    stored = record("a", subscribers=0, offset=9)
+    whole = (await nodes.channel("a", stored)).record
+    assert (whole.subscribers, whole.position.offset) == (3, 9)
+    assert await nodes.lists.added_up(nodes.rpc, "b") is None
 
 
 async def test_the_name_decides_between_equals() -> None:

@@ -168,6 +168,23 @@ async def test_a_channel_without_subscribers_is_listed_at_any_worker(
         assert [(each["subscribers"], each["history"]) for each in listed] == [(0, 3)]
 
 
+@pytest.mark.parametrize("published", [False, True])
+async def test_a_channel_of_one_worker_has_its_subscriber_at_any_worker(
+    shared: WorkersHub, channel: str, *, published: bool
+) -> None:
+    """Also at a worker that does not know the channel, or knows it from history alone."""
+    seat = Seat(channel, "alone")
+    await seat.join(shared)
+    try:
+        if published:
+            await publish(shared, channel, 1)
+        for _ in range(8):
+            one = await get(shared, f"/api/channels/{channel}")
+            assert (one["subscribers"], one["complete"], one["unanswered"]) == (1, True, [])
+    finally:
+        await seat.leave()
+
+
 async def test_a_poll_that_reaches_another_worker_is_carried_to_its_session(
     shared: WorkersHub, channel: str
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import hub
 from hub.auth.policy import Policy
+from hub.core.options import Namespaces
 from hub.core.session.session import Session
 from hub.errors import (
     HubError,
@@ -77,7 +78,7 @@ class Door:
                 message_timeout_seconds=30,
             ),
             max_subscriptions=3,
-            rules=UrlRules(max_patterns=2),
+            rules=UrlRules(Namespaces(), max_patterns=2),
             deflate=True,
             on_refused=lambda error, _, address: self.refusals.append((error.code, address)),
         )

@@ -1,8 +1,8 @@
 """The protocol between workers and the broker process: messages, and the frames they travel in.
 
 A frame is a length of four bytes and a list of messages in MessagePack: all that one turn of the
-loop sends to one peer. A message is a list whose first element is its kind. Calls carry a
-number, which their answer repeats:
+loop sends to one peer, `MAX_FRAME_BYTES` at most. A message is a list whose first element is its
+kind. Calls carry a number, which their answer repeats:
 
     worker to broker    [PUBLISH, 7, channel, data, publisher, ...]   as `PublishRequest` has them
     broker to worker    [DELIVER, channel, 42, data, ...]             as `Publication` has them
@@ -98,6 +98,9 @@ _HEADER_BYTES = 4
 _FULL_BYTES = 256 * KIB
 # Bytes that may wait for the other end: a second of one worker's load. Guess, not measured.
 MAX_WAITING_BYTES = 64 * MIB
+# A longer frame never comes whole, because its sender cuts the connection off with more than
+# `MAX_WAITING_BYTES` left of it. As much again is far more than a kernel takes meanwhile.
+MAX_FRAME_BYTES = 2 * MAX_WAITING_BYTES
 # Bytes of a message beside its data. A guess that is rather too high.
 MESSAGE_BYTES = 200
 
@@ -230,7 +233,11 @@ class Frames(asyncio.Protocol):
         place, size, view = 0, len(data), memoryview(data)
         while size - place >= _HEADER_BYTES:
             begin = place + _HEADER_BYTES
-            end = begin + int.from_bytes(view[place:begin], "big")
+            length = int.from_bytes(view[place:begin], "big")
+            if length > MAX_FRAME_BYTES:
+                self.abort()
+                return
+            end = begin + length
             if end > size:
                 self._needed = end - place
                 break

@@ -49,6 +49,7 @@ class ProxiedListener:
         proxies: their connections begin with a header; those of every peer where it names none.
         headed: whether connections begin with a header at all.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
+        close_timeout_seconds: see `TlsAcceptor`.
         max_connections: of the node. So many may have a header or a TLS handshake that is not
             whole, and together with those that the node counts a few more, which are told why they
             are refused; beyond, connections are closed.
@@ -69,6 +70,7 @@ class ProxiedListener:
         headed: bool,
         tls: ssl.SSLContext | None,
         timeout_seconds: float,
+        close_timeout_seconds: float,
         max_connections: int,
         held: Callable[[], int],
         limiter: Limiter,
@@ -79,7 +81,11 @@ class ProxiedListener:
         self._make = make
         self._proxies = proxies
         self._headed = headed
-        self._tls = None if tls is None else TlsAcceptor(tls, turns)
+        self._tls = (
+            None
+            if tls is None
+            else TlsAcceptor(tls, turns, close_timeout_seconds=close_timeout_seconds)
+        )
         self._timeout_seconds = timeout_seconds
         self._max_connections = max_connections
         self._held = held

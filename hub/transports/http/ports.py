@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from hub.admin.channels import OneChannel
 from hub.admin.listing import Page, Query
 from hub.admin.requests import Admin
 from hub.auth.credentials import Credentials
@@ -105,7 +106,7 @@ class NodeCalls(Protocol):
         """Return a page over all nodes that answer in time."""
         ...
 
-    async def channel(self, name: str) -> ChannelRecord | None: ...
+    async def channel(self, name: str) -> OneChannel | None: ...
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         """Carry out a command for a session of any node; return the encoded reply.
@@ -233,11 +234,11 @@ class HttpDeps:
     """Directory of the browser client's modules."""
     dashboard: Path
     """Directory of the dashboard; its `index.html` is `/dashboard`."""
+    url_rules: UrlRules
+    """Rules for the URL of a session."""
     base_path: str = ""
     """The prefix of every path: empty, or such as `/hub` without a slash at its end."""
     limits: HttpLimits = field(default_factory=HttpLimits)
-    url_rules: UrlRules = field(default_factory=UrlRules)
-    """Rules for the URL of a session."""
     hooks: Hooks | None = None
     """Questions to the application; None where it is not asked."""
     new_connection: Callable[[], str] = str

@@ -59,7 +59,7 @@ class ReadingRoutes:
                 parameters=(LIMIT, AFTER, prefix, sort),
                 answers=ok("Found.", ref("Channels")),
             ),
-            self._of_channel(one, self.channel, "One channel", "Channel"),
+            self._of_channel(one, self.channel, "One channel", "OneChannel"),
             self._of_channel(
                 f"{one}/history", self.history, "Read history", "History",
                 position("since", "Only what follows it; with `reverse` what is before it."), LIMIT,
@@ -136,11 +136,14 @@ class ReadingRoutes:
         )
 
     async def channel(self, request: Request) -> Answer:
+        """Answer with one channel; `complete` says whether the subscribers of all workers count."""
         name = request.params["channel"]
-        record = await self._node.channel(name)
-        if record is None:
+        if (one := await self._node.channel(name)) is None:
             raise NotFoundError(f"nothing was published to {name!r} and nobody subscribes to it")
-        return json_answer(plain(record))
+        fields = plain(one.record)
+        if one.complete is not None:
+            fields |= {"complete": one.complete, "unanswered": one.unanswered}
+        return json_answer(fields)
 
     async def history(self, request: Request) -> Answer:
         """Answer with history after `since`, oldest first; `complete` where none is missing."""

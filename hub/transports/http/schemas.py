@@ -202,6 +202,14 @@ SCHEMAS: Json = {
         optional=("members", "next", "count"),
     ),
     "Channel": record(fields_of(ChannelRecord)),
+    "OneChannel": record(
+        {
+            **fields_of(ChannelRecord),
+            "complete": BOOLEAN,
+            "unanswered": {**array(STRING), "description": "Workers that did not answer in time."},
+        },
+        optional=("complete", "unanswered"),
+    ),
     "Channels": record(
         {
             "channels": array(ref("Channel")),

@@ -70,7 +70,7 @@ class Rig:
         self._later_seconds = 0.0
         now = loop.time
         patch.setattr(loop, "time", lambda: now() + self._later_seconds)
-        patch.setattr(proxied, "TlsAcceptor", lambda context, _: FakeTls(self, context))
+        patch.setattr(proxied, "TlsAcceptor", lambda context, *_, **__: FakeTls(self, context))
         patch.setattr(proxied, "_PAUSE_SECONDS", 0)
         self.clock = FakeClock()
         self._coming: deque[tuple[FakeSocket, object] | OSError] = deque()
@@ -107,6 +107,7 @@ class Rig:
             headed=headed,
             tls=tls,
             timeout_seconds=timeout_seconds,
+            close_timeout_seconds=5,
             max_connections=max_waiting,
             held=lambda: self.held,
             limiter=Limiter(limits, FakeClock(), Counters()),

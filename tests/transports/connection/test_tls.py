@@ -272,13 +272,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(Path(tmp_path_factory.mktemp("tls")))
 
 
+def accepting(certificates: Certificates, *, close_timeout_seconds: float = 5) -> TlsAcceptor:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    turns = Turns(asyncio.get_running_loop().time)
+    return TlsAcceptor(context, turns, close_timeout_seconds=close_timeout_seconds)
+
+
 @contextlib.asynccontextmanager
 async def echoing(
     certificates: Certificates, make: Callable[[], asyncio.Protocol] = Echo
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates.certificate, certificates.key)
-    acceptor = TlsAcceptor(context, Turns(asyncio.get_running_loop().time))
+    acceptor = accepting(certificates)
     trusting = ssl.create_default_context(cafile=certificates.authority)
     ours, theirs = socket.socketpair()
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
@@ -323,3 +328,27 @@ async def test_the_library_holds_little_for_a_protocol_that_takes_nothing(
         held = made[0].get_read_buffer_size()  # type: ignore[attr-defined]
         assert 0 < held <= SLICE_BYTES + READ_BYTES
         made[0].abort()
+
+
+async def test_a_peer_that_does_not_answer_a_close_holds_its_socket_for_the_time_of_a_close(
+    certificates: Certificates,
+) -> None:
+    """Before, it held it for 30 s, whatever the setting says."""
+    lost = asyncio.Event()
+
+    class Closing(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set()
+
+    acceptor = accepting(certificates, close_timeout_seconds=0.05)
+    trusting = ssl.create_default_context(cafile=certificates.authority)
+    ours, theirs = socket.socketpair()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(acceptor.begin(ours, Closing, place="one", timeout_seconds=10))
+        # A blocking socket reads nothing behind its handshake, so it sees no close.
+        peer = await asyncio.to_thread(trusting.wrap_socket, theirs, server_hostname="127.0.0.1")
+        with peer:
+            await lost.wait()

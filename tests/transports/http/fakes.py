@@ -9,7 +9,7 @@ import httpx2 as httpx
 from msgspec import structs
 
 from hub import dashboard
-from hub.admin.channels import CHANNELS
+from hub.admin.channels import CHANNELS, OneChannel
 from hub.admin.connections import GetConnection, ListClosed, ListConnections
 from hub.admin.drain import Closing, Drain, Shed, Undrain
 from hub.admin.explain import Explain, Explained
@@ -21,6 +21,7 @@ from hub.core.commands import PollRequest
 from hub.core.counters import Counters
 from hub.core.eager import begin
 from hub.core.node_records import NodeRecord
+from hub.core.options import Namespaces
 from hub.core.ports import (
     HistoryPage,
     PublishNow,
@@ -40,6 +41,7 @@ from hub.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from hub.transports.admission import UrlRules
 from hub.transports.asgi import HttpApplication, request_of
 from hub.transports.asgi_types import ASGIApp, Receive, Scope, Send
 from hub.transports.http.app import make_routes
@@ -186,8 +188,8 @@ class FakeNode:
         selection.look_at(rows)
         return merge(query, Answers({"n1": selection.part(lambda record: record)}))
 
-    async def channel(self, name: str) -> ChannelRecord | None:
-        return channel_record(name) if name in self.known else None
+    async def channel(self, name: str) -> OneChannel | None:
+        return OneChannel(channel_record(name)) if name in self.known else None
 
     async def command(self, connection: str, secret: str, raw: bytes) -> bytes:
         if connection != "c1":
@@ -312,6 +314,7 @@ def make_deps(
         pages=files / "pages",
         client=files / "client",
         dashboard=dashboard.DIRECTORY,
+        url_rules=UrlRules(Namespaces(), max_patterns=16),
         base_path=base_path,
         limits=limits or HttpLimits(),
         fallback=fallback,
