@@ -98,9 +98,9 @@ class SessionLimits:
     control_max_bytes: int = 64 * KIB
     """Replies and heartbeats that wait for a peer which does not read; more closes with 4508."""
     inbox_max_commands: int = 256
-    """Commands that wait for their turn; more pauses reading from that peer."""
+    """Commands that are not done, waiting or under way; more pauses reading from that peer."""
     inbox_max_bytes: int = MIB
-    """Payload of waiting publications; more pauses reading too."""
+    """Payloads and tokens of these commands; more pauses reading too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import cast
 
 import msgspec
 
@@ -86,23 +85,10 @@ _TO_MANY = msgspec.json.Decoder(ToMany)
 _ITEMS = msgspec.json.Decoder(list[Item])
 
 
-def split_items(raw: bytes, *, max_items: int) -> PublishBody:
+def split_in_slices(raw: bytes, *, max_items: int) -> Generator[None, None, PublishBody]:
     """Split the body into its items without decoding their data.
 
-    Raises:
-        BadRequestError: the body is neither a JSON object nor an array, or an empty array.
-        TooLargeError: the array has more than `max_items` items.
-    """
-    splitting = _split_whole(raw, max_items)
-    while True:
-        try:
-            next(splitting)
-        except StopIteration as done:
-            return cast("PublishBody", done.value)
-
-
-def split_in_slices(raw: bytes, *, max_items: int) -> Generator[None, None, PublishBody]:
-    """Split the body as `split_items` does; yield after each `SLICE_BYTES` of a long array.
+    It yields after each `SLICE_BYTES` of a long array, so that other work goes on between.
 
     An array of which one item cannot be read, or whose items cannot be told apart by a quick look,
     is split in a few longer steps, each of which looks at all of it once.

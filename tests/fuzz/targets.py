@@ -34,11 +34,11 @@ from hub.transports.inbound import CloseFrame, FrameError, Inbound
 from hub.transports.request import Request
 from hub.wire import native_commands, salvage
 from hub.wire.filters import check_tags, read_filter, read_tags
-from hub.wire.items import split_items
 from hub.wire.payload import check_payload
 from hub.wire.query import parse_query, split_form
 from hub.wire.websocket import accept_handshake, offered_token
 from tests.support.steps import inflated
+from tests.wire.splitting import split_items
 
 LIMIT = 4096
 SECRET = "a-signing-key-of-more-than-32-bytes!"

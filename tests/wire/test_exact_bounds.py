@@ -9,11 +9,11 @@ from hub.core import commands
 from hub.errors import BadRequestError, HubError, TooLargeError, TooManySubscriptionsError
 from hub.wire import native_commands
 from hub.wire.filters import check_tags, read_filter, read_tags
-from hub.wire.items import split_items
 from hub.wire.parameter_names import ParameterNames
 from hub.wire.payload import check_key, check_payload, keep_of
 from hub.wire.query import parse_query, read_moment
 from hub.wire.websocket import close_reason
+from tests.wire.splitting import split_items
 
 DATA_BYTES = 100
 

@@ -19,10 +19,11 @@ from hub.transports.http.answer import problem_fields
 from hub.wire import native_commands, native_pushes, poll
 from hub.wire.codes import HTTP_STATUS, CloseCode
 from hub.wire.filters import TagFilter
-from hub.wire.items import Item, split_items
+from hub.wire.items import Item
 from hub.wire.query import parse_query
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.support.golden import Case, golden, golden_case, name_of
+from tests.wire.splitting import split_items
 from tests.wire.test_codes import may_reconnect
 
 PROTOCOL = Path(__file__).parents[2] / "clients" / "PROTOCOL.md"

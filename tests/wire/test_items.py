@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from hub.errors import BadRequestError, HubError, TooLargeError
 from hub.wire import items, salvage
-from hub.wire.items import SLICE_BYTES, Item, PublishBody, split_in_slices, split_items
+from hub.wire.items import SLICE_BYTES, Item, PublishBody, split_in_slices
 from hub.wire.payload import (
     TOO_DEEP,
     check_payload,
 )
 from tests.wire.json_values import VALUES
+from tests.wire.splitting import split_items
 
 LIMIT = 65_536
 

@@ -4,7 +4,8 @@ import pytest
 
 from hub.errors import BadRequestError
 from hub.wire import items
-from hub.wire.items import SLICE_BYTES, split_in_slices, split_items
+from hub.wire.items import SLICE_BYTES, split_in_slices
+from tests.wire.splitting import ended, split_items
 
 GOOD = b'{"channel":"a","data":"%b"}' % (b"x" * 1000)
 BAD = b'{"channel":1,"data":1}'
@@ -58,22 +59,12 @@ def test_items_beside_one_that_cannot_be_read_are_read_in_slices(
 )
 def test_in_slices_and_in_one_go_an_array_means_the_same(raw: bytes) -> None:
     told: list[object] = []
-    for split in (split_items, lambda raw, *, max_items: ended(raw, max_items)):
+    for split in (split_items, lambda raw, max_items: ended(items._split_whole(raw, max_items))):
         try:
             told.append([known(each) for each in split(raw, max_items=1000).items])
         except BadRequestError as error:
             told.append(error.message)
     assert told[0] == told[1]
-
-
-def ended(raw: bytes, max_items: int) -> items.PublishBody:
-    splitting = split_in_slices(raw, max_items=max_items)
-    while True:
-        try:
-            next(splitting)
-        except StopIteration as done:
-            body: items.PublishBody = done.value
-            return body
 
 
 def known(item: items.Item | BadRequestError) -> bytes | str:
@@ -104,7 +95,7 @@ def test_a_long_array_is_cut_whatever_white_space_is_between_its_items(
     monkeypatch.setattr(items, "_read_items", counts)
     of_a_slice = -(-SLICE_BYTES // (len(item) + len(between)))
     given = [item] * (5 * of_a_slice + more)
-    found = ended(around % between.join(given), len(given))
+    found = split_items(around % between.join(given), max_items=len(given))
     assert [each.payload for each in found.items if isinstance(each, items.Item)] == [
         item.partition(b'"data":')[2][:-1]
     ] * len(given)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hub.errors import BadRequestError, TooLargeError
 from hub.wire.filters import encode_tags, read_filter
-from hub.wire.items import split_items
 from hub.wire.payload import (
     MAX_NESTING,
     TOO_DEEP,
@@ -19,6 +18,7 @@ from hub.wire.payload import (
     encode_payload,
 )
 from tests.wire.json_values import VALUES
+from tests.wire.splitting import split_items
 
 LIMIT = 65_536
 

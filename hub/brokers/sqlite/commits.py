@@ -19,7 +19,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.commit_group import CommitGroup
-from hub.brokers.sqlite.faults import Fault, FileError, reading
+from hub.brokers.sqlite.faults import Fault, FileError, translating_content
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import StoredLogs, Waiting
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
@@ -342,7 +342,7 @@ class Commits:
         async def load_rows(after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
             return await self.writer.by_thread(partial(file.load_rows, after, limit))
 
-        with reading(file.path):
+        with translating_content(file.path):
             known = await self._restoring.known(stored, now_ms, load_keys, load_rows)
         before, self.memory, self._keys = self.memory, known.memory, known.keys
         self.logs, self._gone, self._ended = known.logs, list(known.gone), {}

@@ -101,7 +101,7 @@ def translating(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
+def translating_content(path: str) -> Iterator[None]:
     """As `translating`; a `ValueError` says that the content of the file is not a hub's."""
     with translating(path):
         try:

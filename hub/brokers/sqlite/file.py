@@ -17,7 +17,7 @@ import msgspec
 import orjson
 
 from hub.brokers.sqlite.beside import HistoryLock, create, identity, refuse_foreign_wal
-from hub.brokers.sqlite.faults import Fault, FileError, reading, translating
+from hub.brokers.sqlite.faults import Fault, FileError, translating, translating_content
 from hub.brokers.sqlite.layout import (
     APPLICATION_ID,
     BEGIN_LINE,
@@ -141,7 +141,7 @@ class HistoryFile:
 
     def _move_what_was_left(self) -> None:
         """Move the commits that a process before this one has not moved."""
-        with reading(self.path):
+        with translating_content(self.path):
             left = [
                 unpacked(raw) for (raw,) in self._db.execute("SELECT data FROM recent ORDER BY id")
             ]
@@ -184,7 +184,7 @@ class HistoryFile:
 
     def load(self) -> Stored:
         """Return the state that the first publication needs; raise `FileError`."""
-        with reading(self.path):
+        with translating_content(self.path):
             db = self._db
             found = msgspec.convert(db.execute(LOAD_CHANNELS).fetchall(), list[ChannelRow])
             channels = [StoredChannel(*row) for row in found]
@@ -208,7 +208,7 @@ class HistoryFile:
 
         They are all those of the `limit` rows that follow the row `after`.
         """
-        with reading(self.path):
+        with translating_content(self.path):
             found = self._db.execute(
                 "SELECT id, keys FROM remembered WHERE id > ? AND expires_ms > ? "
                 "ORDER BY id LIMIT ?",

@@ -39,7 +39,7 @@ class Group:
 
     __slots__ = (
         "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "filter",
-        "had", "last", "members", "owed", "publications", "reached", "taken", "under_way",
+        "had", "last", "members", "owed", "publications", "reached", "taken", "writing",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, wanted: Filter | None = None, *, taken: int = 0) -> None:
@@ -50,7 +50,7 @@ class Group:
         self.had = taken
         """The same before its last turn."""
         self.descriptors = array("i")
-        """Descriptors in step; `NO_DESCRIPTOR` where a member left while a batch was under way."""
+        """Descriptors in step; `NO_DESCRIPTOR` where a member left while a batch was written."""
         self.members: list[Subscription | None] = []
         """Members in step, each at the place of its descriptor."""
         self.apart: dict[Subscription, int] = {}
@@ -59,20 +59,21 @@ class Group:
         self.arriving: dict[Subscription, None] = {}
         """Members apart that may come into step with the next batch."""
         self.owed: dict[Subscription, int] = {}
-        """The part of `apart` to which the batch under way is still to be written."""
-        self.under_way = False
+        """The part of `apart` to which the present batch is still to be written."""
+        self.writing = False
+        """Whether the group has its turn: `begin` was called, and `end` was not."""
         self.reached = 0
-        """The number of members in step to which the batch under way was written."""
+        """The number of members in step to which the present batch was written."""
         self.last = 0
-        """The last offset of the batch under way."""
+        """The last offset of the present batch."""
         self.publications = 0
-        """The number of publications in the batch under way."""
+        """The number of publications in the present batch."""
         self._offset = 0
-        """The offset of members in step that the batch under way has not reached."""
+        """The offset of members in step that the present batch has not reached."""
         self._sent = 0
-        """Publications written to members in step before the batch under way."""
+        """Publications written to members in step before the present batch."""
         self._holes: list[int] = []
-        """Places that members left while a batch was under way."""
+        """Places that members left while the present batch was written."""
 
     def __len__(self) -> int:
         return len(self.apart) + self.in_step
@@ -93,7 +94,7 @@ class Group:
 
     @property
     def holed(self) -> bool:
-        """Whether a member in step left since the batch under way was sealed."""
+        """Whether a member in step left since the present batch was sealed."""
         return bool(self._holes)
 
     # -- members in step -------------------------------------------------------------------
@@ -116,7 +117,7 @@ class Group:
             self.arriving[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
-        """Remove a member. A batch under way may still name it, and finds that it is closed."""
+        """Remove a member. The present batch may still name it, and finds that it is closed."""
         subscription.stand_apart()
         self.apart.pop(subscription, None)
         self.arriving.pop(subscription, None)
@@ -130,7 +131,7 @@ class Group:
         place = subscription.place
         subscription.place = APART
         self.apart[subscription] = self.taken
-        if self.under_way:
+        if self.writing:
             # Places must not move: the loop goes on after the last one that it reached.
             self.descriptors[place] = NO_DESCRIPTOR
             self.members[place] = None
@@ -195,7 +196,7 @@ class Group:
             self._come_in(base)
         self._offset = base
         self.last = last
-        self.under_way = True
+        self.writing = True
         if self.apart:
             self.owed.update(self.apart)
 
@@ -209,7 +210,7 @@ class Group:
         self._offset = self.last
         self._sent += self.publications
         self.publications = self.reached = 0
-        self.under_way = False
+        self.writing = False
         if self.owed:
             self.owed.clear()
         if self._holes:
@@ -219,6 +220,6 @@ class Group:
             self._holes.clear()
 
     def unreached(self) -> list[Subscription]:
-        """Return the members to which the batch under way was not written as a whole."""
+        """Return the members to which the present batch was not written as a whole."""
         behind = [member for member in self.members[self.reached :] if member is not None]
         return behind + list(self.owed)
