@@ -71,7 +71,7 @@ class TlsAcceptor:
         Raises what `loop.start_tls` raises: `ssl.SSLError` where the handshake fails,
         `ConnectionAbortedError` or `TimeoutError` where it takes too long.
         """
-        loop, protocol = asyncio.get_running_loop(), make()
+        loop, shaking = asyncio.get_running_loop(), _Shaking()
         reading = TlsReading(self._turns, self._buffer, place)
         transport, _ = await loop.connect_accepted_socket(lambda: reading, accepted)
         if transport.is_closing():
@@ -82,7 +82,7 @@ class TlsAcceptor:
         try:
             over_tls = await loop.start_tls(
                 transport,
-                protocol,
+                shaking,
                 self._context,
                 server_side=True,
                 ssl_handshake_timeout=timeout_seconds,
@@ -91,12 +91,22 @@ class TlsAcceptor:
         except BaseException:
             transport.abort()
             raise
-        if over_tls is None:
+        if over_tls is None or over_tls.is_closing():
             return
         # While the protocol takes no more, the library holds so much and no more.
         cast("_ReadLimits", over_tls).set_read_buffer_limits(high=SLICE_BYTES, low=0)
+        protocol = make()
+        over_tls.set_protocol(protocol)
         protocol.connection_made(over_tls)
         reading.opened()
+
+
+class _Shaking(asyncio.Protocol):
+    """Stands for the connection's protocol until the handshake has ended, and ignores all.
+
+    The library tells it that the connection is lost where the handshake has failed, and before
+    `connection_made`.
+    """
 
 
 class Records:

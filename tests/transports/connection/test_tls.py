@@ -352,3 +352,29 @@ async def test_a_peer_that_does_not_answer_a_close_holds_its_socket_for_the_time
         peer = await asyncio.to_thread(trusting.wrap_socket, theirs, server_hostname="127.0.0.1")
         with peer:
             await lost.wait()
+
+
+@pytest.mark.parametrize("sent", [b"no TLS at all\r\n\r\n", record(200), b""])
+async def test_a_handshake_that_fails_is_no_connection_that_is_lost(
+    certificates: Certificates, sent: bytes
+) -> None:
+    """Each such peer left a traceback in the log: asyncio told of a loss before there was one."""
+    told: list[str] = []
+
+    class Noting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: ARG002
+            told.append("made")
+
+        def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+            told.append("lost")
+
+    acceptor = accepting(certificates)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(OSError, match=r".*"):
+            await acceptor.begin(ours, Noting, place="one", timeout_seconds=10)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert told == []
