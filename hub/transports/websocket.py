@@ -375,9 +375,10 @@ class WebSocketConnection(StreamConnection):
 
     def eof_received(self) -> bool | None:
         if (reading := self._reading) is not None and (reading.held or reading.queued):
-            # Commands before the end are carried out first.
+            # Commands before the end are carried out first; not behind TLS, where asyncio closes
+            # the transport, and warns of a protocol that would stay.
             reading.ended = True
-            return True
+            return self._transport.can_write_eof()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -458,6 +458,15 @@ async def test_what_came_before_the_end_is_carried_out(wired: Wired) -> None:
     assert wired.transport.closing
 
 
+async def test_nothing_over_tls_asks_to_stay_open_behind_its_peers_end(
+    wired: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transport closes all the same, and asyncio would log a warning for each such peer."""
+    monkeypatch.setattr(wired.transport, "can_write_eof", lambda: False)
+    wired.receive(b"".join(ping(number) for number in range(PIECE_FRAMES + 10)))
+    assert not wired.connection.eof_received()
+
+
 async def test_an_end_in_the_middle_of_nothing_ends_the_session(wired: Wired) -> None:
     assert not wired.connection.eof_received()
     assert wired.session.closing

@@ -57,10 +57,8 @@ class Connection(asyncio.Protocol):
     # -- asyncio.Protocol --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        context = self._context
-        self._transport = cast("asyncio.Transport", transport)
-        if not self._address:
-            self._address = plain_address(transport.get_extra_info("peername"))
+        context, self._transport = self._context, cast("asyncio.Transport", transport)
+        self._address = self._address or plain_address(transport.get_extra_info("peername"))
         context.sockets.enter(self, self._address)
         self._crowded = crowded = context.sockets.refusal(self._address)
         self._first = FirstRead(context, self._transport, self._phase, self._address, crowded)
@@ -126,11 +124,13 @@ class Connection(asyncio.Protocol):
             # A request that is not whole is answered; without one the connection ends.
             begun = self._reader.in_message
             self.settle()
-            return begun
+            return begun and self._transport.can_write_eof()
         if isinstance(requests.answering, ApplicationCall):
             requests.answering.peer_ended()
         answers = {HttpState.ANSWERING, HttpState.WRITING, HttpState.APPLICATION}
-        return self._phase.state in answers or bool(self._buffer.held)
+        waits = self._phase.state in answers or bool(self._buffer.held)
+        # Behind TLS the transport closes by itself, and asyncio warns where a protocol would stay.
+        return waits and self._transport.can_write_eof()
 
     def pause_writing(self) -> None:
         self.begin()

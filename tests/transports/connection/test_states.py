@@ -549,6 +549,16 @@ async def test_a_request_that_is_broken_off_behind_one_that_waits_is_400(rig: Ri
     assert rig.transport.ended
 
 
+@pytest.mark.parametrize("sent", [post("slow", b"1"), b"GET /healthz HT"])
+async def test_no_connection_over_tls_asks_to_stay_open_behind_its_peers_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """Its transport closes all the same, and asyncio would log a warning for each such peer."""
+    monkeypatch.setattr(rig.transport, "can_write_eof", lambda: False)
+    rig.receive(sent)
+    assert not rig.connection.eof_received()
+
+
 async def test_a_peer_that_asks_for_nothing_is_answered_nothing(rig: Rig) -> None:
     assert not rig.connection.eof_received()
     assert not rig.transport.written

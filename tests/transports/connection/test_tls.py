@@ -362,10 +362,10 @@ async def test_a_handshake_that_fails_is_no_connection_that_is_lost(
     told: list[str] = []
 
     class Noting(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: ARG002
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
             told.append("made")
 
-        def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        def connection_lost(self, exc: Exception | None) -> None:
             told.append("lost")
 
     acceptor = accepting(certificates)
