@@ -34,7 +34,7 @@ PING_SECONDS = 1.0
 # As for calls to Redis.
 MAX_CALLS = 10_000
 MAX_CALL_BYTES = 32 * MIB
-# Calls that fail in one turn when the connection ends: 20 us each, where a publisher is answered.
+# Calls that fail in one turn, as with the connection: 20 us each, where a publisher is answered.
 FAILED_AT_ONCE = 100
 _BACK_OFF_SECONDS = (0.02, 0.5)
 
@@ -94,6 +94,8 @@ class WorkerLink:
         self._lasting: dict[int, _Call] = {}
         """Calls with a deadline of their caller's."""
         self._call_bytes = 0
+        self._giving_up = False
+        """Whether more calls that have waited too long fail in the next turn."""
         self._number = 0
         self._handlers: dict[int, Callable[[Message], None]] = {frames.WELCOME: self._welcomed}
         self._on_up: list[Callable[[], None]] = []
@@ -200,12 +202,8 @@ class WorkerLink:
     def sweep(self) -> None:
         """Fail calls that have waited too long; to be called ten times a second or more often."""
         now, made = self._clock(), self._frames
-        while self._calls:
-            number = next(iter(self._calls))
-            call = self._calls[number]
-            if call.asked_at > now - self._call_seconds:
-                break
-            self._settle(number, NoAnswerError("the broker process does not answer"))
+        if not self._giving_up:
+            self._give_up_some()
         if made is None or not made.is_open:
             return
         if now - self.heard_at > (DEAF_SECONDS if self.is_up else WELCOME_SECONDS):
@@ -213,6 +211,18 @@ class WorkerLink:
             made.abort()
         elif self.is_up and now - self._pinged_at >= PING_SECONDS:
             self._ping()
+
+    def _give_up_some(self) -> None:
+        """Fail calls that have waited too long, oldest first, and the others in later turns."""
+        self._giving_up = False
+        since = self._clock() - self._call_seconds
+        for _ in range(FAILED_AT_ONCE):
+            number = next(iter(self._calls), None)
+            if number is None or self._calls[number].asked_at > since:
+                return
+            self._settle(number, NoAnswerError("the broker process does not answer"))
+        self._giving_up = True
+        asyncio.get_running_loop().call_soon(self._give_up_some)
 
     def _ping(self) -> None:
         now = self._pinged_at = self._clock()

@@ -280,6 +280,29 @@ async def test_calls_that_fail_with_their_connection_fail_in_turns_and_in_order(
     assert max(by_turn) <= 3
 
 
+async def test_calls_that_are_given_up_together_fail_in_turns_and_in_order(
+    process: FakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker process that stands still has all publications of a moment under way."""
+    monkeypatch.setattr(link, "FAILED_AT_ONCE", 3)
+    await process.welcome()
+    process.say((frames.REFUSED, 1, "unavailable", "not the ping"))
+    failed: list[int] = []
+    for number in range(10):
+        process.link.call((frames.PUBLISH,), lambda _, number=number: failed.append(number))  # type: ignore[misc]
+    process.clock.advance(5)
+    later = answers_of(process, frames.SUBSCRIBE, "a")
+    process.link.sweep()
+    by_turn = [len(failed)]
+    while len(failed) < 10 and len(by_turn) < 10:
+        process.link.sweep()  # finds a sweep under way
+        await asyncio.sleep(0)
+        by_turn.append(len(failed))
+    assert by_turn == [3, 6, 9, 10]
+    assert failed == list(range(10))
+    assert later == []
+
+
 async def test_a_call_that_lasts_is_forgotten_by_its_caller(process: FakeProcess) -> None:
     await process.welcome()
     found: list[Message | HubError] = []
