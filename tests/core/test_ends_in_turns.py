@@ -14,12 +14,14 @@ from hub.admin.subject_here import SubjectExplaining
 from hub.core.commands import Subscribe, SubscribePattern
 from hub.core.fanout.membership import LEFT_AT_ONCE
 from hub.core.forensics.answers import Fate
+from hub.core.forensics.journal import Journal
 from hub.core.forensics.noted import What
 from hub.core.forensics.question import Question
 from hub.core.identity import Identity
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.publication import BEGINNING
 from hub.core.session.session import Session
+from hub.core.session.subscription import Subscription
 from tests.core.fakes import FakeLink
 from tests.core.small_node import Shape, SmallNode, limits
 
@@ -69,6 +71,29 @@ def test_a_session_of_few_channels_leaves_them_in_the_step_that_ends_it() -> Non
     session, _ = in_all(node, NAMES[:LEFT_AT_ONCE])
     session.close(1000, "enough")
     assert not len(node.channels)
+    assert not node.registry.parting
+
+
+@pytest.mark.parametrize("place", [LEFT_AT_ONCE - 1, LEFT_AT_ONCE, len(NAMES) - 1])
+def test_a_fault_at_one_channel_keeps_the_session_in_no_other(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """A stop waits until all are left, so it would never end."""
+    node = a_node()
+    session, _ = in_all(node)
+    left = Journal.left
+
+    def faulty(journal: Journal, subscription: Subscription, *rest: Any) -> None:
+        if subscription.channel.name == NAMES[place]:
+            raise RuntimeError("a fault")
+        left(journal, subscription, *rest)
+
+    monkeypatch.setattr(Journal, "left", faulty)
+    session.close(1000, "enough")
+    with pytest.raises(RuntimeError, match="a fault"):
+        node.loop.settle()
+    node.loop.settle()
+    assert (len(node.channels), len(session.subscriptions)) == (0, 0)
     assert not node.registry.parting
 
 

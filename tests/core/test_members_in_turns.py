@@ -4,8 +4,10 @@ import pytest
 
 from hub.core.commands import Subscribe
 from hub.core.fanout import group, membership
+from hub.core.fanout.membership import Ending
 from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS
+from hub.core.session.subscription import Subscription
 from tests.core.small_node import SmallNode
 from tests.core.subscribers import Subscriber
 
@@ -53,3 +55,28 @@ def test_members_leave_an_ended_channel_some_in_each_turn(monkeypatch: pytest.Mo
         before = held()
     assert max(left) == 4
     assert sum(left) == 2 * COUNT
+
+
+def test_a_fault_at_one_member_keeps_no_other_in_an_ended_channel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does it keep anybody in a channel that ends later."""
+    node = SmallNode()
+    readers = [Subscriber(node, "a") for _ in range(COUNT)]
+    later = Subscriber(node, "b")
+    leave = Ending._leave
+
+    def faulty(ending: Ending, subscription: Subscription) -> None:
+        if subscription.session is readers[3].session:
+            raise RuntimeError("a fault")
+        leave(ending, subscription)
+
+    monkeypatch.setattr(Ending, "_leave", faulty)
+    node.request(PublishRequest("a", b"1", "backend", marks=ENDS))
+    with pytest.raises(RuntimeError, match="a fault"):
+        node.loop.settle()
+    node.request(PublishRequest("b", b"1", "backend", marks=ENDS))
+    node.loop.settle()
+    assert [len(each.session.subscriptions) for each in readers].index(1) == 3
+    assert sum(len(each.session.subscriptions) for each in readers) == 1
+    assert not later.session.subscriptions

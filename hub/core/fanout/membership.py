@@ -135,21 +135,30 @@ class Membership:
             return
         self.held -= len(held)
         self._parting[session.id] = None
-        parting = iter([_part(each) for each in held])
+        parting = deque([_part(each) for each in held])
         self._in_turn(lambda: self._part_some(session, parting), session.link.address)
 
-    def _part_some(self, session: Session, parting: Iterator[_Parting]) -> None:
-        for subscription, last, unsent in islice(parting, LEFT_AT_ONCE):
+    def _part_some(self, session: Session, parting: deque[_Parting]) -> None:
+        try:
+            for _ in range(min(LEFT_AT_ONCE, len(parting))):
+                self._end_one(*parting.popleft())
+        finally:
+            # A fault may have ended this turn. The other channels are left all the same: a stop
+            # waits for that.
+            if parting:
+                self._in_turn(lambda: self._part_some(session, parting), session.link.address)
+            else:
+                del self._parting[session.id]
+                if session.patterns is not None:
+                    session.patterns.by_text.clear()
+
+    def _end_one(self, subscription: Subscription, last: Position, unsent: Unsent | None) -> None:
+        try:
             self._journal.left(subscription, last.offset, "closed", last.epoch)
             if unsent is not None:
                 self._journal.unsent(subscription, *unsent)
+        finally:
             self._go(subscription, lost=True)
-        if session.subscriptions:
-            self._in_turn(lambda: self._part_some(session, parting), session.link.address)
-            return
-        del self._parting[session.id]
-        if session.patterns is not None:
-            session.patterns.by_text.clear()
 
     def leave(self, subscription: Subscription, *, lost: bool, how: str = "unsubscribed") -> None:
         """Take a subscription out of its channel; `lost` where its session has ended."""
@@ -224,17 +233,20 @@ class Ending:
 
     def _some(self) -> None:
         left = _AT_ONCE
-        while self._leaving:
-            members, end = self._leaving[0]
-            for subscription in islice(members, left):
-                left -= 1
-                if subscription.offset >= end:
-                    self._leave(subscription)
-            if not left:
-                break
-            self._leaving.popleft()
-        if self._leaving:
-            self._fanout.later(self._some)
+        try:
+            while self._leaving:
+                members, end = self._leaving[0]
+                for subscription in islice(members, left):
+                    left -= 1
+                    if subscription.offset >= end:
+                        self._leave(subscription)
+                if not left:
+                    break
+                self._leaving.popleft()
+        finally:
+            # A fault of one member may have ended this turn. The others leave in the next one.
+            if self._leaving:
+                self._fanout.later(self._some)
 
     def caught_up(self, subscription: Subscription) -> None:
         """Let a subscription leave that has read all of a channel, where that has ended."""
