@@ -24,7 +24,7 @@ from hub.wire.codes import CloseCode
 
 _STEP_SECONDS = 0.05
 # Sessions closed between two turns of the loop, where none of them waits: 30 us each, and 2 us more
-# for each channel (measured). Also where a window is so short that the closes are behind it.
+# for each channel (measured). None waits in a drain without a window, or where the closes are late.
 _AT_ONCE = 25
 _CHANNELS_OF_A_SESSION = 16
 # Sessions that are looked at between two turns, and not closed.
@@ -184,7 +184,7 @@ class Drainer:
                 elif spent >= _AT_ONCE:
                     await asyncio.sleep(0)
                     spent = 0.0
-                # One after another: all of 100,000 drawn at once take 30 ms.
+                # Drawn one by one: to draw from 100,000 at once takes 30 ms.
                 chosen = random.randrange(index, len(sessions))
                 session, sessions[chosen] = sessions[chosen], sessions[index]
                 spent += 1 + len(session.subscriptions) / _CHANNELS_OF_A_SESSION

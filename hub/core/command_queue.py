@@ -63,7 +63,7 @@ class CommandQueue:
         self._failed = failed
         self._authenticated = authenticated
         looks_at_each = self._limiter.meters_commands or self._limiter.limits_publishes
-        self.run = PublishRun(
+        self.publish_run = PublishRun(
             self, command_handler.publishes, on_fault=on_fault, gathers=not looks_at_each
         )
         """Carries out publications that come together as one."""

@@ -28,7 +28,7 @@ _GRACEFUL_SECONDS = 2.0
 # From the end of accepting until the last accepted peer has sent its first request.
 _FIRST_REQUEST_SECONDS = 1.0
 _STEP_SECONDS = 0.02
-# Before it is tried again to accept at a socket of the port.
+# Until a worker tries again to accept at a socket where it could not. Guess, not measured.
 _AGAIN_SECONDS = 1.0
 
 
@@ -166,8 +166,8 @@ class Listener:
     async def accept_at(self, places: Collection[int]) -> None:
         """Accept at these of the sockets and at no others, which go on to listen.
 
-        Once it has stopped to accept, it does nothing. A worker tries again where it cannot: with
-        no descriptor left, say.
+        It does nothing once the server has stopped accepting. A worker that cannot accept, such as
+        one without a free descriptor, tries again.
         """
         self._places = frozenset(places)
         async with self._changing:

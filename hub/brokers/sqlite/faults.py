@@ -140,5 +140,5 @@ def translated(error: sqlite3.Error | OSError | UnicodeDecodeError, path: str) -
 
 
 def _names_what_is_missing(error: sqlite3.Error) -> bool:
-    """Return whether a table or column is not there, or a text is none."""
+    """Return whether a table or column is missing, or a text cannot be decoded."""
     return str(error).startswith(("no such ", "Could not decode"))

@@ -27,6 +27,8 @@ _SLACK = 64
 # with each change, so that few publications make it large: some pages for a commit, and some for
 # each channel of a step that moves commits.
 _CHECKPOINT_BYTES = 16 * MIB
+# Checkpoints beside the writing thread before that thread copies the rest itself. Each copies what
+# came during the one before. Guess, not measured.
 _MAX_ROUNDS = 3
 _PAGE_BYTES = 4096
 _PAGES_PER_COMMIT = 4
@@ -41,7 +43,7 @@ _FREE_BYTES = 4 * MIB
 
 
 def is_crowded(stored: StoredLog) -> bool:
-    """Return whether the file has so much that history has no room for that trimming pays."""
+    """Return whether trimming pays: the file has much that history has no room for."""
     return stored.oldest + _SLACK < stored.first
 
 

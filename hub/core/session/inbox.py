@@ -61,7 +61,7 @@ class Inbox:
         return self.full
 
     def send(self, publication: PendingPublish) -> None:
-        """Put a publication under way, which was taken out before."""
+        """Count a publication that goes to the broker, and was taken out of the queue for it."""
         self.under_way.append(publication)
         self._bytes += _bytes(publication.command)
 

@@ -50,9 +50,9 @@ class ProxiedListener:
         headed: whether connections begin with a header at all.
         timeout_seconds: from the connection to the end of its header, and for the TLS handshake.
         close_timeout_seconds: see `TlsAcceptor`.
-        max_connections: of the node. So many may have a header or a TLS handshake that is not
-            whole, and together with those that the node counts a few more, which are told why they
-            are refused; beyond, connections are closed.
+        max_connections: of the node. At most so many may have a header or a TLS handshake that is
+            not whole. Together with the connections that the node counts there may be `RESERVE`
+            more, which are told why they are refused. All others are closed.
         held: returns the number of connections that the node counts.
         limiter: bounds these by address or /64 of IPv6. Trusted proxies do not count; the client
             that a header names does.
