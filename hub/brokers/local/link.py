@@ -183,7 +183,10 @@ class WorkerLink:
             self._log.warning("broker_process_lost", pending_calls=len(calls))
         for number, call in enumerate(calls.values(), 1):
             self._counters.broker_call_errors["no_answer"] += 1
-            call.answered(NoAnswerError("the broker process went away"))
+            try:
+                call.answered(NoAnswerError("the broker process went away"))
+            except Exception:  # noqa: BLE001 - logged with traceback; the others fail, and the link goes on
+                self._log.exception("broker_call_failed")
             if number % FAILED_AT_ONCE == 0:
                 await NEXT_TURN
 

@@ -338,6 +338,24 @@ async def test_bytes_that_were_under_way_at_the_end_take_no_room_behind_it(
         answers_of(process, frames.PUBLISH, size_bytes=16 * MIB)
 
 
+async def test_a_fault_of_one_caller_keeps_neither_the_others_nor_the_next_connection(
+    process: FakeProcess,
+) -> None:
+    """Before, the worker did not come back to its broker process."""
+    await process.welcome()
+
+    def faulty(_: Message | HubError) -> None:
+        raise RuntimeError("a fault")
+
+    process.link.call((frames.HISTORY, "a", 0, 1, 1), faulty)
+    call = answers_of(process, frames.HISTORY)
+    process.connections[0].abort()
+    await turns()
+    assert [type(each) for each in call] == [NoAnswerError]
+    await process.welcome()
+    assert process.link.is_up
+
+
 async def test_a_process_that_says_anything_is_kept(process: FakeProcess) -> None:
     """Each message counts, not pongs alone."""
     await process.welcome()
