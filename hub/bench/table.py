@@ -98,6 +98,7 @@ def _caption(outcome: Outcome) -> str:
     rounds = f"medians of {outcome.plan.rounds} rounds" if outcome.plan.rounds > 1 else "one round"
     if disturbed := sum(each.disturbed for each in outcome.rounds):
         rounds += f"; {disturbed} of {len(outcome.rounds)} measurements DISTURBED by other work"
+        rounds += ": stop it, or take more --rounds"
     failures = [reason for each in outcome.rounds for reason in each.failures]
     return rounds + (f"; first failure: {failures[0]}" if failures else "")
 
