@@ -266,30 +266,31 @@ class StreamChecker:
             name, _, position = pair.partition("=")
             if (place := self.followed.get(name)) is None:
                 continue
-            if ("unsubscribe", name) in self.wanted.values():
-                # It has left, although it was not answered yet: the place is that of what it asked
-                # for since then.
-                self._is_not_beyond_since(name, position)
-            else:
-                self._is_not_ahead(place, position)
+            why = self._why_ahead(place, position)
+            if why and ("unsubscribe", name) in self.wanted.values():
+                # It may have left, although it was not answered yet: the place is that of what it
+                # asked for since then.
+                why = self._why_beyond_since(name, position)
+            assert not why, why
 
-    def _is_not_beyond_since(self, name: str, position: str) -> None:
+    def _why_beyond_since(self, name: str, position: str) -> str:
         """What it asked to resume from is not passed over without a word."""
         ids = [id_ for id_, wanted in self.wanted.items() if wanted == ("subscribe", name)]
-        if ids and (asked := self.asked.get(ids[-1])) is not None:
-            (epoch, _, offset), (since, _, last) = position.rpartition(":"), asked.rpartition(":")
-            assert epoch == since, f"{position}: the reset of {asked} was not told"
-            assert int(offset) <= int(last), f"{position}: after {asked}, which was not answered"
+        if not ids or (asked := self.asked.get(ids[-1])) is None:
+            return ""
+        (epoch, _, offset), (since, _, last) = position.rpartition(":"), asked.rpartition(":")
+        if epoch != since:
+            return f"{position}: the reset of {asked} was not told"
+        return f"{position}: beyond {asked}, not answered" if int(offset) > int(last) else ""
 
-    def _is_not_ahead(self, place: Followed, position: str) -> None:
+    def _why_ahead(self, place: Followed, position: str) -> str:
         at = f"{place.epoch}:{place.cursor}"
         if place.reset_due is not None:
-            assert position == at, f"{position}: the reset was not told"
-            return
+            return "" if position == at else f"{position}: the reset was not told"
         epoch, _, offset = position.rpartition(":")
-        assert epoch == place.epoch, f"{position}: at {place.epoch}"
-        ahead = place.silent(int(offset) + 1)
-        assert not ahead, f"{position}: at {at}"
+        if epoch != place.epoch:
+            return f"{position}: at {place.epoch}"
+        return f"{position}: at {at}" if place.silent(int(offset) + 1) else ""
 
     def finished(self, name: str, head: int) -> None:
         """After everything was drained, all up to `head` has arrived or was announced."""
@@ -352,5 +353,6 @@ class ResumingChecker(StreamChecker):
             # What it asked for itself may be behind what it got, also by an epoch.
             asked = self.places.get(name) == text
             if not asked and (place := self._known.get(name)) is not None:
-                self._is_not_ahead(place, text)
+                why = self._why_ahead(place, text)
+                assert not why, why
         self.places = places

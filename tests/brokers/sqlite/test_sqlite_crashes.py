@@ -348,7 +348,8 @@ class Crashes(RuleBasedStateMachine):
         self.node.forget(name)
         await asyncio.sleep(0)
 
-    @rule(seconds=st.sampled_from((0.3, 20.0, 61.0)))
+    # No sum of these is exactly the time in history, which two clocks would round differently.
+    @rule(seconds=st.sampled_from((0.31, 19.0, 61.0)))
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
