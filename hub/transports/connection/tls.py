@@ -20,6 +20,8 @@ import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from hub.errors import BadRequestError
+from hub.transports.http.answer import encode, problem
 from hub.transports.turns import PIECE_SECONDS, Lane, Turns
 
 # Bytes of one read. Guess, not measured.
@@ -29,6 +31,8 @@ SLICE_BYTES = 16 * 1024
 # 16 changes of the key take 0.3 ms.
 SLICE_RECORDS = 16
 _HEAD_BYTES = 5
+# A method of HTTP; no record begins so.
+_METHODS = range(ord("A"), ord("Z") + 1)
 
 
 class _ReadLimits(Protocol):
@@ -75,6 +79,7 @@ class TlsAcceptor:
         reading = TlsReading(self._turns, self._buffer, place)
         transport, _ = await loop.connect_accepted_socket(lambda: reading, accepted)
         if transport.is_closing():
+            reading.check_peer()
             return
         # Runs when `start_tls` has given the transport the library's protocol, and before that
         # has its first byte.
@@ -90,8 +95,10 @@ class TlsAcceptor:
             )
         except BaseException:
             transport.abort()
+            reading.check_peer()
             raise
         if over_tls is None or over_tls.is_closing():
+            reading.check_peer()
             return
         # While the protocol takes no more, the library holds so much and no more.
         cast("_ReadLimits", over_tls).set_read_buffer_limits(high=SLICE_BYTES, low=0)
@@ -156,8 +163,8 @@ class TlsReading(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffer", "_ended", "_held", "_inner", "_lane", "_lost", "_paused", "_place", "_queued",
-        "_records", "_transport", "_turns",
+        "_began", "_buffer", "_ended", "_held", "_inner", "_lane", "_lost", "_paused", "_place",
+        "_queued", "_records", "_spoke_http", "_transport", "_turns",
     )  # fmt: skip
 
     def __init__(self, turns: Turns, buffer: memoryview, place: str) -> None:
@@ -167,6 +174,8 @@ class TlsReading(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._place = place
         self._transport = cast("asyncio.Transport", None)
+        self._began = self._spoke_http = False
+        """Whether the peer's first byte was looked at, and whether HTTP begins so."""
         self._inner: asyncio.BufferedProtocol | None = None
         """The library's protocol; None before `stand_before`."""
         self._records = Records()
@@ -188,6 +197,13 @@ class TlsReading(asyncio.BufferedProtocol):
         elif self._held:
             self._wait()
 
+    def check_peer(self) -> None:
+        """Raise `ssl.SSLError`, with OpenSSL's reason, where the peer spoke HTTP without TLS."""
+        if self._spoke_http:
+            error = ssl.SSLError("the peer speaks HTTP without TLS")
+            error.reason = "HTTP_REQUEST"
+            raise error
+
     def opened(self) -> None:
         """Note that the handshake has ended, and that the connection's protocol knows it."""
         self._lane = self._turns
@@ -202,6 +218,11 @@ class TlsReading(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data, turns = self._buffer[:nbytes], self._turns
+        if not self._began:
+            self._began = True
+            if data[0] in _METHODS:
+                self._answer_http()
+                return
         if self._lane is turns and not self._held and turns.may_begin(began := turns.clock()):
             self._hand_over(data, began)
             if (took := turns.clock() - began) >= PIECE_SECONDS:
@@ -230,6 +251,13 @@ class TlsReading(asyncio.BufferedProtocol):
         self._held.clear()
         if self._inner is not None:
             self._inner.connection_lost(exc)
+
+    def _answer_http(self) -> None:
+        """Tell a peer that speaks HTTP without TLS what to do. Its handshake has failed."""
+        self._spoke_http = True
+        error = BadRequestError("this port speaks TLS: use https:// or wss://")
+        self._transport.write(encode(problem(error), close=True))
+        self._transport.close()
 
     # -- slices and turns ------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -378,3 +379,25 @@ async def test_a_handshake_that_fails_is_no_connection_that_is_lost(
         for _ in range(5):
             await asyncio.sleep(0)
     assert told == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_http_without_tls_is_told_to_use_https(
+    certificates: Certificates, whole: bool
+) -> None:
+    """A client that is told nothing shows `Server disconnected`, and its user guesses."""
+    acceptor = accepting(certificates)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with theirs:
+        await loop.sock_sendall(theirs, b"GET /readyz HTTP/1.1\r\n\r\n" if whole else b"G")
+        with pytest.raises(OSError, match=r".*"):
+            await acceptor.begin(ours, asyncio.Protocol, place="one", timeout_seconds=10)
+        answer = b""
+        while more := await loop.sock_recv(theirs, 4096):
+            answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"Connection: close" in head
+    assert json.loads(body)["detail"] == "this port speaks TLS: use https:// or wss://"
