@@ -244,7 +244,7 @@ async def test_who_speaks_no_tls_where_it_is_spoken_is_counted_and_seen(
     async with running(
         tls_cert=str(made.certificate), tls_key=str(made.key), proxy_protocol=bool(header)
     ) as hub:
-        assert await ask(hub, header + ASK) == b""
+        assert b"this port speaks TLS: use https:// or wss://" in await ask(hub, header + ASK)
         await eventually(lambda: bool(hub.node.refusals.table.refusals()))
         assert hub.node.counters.refusals["tls_handshake"] == 1
         (row,) = hub.node.refusals.table.refusals()
