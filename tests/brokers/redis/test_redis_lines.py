@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
+from msgspec import structs
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -380,7 +381,7 @@ async def test_publisher_that_reaches_only_its_channels_begins_epochs_that_last(
                 await server.enter(f"ffffff{number}0-aaaaaaaa")
                 later = (await one.publish(name, 2)).position
                 assert later.epoch > first.epoch
-                assert publish(name) == replace(later, offset=2)
+                assert publish(name) == structs.replace(later, offset=2)
                 await eventually(partial(_has_got, stream, b"1"))
 
 
