@@ -48,7 +48,7 @@ _SPREAD = (
 # Examples may take their time: the machine may be busy. A search that is to find more than a run of
 # all tests has time for sets the variable.
 settings.register_profile(
-    "hub", deadline=None, max_examples=int(os.environ.get("HUB_TEST_EXAMPLES", "100"))
+    "hub", deadline=None, max_examples=int(os.environ.get("TESTS_EXAMPLES", "100"))
 )
 settings.load_profile("hub")
 
@@ -112,7 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave the names of all tests for the workers of a later run to compare with."""
-    if session.config.option.collectonly and (path := os.environ.get("HUB_TEST_NAMES")):
+    if session.config.option.collectonly and (path := os.environ.get("TESTS_NAMES")):
         Path(path).write_text("".join(f"{item.nodeid}\n" for item in session.items))
 
 
@@ -123,7 +123,7 @@ def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
     Workers compare their names too, but those that begin within one second agree about a name that
     was made of the time.
     """
-    if path := os.environ.get("HUB_TEST_NAMES"):
+    if path := os.environ.get("TESTS_NAMES"):
         known = set(Path(path).read_text().splitlines())
         if strange := [name for name in ids if name not in known]:
             pytest.exit(f"names that differ between processes: {strange[:3]}", returncode=4)
@@ -144,7 +144,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Leave the names of what failed where `tests/run` looks for them."""
-    if (path := os.environ.get("HUB_TEST_FAILED")) is None:
+    if (path := os.environ.get("TESTS_FAILED")) is None:
         return
     reports = [*terminalreporter.stats.get("failed", ()), *terminalreporter.stats.get("error", ())]
     names = sorted({report.nodeid for report in reports})

@@ -72,7 +72,11 @@ def _shorten(text: str) -> str:
     return f"{text[:_MAX_SHOWN]}... ({len(text)} characters)"
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return the most similar name as the end of a sentence; empty where no name comes near."""
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+def closest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return the most similar name as the end of a sentence; empty where no name comes near.
+
+    A `prefix` that all names have makes none of them similar.
+    """
+    ends = {each.removeprefix(prefix): each for each in known}
+    matches = difflib.get_close_matches(name.removeprefix(prefix), list(ends), n=1)
+    return f"; did you mean {ends[matches[0]]}?" if matches else ""

@@ -69,7 +69,8 @@ def unknown_variables(environ: Mapping[str, str], given: Container[str] = ()) ->
         if not name.startswith(ENV_PREFIX) or name in known | _foreign(environ):
             continue
         if name not in _CLIENT_VARIABLES:
-            yield f"{name} is not a setting and has no effect{closest(name, known)}"
+            meant = closest(name, known, prefix=ENV_PREFIX)
+            yield f"{name} is not a setting and has no effect{meant}"
         elif (setting := _CLIENT_VARIABLES[name]) is not None and setting not in given:
             meant = by_name()[setting].env
             yield f"{name} is for commands and sets no key of this node; did you mean {meant}?"

@@ -20,7 +20,7 @@ CHANNELS = ("a:x", "a:y", "a:x:z", "a.x", "b:x", "a:w")
 PATTERNS = ("a:*", "a:**", "*:x", "**", "a.*")
 KINDS = {"end": (ENDS, None), "brief": (0, 1000), "not kept": (0, 0)}
 """Publications that say something of themselves: marks, and how long history may hold them."""
-EXAMPLES = max(120, int(os.environ.get("HUB_TEST_EXAMPLES", "120")))
+EXAMPLES = max(120, int(os.environ.get("TESTS_EXAMPLES", "120")))
 STEPS = {"a few steps": 2, "many steps": 7}
 ACTIONS = st.lists(
     st.one_of(

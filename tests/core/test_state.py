@@ -376,8 +376,11 @@ class Story:
         self.note()
 
     def lose(self, number: int, value: int) -> None:
+        """A broker calls lost what its history lacks too."""
         with self.node.losing_all():
             self.put(number, value)
+        log = self.node.memory.log(self.channel)
+        log.let_go(log.offset)
 
     def turn(self, times: int, _: int) -> None:
         for _ in range(times):

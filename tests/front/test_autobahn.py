@@ -54,7 +54,9 @@ async def echo(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
 
     def echoing(node: Node) -> WebSocketOptions:
         options = made(node)
-        return Echoing(**{each.name: getattr(options, each.name) for each in fields(options)})
+        return Echoing(
+            **{each.name: getattr(options, each.name) for each in fields(options) if each.init}
+        )
 
     monkeypatch.setattr(transports, "websocket_options", echoing)
     monkeypatch.setattr(transports, "WebSocketDialect", Silent)

@@ -212,8 +212,8 @@ class Story:
 
 
 def steps(otherwise: int) -> int:
-    """How long a story is: as HUB_TEST_STEPS says."""
-    return int(os.environ.get("HUB_TEST_STEPS", otherwise))
+    """How long a story is: as TESTS_STEPS says."""
+    return int(os.environ.get("TESTS_STEPS", otherwise))
 
 
 Told = TypeVar("Told", bound=Story)
@@ -225,7 +225,7 @@ async def telling(
     channel: str,
     begin: Callable[[list[HubProcess], list[Lane], random.Random], Told],
 ) -> AsyncGenerator[Told]:
-    """A story of two nodes at this Redis, with its first subscribers; HUB_TEST_SEED chooses it."""
+    """A story of two nodes at this Redis, with its first subscribers; TESTS_SEED chooses it."""
     async with (
         hubs(broker, 2, HUB_NAMESPACES=NAMESPACES) as nodes,
         telling_at(nodes, channel, begin) as told,
@@ -240,8 +240,8 @@ async def telling_at(
     begin: Callable[[list[HubProcess], list[Lane], random.Random], Told],
 ) -> AsyncGenerator[Told]:
     """A story of these nodes."""
-    seed = int(os.environ.get("HUB_TEST_SEED", secrets.randbelow(1 << 32)))
-    print(f"HUB_TEST_SEED={seed}")
+    seed = int(os.environ.get("TESTS_SEED", secrets.randbelow(1 << 32)))
+    print(f"TESTS_SEED={seed}")
     lanes = [
         Lane(channel, keeps_all=True),
         Lane(f"short:{channel}", keeps_all=False),

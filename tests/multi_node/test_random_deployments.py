@@ -1,6 +1,6 @@
 """Every deployment: calm runs in which nothing may be announced, then all that can go wrong.
 
-    HUB_TEST_SEED=1 HUB_TEST_STEPS=200 python -m pytest tests/multi_node/test_random_deployments.py
+    TESTS_SEED=1 TESTS_STEPS=200 python -m pytest tests/multi_node/test_random_deployments.py
 
 plays the same story again, as far as processes do the same again, and a longer one.
 """

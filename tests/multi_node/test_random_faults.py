@@ -1,6 +1,6 @@
 """Whatever happens to Redis, nodes and connections: order, no repeats, and every loss announced.
 
-    HUB_TEST_SEED=1234 HUB_TEST_STEPS=200 python -m pytest tests/multi_node/test_random_faults.py
+    TESTS_SEED=1234 TESTS_STEPS=200 python -m pytest tests/multi_node/test_random_faults.py
 
 plays the same story again, as far as processes do the same again, and a longer one.
 """

@@ -1,6 +1,6 @@
 """Whatever happens to a hub whose history is a file, and to its disk: nothing is lost.
 
-    HUB_TEST_SEED=1 HUB_TEST_STEPS=200 python -m pytest tests/multi_node/test_random_files.py
+    TESTS_SEED=1 TESTS_STEPS=200 python -m pytest tests/multi_node/test_random_files.py
 
 plays the same story again, as far as processes do the same again, and a longer one.
 """

@@ -1,6 +1,6 @@
 """Whatever happens, everybody ends up knowing who is there.
 
-HUB_TEST_SEED=1234 HUB_TEST_STEPS=200 python -m pytest tests/multi_node/test_random_presence.py
+TESTS_SEED=1234 TESTS_STEPS=200 python -m pytest tests/multi_node/test_random_presence.py
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-STEPS = int(os.environ.get("HUB_TEST_STEPS", "25"))
+STEPS = int(os.environ.get("TESTS_STEPS", "25"))
 ROOM = "room:1"
 # Some are the same person at two nodes, who is there until both have left.
 SUBJECTS = ("ann", "ann", "bob", "cat", "dog", "dog")
@@ -160,8 +160,8 @@ EVERYTHING: list[Step] = [
 @pytest.mark.timeout(240 + 4 * STEPS)
 async def test_everybody_ends_up_knowing_who_is_there(redis: RedisServer) -> None:
     """By joins and leaves alone, and by asking again where a reset says that some were lost."""
-    seed = int(os.environ.get("HUB_TEST_SEED", secrets.randbelow(1 << 32)))
-    print(f"HUB_TEST_SEED={seed}")
+    seed = int(os.environ.get("TESTS_SEED", secrets.randbelow(1 << 32)))
+    print(f"TESTS_SEED={seed}")
     settings = SETTINGS | {"HUB_LEAVE_DELAY_SECONDS": "0.1"}
     async with proxy(redis.port) as between, hubs(between.url, 2, **settings) as nodes:
         evening = Evening(redis, between, nodes, random.Random(seed))

