@@ -19,7 +19,7 @@ COUNT = 60
 
 async def publish(hub: HubProcess, channel: str, data: object) -> None:
     headers = {"Authorization": f"Bearer {token('bob')}"}
-    async with httpx.AsyncClient(timeout=10, headers=headers) as client:
+    async with httpx.AsyncClient(timeout=60, headers=headers) as client:
         answer = await client.post(f"{hub.url}/api/publish/{channel}", json=data)
         answer.raise_for_status()
 
@@ -48,7 +48,7 @@ class Poller:
         if self.welcome:
             query["connection"], bearer = self.welcome["connection"], self.welcome["secret"]
         headers = {"Authorization": f"Bearer {bearer}"}
-        async with httpx.AsyncClient(timeout=10, headers=headers) as client:
+        async with httpx.AsyncClient(timeout=60, headers=headers) as client:
             trace = {"trace": self._note}
             answer = await client.get(f"{hub.url}/poll", params=query, extensions=trace)
         if answer.status_code in {401, 404}:
@@ -118,7 +118,7 @@ async def test_a_session_stays_the_same_wherever_it_is_asked_for(redis: RedisSer
             await eventually(lambda: watcher.saw("join", "ann"))
             first = poller.welcome
             waiting = asyncio.create_task(poller.poll(two, wait=20))
-            async with httpx.AsyncClient(timeout=10) as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 answer = await client.post(
                     f"{two.url}/command?connection={first['connection']}",
                     json={"op": "publish", "id": 1, "channel": "room:1", "data": 7},
@@ -143,7 +143,7 @@ async def test_a_poller_that_subscribes_by_command_may_ask_any_node(
     """It keeps to one session: where a subscription starts is told in it, wherever it is asked."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two):
         headers = {"Authorization": f"Bearer {token('ann')}"}
-        async with httpx.AsyncClient(timeout=10) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             begun = await client.get(f"{one.url}/poll?session=true&wait=0", headers=headers)
             welcome = begun.json()["welcome"]
             headers = {"Authorization": f"Bearer {welcome['secret']}"}
