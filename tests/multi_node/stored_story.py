@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node import story as ordinary
 from tests.multi_node.fleet import SETTINGS, status
@@ -177,12 +179,12 @@ FAULTS: list[Step] = [
 
 @contextlib.contextmanager
 def small_file_system(where: Path, megabytes: int) -> Iterator[Path]:
-    """One of memory; raises `OSError` for whoever may not mount."""
+    """One of memory; the test is skipped for whoever may not mount."""
     where.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "hub-test", str(where)]
     mounted = subprocess.run(command, check=False, capture_output=True, text=True)
     if mounted.returncode:
-        raise OSError(errno.EPERM, mounted.stderr)
+        pytest.skip(f"no file system of our own: {mounted.stderr}")
     try:
         yield where
     finally:

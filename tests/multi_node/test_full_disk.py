@@ -21,13 +21,8 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A directory on a file system of 8 MB."""
-    mounting = small_file_system(tmp_path / "small", 8)
-    try:
-        directory = mounting.__enter__()
-    except OSError as error:
-        pytest.skip(f"no file system of our own: {error}")
-    yield directory
-    mounting.__exit__(None, None, None)
+    with small_file_system(tmp_path / "small", 8) as directory:
+        yield directory
 
 
 async def test_a_full_disk_is_said_everywhere_and_mends_itself(small: Path) -> None:

@@ -55,6 +55,11 @@ class StoredNode(Rig):
         )
         self.forget = self._forget
 
+    def a_second_passes(self) -> None:
+        """Call `sweep` as often as a node does in a second."""
+        for _ in range(20):
+            self.stored.sweep()
+
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)

@@ -35,8 +35,7 @@ async def publish(path: Path, rounds: int) -> None:
             count = chance.randint(1, 12)
             await asyncio.gather(*(one(round_ * 100 + number) for number in range(count)))
             if round_ % 10 == 9:
-                for _ in range(20):
-                    node.stored.sweep()
+                node.a_second_passes()
 
 
 if __name__ == "__main__":

@@ -204,13 +204,8 @@ async def test_what_a_killed_backup_has_left_is_replaced(tmp_path: Path) -> None
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A directory on a file system of 1 MB."""
-    mounting = small_file_system(tmp_path / "small", 1)
-    try:
-        directory = mounting.__enter__()
-    except OSError as error:
-        pytest.skip(f"no file system of our own: {error}")
-    yield directory
-    mounting.__exit__(None, None, None)
+    with small_file_system(tmp_path / "small", 1) as directory:
+        yield directory
 
 
 async def test_a_full_disk_is_said_of_the_copy(tmp_path: Path, small: Path) -> None:

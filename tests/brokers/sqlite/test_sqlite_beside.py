@@ -34,11 +34,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "hub.db"
 
 
-def a_second_passes(node: StoredNode) -> None:
-    for _ in range(20):
-        node.stored.sweep()
-
-
 def killed(path: Path, where: Path, *suffixes: str) -> Path:
     """What lies there now, as after a kill."""
     where.mkdir()
@@ -65,12 +60,12 @@ async def test_a_history_without_its_wal_begins_new_epochs(path: Path, tmp_path:
     async with StoredNode(path) as node:
         writer, upkeep = node.stored._writer, node.stored._tending
         await node.publish()
-        a_second_passes(node)
+        node.a_second_passes()
         await eventually(lambda: writer.settled and not upkeep._checkpointing)
         # No checkpoint comes behind this one, which is all that is in the file itself.
         left = killed(path, tmp_path / "killed")
         last = [await node.publish() for _ in range(9)][-1]
-        a_second_passes(node)
+        node.a_second_passes()
         await eventually(lambda: writer.settled)
         shutil.copy(f"{path}-lock", f"{left}-lock")
         whole = killed(path, tmp_path / "whole", "-wal", "-lock")
@@ -117,7 +112,7 @@ async def test_the_note_follows_the_commits(path: Path) -> None:
             await node.publish()
         file = node.stored._writer.file
         assert file is not None
-        a_second_passes(node)
+        node.a_second_passes()
         expected = Note(file._fact("line"), 3)
         await eventually(lambda: file._lock.noted() == expected)
     with closing(HistoryLock(str(path))) as lock:
@@ -140,7 +135,7 @@ async def test_a_wal_that_is_deleted_while_the_hub_runs_loses_nothing(
             other = stack.enter_context(closing(sqlite3.connect(path)))
             other.execute("SELECT count(*) FROM recent").fetchall()
         Path(f"{path}-wal").unlink()
-        a_second_passes(node)
+        node.a_second_passes()
         await eventually(lambda: "history_written_again" in node.events())
         assert "its WAL was moved away" in str(node.logged.entries)
         assert (await node.publish()).position == Position(before.epoch, 5)
@@ -185,7 +180,7 @@ async def test_no_reader_makes_a_file(path: Path) -> None:
             FileReader(file)
         assert raised.value.fault is Fault.MISSING
         assert not path.exists()
-        a_second_passes(node)
+        node.a_second_passes()
         await eventually(lambda: "history_replaced" in node.events())
         assert path.stat().st_mode & 0o077 == 0
 
@@ -198,7 +193,7 @@ async def test_a_reader_of_the_file_before_is_not_used_again(path: Path) -> None
         assert file is not None
         stale = FileReader(file)
         path.rename(path.with_name("away.db"))
-        a_second_passes(node)
+        node.a_second_passes()
         await eventually(lambda: "history_replaced" in node.events())
         await eventually(lambda: not node.stored.problems())
         pages, file = node.stored._pages, node.stored._writer.file
@@ -351,7 +346,7 @@ async def test_many_readers_and_a_deleted_wal_spoil_nothing(path: Path) -> None:
             *(node.history("long:a", after, 9) for after in range(0, 100, 7)),
             return_exceptions=True,
         )
-        a_second_passes(node)
+        node.a_second_passes()
         await eventually(lambda: "history_written_again" in node.events())
     async with StoredNode(path, clock=node.clock) as node:
         page = await node.history("long:a", limit=1000, max_bytes=1 << 30)

@@ -36,8 +36,7 @@ def blocks(node: StoredNode) -> int:
 
 async def settled(node: StoredNode) -> None:
     """Until there is nothing to do any more, a second having passed for the node."""
-    for _ in range(20):
-        node.stored.sweep()
+    node.a_second_passes()
     writer, upkeep = node.stored._writer, node.stored._tending
     await eventually(lambda: writer.settled and not upkeep._checkpointing)
 

@@ -359,8 +359,7 @@ class Crashes(RuleBasedStateMachine):
         self.run(self._tend())
 
     async def _tend(self) -> None:
-        for _ in range(20):
-            self.node.stored.sweep()
+        self.node.a_second_passes()
         upkeep = self.node.stored._tending
         await eventually(lambda: self.node.stored._writer.settled and not upkeep._checkpointing)
         await self._mended()

@@ -232,8 +232,7 @@ async def test_a_file_that_was_replaced_begins_new_epochs(path: Path, node: Stor
         (path.parent / name).unlink(missing_ok=True)
     for lying in older.parent.iterdir():
         shutil.copy(lying, path.parent / lying.name)
-    for _ in range(20):
-        node.stored.sweep()
+    node.a_second_passes()
     await eventually(lambda: node.resets)
     [(channel, position)] = node.resets
     assert (channel, position.offset) == ("a", 1)
@@ -265,8 +264,7 @@ async def test_a_replaced_file_that_cannot_be_read_at_first_is_known_afterwards(
         (path.parent / name).unlink(missing_ok=True)
     for lying in older.parent.iterdir():
         shutil.copy(lying, path.parent / lying.name)
-    for _ in range(20):
-        node.stored.sweep()
+    node.a_second_passes()
     await eventually(lambda: not fails and not node.stored.problems())
     [(channel, position)] = node.resets
     assert (channel, position.offset) == ("a", 1)

@@ -175,8 +175,7 @@ class Walk:
         self.clock.advance(self.chance.choice((0.5, 20.0, 45.0)))
 
     async def tend(self) -> None:
-        for _ in range(20):
-            self.node.stored.sweep()
+        self.node.a_second_passes()
         await asyncio.sleep(0)
 
     async def judge(self) -> None:

@@ -229,8 +229,7 @@ async def test_history_is_whole_wherever_its_publications_lie(tmp_path: Path) ->
         for _ in range(3):
             for _ in range(20):
                 await node.publish()
-            for _ in range(20):
-                node.stored.sweep()
+            node.a_second_passes()
             await eventually(lambda: node.stored._writer.settled)
             assert not node.stored._commits.recent
             for _ in range(10):
@@ -242,33 +241,42 @@ async def test_history_is_whole_wherever_its_publications_lie(tmp_path: Path) ->
             assert await node.offsets("a", after, 7) == list(range(after + 1, min(after + 8, 91)))
 
 
+async def one_in_the_file(node: StoredNode) -> None:
+    """Publish one that is in the file and no more in memory."""
+    memory, writer = node.stored._commits.memory, node.stored._writer
+    assert memory is not None
+    memory._history.max_bytes = 0
+    await node.publish()
+    node.a_second_passes()
+    await eventually(lambda: writer.settled)
+
+
+def move_behind_reads(node: StoredNode, patch: pytest.MonkeyPatch, moving: list[int]) -> None:
+    """Move so many commits into the file behind each of the next reads of it."""
+    kept, pages, writer = node.stored._commits.recent, node.stored._pages, node.stored._writer
+    read = pages._from_file
+
+    async def read_and_move(page: _Page) -> HistoryPage:
+        found = await read(page)
+        if moving:
+            commits, file = kept.all()[: moving.pop(0)], writer.file
+            assert file is not None
+            await writer.by_thread(partial(file.move, commits, {}))
+            node.stored._tending.moved(commits, [])
+        return found
+
+    patch.setattr(pages, "_from_file", read_and_move)
+
+
 async def test_a_page_has_no_hole_where_commits_are_moved_while_the_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page of the file does not have them yet, and memory has them no more."""
     async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
-        memory, writer = node.stored._commits.memory, node.stored._writer
-        assert memory is not None
-        memory._history.max_bytes = 0
-        await node.publish()
-        for _ in range(20):
-            node.stored.sweep()
-        await eventually(lambda: writer.settled)
+        await one_in_the_file(node)
         for _ in range(4):
             await node.publish()
-        kept, pages, moving = node.stored._commits.recent, node.stored._pages, [1, 2]
-        read = pages._from_file
-
-        async def read_and_move(page: _Page) -> HistoryPage:
-            found = await read(page)
-            if moving:
-                commits, file = kept.all()[: moving.pop(0)], writer.file
-                assert file is not None
-                await writer.by_thread(partial(file.move, commits, {}))
-                node.stored._tending.moved(commits, [])
-            return found
-
-        monkeypatch.setattr(pages, "_from_file", read_and_move)
+        move_behind_reads(node, monkeypatch, [1, 2])
         assert await node.offsets() == [1]
         assert await node.offsets("a", 1) == [2]
         assert await node.offsets() == [1, 2, 3, 4, 5]
@@ -279,30 +287,12 @@ async def test_a_page_has_no_hole_where_all_blocks_were_too_old_when_the_file_wa
 ) -> None:
     """And the first recent commit has been moved there meanwhile."""
     async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
-        memory, writer = node.stored._commits.memory, node.stored._writer
-        assert memory is not None
-        memory._history.max_bytes = 0
-        await node.publish()
-        for _ in range(20):
-            node.stored.sweep()
-        await eventually(lambda: writer.settled)
+        await one_in_the_file(node)
         node.clock.advance(200)
         await node.publish()
         await node.publish()
         node.clock.advance(101)
-        kept, pages, moving = node.stored._commits.recent, node.stored._pages, [1]
-        read = pages._from_file
-
-        async def read_and_move(page: _Page) -> HistoryPage:
-            found = await read(page)
-            if moving:
-                commits, file = kept.all()[: moving.pop()], writer.file
-                assert file is not None
-                await writer.by_thread(partial(file.move, commits, {}))
-                node.stored._tending.moved(commits, [])
-            return found
-
-        monkeypatch.setattr(pages, "_from_file", read_and_move)
+        move_behind_reads(node, monkeypatch, moving := [1])
         assert (await node.offsets())[:1] == [2]
         assert not moving
 
@@ -314,8 +304,7 @@ async def test_recent_publications_are_there_when_all_blocks_are_too_old(tmp_pat
         assert memory is not None
         memory._history.max_bytes = 0
         await node.publish()
-        for _ in range(20):
-            node.stored.sweep()
+        node.a_second_passes()
         await eventually(lambda: node.stored._writer.settled)
         node.clock.advance(200)
         await node.publish()
@@ -340,8 +329,7 @@ async def test_blocks_of_a_channel_that_was_forgotten_before_they_were_moved_go(
         # Only now the loop hears of it.
         node.stored._tending._dead.clear()
         node.stored._tending.moved(commits, [channel])
-        for _ in range(20):
-            node.stored.sweep()
+        node.a_second_passes()
         await eventually(lambda: writer.settled and not node.stored._tending._dead)
         with closing(sqlite3.connect(tmp_path / "hub.db")) as db:
             assert db.execute("SELECT count(*) FROM block").fetchone() == (0,)
@@ -396,8 +384,7 @@ async def test_commits_are_moved_together_under_load(
         for number in range(400):
             await node.stored.publish(PublishRequest("a", b"1", "p"))
             if number % 25 == 0:
-                for _ in range(20):
-                    node.stored.sweep()
+                node.a_second_passes()
     assert 4 <= len(steps_made) <= 40
     assert max(steps_made) > tending._COMMITS_BETWEEN
 

@@ -64,8 +64,7 @@ async def test_a_file_of_a_former_format_goes_on(version: int, tmp_path: Path) -
             assert (made.position.epoch, made.offset) == (epoch, offset + 1)
         assert await node.offsets("long:a", limit=1000) == list(range(1, 152))
         node.clock.advance(301)
-        for _ in range(20):
-            node.stored.sweep()
+        node.a_second_passes()
         assert not (await node.publish("none:a", idempotency_key="none 1")).duplicate
     async with StoredNode(path, clock=node.clock) as node:
         assert (await node.publish("long:a")).offset == 152
