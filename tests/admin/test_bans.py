@@ -197,7 +197,9 @@ async def test_words_that_history_loses_are_said_again(running: Running) -> None
     await eventually(lambda: banned(later))
 
 
-async def test_what_has_ended_is_forgotten_and_there_is_a_bound(running: Running) -> None:
+async def test_bans_that_have_ended_are_forgotten_and_their_number_is_bounded(
+    running: Running,
+) -> None:
     cluster = Cluster()
     node = cluster.node()
     node.start(running.spawn)
@@ -238,7 +240,7 @@ def test_a_full_table_takes_what_is_said_of_whom_it_knows(
     assert found.lifted
 
 
-async def test_what_is_no_word_is_passed_over(running: Running) -> None:
+async def test_a_word_that_no_node_could_have_said_is_passed_over(running: Running) -> None:
     cluster = Cluster()
     node = cluster.node()
     for data in (

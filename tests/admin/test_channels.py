@@ -118,7 +118,7 @@ def test_the_subscribers_of_all_nodes_are_added_up() -> None:
         assert both.publications_per_second is None
 
 
-async def test_one_channel_says_whether_all_workers_are_counted() -> None:
+async def test_the_answer_for_a_channel_says_whether_all_workers_are_counted() -> None:
     """One that is silent is named; where the others are not known, none is."""
     nodes = await Nodes.with_channels(one={"a": 2}, two={"a": 3}, three=None)
     whole = await nodes.channel("a")
@@ -162,7 +162,7 @@ async def test_a_page_by_name_goes_on_after_the_last_name() -> None:
     assert ([row.channel for row in own.records], own.total) == (["hub:stats"], 1)
 
 
-async def test_what_one_node_names_is_asked_of_those_that_did_not() -> None:
+async def test_channels_that_only_some_nodes_name_are_asked_of_the_others() -> None:
     """Each says its first two of three: `b` leads only when both nodes' subscribers count."""
     nodes = await Nodes.with_channels(one={"a": 5, "c": 4, "b": 3}, two={"b": 4, "d": 3, "a": 1})
     page = await nodes.page(**TOP)
@@ -245,7 +245,7 @@ async def test_a_list_of_many_channels_lets_others_run_in_between() -> None:
     assert len(await served) == 5000
 
 
-async def test_what_only_the_broker_knows_is_asked_for_the_page_alone() -> None:
+async def test_columns_that_only_the_broker_knows_are_asked_for_the_page_alone() -> None:
     """And the page is in the order of it; without the broker nobody is asked."""
     nodes = await Nodes.with_channels(one={f"c{number}": 1 for number in range(300)})
     nodes.known["one"].stored = {"c0": 5, "c1": 9, "c10": 7}
@@ -280,7 +280,7 @@ def test_a_rate_is_what_came_since_somebody_asked_before() -> None:
     assert now == [2.0, None, None]
 
 
-def test_what_was_asked_long_ago_makes_no_rate() -> None:
+def test_an_answer_of_long_ago_makes_no_rate() -> None:
     """It would be one of the past."""
     clock = FakeClock()
     rates = ChannelRates(clock)

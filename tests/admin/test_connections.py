@@ -40,7 +40,7 @@ def rig() -> Rig:
     return Rig()
 
 
-async def test_one_connection_is_told_with_its_subscriptions(rig: Rig) -> None:
+async def test_a_connection_is_told_with_its_subscriptions(rig: Rig) -> None:
     reader = Subscriber(rig.node, "a")
     reader.publish("a", 2)
     told = await rig.ask(GetConnection(reader.session.id))

@@ -212,7 +212,7 @@ async def test_tracing_ends_with_the_node(rig: Rig) -> None:
     assert not (await rig.ask(GetMemory()))["tracing"]
 
 
-async def test_what_somebody_else_traces_is_left_alone(rig: Rig) -> None:
+async def test_tracing_that_somebody_else_began_is_left_alone(rig: Rig) -> None:
     """PYTHONTRACEMALLOC, for example."""
     tracemalloc.start()
     try:

@@ -67,7 +67,7 @@ class Crowd:
         await task
 
 
-async def test_who_came_through_the_door_before_it_closed_is_closed_too() -> None:
+async def test_a_session_that_came_through_the_door_before_it_closed_is_closed_too() -> None:
     """Its handshake was under way when the others were counted."""
     crowd = Crowd(3)
     crowd.on_asked = lambda: crowd.join() if len(crowd.sessions) < 5 else None
@@ -123,7 +123,7 @@ async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> Non
 
 
 @pytest.mark.parametrize("sheds", [True, False])
-async def test_one_goes_on_at_a_time(sheds: bool) -> None:
+async def test_a_drain_and_a_rebalance_never_go_on_together(sheds: bool) -> None:
     """Neither a drain nor a rebalance begins while either goes on."""
     crowd = Crowd(5)
     crowd.begin(sheds=sheds)
@@ -209,7 +209,7 @@ async def test_a_drain_says_how_many_go_and_over_how_long() -> None:
     assert not rig.node.registry.draining
 
 
-async def test_what_is_shed_is_what_was_asked_for() -> None:
+async def test_a_rebalance_sheds_as_many_sessions_as_it_was_asked_to() -> None:
     """No more than there are; of nothing nothing begins."""
     rig = Rig()
     assert await rig.ask(Shed(0)) == {"closing": 0, "window_seconds": 0.05}

@@ -114,7 +114,7 @@ def test_of_what_became_of_a_subject_a_node_tells_the_newest_thousand(count: int
 
 
 @pytest.mark.parametrize("count", [1000, 1001])
-async def test_one_question_explains_up_to_a_thousand_publications(count: int) -> None:
+async def test_a_question_explains_up_to_a_thousand_publications(count: int) -> None:
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.publish("a", 1)

@@ -84,7 +84,7 @@ async def test_all_connections_of_a_subject_stand_on_one_line_of_time() -> None:
     assert told["complete"]
 
 
-async def test_one_publication_is_answered_over_all_connections() -> None:
+async def test_a_publication_is_answered_over_all_connections_of_the_subject() -> None:
     """By the connection that says most: what one got is not missed, whatever the others say."""
     town = Town()
     node = town.node
@@ -106,7 +106,7 @@ async def test_one_publication_is_answered_over_all_connections() -> None:
     assert by_connection == {cut.session.id: "queued", stays.session.id: "written"}
 
 
-async def test_what_came_between_two_connections_names_both() -> None:
+async def test_an_answer_for_a_time_between_two_connections_names_both() -> None:
     """Nobody was there for it: the answer is no connection's alone."""
     town = Town()
     node = town.node
@@ -124,9 +124,7 @@ async def test_what_came_between_two_connections_names_both() -> None:
     assert "began after 2" in told["explained"]["detail"]
 
 
-async def test_what_came_before_all_that_is_known_may_have_been_got_at_a_node_that_is_gone() -> (
-    None
-):
+async def test_a_publication_before_all_notes_may_have_been_got_at_a_node_that_is_gone() -> None:
     """Such as before a deploy: its notes went with it, and the answer says so."""
     town = Town()
     Subscriber(town.node, "orders", identity=BOB).publish("orders", 1)

@@ -167,7 +167,7 @@ def test_a_filter_lets_through_what_it_names(where: dict[str, str], expected: li
     assert (connections(found), found.total, found.more) == (expected, len(expected), False)
 
 
-def test_what_is_owed_longest_is_the_oldest_whenever_it_is_asked() -> None:
+def test_the_session_that_is_owed_longest_is_first_whenever_it_is_asked() -> None:
     """The key of a row stays while time passes: pages asked for later must not repeat it."""
     clock = FakeClock(1000.0)
     place = RowSource("n1", clock, 1_700_000_000.0)
@@ -203,7 +203,7 @@ def test_an_order_that_is_not_known_here_is_refused() -> None:
         Selection(CONNECTIONS, of(sort="colour"), here("n1"), count=1)
 
 
-def test_who_has_gone_is_found_by_subject_the_newest_first() -> None:
+def test_sessions_that_have_gone_are_found_by_subject_the_newest_first() -> None:
     """Also when many others have gone since."""
     ended = []
     for number in range(9):

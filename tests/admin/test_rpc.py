@@ -85,7 +85,7 @@ async def two() -> tuple[Network, AdminRpc, AdminRpc]:
         (AtTag(B), B),
     ],
 )
-async def test_one_node_is_asked_by_what_is_known_of_it(at: AtConnection, tag: str) -> None:
+async def test_a_node_is_asked_by_what_is_known_of_it(at: AtConnection, tag: str) -> None:
     """What looks like no node's connection is asked for here."""
     _, first, _ = await two()
     assert await first.call(WhoAreYou("you"), at) == f"{tag} you"

@@ -134,7 +134,7 @@ async def test_a_ticket_of_yesterday_has_an_answer_after_a_restart(tmp_path: Pat
         assert (early["visits"], early["moments"]) == ((), ())
 
 
-async def test_what_was_lost_on_its_way_to_the_file_is_unknown_and_never_a_guess(
+async def test_notes_lost_on_their_way_to_the_file_make_an_unknown_and_never_a_guess(
     tmp_path: Path,
 ) -> None:
     """A drop that is not written must not look like a message that was."""

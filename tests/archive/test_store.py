@@ -14,7 +14,7 @@ def event(number: int, *, connection: str = "c", body: bytes = b"x") -> NoteRow:
                body=body)  # fmt: skip
 
 
-def test_what_was_written_is_read_after_a_restart(tmp_path: Path) -> None:
+def test_notes_that_were_written_are_read_after_a_restart(tmp_path: Path) -> None:
     """Connections of a subject by time, events in order, what was sent around an offset."""
     path = tmp_path / "notes.sqlite3"
     store = Store(path, MIN_JOURNAL_BYTES)

@@ -80,7 +80,7 @@ async def test_a_full_disk_is_one_line_and_a_number_and_never_an_outage(
     assert rig.lost == 30
 
 
-async def test_what_waits_for_the_disk_is_bounded(tmp_path: Path) -> None:
+async def test_rows_that_wait_for_the_disk_are_bounded(tmp_path: Path) -> None:
     """Rows beyond that are lost at once, and the loop waits for nothing."""
     rig = Rig(tmp_path)
     rig.writer.put(rows(1, MAX_WAITING_ROWS + 7))

@@ -52,7 +52,7 @@ def test_a_revoked_token_and_older_tokens_of_a_subject_are_refused() -> None:
     assert refusal(table, Identity(subject="ann", issued_at=500.0)) == ""
 
 
-def test_what_was_lifted_is_not_brought_back_by_who_did_not_hear_it() -> None:
+def test_a_ban_that_was_lifted_is_not_brought_back_by_a_node_that_did_not_hear_it() -> None:
     table = Standings()
     first, lifted = ban(), ban(at=NOW + 10, lifted=True)
     assert table.merge(first, NOW)

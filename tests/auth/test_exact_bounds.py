@@ -234,7 +234,7 @@ def judged_peers(count: int, length: int) -> int:
     ("judged", "short", "longer"),
     [(judged_hosts, 100, 101), (judged_pages, 400 - len("null"), 401 - len("null"))],
 )
-def test_what_was_judged_of_texts_is_known_of_256_short_ones(
+def test_judgements_of_texts_are_kept_for_256_short_ones(
     judged: Any, short: int, longer: int
 ) -> None:
     """Strangers choose them."""
@@ -243,7 +243,7 @@ def test_what_was_judged_of_texts_is_known_of_256_short_ones(
     assert judged(257, 30) <= 256
 
 
-def test_what_was_judged_of_peers_is_known_of_256() -> None:
+def test_judgements_of_peers_are_kept_for_256() -> None:
     assert [judged_peers(256, 0), judged_peers(257, 0)] == [256, 1]
 
 

@@ -307,7 +307,7 @@ def test_a_slash_at_an_origins_end_is_named() -> None:
         OriginList(["http://localhost:8080/"])
 
 
-def test_what_was_judged_once_is_judged_alike_and_its_memory_is_bounded() -> None:
+def test_an_origin_is_judged_once_and_the_memory_of_judgements_is_bounded() -> None:
     """Whoever is refused by the thousand costs little; names without end do not stay."""
     allowed = OriginList(["https://shop.example"])
     for _ in range(3):

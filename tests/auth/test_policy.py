@@ -114,7 +114,7 @@ WRONG = (
 
 @pytest.mark.parametrize("what", ["", "p", "o", "t", "pt", "pot"])
 @pytest.mark.parametrize("sent", WRONG)
-def test_what_does_not_hold_is_unauthorized_and_never_anonymous(
+def test_a_credential_that_does_not_hold_is_unauthorized_and_never_anonymous(
     what: str, sent: Credentials
 ) -> None:
     """Also where nothing is set and a stranger might do everything."""
@@ -159,7 +159,7 @@ def test_a_token_is_taken_from_the_url_and_from_the_header() -> None:
 
 
 @pytest.mark.parametrize("sent", ["abc", "ey.abc", "a.b.c.d"])
-def test_what_is_neither_a_key_nor_a_token_is_told_what_a_token_is(sent: str) -> None:
+def test_a_text_that_is_neither_a_key_nor_a_token_is_told_what_a_token_is(sent: str) -> None:
     """Who cut a token short must not look for a key."""
     configured = Policy(publish_keys=["key"], token_keys=[TOKEN_KEY])
     with pytest.raises(UnauthorizedError, match=r"no token .three parts joined by dots.* not one"):

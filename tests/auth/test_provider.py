@@ -84,7 +84,7 @@ async def fake() -> AsyncIterator[Fake]:
         yield fake
 
 
-async def test_who_comes_before_the_first_keys_waits_for_them(fake: Fake) -> None:
+async def test_a_token_that_comes_before_the_first_keys_waits_for_them(fake: Fake) -> None:
     assert await fake.judge_twice("first") is None
     assert (fake.requests, fake.counters.token_key_fetches["fetched"]) == (1, 1)
 
@@ -195,7 +195,7 @@ async def test_a_waiter_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         ("reset", "unreachable"),
     ],
 )
-async def test_what_a_provider_does_wrong_is_told_apart(trouble: str, outcome: str) -> None:
+async def test_faults_of_a_provider_are_told_apart(trouble: str, outcome: str) -> None:
     async with IdentityProvider() as provider:
         provider.trouble = trouble
         with pytest.raises(FetchError) as caught:

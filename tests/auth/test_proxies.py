@@ -16,7 +16,7 @@ def test_the_client_is_the_first_from_the_right_that_is_no_proxy() -> None:
     assert PROXIES.client(PROXY, headers) == CLIENT
 
 
-def test_what_a_stranger_writes_is_not_read() -> None:
+def test_a_header_that_a_stranger_writes_is_not_read() -> None:
     for headers in ({"x-forwarded-for": FORGED}, {"forwarded": f"for={FORGED}"}):
         assert PROXIES.client(CLIENT, headers) == CLIENT
     assert PROXIES.scheme(CLIENT, {"x-forwarded-proto": "https"}) is None

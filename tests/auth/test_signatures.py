@@ -87,7 +87,7 @@ def test_only_the_algorithms_of_the_setting_are_taken() -> None:
     assert refusal(sign_by_hand({}, SECRET), pem, algorithms=("PS256",))[1] == "token_algorithm"
 
 
-def test_what_is_no_public_key_for_tokens_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_key_that_is_no_public_key_for_tokens_is_refused_by_name(tmp_path: Path) -> None:
     """A start with a key that would never verify anything helps nobody."""
     small = rsa.generate_private_key(65537, 1024)
     texts = {

@@ -168,7 +168,7 @@ def test_a_token_up_to_4_kib_is_read_and_a_longer_one_is_not() -> None:
 @pytest.mark.parametrize(
     "token", ["", "x", "a.b", "a.b.c", "a.b.c.d", "..", "\ud800", "\u043a.\u043b.\u044e"]
 )
-def test_what_is_no_token_is_refused(token: str) -> None:
+def test_a_text_that_is_no_token_is_refused(token: str) -> None:
     """Whatever stands there, the answer is a clean 401."""
     assert refusal(token) in {"token is empty", "token is malformed"}
 
@@ -185,7 +185,7 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     ],
     ids=["prefix", "line", "page", "json", "object", "quotes"],
 )
-def test_what_stands_around_a_token_is_named(given: str, held: str) -> None:
+def test_text_that_stands_around_a_token_is_named(given: str, held: str) -> None:
     """A login page, or JSON, in place of the token that an application meant to pass on."""
     token = given.format(sign({"sub": "ada"}))
     assert refusal(token) == f"token is malformed: no JSON Web Token holds {held}"

@@ -64,7 +64,7 @@ def run_faulty(fault: str) -> Outcome:
 
 
 @pytest.mark.skipif(shutil.which(REDIS) is None, reason="redis-server is not installed")
-def test_what_one_node_takes_in_the_other_delivers(bench: Bench) -> None:
+def test_publications_that_one_node_takes_in_are_delivered_by_the_other(bench: Bench) -> None:
     """Subscribers sit at another node than the publisher; nothing is lost between them."""
     result = bench("--nodes", "2", "--subscribers", "5", "--publications", "50", "--rate", "400")
 
@@ -115,7 +115,7 @@ def test_publications_and_connections_over_tls_are_metered_beside_their_floors(
     ]
 
 
-def test_what_is_taken_in_is_measured_against_nchan_only(bench: Bench) -> None:
+def test_the_intake_is_measured_against_nchan_only(bench: Bench) -> None:
     """Another version of the hub is measured by a scenario."""
     result = bench("--intake", "--way", "TLS", "--against", sys.executable)
     assert result.exit_code == 2
@@ -240,7 +240,7 @@ def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
         run(SMALL, partial(own_server, command=command), SilentWatch())
 
 
-def test_what_a_hub_refuses_the_publisher_is_told_in_its_words() -> None:
+def test_a_refusal_of_the_hub_is_told_to_the_publisher_in_the_hubs_words() -> None:
     """Not as the frames that came: one line."""
     refusal = (
         b'\x81\x50{"op":"reply","id":7,"error":{"code":"unavailable","message":"the hub stops",'

@@ -127,7 +127,7 @@ def test_a_storm_counts_who_got_exactly_what_was_missed(measure: Measure, tmp_pa
         ("state", ["a row of a table"]),
     ],
 )
-def test_what_feeds_are_made_of_is_measured_beside_what_is_plain(
+def test_parts_of_feeds_are_measured_beside_plain_channels(
     measure: Measure, tmp_path: Path, name: str, labels: list[str]
 ) -> None:
     """In turns at one hub, until everything has come."""
@@ -187,7 +187,9 @@ def test_nchan_is_skipped_where_it_is_not_installed(
 
 
 @pytest.mark.parametrize("wrong", [("nothing",), ("fanout", "--against", "no-such-program x")])
-def test_what_there_is_not_is_refused(measure: Measure, wrong: tuple[str, ...]) -> None:
+def test_a_measurement_that_does_not_exist_is_refused(
+    measure: Measure, wrong: tuple[str, ...]
+) -> None:
     assert measure(*wrong).exit_code == 2
 
 

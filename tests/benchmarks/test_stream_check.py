@@ -126,7 +126,7 @@ COUNTS = ("received", "last", "duplicates", "skipped", "gaps", "announced", "qui
 
 
 @given(truths(), truths(), st.lists(st.integers(1, 400), min_size=1, max_size=20))
-def test_what_connections_share_changes_no_count(
+def test_chunks_that_connections_share_change_no_count(
     one: Truth, other: Truth, sizes: list[int]
 ) -> None:
     """A chunk that another connection had already counts as it does for a connection alone."""

@@ -40,7 +40,7 @@ async def test_history_of_an_unknown_channel_has_a_position(rig: Rig) -> None:
     assert (await rig.history()).head == page.head
 
 
-async def test_what_is_read_before_a_channel_is_used_leads_to_no_false_place(rig: Rig) -> None:
+async def test_a_position_read_before_a_channel_is_used_leads_to_no_false_place(rig: Rig) -> None:
     """Its position either stays true or is in an epoch that the channel never gets."""
     promised = (await rig.history()).head
     first, second = await rig.publish(), await rig.publish()
@@ -184,7 +184,9 @@ async def test_history_forgets_what_is_older_than_its_time(rig: Rig) -> None:
     assert (await rig.publish()).position.offset == 3
 
 
-async def test_what_is_not_to_be_kept_is_numbered_and_delivered_all_the_same(rig: Rig) -> None:
+async def test_a_publication_that_is_not_to_be_kept_is_numbered_and_delivered_all_the_same(
+    rig: Rig,
+) -> None:
     """History passes over it, also where it is all that a page would have."""
     await rig.subscribe("long:a")
     for number in range(40):

@@ -56,7 +56,7 @@ def test_a_publisher_that_floods_pushes_out_nobody_elses_keys() -> None:
     assert len(keys.keys) == 100
 
 
-def test_whoever_has_more_than_a_share_gives_way_to_who_has_less() -> None:
+def test_a_publisher_with_more_than_its_share_gives_way_to_one_with_less() -> None:
     """Alone, a publisher may have all; with others it keeps its newest."""
     keys = Keys(10)
     for number in range(10):

@@ -79,7 +79,7 @@ async def test_rows_are_counted_as_they_come_and_go() -> None:
     assert counted() == 1
 
 
-async def test_one_that_is_larger_than_all_is_delivered_and_not_kept() -> None:
+async def test_a_publication_larger_than_all_of_history_is_delivered_and_not_kept() -> None:
     """Its number is given out all the same, and resuming from before it announces it."""
     rig, broker = bounded(5000)
     await rig.subscribe("a")
@@ -90,7 +90,7 @@ async def test_one_that_is_larger_than_all_is_delivered_and_not_kept() -> None:
     assert broker.record().history_bytes == 0
 
 
-def test_what_went_for_others_is_announced_as_expired() -> None:
+def test_publications_that_went_for_others_are_announced_as_expired() -> None:
     """With the exact range, where it would have stood."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=1000))))
     node.memory._history.max_bytes = 20_000
@@ -195,7 +195,7 @@ async def test_marks_of_what_is_gone_never_hold_a_publication_up(
 
 @pytest.mark.parametrize("size", [10, 200, 4000])
 @pytest.mark.parametrize("channels", [1, 2000])
-async def test_what_is_counted_is_what_it_costs(size: int, channels: int) -> None:
+async def test_the_counted_bytes_are_those_that_history_costs(size: int, channels: int) -> None:
     """Objects and all: the interpreter's own account says no more, and hardly less."""
     clock_rig, broker = bounded(1 << 40, max_channels=5000)
     names = [f"long:{number}" for number in range(channels)]
@@ -224,7 +224,7 @@ def full_channels(broker: MemoryBroker, count: int) -> int:
     return cost_bytes(Publication("long:0", 1, DATA, 0))
 
 
-async def test_what_expires_at_once_is_freed_in_slices() -> None:
+async def test_publications_that_expire_together_are_freed_in_slices() -> None:
     """It is out of history at once; no call of `sweep` frees more than a slice."""
     rig, broker = bounded(1 << 30)
     size = full_channels(broker, 12)

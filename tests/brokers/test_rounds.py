@@ -25,7 +25,7 @@ def test_none_is_looked_at_twice_in_a_call() -> None:
     assert list(Rounds[str](lambda _: True).some(10)) == []
 
 
-def test_one_that_is_gone_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_is_gone_leaves_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while it is looked at, and however many there are."""
     monkeypatch.setattr(rounds_module, "_GONE_AT_ONCE", 45)
     rounds, there = made(*"abc")

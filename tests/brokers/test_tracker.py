@@ -177,7 +177,7 @@ def test_page_that_is_older_than_a_new_epoch_does_not_send_it_back() -> None:
     assert shown(tracker.on_page(page(Position("b", 1), [message("b", 1)]))) == ["reset b:0"]
 
 
-def test_what_cannot_be_delivered_is_a_gap_of_its_own() -> None:
+def test_a_publication_that_cannot_be_delivered_is_a_gap_of_its_own() -> None:
     tracker = live_at("a", 0)
     assert shown(tracker.receive(message("a", 1, valid=False))) == ["invalid 1-1"]
     assert shown(tracker.receive(message("a", 2))) == ["a:2"]

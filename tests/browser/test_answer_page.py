@@ -42,7 +42,7 @@ async def ask_and_reload_in_the_middle(page: Page, url: str) -> None:
     await expect(page.locator("#end")).to_be_visible()
 
 
-async def test_who_reloads_in_the_middle_gets_what_was_said_then_the_rest_then_the_end(
+async def test_a_reload_in_the_middle_gets_what_was_said_then_the_rest_then_the_end(
     app: AnswerApp, page: Page
 ) -> None:
     await ask_and_reload_in_the_middle(page, app.url)

@@ -56,7 +56,7 @@ async def test_a_browser_that_was_offline_gets_what_it_missed(
     ],
     ids=["websocket-network-is-back", "sse-page-is-shown"],
 )
-async def test_what_the_browser_says_makes_the_client_look_whether_it_is_still_connected(
+async def test_a_word_of_the_browser_makes_the_client_look_whether_it_is_still_connected(
     hub: HubProcess, page: Page, channel: str, transport: str, sign: str
 ) -> None:
     """The connection of the network before hangs; no heartbeat is due for a long while."""

@@ -148,7 +148,7 @@ async def test_a_pattern_a_table_and_what_a_member_says(
 
 
 @pytest.mark.parametrize("framework", ["react", "vue"])
-async def test_what_the_hub_refuses_is_shown_and_nothing_is_thrown(
+async def test_a_refusal_of_the_hub_is_shown_and_nothing_is_thrown(
     page: Page, pages: str, framework: str
 ) -> None:
     """A hub that wants tokens: the component gets the error as a value."""

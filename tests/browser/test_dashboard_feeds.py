@@ -245,7 +245,7 @@ async def test_a_subject_leaves_a_channel_with_all_its_connections_and_is_closed
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-async def test_what_feeds_add_fits_a_phone_and_a_screen(
+async def test_the_numbers_that_feeds_add_fit_a_phone_and_a_screen(
     feeds: FeedHub, page: Page, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     await page.set_viewport_size({"width": width, "height": 900})

@@ -21,9 +21,7 @@ MANY = 50_000
 PAGE = 50
 
 
-async def test_what_peers_chose_to_be_called_steers_nothing(
-    plain_hub: HubProcess, page: Page
-) -> None:
+async def test_names_that_peers_chose_steer_nothing(plain_hub: HubProcess, page: Page) -> None:
     """No markup, no other direction of writing, no lines: an operator sees what is there."""
     publish(plain_hub, "prices", {"html": "<img src=x>", "turned": "\u202eabc"})
     agent = "<b>me</b> " + "x" * 4000

@@ -99,7 +99,7 @@ async def test_a_node_that_was_drained_from_its_own_page_is_taken_back_there(
     await expect(page.locator("#banner")).to_be_hidden()
 
 
-async def test_who_may_not_operate_is_told_why(keyed_hub: HubProcess, page: Page) -> None:
+async def test_a_visitor_who_may_not_operate_is_told_why(keyed_hub: HubProcess, page: Page) -> None:
     await page.goto(f"{keyed_hub.url}/dashboard")
     await expect(page.locator(".state")).to_contain_text("HUB_OPERATOR_KEYS is not set")
 

@@ -70,7 +70,7 @@ async def test_a_poll_that_was_cut_while_it_waited_costs_nothing(
 
 
 @pytest.mark.parametrize("transport", ["sse", "poll"])
-async def test_what_a_page_publishes_is_published_once(
+async def test_a_publication_of_a_page_is_published_once(
     hub: HubProcess, page: Page, channel: str, transport: str
 ) -> None:
     """The page sees one position, and so does history."""

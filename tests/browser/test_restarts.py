@@ -69,7 +69,7 @@ async def witnesses(page: Page, url: str, numbers: Numbers) -> AsyncIterator[Map
                 yield every
 
 
-async def test_one_node_on_redis_is_restarted_and_nobody_misses_or_repeats_anything(
+async def test_a_node_on_redis_is_restarted_and_nobody_misses_or_repeats_anything(
     redis: RedisServer, page: Page, channel: str
 ) -> None:
     """Redis keeps the epoch and the history; publishers are refused meanwhile and retry."""

@@ -118,7 +118,7 @@ async def test_a_frame_may_come_byte_by_byte(end: End) -> None:
     assert end.heard == [ONE, TWO]
 
 
-async def test_what_cannot_be_read_ends_the_connection(end: End) -> None:
+async def test_bytes_that_cannot_be_read_end_the_connection(end: End) -> None:
     """And nothing behind it is heard."""
     end.frames.data_received(frame(ONE) + b"\0\0\0\1\xc1" + frame(TWO))
     assert end.heard == [ONE]

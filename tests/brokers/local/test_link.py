@@ -242,7 +242,7 @@ async def test_calls_that_wait_are_bounded_in_bytes_but_for_one_call_alone(
         answers_of(process, frames.PUBLISH, size_bytes=1)
 
 
-async def test_what_was_under_way_at_the_end_may_have_been_done(process: FakeProcess) -> None:
+async def test_calls_under_way_at_the_end_may_have_been_done(process: FakeProcess) -> None:
     """Calls that last, too; those after the end were not sent."""
     await process.welcome()
     lasting: list[object] = []

@@ -55,7 +55,7 @@ async def test_an_idempotency_key_holds_over_workers(made: Machine) -> None:
     assert (again.position, again.duplicate) == (first.position, True)
 
 
-async def test_what_was_published_while_a_worker_was_cut_off_is_read(made: Machine) -> None:
+async def test_publications_that_came_while_a_worker_was_cut_off_are_read(made: Machine) -> None:
     """In order, each once, and nothing is announced."""
     one, other = await made.worker("one"), await made.worker("other")
     await one.subscribe("long:a")
@@ -71,7 +71,7 @@ async def test_what_was_published_while_a_worker_was_cut_off_is_read(made: Machi
     assert (one.gaps, one.resets) == ([], [])
 
 
-async def test_what_history_has_not_is_announced(made: Machine) -> None:
+async def test_publications_that_history_has_not_are_announced(made: Machine) -> None:
     """The channel keeps five, ten came."""
     one, other = await made.worker("one"), await made.worker("other")
     await one.subscribe("a")
@@ -151,7 +151,9 @@ async def test_without_a_broker_process_nothing_is_published_and_that_is_known(
     assert one.local.problems() == ()
 
 
-async def test_what_was_sent_and_not_answered_may_have_been_published(made: Machine) -> None:
+async def test_a_publication_that_was_sent_and_not_answered_may_have_been_published(
+    made: Machine,
+) -> None:
     one = await made.worker()
     publishing = asyncio.create_task(one.publish())
     await asyncio.sleep(0)
@@ -284,7 +286,9 @@ async def test_names_come_in_pages(made: Machine, monkeypatch: pytest.MonkeyPatc
     assert len(one.local.names()) == 50
 
 
-async def test_what_keeps_the_broker_from_working_is_every_worker_s_problem(made: Machine) -> None:
+async def test_a_fault_that_keeps_the_broker_from_working_is_every_worker_s_problem(
+    made: Machine,
+) -> None:
     """As a full disk is."""
     one = await made.worker()
     made.process.memory.problems = lambda: ("the disk is full",)  # type: ignore[method-assign]

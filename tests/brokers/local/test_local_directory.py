@@ -50,7 +50,9 @@ async def test_a_worker_learns_of_channels_that_others_publish_in(made: Machine)
     assert told.names == ["b", "c"]
 
 
-async def test_what_appeared_while_a_worker_was_cut_off_is_told_behind(made: Machine) -> None:
+async def test_channels_that_appeared_while_a_worker_was_cut_off_are_told_afterwards(
+    made: Machine,
+) -> None:
     one, other = await made.worker("one"), await made.worker("other")
     await other.publish("a")
     told = Told()

@@ -163,7 +163,7 @@ async def test_a_question_has_a_deadline(made: Machine) -> None:
     await eventually(lambda: not made.process.server._nodes._asked)
 
 
-async def test_what_a_member_said_last_counts_whichever_worker_told_it(made: Machine) -> None:
+async def test_the_last_word_of_a_member_counts_whichever_worker_told_it(made: Machine) -> None:
     """An older word of another worker, or the same again, changes nothing."""
     one, two = await made.worker(), await made.worker()
     await one.subscribe("a")

@@ -151,7 +151,7 @@ def member(name: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     "first", [(frames.HELLO, "0-other", "w1"), (frames.PING, frames.SHAPE, "w1")]
 )
-async def test_whoever_does_not_say_hello_in_this_shape_is_heard_no_further(
+async def test_a_worker_that_says_another_hello_is_heard_no_further(
     process: Process, first: Message
 ) -> None:
     """What comes behind it in the same frame, too; the log says so."""
@@ -164,7 +164,7 @@ async def test_whoever_does_not_say_hello_in_this_shape_is_heard_no_further(
     assert process.server.connections == 0
 
 
-async def test_what_is_said_behind_the_hello_is_heard(process: Process) -> None:
+async def test_words_behind_the_hello_are_heard(process: Process) -> None:
     peer = Peer(process.server)
     peer.say((frames.HELLO, frames.SHAPE, "w1"), (frames.PING, 7))
     welcome, pong = await peer.heard()
@@ -401,7 +401,7 @@ async def test_a_channel_that_cannot_be_followed_is_refused_to_all_who_wait() ->
     assert [each[:2] for each in await one.heard()] == [[frames.HEAD, 3]]
 
 
-async def test_what_the_broker_lost_and_began_anew_is_told_to_all_who_follow(
+async def test_a_loss_after_which_the_broker_began_anew_is_told_to_all_followers(
     process: Process,
 ) -> None:
     """A head that is asked for then is behind it."""

@@ -37,7 +37,9 @@ def receivers(redis: RedisServer, name: str) -> int:
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
-async def test_what_redis_cli_publishes_arrives_without_an_offset(redis: RedisServer) -> None:
+async def test_a_message_that_redis_cli_publishes_arrives_without_an_offset(
+    redis: RedisServer,
+) -> None:
     """And with the time at which this node got it; no position moves."""
     async with node(redis.url, namespaces=NAMESPACES) as one:
         got = Unsequenced(one)
@@ -95,7 +97,9 @@ async def test_a_node_listens_only_while_it_has_sessions_there(redis: RedisServe
     "sent", [b"{", b"", b"\xff", b'"' + b"x" * FAST.max_message_bytes + b'"'],
     ids=["no JSON", "empty", "no UTF-8", "too large"],
 )  # fmt: skip
-async def test_what_cannot_be_delivered_is_announced(redis: RedisServer, sent: bytes) -> None:
+async def test_a_raw_message_that_cannot_be_delivered_is_announced(
+    redis: RedisServer, sent: bytes
+) -> None:
     """As one unsequenced publication that was invalid; what follows arrives."""
     async with node(redis.url, namespaces=NAMESPACES) as one:
         got = Unsequenced(one)

@@ -115,7 +115,7 @@ async def test_a_question_is_answered_by_the_node_it_is_put_to(redis: RedisServe
         assert await a.bus.ask(GONE, QUESTION) is None
 
 
-async def test_who_has_no_operators_key_is_not_heard(redis: RedisServer) -> None:
+async def test_a_sender_without_the_operators_key_is_not_heard(redis: RedisServer) -> None:
     """Whoever may write to Redis could operate otherwise."""
     async with place(redis, A) as a, place(redis, B, keys=["another"], answer_seconds=0.5) as b:
         with pytest.raises(OutcomeUnknownError):
@@ -142,7 +142,7 @@ async def test_a_node_that_does_not_answer_is_not_waited_for(
             await first
 
 
-async def test_what_never_left_was_not_seen(redis: RedisServer) -> None:
+async def test_a_question_that_never_left_was_not_seen(redis: RedisServer) -> None:
     """Redis is away: nobody can have done what was asked."""
     async with place(redis, A) as a, place(redis, B):
         redis.kill()
@@ -189,7 +189,7 @@ async def test_questions_that_last_leave_room_for_others(
         assert await a.bus.ask(B, QUESTION, lasts=True) is not None
 
 
-async def test_what_lasts_ends_with_its_asker(redis: RedisServer) -> None:
+async def test_an_answer_that_lasts_ends_with_its_asker(redis: RedisServer) -> None:
     """The node that was asked tells the one that answers; others wait on."""
     async with place(redis, A) as a, place(redis, B) as b:
         b.asked.seconds = 30.0
@@ -233,7 +233,7 @@ def proof(*keys: str) -> Proof:
     return Proof(keys, FakeClock())
 
 
-def test_who_has_the_key_is_heard_and_nobody_else() -> None:
+def test_only_senders_with_the_key_are_heard() -> None:
     sealed = proof("k").seal("a", b"drain")
     assert proof("k").open("a", sealed) == b"drain"
     assert proof("other").open("a", sealed) is None
@@ -253,7 +253,7 @@ def test_without_keys_nothing_is_proved() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-MAX_APART_SECONDS - 1, MAX_APART_SECONDS + 1])
-def test_what_was_recorded_is_not_heard_again_for_long(seconds: float) -> None:
+def test_a_recorded_question_is_not_heard_again_for_long(seconds: float) -> None:
     clock = FakeClock()
     one = Proof(["k"], clock)
     sealed = one.seal("a", b"x")

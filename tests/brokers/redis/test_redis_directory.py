@@ -73,7 +73,9 @@ async def test_channels_that_began_while_a_node_was_cut_off_are_told_behind(
         await eventually(lambda: "empty" in told.names)
 
 
-async def test_what_a_deaf_connection_did_not_bring_is_found_behind_it(redis: RedisServer) -> None:
+async def test_channels_that_a_deaf_connection_did_not_bring_are_found_afterwards(
+    redis: RedisServer,
+) -> None:
     """No error shows that Redis sends nothing any more."""
     async with proxy(redis.port) as way, node(redis.url) as other, node(way.url) as one:
         await one.is_ready()

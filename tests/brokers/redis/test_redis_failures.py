@@ -131,7 +131,7 @@ async def test_connections_cut_in_a_stream_cost_nothing_that_history_holds(
         assert two.broker.statistics()[0].subscriber_connects > 1
 
 
-async def test_what_a_cut_loses_without_history_is_announced_and_only_that(
+async def test_publications_that_a_cut_loses_without_history_are_announced_and_no_others(
     redis: RedisServer, channel: str
 ) -> None:
     channel = f"bare:{channel}"

@@ -146,7 +146,7 @@ async def test_epoch_that_was_left_in_vain_does_not_come_back(
         assert (await reading.head(channel, Position(before, 1))).epoch == head.epoch
 
 
-async def test_what_its_server_lost_before_the_move_is_told(
+async def test_a_loss_of_a_server_before_the_move_is_told(
     cluster: RedisCluster, channel: str
 ) -> None:
     """It comes back with what it had saved, and nobody asks for the channel before it moves."""
@@ -168,7 +168,7 @@ async def test_what_its_server_lost_before_the_move_is_told(
 
 
 @pytest.mark.parametrize("watched", [True, False], ids=["by a node", "by nobody"])
-async def test_who_is_no_node_waits_until_a_node_has_asked(
+async def test_a_process_that_is_no_node_waits_until_a_node_has_asked(
     cluster: RedisCluster, channel: str, watched: bool
 ) -> None:
     """Without any node that has the channel it begins anew after a while."""

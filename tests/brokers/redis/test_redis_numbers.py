@@ -45,7 +45,7 @@ async def test_the_version_of_redis_is_shown(redis: RedisServer) -> None:
         assert one.broker.record().versions == {version: 1}
 
 
-async def test_what_was_filled_and_what_was_lost_is_counted(
+async def test_publications_that_were_filled_in_and_those_that_were_lost_are_counted(
     redis: RedisServer, channel: str
 ) -> None:
     """By publications, so that an alert can say how many."""
@@ -124,7 +124,7 @@ async def test_a_new_epoch_is_counted(redis: RedisServer, channel: str) -> None:
         assert one.counters.broker_resets == 1
 
 
-async def test_what_finds_no_room_is_counted_and_comes_all_the_same(
+async def test_a_publication_that_finds_no_room_is_counted_and_comes_all_the_same(
     redis: RedisServer, channel: str
 ) -> None:
     """The bound of the process costs memory nothing and subscribers nothing."""

@@ -182,7 +182,7 @@ async def test_asking_does_not_show_who_was_on_a_dead_node(redis: RedisServer) -
 @pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
 @pytest.mark.parametrize("first", ["asks", "joins", "renews"])
 @pytest.mark.parametrize("ended", ["all", "one"])
-async def test_whoever_comes_first_after_redis_stood_still_makes_nobody_leave(
+async def test_the_first_member_after_redis_stood_still_makes_nobody_leave(
     redis: RedisServer, functions: bool, first: str, ended: str
 ) -> None:
     """Nobody could renew meanwhile, and of two leases one may have ended and the other nearly."""
@@ -221,7 +221,7 @@ def now_ms(redis: RedisServer) -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-async def test_what_redis_forgot_it_is_told_again(redis: RedisServer) -> None:
+async def test_members_that_redis_forgot_are_told_to_it_again(redis: RedisServer) -> None:
     """At the next renewal."""
     async with place(redis, "a") as a:
         a.roster.change(ROOM, join(ANN))
@@ -234,7 +234,7 @@ async def test_what_redis_forgot_it_is_told_again(redis: RedisServer) -> None:
         await eventually(ann_is_back)
 
 
-async def test_what_redis_did_not_hear_it_is_told_later(redis: RedisServer) -> None:
+async def test_members_that_redis_did_not_hear_of_are_told_to_it_later(redis: RedisServer) -> None:
     """A leave that got lost while Redis was away, and a join; asking fails meanwhile."""
     async with place(redis, "a") as a:
         a.roster.change(ROOM, join(ANN))
@@ -379,7 +379,7 @@ async def test_leases_that_ended_together_make_nobody_leave(
 
 
 @pytest.mark.parametrize("functions", [True, False], ids=["functions", "scripts"])
-async def test_what_a_member_said_last_counts_whichever_node_told_it(
+async def test_the_last_word_of_a_member_counts_whichever_node_told_it(
     redis: RedisServer, *, functions: bool
 ) -> None:
     """An older word of another node, or the same again, changes nothing."""
@@ -435,7 +435,7 @@ async def _all_there(one: Place, said: Sequence[Member]) -> bool:
     return len(await one.ids()) == len(said)
 
 
-async def test_who_is_not_here_any_more_is_withdrawn_when_all_is_told_anew(
+async def test_members_that_have_gone_are_withdrawn_when_all_are_told_anew(
     redis: RedisServer,
 ) -> None:
     """And who is said to be there by another node stays."""

@@ -101,7 +101,7 @@ async def test_calm_hub_announces_nothing_while_it_compares(
         assert not any(stream.gaps for stream in streams)
 
 
-async def test_what_is_still_on_its_way_is_not_announced_as_lost(
+async def test_publications_still_on_their_way_are_not_announced_as_lost(
     redis: RedisServer, channel: str
 ) -> None:
     """The head is known sooner than what led to it, and no history could tell."""
@@ -133,7 +133,9 @@ async def test_subscription_starts_at_the_head_and_misses_nothing_after_it(
         assert len(stream.data) == len(stream.items)
 
 
-async def test_one_of_several_callers_is_given_the_head(redis: RedisServer, channel: str) -> None:
+async def test_the_head_is_given_to_one_of_several_callers(
+    redis: RedisServer, channel: str
+) -> None:
     async with node(redis.url) as one:
         heads: list[object] = []
         waiting = [

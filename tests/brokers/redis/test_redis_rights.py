@@ -144,7 +144,9 @@ async def test_public_function_refuses_the_hubs_own_namespace(
 
 
 @pytest.mark.parametrize("channel", ["hub", "hubs:a", "a:hub:b", "Hub:stats"])
-async def test_what_only_looks_like_it_is_published(redis: RedisServer, channel: str) -> None:
+async def test_a_channel_that_only_looks_reserved_is_published(
+    redis: RedisServer, channel: str
+) -> None:
     assert not is_reserved(channel)
     async with node(redis.url) as one:
         await one.is_ready()

@@ -47,7 +47,7 @@ def test_a_mark_leaves_every_other_message_alone(message: SequencedMessage) -> N
 
 
 @given(st.binary(max_size=60))
-def test_what_is_no_mark_is_passed_over(noise: bytes) -> None:
+def test_a_text_that_is_no_mark_is_passed_over(noise: bytes) -> None:
     """As everything that a version does not know."""
     for raw in (b"presence\ntrace\n" + noise, b"presence\ntrace\ne1\n7\n" + noise + b"\n"):
         decoded = decode_announcement("c", raw)

@@ -182,7 +182,7 @@ def _plain(line: str) -> str:
     )
 
 
-async def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(
+async def test_acknowledged_publications_survive_a_power_cut_at_any_moment(
     tmp_path: Path, path: Path, recorded: Sequence[tuple[str, str]]
 ) -> None:
     """Whatever the disk kept of what no fsync had asked for."""

@@ -107,7 +107,7 @@ def test_the_documented_commands_serve_and_back_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broker", ["memory://", "redis://127.0.0.1:1"])
-def test_what_is_no_file_cannot_be_backed_up(tmp_path: Path, broker: str) -> None:
+def test_a_path_that_is_no_file_cannot_be_backed_up(tmp_path: Path, broker: str) -> None:
     ran = hub_backup(str(tmp_path / "copy.db"), HUB_BROKER=broker)
     assert ran.returncode == 2
     assert "HUB_BROKER names no file" in ran.stderr
@@ -181,7 +181,7 @@ async def test_two_backups_to_one_path_do_not_spoil_each_other(tmp_path: Path) -
     assert not list(tmp_path.glob("*.partial*"))
 
 
-async def test_what_a_killed_backup_has_left_is_replaced(tmp_path: Path) -> None:
+async def test_the_rest_that_a_killed_backup_has_left_is_replaced(tmp_path: Path) -> None:
     """Not gone on with; and what somebody put there to be written through is not."""
     path, target = tmp_path / "hub.db", tmp_path / "copy.db"
     partial = Path(f"{target}.partial")

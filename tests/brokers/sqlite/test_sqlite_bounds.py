@@ -76,7 +76,7 @@ async def test_a_bound_below_what_an_empty_file_takes_keeps_nothing(tmp_path: Pa
         assert blocks(node) == 0
 
 
-async def test_what_is_beyond_the_number_goes_from_the_file_too(tmp_path: Path) -> None:
+async def test_publications_beyond_the_number_go_from_the_file_too(tmp_path: Path) -> None:
     """A few more may lie there, which nobody gets to read."""
     async with StoredNode(tmp_path / "hub.db") as node:
         for _ in range(400):
@@ -86,7 +86,9 @@ async def test_what_is_beyond_the_number_goes_from_the_file_too(tmp_path: Path) 
         assert await node.offsets() == [396, 397, 398, 399, 400]
 
 
-async def test_what_is_too_old_goes_from_the_file_without_being_asked_for(tmp_path: Path) -> None:
+async def test_publications_that_are_too_old_go_from_the_file_without_being_asked_for(
+    tmp_path: Path,
+) -> None:
     """Each namespace by its own time, and space is used again."""
     namespaces = Namespaces(
         ChannelOptions(history_size=1000, history_ttl_seconds=60),
@@ -352,7 +354,9 @@ async def test_trimming_has_its_turn_under_load(tmp_path: Path) -> None:
         assert blocks(node) < 4 * 200 * 0.8
 
 
-async def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publications_that_wait_for_the_file_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What comes above it is not published, and its publisher is told."""
     monkeypatch.setattr(intake, "MAX_WAITING_BYTES", 5000)
     async with StoredNode(tmp_path / "hub.db") as node:

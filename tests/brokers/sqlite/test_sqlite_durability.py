@@ -81,7 +81,7 @@ async def test_a_retry_after_a_restart_is_not_published_again(path: Path) -> Non
         assert not (await node.publish(data=b'"x"', key="k", idempotency_key="i")).duplicate
 
 
-async def test_what_was_acknowledged_is_in_a_copy_taken_at_any_moment_after(
+async def test_acknowledged_publications_are_in_a_copy_taken_at_any_moment_after(
     path: Path, tmp_path: Path
 ) -> None:
     """Of file and WAL as they lie, while other publications are under way."""

@@ -69,7 +69,7 @@ def test_publications_of_many_commits_share_blocks() -> None:
     assert [block[3] for block in merged(apart, {}).blocks] == [TAKEN_MS + 300, TAKEN_MS + 600]
 
 
-def test_what_history_has_no_room_for_is_left_out() -> None:
+def test_publications_that_history_has_no_room_for_are_left_out() -> None:
     whole = merged([commit(n, (1, n)) for n in range(1, 11)], {1: 8})
     assert offsets(whole, 1) == [[8, 9, 10]]
 
@@ -335,7 +335,7 @@ async def test_blocks_of_a_channel_that_was_forgotten_before_they_were_moved_go(
             assert db.execute("SELECT count(*) FROM block").fetchone() == (0,)
 
 
-async def test_what_no_history_keeps_is_not_on_the_disk(tmp_path: Path) -> None:
+async def test_publications_that_no_history_keeps_are_not_on_the_disk(tmp_path: Path) -> None:
     """Also where it comes in one commit with others."""
     async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
         kept = [PublishRequest("a", b'"kept %d"' % number, "p") for number in range(3)]

@@ -80,7 +80,7 @@ async def test_a_page_is_read_with_what_it_says_of_the_channel() -> None:
 @pytest.mark.parametrize(
     "bad", [entry(7, data=b"{"), entry(7, epoch=b"other"), [b"7-0", b"no message"]]
 )
-async def test_what_cannot_be_delivered_keeps_its_number(bad: list[bytes]) -> None:
+async def test_a_publication_that_cannot_be_delivered_keeps_its_number(bad: list[bytes]) -> None:
     """The ID tells it in any case, so a gap `invalid` stands there and nothing is missing."""
     async with Rig() as rig:
         rig.endpoint.answer = lambda _: [EPOCH, 7, 7, bad, 1]

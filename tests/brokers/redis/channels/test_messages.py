@@ -16,7 +16,7 @@ _NAMES = st.none() | st.text(
 
 
 @given(key=_NAMES, sender=_NAMES, skip=_NAMES)
-def test_what_stands_beside_the_data_survives(
+def test_fields_beside_the_data_survive(
     key: str | None, sender: str | None, skip: str | None
 ) -> None:
     request = PublishRequest("c", b'"\\n"', "p", key, sender, skip)
@@ -33,7 +33,7 @@ DEEP = b"[" * 100_000
 
 
 @pytest.mark.parametrize("marks", [0, REMOVES, ENDS, REMOVES | ENDS])
-def test_what_history_does_not_hold_says_so(marks: int) -> None:
+def test_a_publication_that_history_does_not_hold_says_so(marks: int) -> None:
     """A subscriber that reads history cannot get it from there. The library finds the end by the
     last field."""
     request = PublishRequest("c", b"1", "p", marks=marks, keep_ms=0)

@@ -50,7 +50,7 @@ class Rig(ShardRig):
         return tracker
 
 
-async def test_one_caller_is_given_the_head_and_all_go_on() -> None:
+async def test_the_head_is_given_to_one_caller_and_all_go_on() -> None:
     """The core has one place per channel, however many sessions asked at once."""
     rig = Rig()
     tracker, callers = await rig.waiting(3)

@@ -42,7 +42,7 @@ async def test_without_a_connection_a_call_fails_at_once() -> None:
     assert rig.counters.broker_call_errors["not_sent"] == 1
 
 
-async def test_what_was_written_is_unknown_and_what_was_not_is_known() -> None:
+async def test_calls_that_were_written_are_unknown_and_calls_that_were_not_are_known() -> None:
     """Redis answers two of five and goes; a sixth waits for a socket that takes no more."""
     async with Rig() as rig:
         server = rig.server

@@ -34,7 +34,9 @@ async def told(
     return await discovery.ask_all([FixedServer(url) for url in urls], ("ECHO", "1"), ("ECHO", "2"))
 
 
-async def test_who_alone_can_tell_is_waited_for(servers: tuple[RedisServer, RedisServer]) -> None:
+async def test_a_server_that_alone_can_tell_is_waited_for(
+    servers: tuple[RedisServer, RedisServer],
+) -> None:
     """However slow it is, or this machine: nothing would ever be known otherwise."""
     slow, _ = servers
     slow.freeze()
@@ -45,7 +47,7 @@ async def test_who_alone_can_tell_is_waited_for(servers: tuple[RedisServer, Redi
     assert isinstance(unknown, str)
 
 
-async def test_who_is_silent_holds_up_nobody(servers: tuple[RedisServer, RedisServer]) -> None:
+async def test_a_silent_server_holds_up_nobody(servers: tuple[RedisServer, RedisServer]) -> None:
     """As soon as somebody has answered."""
     silent, talking = servers
     silent.freeze()
