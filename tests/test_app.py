@@ -56,7 +56,7 @@ async def test_an_idempotency_key_works_from_python_too(channel: str) -> None:
     assert (again.position, again.duplicate, first.duplicate) == (first.position, True, False)
 
 
-async def test_what_cannot_be_published_is_said_and_nothing_is_counted(channel: str) -> None:
+async def test_a_publication_that_cannot_be_made_is_said_and_not_counted(channel: str) -> None:
     async with Hub(Settings(port=0, drain_seconds=0, max_message_bytes=10)) as hub:
         with pytest.raises(BadRequestError, match="not allowed"):
             await hub.publish("not a channel", 1)

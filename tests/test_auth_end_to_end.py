@@ -91,7 +91,7 @@ async def test_a_token_admits_to_what_it_grants(
         assert await peer.data(2) == [1, 2]
 
 
-async def test_what_a_session_publishes_says_who_it_is(hub: Hub) -> None:
+async def test_a_publication_of_a_session_says_who_published_it(hub: Hub) -> None:
     """`from` is the token's subject, and no field of the command can claim another."""
     async with WebSocketPeer(hub.url, Query("chat:42", token=token()), {}) as peer:
         fields = {"op": "publish", "data": 1, "from": "somebody else"}
@@ -115,7 +115,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("query", "code", "status", "close_code"), REFUSED)
-async def test_who_may_not_subscribe_is_told_so(
+async def test_a_peer_that_may_not_subscribe_is_told_so(
     hub: Hub, http: httpx.AsyncClient, query: str, code: str, status: int, close_code: int
 ) -> None:
     """A problem document over HTTP; over WebSocket a goodbye and a close code."""

@@ -212,7 +212,7 @@ async def test_a_trickle_does_not_put_the_time_out_off(hub: HubProcess, start: s
     ],
     ids=lambda text: repr(text)[:60],
 )
-async def test_what_is_not_http_is_a_bad_request(hub: HubProcess, request_: str) -> None:
+async def test_bytes_that_are_not_http_are_a_bad_request(hub: HubProcess, request_: str) -> None:
     """Ambiguous lengths too: two parsers that read them differently are an attack."""
     async with raw_connection(hub.url) as peer:
         peer.send(request_.encode("latin-1"))

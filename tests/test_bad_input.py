@@ -93,7 +93,7 @@ async def test_a_wrong_command_is_a_reply(
         assert (await peer.push("reply"))["ok"] == {}
 
 
-async def test_one_subscription_too_many_is_refused_and_the_others_stay(
+async def test_a_subscription_too_many_is_refused_and_the_others_stay(
     hub: HubProcess, http: httpx.AsyncClient, channel: str
 ) -> None:
     names = [f"{channel}.{number}" for number in range(5)]
@@ -146,7 +146,7 @@ async def test_a_broken_protocol_closes_with_the_right_code(
         assert await peer.rest() == b""
 
 
-async def test_what_came_before_the_breach_is_still_carried_out(
+async def test_commands_before_the_breach_are_still_carried_out(
     hub: HubProcess, http: httpx.AsyncClient, channel: str
 ) -> None:
     publish = command(op="publish", channel=f"{channel}.x", data=1)

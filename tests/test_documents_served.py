@@ -134,7 +134,7 @@ def test_the_search_knows_every_section(hub: HubProcess) -> None:
 
 
 @pytest.mark.parametrize("name", ["page.html", "site.py", "README", "../app.py", "%2e%2e/app.py"])
-def test_what_is_no_document_is_not_there(hub: HubProcess, name: str) -> None:
+def test_a_file_that_is_no_document_is_not_there(hub: HubProcess, name: str) -> None:
     """Neither the template nor the program that fills it."""
     path = urlsplit(hub.url).path
     with httpx.Client(base_url=hub.url.removesuffix(path), timeout=SECONDS) as client:

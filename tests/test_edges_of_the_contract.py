@@ -57,7 +57,7 @@ async def command(hub: HubProcess, text: bytes) -> dict[str, Any]:
         ("channel=a&last=1_0", "bad_request", "last is"),
     ],
 )
-async def test_what_no_session_may_ask_for_is_said_before_there_is_one(
+async def test_a_query_that_no_session_may_ask_for_is_refused_before_there_is_one(
     hub: HubProcess, http: httpx.AsyncClient, query: str, code: str, says: str
 ) -> None:
     """An `EventSource` comes back after a stream that ends, for ever, and not after a status."""
@@ -152,7 +152,7 @@ async def test_a_publication_that_says_something_wrong_is_refused(
     assert says in answer.text
 
 
-async def test_one_wrong_channel_of_many_is_its_own_matter(http: httpx.AsyncClient) -> None:
+async def test_a_wrong_channel_of_many_is_its_own_matter(http: httpx.AsyncClient) -> None:
     body = {"channels": ["many.a", "not allowed", "hub:x"], "data": 1, "idempotency_key": "k"}
     answers = [(await http.post("/api/publish", json=body)) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [207, 207]
@@ -262,7 +262,7 @@ async def test_an_id_is_read_however_it_is_written(hub: HubProcess, text: bytes)
         ("/api/tokens/revoke", {"jti": "j", "seconds": 0}, 400),
     ],
 )
-async def test_what_operators_say_of_subjects_is_judged(
+async def test_words_of_operators_on_subjects_are_judged(
     http: httpx.AsyncClient, path: str, body: Fields, status: int
 ) -> None:
     method = "PUT" if path.endswith("ban") else "POST"

@@ -88,7 +88,7 @@ async def test_over_http_and_from_history(http: httpx.AsyncClient, path: str) ->
     assert came == [1, 3, 4]
 
 
-async def test_what_is_no_filter_is_refused_at_every_door(
+async def test_a_text_that_is_no_filter_is_refused_at_every_door(
     hub: Hub, http: httpx.AsyncClient
 ) -> None:
     for path in ("/sse", "/poll"):

@@ -64,7 +64,7 @@ def test_the_file_of_settings_counts_and_the_environment_wins(tmp_path: Path) ->
         assert check(hub, **file, HUB_BASE_PATH="/").returncode == 1
 
 
-def test_what_does_not_answer_is_one_line_and_1(tmp_path: Path) -> None:
+def test_a_hub_that_does_not_answer_is_one_line_and_1(tmp_path: Path) -> None:
     """Whatever is wrong."""
     with HubProcess() as hub:
         for wrong in (

@@ -87,7 +87,7 @@ async def test_every_door_waits_for_a_key_that_is_being_asked_for(
             await peer.__aexit__(None, None, None)
 
 
-async def test_what_a_websocket_sends_while_it_waits_is_carried_out(
+async def test_commands_that_a_websocket_sends_while_it_waits_are_carried_out(
     es256: IdentityProvider,
 ) -> None:
     """Behind the handshake, in order, in one write with it."""
@@ -223,7 +223,7 @@ async def test_any_other_first_command_ends_it(es256: IdentityProvider, first: s
             assert socket.close_code == 4401
 
 
-async def test_who_sends_no_token_in_time_is_let_go(es256: IdentityProvider) -> None:
+async def test_a_peer_that_sends_no_token_in_time_is_let_go(es256: IdentityProvider) -> None:
     async with Hub(settings(es256, handshake_timeout_seconds=0.2)) as hub:
         url = hub.url.replace("http", "ws", 1)
         async with connect(f"{url}/ws") as socket:

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(240)
 
 
-async def test_what_a_subject_got_is_known_after_a_restart(tmp_path: Path) -> None:
+async def test_publications_that_a_subject_got_are_known_after_a_restart(tmp_path: Path) -> None:
     """By subject and by connection: the epoch of the channel has ended with the process."""
     with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY, HUB_JOURNAL_PATH=str(tmp_path)) as hub:
         variables = environment(hub.url)

@@ -171,7 +171,7 @@ async def test_over_polling_with_the_positions_of_each_answer(
 
 
 @pytest.mark.parametrize("path", ["/sse", "/poll", "/command"])
-async def test_what_is_no_pattern_is_refused(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_text_that_is_no_pattern_is_refused(http: httpx.AsyncClient, path: str) -> None:
     if path == "/command":
         async with http.stream("GET", "/sse?session=true") as stream:
             async for line in stream.aiter_lines():

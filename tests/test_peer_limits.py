@@ -221,7 +221,9 @@ async def test_a_flood_of_control_frames_is_not_answered() -> None:
         assert sum(wait.done() for wait in waits) == 5
 
 
-async def test_who_goes_on_is_closed_and_who_stops_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_goes_on_is_closed_and_one_that_stops_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(limits, "PATIENCE_SECONDS", 1.0)
     async with running(rate_commands="1/60") as (hub, _), ws(hub) as stops, ws(hub) as goes_on:
         await reply(stops, {"op": "ping", "id": 1})

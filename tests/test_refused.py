@@ -137,7 +137,7 @@ async def test_an_address_with_too_many_connections_is_held_back_by_name() -> No
         )  # fmt: skip
 
 
-async def test_what_a_session_asks_for_in_vain_is_a_line_and_a_row_as_over_http() -> None:
+async def test_commands_that_a_session_sends_in_vain_are_a_line_and_a_row_as_over_http() -> None:
     """By command, beside its stream, in a later poll; and whoever sends no token in time."""
     stream = io.StringIO()
     given: dict[str, Any] = {

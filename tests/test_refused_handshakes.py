@@ -122,7 +122,7 @@ async def test_each_handshake_takes_one_of_those_that_its_address_has() -> None:
         assert hub.node.counters.rate_limited["handshakes"] == 2
 
 
-async def test_who_was_refused_and_stays_counts_for_its_address() -> None:
+async def test_a_peer_that_was_refused_and_stays_counts_for_its_address() -> None:
     """Else one address with a wrong token could hold all connections that the node has."""
     async with hub_of(address_connections=3) as hub, AsyncExitStack() as stack:
         port = int(hub.url.rpartition(":")[2])
@@ -153,7 +153,7 @@ async def test_a_flood_of_refusals_leaves_the_journal_to_sessions() -> None:
         assert [each["subject"] for each in closed["closed"]] == ["ann"]
 
 
-async def test_who_is_closed_and_stays_counts_for_its_address_too() -> None:
+async def test_a_peer_whose_session_was_closed_and_stays_counts_for_its_address_too() -> None:
     """Its session has ended, and its connection has not."""
     async with hub_of(address_connections=2) as hub, AsyncExitStack() as stack:
         for _ in range(2):

@@ -111,7 +111,7 @@ def test_text_is_a_size_or_refused_without_another_error(text: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["64k", "1.5MiB", "-1", "", "KiB", "٣", "1e3", True, None, 1.5])
-def test_what_is_no_size_is_refused(wrong: object) -> None:
+def test_a_text_that_is_no_size_is_refused(wrong: object) -> None:
     """Ambiguous suffixes too: is 64k 64,000 or 65,536?"""
     with pytest.raises(ValueError, match=r"^$"):
         parse_size(wrong)

@@ -137,7 +137,7 @@ def test_a_hub_starts_serves_and_stops_without_its_standard_streams(
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
-def test_what_tells_it_to_end_is_a_drain(number: signal.Signals) -> None:
+def test_a_signal_to_end_is_a_drain(number: signal.Signals) -> None:
     """Also the terminal that closes: its readers are asked to come back, and it ends with 0."""
     with HubProcess() as hub:
         hub.signal(number)

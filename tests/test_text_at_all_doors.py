@@ -149,7 +149,7 @@ async def test_python_objects_are_judged_as_their_json(hub: Hub) -> None:
         await hub.publish("a", [value])
 
 
-async def test_one_bad_item_among_many_large_ones_is_refused_alone(
+async def test_a_bad_item_among_many_large_ones_is_refused_alone(
     hub: Hub, http: httpx.AsyncClient
 ) -> None:
     """To find where the items end takes less than to parse them."""

@@ -105,7 +105,7 @@ async def test_a_certificate_that_is_not_trusted_ends_a_command_with_the_cure(
     ],
     ids=lambda environment: ",".join(f"{name}={value}" for name, value in environment.items()),
 )
-async def test_what_does_not_concern_the_hubs_address_is_not_looked_at(
+async def test_a_variable_that_does_not_concern_the_hubs_address_is_not_looked_at(
     hub: HubProcess, environment: dict[str, str]
 ) -> None:
     """A command that publishes, one that subscribes, and one for operators."""

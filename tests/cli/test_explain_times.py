@@ -39,6 +39,6 @@ def test_the_end_of_a_stretch_lies_behind_its_beginning() -> None:
 
 
 @pytest.mark.parametrize("text", ["tea", "", "25:00", "17:20 today"])
-def test_what_is_no_time_is_refused_with_what_is_one(text: str) -> None:
+def test_a_text_that_is_no_time_is_refused_with_what_is_one(text: str) -> None:
     with pytest.raises(ValueError, match="allowed: 17:20"):
         moment(text, NOW)

@@ -144,7 +144,7 @@ async def test_a_channel_that_ends_ends_the_command(hub: HubProcess, channel: st
     assert f"{channel} has ended" in said.decode()
 
 
-async def test_what_is_published_in_several_channels_is_told_for_each(
+async def test_a_publication_in_several_channels_is_told_for_each(
     hub: HubProcess, channel: str
 ) -> None:
     """A line for each; one that is refused is named, and the exit code says so."""
@@ -159,7 +159,7 @@ async def test_what_is_published_in_several_channels_is_told_for_each(
     assert "not allowed: not published: bad_request" in partly.err
 
 
-async def test_what_history_is_not_to_hold_it_does_not_hold(hub: HubProcess, channel: str) -> None:
+async def test_a_publication_without_history_is_not_in_it(hub: HubProcess, channel: str) -> None:
     assert (await command(hub, "publish", channel, "1", "--no-history")).code == 0
     assert (await command(hub, "publish", channel, "2")).code == 0
     assert [message["data"] for message in await kept(hub, channel)] == [2]

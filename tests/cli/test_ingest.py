@@ -214,7 +214,7 @@ async def test_a_checkpoint_that_does_not_fit_is_refused(
     assert await case.published() == ["one"]
 
 
-async def test_what_may_come_twice_is_told(case: Case) -> None:
+async def test_lines_that_may_come_twice_are_told(case: Case) -> None:
     """A run was cut off, and longer ago than the hub knows idempotency keys."""
     case.append("one\n")
     orderly = await case.ingest()
@@ -235,7 +235,7 @@ async def test_a_checkpoint_is_used_by_one_process_at_a_time(case: Case) -> None
     assert "in use by another" in done.err
 
 
-async def test_what_is_no_regular_file_is_refused(case: Case, tmp_path: Path) -> None:
+async def test_a_path_that_is_no_regular_file_is_refused(case: Case, tmp_path: Path) -> None:
     """A directory, and a file that is not there: exit code 2, no traceback."""
     for file in (tmp_path, tmp_path / "none"):
         done = await run("ingest", str(file), case.channel, "--url", case.hub.url)

@@ -73,7 +73,7 @@ def test_a_line_over_the_limit_is_not_kept_and_the_next_is_found(
     ]
 
 
-def test_one_take_holds_a_bounded_number_of_bytes(opened: tuple[Path, int]) -> None:
+def test_a_take_holds_a_bounded_number_of_bytes(opened: tuple[Path, int]) -> None:
     """250 lines of a megabyte would be more than a request holds."""
     path, fd = opened
     path.write_bytes((b"x" * 100_000 + b"\n") * 10)

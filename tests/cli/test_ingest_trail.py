@@ -121,7 +121,7 @@ def test_a_file_is_read_although_it_was_deleted_while_another_one_waited(log: Lo
     assert log.told == []
 
 
-def test_what_a_writer_adds_to_a_renamed_file_comes_in_its_place(log: Log) -> None:
+def test_lines_that_a_writer_adds_to_a_renamed_file_come_in_its_place(log: Log) -> None:
     """And its wait begins again."""
     log.write("0\n")
     assert log.read() == ["0"]
@@ -286,7 +286,7 @@ def test_several_copies_between_two_looks_are_read_in_order(log: Log) -> None:
     assert log.read() == ["1", "2", "3"]
 
 
-def test_what_was_written_copied_and_emptied_between_two_looks_is_read(log: Log) -> None:
+def test_lines_written_copied_and_emptied_between_two_looks_are_read(log: Log) -> None:
     """It was empty at both, so only the copy tells."""
     assert log.read() == []
     log.write("1\n")
@@ -297,7 +297,7 @@ def test_what_was_written_copied_and_emptied_between_two_looks_is_read(log: Log)
     assert log.told == []
 
 
-def test_what_was_seen_and_emptied_without_a_copy_is_counted(log: Log) -> None:
+def test_lines_that_were_seen_and_emptied_without_a_copy_are_counted(log: Log) -> None:
     """Ten bytes of lines were there; the new content is read from its beginning."""
     log.write("0\n")
     assert log.read() == ["0"]

@@ -37,7 +37,7 @@ async def test_connections_are_listed_filtered_and_counted(hub: HubProcess, chan
     assert more.err == ""
 
 
-async def test_what_peers_call_themselves_moves_no_cursor(hub: HubProcess, channel: str) -> None:
+async def test_names_that_peers_chose_move_no_cursor(hub: HubProcess, channel: str) -> None:
     """A user agent with escape sequences is shown without them."""
     # CSI as one byte (ECMA-48 section 5.4), which RFC 9110 section 5.5 lets pass in a header.
     headers = {b"User-Agent": b"evil\x9b2J"}
@@ -87,7 +87,7 @@ async def test_a_disconnected_connection_is_found_among_the_closed(
     assert "disconnected by operator" in row
 
 
-async def test_one_channel_is_taken_from_a_connection_that_stays(
+async def test_a_channel_is_taken_from_a_connection_that_stays(
     hub: HubProcess, channel: str
 ) -> None:
     """The other subscription goes on."""
@@ -115,7 +115,7 @@ async def test_a_publication_is_explained_by_offset_or_position(
     assert (told["epoch"], told["offset"], told["connection"]) == ("an-epoch", 1, peer.id)
 
 
-async def test_what_a_subject_got_stands_on_one_line_of_time(channel: str) -> None:
+async def test_publications_that_a_subject_got_stand_on_one_line_of_time(channel: str) -> None:
     """Over her connections, with a verdict for one publication, and in a stretch of time."""
     with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY) as own:
         variables = environment(own.url)
@@ -230,7 +230,7 @@ async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
         (("nodes", "--key", ""), 1, "hub: unauthorized: an operator key is needed"),
     ],
 )
-async def test_what_cannot_be_done_is_said_in_one_line(
+async def test_a_command_that_cannot_be_done_says_so_in_one_line(
     hub: HubProcess, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     """On stderr, with an exit code that tells misuse from refusal; stdout stays empty."""

@@ -10,7 +10,7 @@ from tests.clients.python.fakes import HttpAnswer, HttpRequest, http_hub, json_a
 pytestmark = pytest.mark.timeout(240)
 
 
-async def test_what_was_told_and_not_answered_is_unknown() -> None:
+async def test_a_command_that_was_told_and_not_answered_is_unknown() -> None:
     """Exit code 3: a script has to look before it tries again."""
     async with http_hub(lambda _: HttpAnswer(drop=True)) as (url, requests):
         ended = await run("disconnect", "c/1", **environment(url))
@@ -19,7 +19,7 @@ async def test_what_was_told_and_not_answered_is_unknown() -> None:
     assert (requests[0].method, requests[0].path) == ("DELETE", "/api/connections/c%2F1")
 
 
-async def test_what_was_asked_and_not_answered_may_be_asked_again() -> None:
+async def test_a_question_that_was_not_answered_may_be_asked_again() -> None:
     """Exit code 1: nothing was changed."""
     async with http_hub(lambda _: HttpAnswer(drop=True)) as (url, _):
         ended = await run("nodes", **environment(url))
@@ -48,7 +48,7 @@ async def test_the_exit_code_tells_not_done_from_unknown(
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (403, "forbidden")])
-async def test_who_has_the_wrong_key_is_told_where_the_command_takes_it_from(
+async def test_an_operator_with_the_wrong_key_is_told_where_the_command_takes_it_from(
     status: int, code: str
 ) -> None:
     async with http_hub(lambda _: problem(status, code)) as (url, _):

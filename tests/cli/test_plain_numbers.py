@@ -46,7 +46,7 @@ def test_there_are_flags_that_are_numbers() -> None:
 
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
-def test_what_is_no_plain_number_is_refused_by_every_flag(
+def test_a_text_that_is_no_plain_number_is_refused_by_every_flag(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the flag, the value and what is allowed, before anything is done."""

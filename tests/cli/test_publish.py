@@ -29,7 +29,7 @@ def take_all() -> Callable[[HttpRequest], HttpAnswer]:
     return answer
 
 
-async def test_one_document_is_published_and_its_position_printed_as_one_json_line() -> None:
+async def test_a_document_is_published_and_its_position_printed_as_one_json_line() -> None:
     """Key, message key and payload arrive; the position is on stdout, stderr is empty."""
     async with http_hub(take_all()) as (url, requests):
         ended = await run(
@@ -50,7 +50,7 @@ async def test_without_a_payload_the_document_is_read_from_stdin() -> None:
     assert requests[0].json[0]["data"] == {"n": 1}
 
 
-async def test_what_is_no_json_is_refused_before_anything_is_sent() -> None:
+async def test_a_payload_that_is_no_json_is_refused_before_anything_is_sent() -> None:
     """Exit code 2 and a hint; the hub is not bothered."""
     async with http_hub(take_all()) as (url, requests):
         ended = await run("publish", "a", "hello", "--url", url)
@@ -165,7 +165,7 @@ async def test_that_it_tries_again_is_told_once_with_the_reason_and_the_hub() ->
     assert line.endswith(f"; trying again for up to 30 s, at {url}")
 
 
-async def test_who_has_no_key_is_told_where_one_goes() -> None:
+async def test_a_publisher_without_a_key_is_told_where_one_goes() -> None:
     """Nor is a verdict said twice."""
     async with http_hub(lambda _: problem(401, "unauthorized")) as (url, _):
         ended = await run("publish", "a", "1", "--url", url)

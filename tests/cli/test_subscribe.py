@@ -205,7 +205,7 @@ def test_an_unknown_transport_is_refused_with_what_is_allowed() -> None:
         transports("pigeon")
 
 
-async def test_what_a_terminal_would_obey_is_printed_as_escapes() -> None:
+async def test_characters_that_a_terminal_would_obey_are_printed_as_escapes() -> None:
     """A push with C1 and bidi characters in its data stays the same JSON, in one line."""
     raw = '{"op":"message","channel":"a","offset":1,"time":5,"data":\n{"n": "\x9b31m\u202e"}}'
 

@@ -97,7 +97,7 @@ async def test_a_connections_channels_are_followed_and_its_end_told(
     assert said.startswith(f"hub: what the channels of {peer.id} carry, on a connection of this")
 
 
-async def test_what_a_slow_connection_loses_is_told(channel: str) -> None:
+async def test_losses_of_a_slow_connection_are_told(channel: str) -> None:
     """It reads nothing: it is congested, and its outbox drops."""
     from websockets.asyncio.client import connect
 

@@ -70,7 +70,7 @@ def test_as_json_a_push_is_what_came() -> None:
         ),
     ],
 )
-def test_what_a_connection_does_stands_out(fields: Observed, line: str) -> None:
+def test_lines_of_what_a_connection_does_stand_out(fields: Observed, line: str) -> None:
     """Marked with an exclamation mark, and in colour where there is some."""
     observed = {"at_ms": AT_MS, **fields}
     assert Lines(as_json=False).observed(observed).decode() == f"12:34:56.789 ! {line}"

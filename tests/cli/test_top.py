@@ -35,7 +35,7 @@ def place(lines: list[str], text: str) -> int:
     return next((number for number, line in enumerate(lines) if text in line), -1)
 
 
-async def test_one_sees_connections_sorts_them_by_a_key_and_quits(
+async def test_an_operator_sees_connections_sorts_them_by_a_key_and_quits(
     hub: HubProcess, channel: str
 ) -> None:
     """Traffic shows as rates; another key is another order; the terminal is as it was."""
@@ -254,7 +254,7 @@ async def test_snapshots_come_as_json_lines(hub: HubProcess, channel: str) -> No
         (("--url", "http://127.0.0.1:9"), 1, "no hub at http://127.0.0.1:9: "),
     ],
 )
-async def test_what_is_wrong_from_the_start_is_said_before_the_screen_is_taken(
+async def test_a_fault_at_the_start_is_said_before_the_screen_is_taken(
     hub: HubProcess, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
     """Where it stays to be read."""

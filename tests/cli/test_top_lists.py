@@ -157,7 +157,7 @@ def test_a_filter_looks_into_every_column() -> None:
     assert (names("ADA"), names("0.0.7"), names("zz")) == (["ada-3", "c1"], ["c2"], [])
 
 
-def test_what_is_known_of_an_open_row_stands_below_each_other() -> None:
+def test_fields_of_an_open_row_stand_below_each_other() -> None:
     """With its subscriptions; and it is said when it is there no more."""
     chosen = replace(shown_at_first("connections", None), selected="c1", is_open=True)
     row: Json = {
@@ -290,7 +290,7 @@ def subscription(channel: str, dropped: int = 0, state: str = "live") -> Json:
     }
 
 
-def test_what_changed_between_two_looks_is_told_once() -> None:
+def test_changes_between_two_looks_are_told_once() -> None:
     """Left, joined, dropped, fallen behind; what is as before is not mentioned."""
     before = {
         "connection": "c",

@@ -51,7 +51,7 @@ def token(app: ExampleApp, name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {given}"}
 
 
-def test_one_port_serves_the_hub_first_and_the_application_where_the_hub_has_nothing(
+def test_a_port_serves_the_hub_first_and_the_application_where_the_hub_has_nothing(
     app: ExampleApp,
 ) -> None:
     """The hub's paths stay its own; the application's 404 is the application's."""

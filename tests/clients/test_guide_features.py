@@ -108,7 +108,7 @@ def test_a_loop_ends_behind_the_last_message_of_its_channel() -> None:
     assert said.splitlines() == ["All", "is", "said", "", "the end"]
 
 
-def test_what_was_said_so_far_is_one_message() -> None:
+def test_an_answer_said_so_far_is_one_message() -> None:
     """And the end comes as ever."""
     with HubProcess() as hub:
         said = finished(block("joined"), hub.url)

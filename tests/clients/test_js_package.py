@@ -60,7 +60,7 @@ def test_the_sources_pass_the_strict_type_checker() -> None:
     run(BINARIES / "tsc", "--checkJs", "--strict", "--noEmit", "-p", PACKAGE)
 
 
-def test_one_minified_bundle_stays_below_its_limit() -> None:
+def test_the_minified_bundle_stays_below_its_limit() -> None:
     """What a page loads when it bundles the client; compressed it is half of that."""
     options = ("--bundle", "--minify", "--format=esm")
     bundle = run(BINARIES / "esbuild", "src/hub.js", *options).encode()

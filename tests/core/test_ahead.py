@@ -75,7 +75,7 @@ def test_a_join_among_what_the_subscriber_has_is_not_lost() -> None:
     assert pushes[-1]["offset"] == 5
 
 
-def test_what_was_read_to_it_and_is_forgotten_is_not_taken_for_never_sent() -> None:
+def test_a_publication_that_was_got_and_is_forgotten_is_not_taken_for_never_sent() -> None:
     """It left, its notes went, and only then what it had got came to this node."""
     behind = Behind()
     assert why(behind.ahead, CHANNEL, 4).answer is Fate.WRITTEN

@@ -61,7 +61,7 @@ def test_of_each_key_the_newest_comes_in_the_order_of_offsets() -> None:
     assert offsets(reader.read()) == [1, 3, 4, 6]
 
 
-def test_who_leaves_gets_what_is_held_first() -> None:
+def test_a_subscription_that_ends_gets_first_what_its_interval_holds() -> None:
     node = SmallNode()
     reader = throttled(node)
     one_by_one(reader, 3)
@@ -71,7 +71,7 @@ def test_who_leaves_gets_what_is_held_first() -> None:
     assert came[-1]["op"] == "reply"
 
 
-def test_who_is_cut_resumes_before_what_was_held() -> None:
+def test_a_session_that_is_cut_resumes_before_what_its_interval_held() -> None:
     """Nothing that it was not handed is passed over."""
     node = SmallNode()
     reader = throttled(node)
@@ -117,7 +117,7 @@ def test_many_keys_come_before_their_time_where_an_outbox_holds_no_more() -> Non
     assert node.counters.throttled == 0
 
 
-def test_what_all_intervals_of_a_session_hold_is_bounded_in_bytes() -> None:
+def test_publications_that_all_intervals_of_a_session_hold_are_bounded_in_bytes() -> None:
     """The one that holds most comes before its time, the others at theirs."""
     node = SmallNode(Shape(limits=limits(outbox_max_bytes=10_000, max_subscriptions=4)))
     reader = throttled(node)

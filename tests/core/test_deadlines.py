@@ -43,7 +43,7 @@ def test_each_falls_due_once_not_early_and_at_most_two_steps_late(
 
 
 @given(st.floats(0, 100), st.floats(0, 5), st.booleans())
-def test_what_is_not_due_within_some_time_is_not_missed_by_a_tick_after_it(
+def test_a_deadline_that_is_not_due_within_some_time_is_not_missed_by_a_tick_after_it(
     now: float, ahead: float, punctual: bool
 ) -> None:
     """Who waits so long between two ticks calls back when he who does not would."""
@@ -102,7 +102,7 @@ def test_a_cancelled_one_keeps_no_place_until_its_time() -> None:
     assert not deadlines._patient._buckets
 
 
-def test_one_may_cancel_another_that_is_due_with_it() -> None:
+def test_a_deadline_may_cancel_another_that_is_due_with_it() -> None:
     """Which then does not run."""
     deadlines, called = Deadlines(0.0), list[str]()
     later: list[Deadline] = []
@@ -119,7 +119,7 @@ def test_one_may_cancel_another_that_is_due_with_it() -> None:
     assert len(deadlines) == 0
 
 
-def test_one_that_is_due_already_runs_at_the_next_tick() -> None:
+def test_a_deadline_that_is_due_already_runs_at_the_next_tick() -> None:
     """Also when it is set by another one that is just running."""
     deadlines, called = Deadlines(0.0), list[str]()
 
@@ -133,7 +133,7 @@ def test_one_that_is_due_already_runs_at_the_next_tick() -> None:
     assert called == ["inner"]
 
 
-def test_one_that_fails_does_not_take_the_others_with_it() -> None:
+def test_a_deadline_that_fails_does_not_take_the_others_with_it() -> None:
     """They are due at the next tick, whatever their time was."""
     deadlines, called = Deadlines(0.0), list[int]()
 
@@ -175,7 +175,7 @@ def test_thousands_that_are_due_together_run_in_many_ticks() -> None:
     assert len(deadlines) == 0
 
 
-def test_one_that_is_set_between_two_ticks_of_a_crowd_runs_in_its_turn() -> None:
+def test_a_deadline_set_between_two_ticks_of_a_crowd_runs_in_its_turn() -> None:
     clock = FakeClock()
     deadlines, called = Deadlines(0.0, clock=clock), list[str]()
 

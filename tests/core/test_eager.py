@@ -23,7 +23,7 @@ async def test_an_error_before_the_first_wait_is_raised_at_once() -> None:
         begin(fail())
 
 
-async def test_what_waited_goes_on_in_a_task_with_all_its_waits() -> None:
+async def test_work_that_waited_goes_on_in_a_task_with_all_its_waits() -> None:
     seen: list[str] = []
     later = asyncio.get_running_loop().create_future()
 

@@ -158,7 +158,7 @@ def test_the_end_is_noted_in_the_epoch_in_which_it_was() -> None:
     assert watcher.subscriptions[name].channel.epoch != epoch
 
 
-def test_what_an_ended_session_was_still_owed_is_known() -> None:
+def test_ranges_that_an_ended_session_was_still_owed_are_known() -> None:
     """The ranges that were not sent are noted behind the end of their subscription, as always."""
     node = a_node()
     session, link = in_all(node)

@@ -265,7 +265,9 @@ def _message() -> bytes:
 
 
 @pytest.mark.parametrize("bound", ["session", "node"])
-def test_what_history_does_not_keep_is_held_for_a_reader_up_to_the_bytes(bound: str) -> None:
+def test_publications_that_history_does_not_keep_are_held_for_a_reader_up_to_the_bytes(
+    bound: str,
+) -> None:
     on_its_way = len(_message()) if bound == "session" else 0
     for most, came in ((500 + on_its_way, [1, 2, 3, 4]), (499 + on_its_way, [1, "gap", 3, 4])):
         session_bytes = most if bound == "session" else 1 << 20

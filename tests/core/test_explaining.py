@@ -20,7 +20,7 @@ def small(journal_bytes: int = 1 << 20) -> SmallNode:
     return SmallNode(shape)
 
 
-def test_what_went_straight_out_was_written_and_when() -> None:
+def test_a_publication_that_went_straight_out_was_written_and_the_time_is_known() -> None:
     """Within the quarter of a second that the channel's timeline knows."""
     node = small()
     reader = Subscriber(node, "a")
@@ -36,7 +36,7 @@ def test_what_went_straight_out_was_written_and_when() -> None:
     assert published - 0.25 <= told.at_seconds <= told.until_seconds == published
 
 
-def test_what_was_dropped_names_the_policy_and_the_time() -> None:
+def test_a_publication_that_was_dropped_names_the_policy_and_the_time() -> None:
     """Also before the peer could be told, and what it got late is no drop."""
     node = small()
     reader = Subscriber(node, "a")
@@ -54,7 +54,7 @@ def test_what_was_dropped_names_the_policy_and_the_time() -> None:
     assert why(reader, "a", 3).answer is Fate.DROPPED
 
 
-def test_what_was_conflated_names_what_replaced_it() -> None:
+def test_a_publication_that_was_conflated_names_the_one_that_replaced_it() -> None:
     """The next one with its key."""
     node = small()
     reader = Subscriber(node, "key:a")
@@ -67,7 +67,7 @@ def test_what_was_conflated_names_what_replaced_it() -> None:
     assert (told.answer, told.by) == (Fate.CONFLATED, 4)
 
 
-def test_who_was_not_subscribed_then_is_told_since_when_it_is() -> None:
+def test_a_connection_that_was_not_subscribed_then_is_told_since_when_it_is() -> None:
     """Before it joined, after it left, and where it never was."""
     node = small()
     reader = Subscriber(node)
@@ -85,7 +85,7 @@ def test_who_was_not_subscribed_then_is_told_since_when_it_is() -> None:
     assert "after 3" in why(reader, "a", 4).detail
 
 
-def test_who_may_not_is_told_so() -> None:
+def test_a_connection_that_may_not_subscribe_is_told_so() -> None:
     """A refused subscription is noted."""
     node = small()
     reader = Subscriber(node, identity=Identity(subscribe=("b",), publish=()))
@@ -94,7 +94,7 @@ def test_who_may_not_is_told_so() -> None:
     assert why(reader, "a", 1).answer is Fate.FORBIDDEN
 
 
-def test_who_was_gone_is_told_how_it_ended() -> None:
+def test_a_connection_that_was_gone_is_told_how_it_ended() -> None:
     """Code and reason, for what came later and for what was still owed."""
     node = small()
     reader = Subscriber(node, "a")
@@ -112,14 +112,14 @@ def test_who_was_gone_is_told_how_it_ended() -> None:
     assert "1006 cut" in answers[2].detail
 
 
-def test_what_was_never_published_is_no_loss() -> None:
+def test_a_publication_that_never_was_is_no_loss() -> None:
     """The channel has not come so far."""
     node = small()
     reader = Subscriber(node, "a")
     assert why(reader, "a", 1).answer is Fate.NOT_PUBLISHED
 
 
-def test_what_never_came_to_the_node_was_lost() -> None:
+def test_a_publication_that_never_came_to_the_node_was_lost() -> None:
     """It was announced as a gap `broker`, also to one that got the notice late."""
     node = small()
     quick, slow = Subscriber(node, "a"), Subscriber(node, "a")

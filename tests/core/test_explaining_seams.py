@@ -22,7 +22,7 @@ def small(journal_bytes: int = 1 << 20) -> SmallNode:
     return SmallNode(shape)
 
 
-def test_who_is_told_late_of_a_loss_was_never_written_it_also_when_the_loss_is_forgotten() -> None:
+def test_a_loss_told_late_was_never_written_also_when_the_loss_is_forgotten() -> None:
     """The channel's timeline forgets before the note of the late write does."""
     node = small()
     quick, slow = Subscriber(node, "a"), Subscriber(node, "a")
@@ -41,7 +41,7 @@ def test_who_is_told_late_of_a_loss_was_never_written_it_also_when_the_loss_is_f
     assert why(slow, "a", 2).answer is Fate.UNKNOWN
 
 
-def test_what_was_dropped_and_then_read_again_on_the_same_connection_was_written() -> None:
+def test_a_publication_that_was_dropped_and_read_again_on_the_connection_was_written() -> None:
     """Its peer left the channel and came back from before the gap."""
     node = small()
     reader = Subscriber(node, "a")
@@ -56,7 +56,7 @@ def test_what_was_dropped_and_then_read_again_on_the_same_connection_was_written
     assert (again.answer, again.at_seconds) == (Fate.WRITTEN, node.clock())
 
 
-def test_what_was_written_once_and_has_expired_since_was_written() -> None:
+def test_a_publication_that_was_written_and_has_expired_since_was_written() -> None:
     """A second subscription asked for it when history no longer held it."""
     node = small()
     reader = Subscriber(node, "short:a")
@@ -70,7 +70,7 @@ def test_what_was_written_once_and_has_expired_since_was_written() -> None:
     assert (told.answer, told.until_seconds) == (Fate.WRITTEN, written)
 
 
-def test_who_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
+def test_a_connection_that_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
     """Of notes that are all forgotten it is known that there were some."""
     node = small()
     reader, other = Subscriber(node, "a"), Subscriber(node, "a")
@@ -84,7 +84,7 @@ def test_who_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
     assert why(reader, "a", 2).answer is Fate.NOT_SUBSCRIBED
 
 
-def test_what_a_new_epoch_had_already_was_passed_over_by_its_reset() -> None:
+def test_publications_that_a_new_epoch_had_already_were_passed_over_by_its_reset() -> None:
     """Its subscriber was subscribed all the time."""
     node = small()
     reader = Subscriber(node, "a")
@@ -128,7 +128,7 @@ def test_an_epoch_that_is_over_is_known_as_far_as_it_came_here() -> None:
     assert answers == [Fate.WRITTEN, Fate.WRITTEN, Fate.UNKNOWN]
 
 
-def test_who_was_refused_at_the_door_is_told_how_it_ended() -> None:
+def test_a_connection_that_was_refused_at_the_door_is_told_how_it_ended() -> None:
     """It never came as far as to subscribe: the close code has the reason."""
     node = small()
     reader, refused = Subscriber(node), Subscriber(node)
@@ -148,7 +148,7 @@ def test_a_journal_of_no_bytes_does_not_take_what_it_did_not_note_for_not_subscr
     assert why(reader, "a", 1).answer is Fate.UNKNOWN
 
 
-def test_what_came_while_nobody_subscribed_here_was_not_sent_when_somebody_came_back() -> None:
+def test_a_publication_while_nobody_subscribed_here_was_not_sent_when_somebody_came_back() -> None:
     """Who read it from history meanwhile, and whose notes of that are gone, is not told no."""
     node = small()
     reader, other = Subscriber(node, "a"), Subscriber(node)
@@ -197,7 +197,7 @@ def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
     assert node.journal.bytes == 0
 
 
-def test_what_peers_make_long_counts_as_long() -> None:
+def test_texts_that_peers_make_long_count_as_long() -> None:
     """A user agent, a close reason."""
     node = small()
     for reason in ("", "x" * 100):
@@ -221,7 +221,7 @@ def test_losses_count() -> None:
     assert node.journal.bytes == 0
 
 
-def test_what_history_is_not_to_keep_outlives_the_mark_before_it() -> None:
+def test_a_publication_that_history_is_not_to_keep_outlives_the_mark_before_it() -> None:
     """It is noted before its batch is sent, and takes room until that is forgotten."""
     node = small()
 

@@ -78,7 +78,7 @@ def case() -> Case:
 # -- filters ---------------------------------------------------------------------------------------
 
 
-async def test_what_a_filter_left_out_is_told_so_and_what_it_let_through_was_written(
+async def test_a_publication_that_a_filter_left_out_is_told_so_and_the_others_were_written(
     case: Case,
 ) -> None:
     """As long as history holds it; afterwards both may be."""
@@ -114,7 +114,7 @@ async def test_a_filter_is_the_one_of_the_subscription_that_was_owed_it(case: Ca
 # -- the newest now and then -----------------------------------------------------------------------
 
 
-async def test_what_gave_way_to_a_newer_one_says_to_which_and_how_often_is_asked_for(
+async def test_a_publication_that_gave_way_names_the_newer_one_and_the_interval(
     case: Case,
 ) -> None:
     """The one that was written came when its turn was."""
@@ -200,7 +200,7 @@ async def test_a_stretch_of_very_many_keys_is_told_by_history_and_else_not_guess
 # -- rows ------------------------------------------------------------------------------------------
 
 
-async def test_what_came_before_the_rows_is_a_row_or_was_replaced(case: Case) -> None:
+async def test_a_publication_before_the_rows_is_a_row_or_was_replaced(case: Case) -> None:
     """The answer names the position of the rows."""
     case.publish("table:a", key="x")
     case.publish("table:a", key="x", remove=True)
@@ -212,7 +212,9 @@ async def test_what_came_before_the_rows_is_a_row_or_was_replaced(case: Case) ->
     assert "taken it away" in told["detail"]
 
 
-async def test_what_the_filter_of_a_table_leaves_out_was_a_removal(case: Case) -> None:
+async def test_a_publication_that_a_filter_takes_out_of_a_table_was_sent_as_a_removal(
+    case: Case,
+) -> None:
     """The answer says what the peer got in its place."""
     case.subscribe(Subscribe(None, "table:a", filter=NBA, state=True))
     case.publish("table:a", key="x")
@@ -266,7 +268,7 @@ async def test_of_rows_with_a_filter_a_change_that_does_not_match_came_as_a_remo
 # -- patterns --------------------------------------------------------------------------------------
 
 
-async def test_whoever_comes_by_a_pattern_is_told_since_when_and_what_does_not_match(
+async def test_a_subscriber_by_a_pattern_is_told_since_when_and_which_channels_do_not_match(
     case: Case,
 ) -> None:
     """While the pattern holds, and after it has ended."""
@@ -303,7 +305,7 @@ async def test_after_the_end_of_a_channel_the_subscription_has_ended_with_it(cas
     ("keep_ms", "said"),
     [(0, "published with `history: false`"), (2500, "in history for 2.5 s only")],
 )
-async def test_what_history_was_not_to_keep_is_told_so_to_whom_it_was_announced_as_expired(
+async def test_a_publication_without_history_is_told_so_where_it_was_announced_as_expired(
     case: Case, keep_ms: int, said: str
 ) -> None:
     """Whoever was there got it."""

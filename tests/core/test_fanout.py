@@ -25,7 +25,7 @@ def ops(pushes: list[Push]) -> list[object]:
     return [push["op"] for push in pushes]
 
 
-def test_what_comes_in_one_turn_is_joined_into_one_write() -> None:
+def test_publications_of_one_turn_are_joined_into_one_write() -> None:
     """Nothing goes out before the loop turns, then everything of the channel at once."""
     node = SmallNode()
     reader = Subscriber(node, "a")
@@ -45,7 +45,7 @@ def test_what_comes_in_one_turn_is_joined_into_one_write() -> None:
     assert offsets(reader.read()) == [1, 2, 3]
 
 
-def test_what_a_congested_member_is_owed_counts_only_when_its_link_takes_it() -> None:
+def test_publications_owed_to_a_congested_member_count_only_when_its_link_takes_them() -> None:
     """Publications and bytes, whatever the others of its batch got at once."""
     node = SmallNode()
     fast, slow = Subscriber(node, "a"), Subscriber(node, "a")
@@ -114,7 +114,7 @@ def test_a_channels_batches_do_not_overtake_each_other() -> None:
     assert [offsets(reader.read()) for reader in readers] == [[1, 2, 3, 4]] * 4
 
 
-def test_who_subscribes_in_the_middle_of_a_broadcast_gets_it_from_nowhere_twice() -> None:
+def test_a_session_that_subscribes_in_the_middle_of_a_broadcast_gets_nothing_twice() -> None:
     """It starts at the head, so the batch under way is not for it, and the next one is."""
     node = SmallNode(Shape(slice_sessions=1))
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_who_subscribes_in_the_middle_of_a_broadcast_gets_it_from_nowhere_twice(
     assert offsets(pushes) == [2]
 
 
-def test_who_unsubscribes_in_the_middle_of_a_broadcast_gets_its_rest_first() -> None:
+def test_a_session_that_unsubscribes_in_the_middle_of_a_broadcast_gets_its_rest_first() -> None:
     """Once; then the reply, and nothing behind it."""
     node = SmallNode(Shape(slice_sessions=1))
     readers = [Subscriber(node, "a") for _ in range(3)]
@@ -143,7 +143,7 @@ def test_who_unsubscribes_in_the_middle_of_a_broadcast_gets_its_rest_first() -> 
     assert [ops(reader.read()) for reader in readers] == [["message", "message", "reply"]] * 3
 
 
-def test_who_unsubscribes_after_its_slice_gets_a_join_only_once() -> None:
+def test_a_session_that_unsubscribes_after_its_slice_gets_a_join_only_once() -> None:
     """A batch of joins alone has no offsets to tell by what was sent."""
     here = Namespaces(ChannelOptions(presence=True))
     node = SmallNode(Shape(namespaces=here, slice_sessions=1))
@@ -191,7 +191,7 @@ def test_a_session_that_ends_during_a_broadcast_does_not_stop_it() -> None:
     assert len(node.channels["a"]) == 1
 
 
-def test_what_the_broker_lost_is_announced_in_its_place() -> None:
+def test_a_loss_of_the_broker_is_announced_in_its_place() -> None:
     """And counted once for each session."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(2)]

@@ -60,7 +60,7 @@ def test_a_batch_leaves_as_soon_as_it_grows_slowly() -> None:
     assert sizes_of_writes(node, reader) == [GROWTH_ITEMS + 1]
 
 
-def test_what_makes_a_large_write_already_does_not_wait() -> None:
+def test_a_batch_that_makes_a_large_write_already_does_not_wait() -> None:
     node = SmallNode()
     reader = Subscriber(node, "a")
     large = b'"' + b"x" * (GATHER_BYTES // GROWTH_ITEMS) + b'"'

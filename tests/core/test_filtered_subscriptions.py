@@ -73,7 +73,7 @@ def test_a_resume_reads_history_through_the_filter() -> None:
     assert not gaps(pushes)
 
 
-def test_what_history_has_lost_is_told_whatever_its_tags_were() -> None:
+def test_a_loss_of_history_is_told_whatever_its_tags_were() -> None:
     node = small(history=2)
     head = node.publish("a").position
     publish(node, ["nfl", "nfl", "nba", "nfl"])
@@ -182,7 +182,7 @@ def test_many_filters_do_not_hold_the_loop() -> None:
     assert served[:20] == [1] * 20
 
 
-def test_what_filters_leave_of_a_batch_does_not_stand_in_memory_side_by_side() -> None:
+def test_batches_that_filters_leave_do_not_stand_in_memory_side_by_side() -> None:
     """Else a batch of megabytes is there as often as it has filters."""
     node, readers = several_filters(1, 20)
     held = []

@@ -200,7 +200,7 @@ def test_a_kernel_with_room_or_without_progress_is_no_sign_of_life(unsent: int, 
     assert session.closing
 
 
-def test_what_was_acknowledged_before_the_ping_is_no_sign_of_life() -> None:
+def test_bytes_acknowledged_before_the_ping_are_no_sign_of_life() -> None:
     node = SmallNode()
     session, link = pinged(node, acknowledged=5000)
     link.unsent = 1

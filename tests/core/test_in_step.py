@@ -85,7 +85,7 @@ def test_an_ended_connection_leaves_all_its_channels_before_its_number_is_free()
     assert len(offsets(other.read())) == 4
 
 
-def test_whoever_takes_less_stands_apart_in_every_channel_until_its_peer_took_all() -> None:
+def test_a_member_that_takes_less_stands_apart_in_every_channel_until_its_peer_took_all() -> None:
     """What the transport holds is never written past, in this channel or another."""
     node = SmallNode()
     slow, fast = Subscriber(node, "a", "b"), Subscriber(node, "a", "b")
@@ -105,7 +105,7 @@ def test_whoever_takes_less_stands_apart_in_every_channel_until_its_peer_took_al
     assert len(offsets(slow.read())) == 2
 
 
-def test_one_that_blocks_in_the_middle_does_not_hold_up_who_stands_behind_it() -> None:
+def test_a_member_that_blocks_in_the_middle_does_not_hold_up_those_behind_it() -> None:
     """The loop goes on behind it, and each gets everything once."""
     node = SmallNode(Shape(slice_sessions=3))
     readers = [Subscriber(node, "a") for _ in range(7)]
@@ -176,7 +176,7 @@ def test_a_publication_that_cannot_be_encoded_ends_its_sessions_and_the_channel_
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_what_a_session_was_sent_is_right_at_every_moment_of_a_broadcast(plain: bool) -> None:
+def test_the_number_sent_to_a_session_is_right_at_every_moment_of_a_broadcast(plain: bool) -> None:
     """In step it follows from its group; a session on TLS is counted by itself."""
     node = SmallNode(Shape(slice_sessions=1))
     early = [Subscriber(node) for _ in range(3)]
@@ -234,7 +234,7 @@ def test_a_new_epoch_in_a_read_that_gathers_a_write_overtakes_nothing() -> None:
     assert in_step(node) == 2
 
 
-def test_whoever_is_ahead_of_the_channel_comes_into_step_when_the_channel_is_there() -> None:
+def test_a_member_ahead_of_the_channel_comes_into_step_when_the_channel_is_there() -> None:
     """It skips what it has, once."""
     here = Namespaces(ChannelOptions(history_size=10))
     node = SmallNode(Shape(namespaces=here))
@@ -247,7 +247,7 @@ def test_whoever_is_ahead_of_the_channel_comes_into_step_when_the_channel_is_the
     assert offsets(reader.read()) == [1, 2]
 
 
-def test_who_is_told_positions_never_comes_into_step() -> None:
+def test_a_member_that_is_told_positions_never_comes_into_step() -> None:
     """Its session writes a second frame behind each batch."""
     node = SmallNode()
     several = SeveralSseDialect()

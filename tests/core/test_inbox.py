@@ -36,7 +36,7 @@ def test_an_inbox_is_full_with_the_last_command_that_may_wait_and_says_so_once()
 @pytest.mark.parametrize(
     "command", [publish(60), Authenticate(1, "t" * 60)], ids=["a publication", "a token"]
 )
-def test_what_a_peer_can_make_long_counts_in_bytes(command: Command) -> None:
+def test_commands_that_a_peer_can_make_long_count_in_bytes(command: Command) -> None:
     inbox = Inbox(LIMITS)
     assert not inbox.add(command, None)
     assert inbox.add(command, None)

@@ -46,7 +46,7 @@ def test_without_an_age_they_stay() -> None:
     assert lifetimes(node, readers, 500) == []
 
 
-def test_one_that_has_gone_leaves_nothing_behind() -> None:
+def test_a_session_that_has_gone_leaves_no_deadline_behind() -> None:
     """Its deadline lets go of it."""
     node = SmallNode(Shape(max_age_seconds=100))
     reader = Subscriber(node, "a")
@@ -116,7 +116,7 @@ def test_a_token_that_ends_during_a_stall_ends_its_session_all_the_same() -> Non
     assert node.clock.wall() > WALL_START_SECONDS
 
 
-def test_who_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
+def test_a_session_that_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
     """Over `POST /command`, the reply goes to somebody who is still there."""
     node = SmallNode()
     reader = Subscriber(node, identity=expiring(node, 100))

@@ -29,7 +29,7 @@ def test_a_bucket_is_full_at_first_and_fills_by_its_rate() -> None:
     assert [bucket.take(TEN, 100) for _ in range(21)][-2:] == [0, pytest.approx(0.1)]
 
 
-def test_what_is_larger_than_a_bucket_needs_all_of_it_and_leaves_a_debt() -> None:
+def test_a_take_larger_than_a_bucket_needs_all_of_it_and_leaves_a_debt() -> None:
     bucket = Bucket(TEN, 0)
     assert bucket.take(TEN, 0, 50) == 0
     assert bucket.take(TEN, 0) == pytest.approx(3.1)
@@ -82,7 +82,7 @@ def test_addresses_of_ipv6_count_by_their_network() -> None:
     assert party("") == ""
 
 
-def test_what_is_off_limits_nothing() -> None:
+def test_a_limit_that_is_off_limits_nothing() -> None:
     judge, _, counters = limiter()
     for _ in range(1000):
         judge.check_handshake("203.0.113.9")
@@ -142,7 +142,7 @@ def test_a_subject_named_like_an_address_takes_none_of_the_bytes_of_the_address(
     assert counters.rate_limited == {"inbound_bytes": 2}
 
 
-def test_who_goes_on_for_ten_seconds_is_closed_and_who_pauses_is_not() -> None:
+def test_a_peer_that_goes_on_for_ten_seconds_is_closed_and_one_that_pauses_is_not() -> None:
     judge, clock, _ = limiter(commands=Rate(1, 1, 1))
 
     def seconds_until_closed(pause: float, seconds: float) -> float | None:

@@ -56,7 +56,7 @@ def test_the_newest_messages_are_kept_and_the_loss_is_announced_before_them() ->
     assert node.counters.dropped == {"drop_oldest": 6}
 
 
-def test_what_is_never_dropped_is_no_message_too_many() -> None:
+def test_items_that_are_never_dropped_make_no_message_too_many() -> None:
     """How a subscription starts: a reply, a reset, and what history does not have."""
     node = node_with(outbox_max_messages=1)
     node.publish("bare:a")
@@ -92,7 +92,7 @@ def test_the_largest_ring_gives_way_when_the_sessions_bytes_are_short() -> None:
     assert offsets(pushes) == [1, *range(last + 1, 52)]
 
 
-def test_what_is_too_old_is_dropped_when_the_peer_takes_writes_again() -> None:
+def test_messages_that_are_too_old_are_dropped_when_the_peer_takes_writes_again() -> None:
     """30 s; the newest are left."""
     node = node_with()
     reader = Subscriber(node, "a")
@@ -106,7 +106,7 @@ def test_what_is_too_old_is_dropped_when_the_peer_takes_writes_again() -> None:
     assert offsets(pushes) == [1, 4]
 
 
-def test_what_is_too_old_is_dropped_when_more_comes() -> None:
+def test_messages_that_are_too_old_are_dropped_when_more_come() -> None:
     """Before the peer takes anything: memory is bounded by age as well."""
     node = node_with()
     reader = Subscriber(node, "a")

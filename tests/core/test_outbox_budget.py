@@ -63,7 +63,7 @@ def test_replies_that_nobody_reads_are_bounded_for_all_together() -> None:
 
 
 @pytest.mark.parametrize("end", ["lost", "closed"])
-def test_what_a_closed_session_has_in_its_transport_counts_until_it_is_gone(end: str) -> None:
+def test_bytes_in_the_transport_of_a_closed_session_count_until_it_is_gone(end: str) -> None:
     """But closes nobody else: it goes by itself."""
     node = node_with_history(3 * MIB)
     reader = deaf(node)

@@ -58,7 +58,7 @@ def test_all_who_resume_at_one_place_share_its_frames(node: SmallNode) -> None:
     assert node.counters.replayed == 3 * MISSED
 
 
-def test_who_speaks_otherwise_gets_frames_of_its_own(node: SmallNode) -> None:
+def test_a_reader_of_another_dialect_gets_frames_of_its_own(node: SmallNode) -> None:
     dialects = CountingDialect(), CountingDialect()
     for dialect in dialects:
         assert stream(resumed(node, dialect).read()) == ALL
@@ -86,7 +86,7 @@ def test_a_peer_that_takes_a_part_is_sent_the_rest_later(node: SmallNode) -> Non
     assert stream(seen + reader.drain()) == ALL
 
 
-def test_what_is_not_the_same_for_all_is_made_for_each(node: SmallNode) -> None:
+def test_frames_that_are_not_the_same_for_all_are_made_for_each(node: SmallNode) -> None:
     """Its own publications, what its filter leaves out, and gaps."""
     resumed(node)
     own = Subscriber(node)

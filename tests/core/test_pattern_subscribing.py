@@ -244,7 +244,7 @@ def test_a_pattern_that_ends_between_two_slices_leaves_nothing(
     assert node.membership.held == 0
 
 
-def test_what_is_over_the_bound_ends_the_pattern_and_says_so(node: SmallNode) -> None:
+def test_channels_over_the_bound_end_the_pattern_and_say_so(node: SmallNode) -> None:
     """At the beginning by an error, later by a push."""
     node = SmallNode(
         Shape(latent=node.shape.latent, limits=limits(max_pattern_channels=2, max_patterns=1))
@@ -280,7 +280,7 @@ def test_channels_of_the_hub_come_only_to_operators_who_name_them() -> None:
     assert messages(operators) == [("hub:stats", 2)]
 
 
-def test_who_comes_through_a_pattern_is_not_present(node: SmallNode) -> None:
+def test_a_subscriber_by_a_pattern_is_not_present(node: SmallNode) -> None:
     """Presence is of those who name the channel."""
     node = SmallNode(
         Shape(latent=node.shape.latent, namespaces=Namespaces(ChannelOptions(presence=True)))
@@ -326,7 +326,9 @@ def test_many_sessions_join_a_channel_in_slices_and_miss_nothing(
         assert messages(link) == [("p:a", 1), ("p:a", 2), ("p:a", 3)]
 
 
-def test_what_a_pattern_brought_is_explained_like_any_subscription(node: SmallNode) -> None:
+def test_a_channel_that_a_pattern_brought_is_explained_like_any_subscription(
+    node: SmallNode,
+) -> None:
     """Written where it came, not subscribed before the pattern began."""
     publish(node, "p:a")
     session, _ = node.open()
@@ -382,7 +384,9 @@ def told_of_ends(link: FakeLink) -> list[object]:
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["later", "before members have left"])
-def test_what_follows_an_end_comes_through_the_pattern(node: SmallNode, at_once: bool) -> None:
+def test_publications_that_follow_an_end_come_through_the_pattern(
+    node: SmallNode, at_once: bool
+) -> None:
     """It begins the channel anew, which the pattern matches as before."""
     publish(node, "p:a")
     session, link = node.open()

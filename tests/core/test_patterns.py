@@ -51,7 +51,7 @@ def test_a_star_is_one_segment_and_two_are_all_the_rest(
 
 
 @pytest.mark.parametrize("text", ["a*", "a:b*", "**:a", "a:***", "a b:*", "", "a" * 201])
-def test_what_would_silently_match_nothing_is_no_pattern(text: str) -> None:
+def test_a_text_that_would_silently_match_nothing_is_no_pattern(text: str) -> None:
     """A star beside letters, or two before the end."""
     with pytest.raises(BadRequestError):
         check_pattern(text)

@@ -248,7 +248,7 @@ def say(member: Subscriber, data: bytes) -> None:
     member.node.do(member.session, PresenceUpdate(member.next_id(), "a", data))
 
 
-def test_what_a_member_says_of_itself_comes_with_its_join_its_updates_and_its_leave() -> None:
+def test_data_of_a_member_comes_with_its_join_its_updates_and_its_leave() -> None:
     """And with the list of members. What is said again is no update."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")
@@ -339,7 +339,7 @@ def test_members_are_counted_without_a_list() -> None:
     assert reply["ok"] == {"channel": "a", "count": 1}
 
 
-def test_who_becomes_somebody_else_still_says_the_same() -> None:
+def test_a_member_that_becomes_somebody_else_keeps_its_data() -> None:
     node = node_with_presence()
     member = Subscriber(node)
     enter(member, b"1")

@@ -86,7 +86,7 @@ def test_a_member_that_comes_and_goes_for_long_is_told_of_now_and_then() -> None
     assert len(node.presence._left) <= 1
 
 
-def test_who_was_told_of_a_member_in_between_is_told_that_it_left() -> None:
+def test_a_watcher_told_of_a_member_in_between_is_told_that_it_left() -> None:
     """A reply is ahead of the batch: what it said must not be undone in silence."""
     node = SmallNode(Shape(HERE))
     watcher = Subscriber(node, NAMED)

@@ -64,7 +64,7 @@ def test_a_flood_of_one_reason_hides_no_other() -> None:
     assert len(rig.table.refusals()) == MAX_ROWS + 2
 
 
-def test_what_strangers_wrote_is_cut() -> None:
+def test_texts_that_strangers_wrote_are_cut() -> None:
     rig, long = Rig(), "x" * 10_000
     rig.refuse(address=long, detail=long, origin=long, host=long)
     rig.hold(long)

@@ -133,7 +133,7 @@ class _FaultyDialect(TextDialect):
 
 
 @pytest.mark.parametrize("where", ["wheel", "dialect", "subscription"])
-def test_what_fails_while_a_session_opens_ends_it_and_leaves_nothing_of_it(where: str) -> None:
+def test_a_fault_while_a_session_opens_ends_it_and_leaves_nothing_of_it(where: str) -> None:
     """The peer is told, where that can still be done; the connection is aborted in the end."""
     node = SmallNode()
     dialect = _FaultyDialect() if where == "dialect" else TEXT
@@ -220,7 +220,7 @@ def test_a_command_that_has_nothing_to_wait_for_is_carried_out_as_it_comes() -> 
     assert [push["op"] for push in pushes].index("message") < len(pushes) - 1
 
 
-def test_what_asks_no_broker_does_not_wait_for_a_slow_one() -> None:
+def test_a_command_that_asks_no_broker_does_not_wait_for_a_slow_one() -> None:
     """Unless a command that came before it does."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
@@ -248,7 +248,7 @@ def test_a_command_that_waits_after_it_began_goes_on_in_a_task_and_the_next_wait
     assert reader.session.inbox is None
 
 
-def test_what_a_closing_session_asks_for_is_not_done() -> None:
+def test_a_command_of_a_closing_session_is_not_done() -> None:
     node = SmallNode()
     reader = Subscriber(node)
     reader.session.close(1012, "draining")
@@ -349,7 +349,7 @@ def test_a_fault_of_the_hub_is_reported_and_the_peer_gets_a_neutral_error() -> N
     assert len(reader.read()) == 1
 
 
-def test_what_cannot_be_read_as_a_command_is_answered() -> None:
+def test_a_text_that_cannot_be_read_as_a_command_is_answered() -> None:
     node = SmallNode()
     reader = Subscriber(node)
     node.commands.refuse(reader.session, BadRequestError("no op", command_id=5))

@@ -59,7 +59,7 @@ def test_a_replay_larger_than_the_outbox_is_paged_not_dropped() -> None:
     assert node.counters.replayed == 500
 
 
-def test_what_is_published_during_a_replay_follows_it_once() -> None:
+def test_publications_during_a_replay_follow_it_once() -> None:
     """The cursor meets the head, wherever that has got to."""
     node = node_with(200, latent=True)
     reader = Subscriber(node)
@@ -203,7 +203,7 @@ def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) ->
     assert [push["op"] for push in witness.read()] == ["gap", "message"]
 
 
-def test_what_history_holds_and_was_never_valid_is_not_called_expired(
+def test_a_publication_in_history_that_was_never_valid_is_not_called_expired(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A gap `invalid`, as those got who were there; what history let go of is `expired`."""
@@ -267,7 +267,7 @@ def test_a_slow_reader_costs_the_broker_no_more_than_a_fast_one(at_a_time: int) 
     assert node.replay.kept_bytes == 0
 
 
-def test_what_is_kept_for_slow_readers_is_bounded_for_all_together() -> None:
+def test_pages_kept_for_slow_readers_are_bounded_for_all_together() -> None:
     """Above that small pages are read again; nobody misses anything."""
     node = node_with(0)
     node.replay = Replay(node.broker, node.counters, node.journal, max_kept_bytes=60_000)
@@ -286,7 +286,7 @@ def test_what_is_kept_for_slow_readers_is_bounded_for_all_together() -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "unsubscribe", "reset"])
-def test_what_was_kept_for_a_replay_goes_when_it_ends(end: str) -> None:
+def test_pages_kept_for_a_replay_go_when_it_ends(end: str) -> None:
     """However it ends, and what comes after is as if nothing had been kept."""
     node = node_with(0)
     for number in range(50):

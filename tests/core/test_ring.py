@@ -45,7 +45,7 @@ def ring_of(entries: Sequence[Entry], overflow: Overflow = Overflow.DROP_OLDEST)
     return ring
 
 
-def test_what_is_owed_comes_out_in_order_and_then_nothing_is() -> None:
+def test_entries_come_out_in_order_until_none_is_owed() -> None:
     """Without loss nothing is announced."""
     ring = ring_of([publication(1), reply(), publication(2), PRESENCE])
     assert take(ring) == [b"p1", b"reply", b"p2", b"join"]
@@ -132,7 +132,7 @@ def test_dropped_presence_and_unsequenced_publications_are_announced_in_their_ow
     assert ring.empty
 
 
-def test_whoever_stops_taking_loses_nothing() -> None:
+def test_a_reader_that_stops_taking_loses_nothing() -> None:
     """Frame by frame gives the same as all at once."""
     entries = [publication(n, "a" if n % 2 else None) for n in range(1, 9)]
     whole = take(ring_of(entries, Overflow.LATEST_PER_KEY))

@@ -61,7 +61,7 @@ def test_a_peer_that_left_is_aborted_when_its_connection_stays() -> None:
     assert reader.link.aborted
 
 
-def test_what_was_sent_is_counted_when_it_is_handed_over() -> None:
+def test_a_publication_is_counted_as_sent_when_it_is_handed_over() -> None:
     """Not when it is put into an outbox."""
     node = SmallNode()
     reader = Subscriber(node, "a")

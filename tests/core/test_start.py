@@ -60,7 +60,7 @@ def test_last_gives_the_newest_that_are_held(head: int, held: int, last: int) ->
 
 
 @given(SIZES, SIZES, SIZES)
-def test_what_is_replayed_and_what_is_missing_make_up_the_distance(
+def test_replayed_and_missing_publications_make_up_the_distance(
     head: int, held: int, since: int
 ) -> None:
     """Recovered means that nothing of it is missing."""

@@ -234,7 +234,7 @@ def test_a_new_epoch_under_a_subscription_sends_the_rows_anew() -> None:
     assert "gap" in [push["op"] for push in other.read()]
 
 
-def test_what_is_lost_between_nodes_is_mended_by_the_rows() -> None:
+def test_a_loss_between_nodes_is_mended_by_the_rows() -> None:
     """Others in the channel get the gap."""
     node = small_node()
     reader, other = Subscriber(node), Subscriber(node, "table:a")

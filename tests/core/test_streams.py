@@ -89,6 +89,6 @@ def test_a_peer_that_took_everything_has_no_slow_gap() -> None:
         feed(gap(1, 1), was_short=False)
 
 
-def test_what_neither_came_nor_was_announced_is_noticed_at_the_end() -> None:
+def test_a_publication_neither_got_nor_announced_is_noticed_at_the_end() -> None:
     with pytest.raises(AssertionError):
         feed(message(1)).finished("a", 2)

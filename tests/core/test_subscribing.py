@@ -76,7 +76,7 @@ def test_last_replays_the_newest() -> None:
     assert offsets(rest) == [1, 2, 3, 4, 5]
 
 
-def test_what_history_no_longer_has_is_announced_before_the_rest() -> None:
+def test_publications_that_history_no_longer_has_are_announced_before_the_rest() -> None:
     """Not recovered, and the gap names the range."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=2))))
     first = node.publish("a").position
@@ -133,7 +133,7 @@ def test_a_position_that_was_never_given_out_is_reset_to_the_head() -> None:
     assert reset["position"] == str(place)
 
 
-def test_who_comes_from_a_node_that_is_ahead_is_not_reset() -> None:
+def test_a_position_from_a_node_that_is_ahead_is_not_reset() -> None:
     """What it has already is on its way to this node still, and is skipped when it comes."""
     node = SmallNode()
     Subscriber(node, "a")
@@ -172,7 +172,7 @@ def test_a_congested_session_that_joins_late_is_told_of_no_gap() -> None:
     assert pushes[-1]["offset"] == 10
 
 
-def test_one_who_waits_for_history_keeps_the_channel_open() -> None:
+def test_a_newcomer_that_waits_for_history_keeps_the_channel_open() -> None:
     """The last member may leave meanwhile; the newcomer must not be left on a dead channel."""
     node = SmallNode(Shape(latent=True))
     first = Subscriber(node, "a")
@@ -328,7 +328,7 @@ def test_the_last_one_of_a_channel_is_followed_by_unsubscribed() -> None:
 
 
 @pytest.mark.parametrize("latent", [False, True])
-def test_who_comes_after_the_end_gets_history_and_the_end(latent: bool) -> None:
+def test_a_subscriber_after_the_end_gets_history_and_the_end(latent: bool) -> None:
     """Asked for or not: nothing else will come. Who has the end already is only told so."""
     node = SmallNode(Shape(latent=latent))
     places = [node.publish("a").position for _ in range(3)]
@@ -375,7 +375,7 @@ def test_a_member_that_reads_slowly_gets_the_end_before_it_leaves() -> None:
     assert told(reader.drain()) == [1, 2, "ended"]
 
 
-def test_who_resumes_from_before_history_was_let_go_of_gets_expired() -> None:
+def test_a_resume_from_before_history_was_let_go_of_gets_expired() -> None:
     """And then what came later; so does a session that is reading it."""
     node = SmallNode()
     places = [node.publish("a").position for _ in range(3)]
@@ -388,7 +388,7 @@ def test_who_resumes_from_before_history_was_let_go_of_gets_expired() -> None:
     assert (gap["reason"], gap["from"], gap["to"], message["offset"]) == ("expired", 2, 3, 4)
 
 
-def test_who_resumes_past_what_was_not_kept_gets_expired_in_its_place() -> None:
+def test_a_resume_past_publications_that_were_not_kept_gets_expired_in_their_place() -> None:
     """Also at the end of history; live members get it as ever."""
     node = SmallNode()
     live = Subscriber(node)

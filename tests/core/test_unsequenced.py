@@ -119,7 +119,7 @@ def test_a_peer_that_takes_half_of_them_during_a_replay_misses_none() -> None:
     assert not [push for push in pushes if push["op"] == "gap"]
 
 
-def test_one_that_waits_between_what_a_replay_brought_is_still_sent() -> None:
+def test_an_unsequenced_publication_between_replayed_ones_is_still_sent() -> None:
     """The batch of this tick repeats what history had, but for what has no offset."""
     node = SmallNode(Shape(HISTORY))
     node.publish("a")

@@ -69,7 +69,7 @@ def blocked(
 
 
 @pytest.mark.parametrize("kinds", ["n", "kn", "nk", "knnkkn", "nnn"])
-def test_what_is_not_kept_comes_to_who_reads_again_where_it_stands(kinds: str) -> None:
+def test_a_publication_that_is_not_kept_comes_to_a_new_reader_where_it_stands(kinds: str) -> None:
     node = small_node()
     reader = blocked(node)
     publish(node, "k" + kinds)
@@ -80,7 +80,7 @@ def test_what_is_not_kept_comes_to_who_reads_again_where_it_stands(kinds: str) -
     assert stream(reader.read()) == [len(kinds) + 2, len(kinds) + 3]
 
 
-def test_what_has_no_room_any_more_is_announced_as_expired_and_the_newest_comes() -> None:
+def test_a_publication_that_has_no_room_is_announced_as_expired_and_the_newest_comes() -> None:
     node = small_node(outbox_max_messages=3)
     reader = blocked(node)
     publish(node, "k" + "n" * 5 + "k")
@@ -152,7 +152,7 @@ def test_trimmed_history_before_it_is_announced_and_it_comes_all_the_same() -> N
     assert stream(reader.drain()) == [1, (2, 3, "expired"), 4, 5, 6]
 
 
-def test_one_that_a_filter_leaves_out_is_no_gap() -> None:
+def test_a_publication_that_a_filter_leaves_out_is_no_gap() -> None:
     node = small_node()
     reader = blocked(node, wanted=read_filter(b'{"x":1}'))
     publish(node, "k", tags=b'{"x":1}')
@@ -163,7 +163,7 @@ def test_one_that_a_filter_leaves_out_is_no_gap() -> None:
     assert reader.session.subscriptions["a"].position.offset == 4
 
 
-def test_what_gave_way_to_a_newer_one_is_no_gap() -> None:
+def test_a_publication_that_gave_way_to_a_newer_one_is_no_gap() -> None:
     """With `every_ms`: it wants the newest, and gets no notice of what that stands for."""
     node = small_node()
     reader = blocked(node, every_ms=500)

@@ -186,7 +186,9 @@ async def test_an_answer_that_nobody_reads_is_given_up(hub: Hub, target: str) ->
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 8388608", "Transfer-Encoding: chunked"])
-async def test_who_sends_all_of_a_body_before_reading_gets_its_413(hub: Hub, framing: str) -> None:
+async def test_a_client_that_sends_all_of_a_body_before_reading_gets_its_413(
+    hub: Hub, framing: str
+) -> None:
     """RFC 9112 section 9.6: a reset behind the answer would take it away."""
     body = b"x" * (8 << 20)
     if "chunked" in framing:

@@ -106,7 +106,9 @@ async def test_a_message_that_comes_byte_by_byte_ends_its_session_with_the_reaso
     assert await metric(hub, 'hub_closes_total{code="4504"}') == before + 1
 
 
-async def test_who_does_not_take_its_answers_is_cut_counted_and_seen(hub: HubProcess) -> None:
+async def test_a_peer_that_does_not_take_its_answers_is_cut_counted_and_seen(
+    hub: HubProcess,
+) -> None:
     counted = 'hub_refusals_total{reason="slow_reader"}'
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

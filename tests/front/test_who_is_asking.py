@@ -237,7 +237,7 @@ async def test_of_tls_the_hub_speaks_what_is_modern_and_of_http_the_first_versio
 
 @needs_openssl
 @pytest.mark.parametrize("header", [b"", LINE], ids=["plain", "headed"])
-async def test_who_speaks_no_tls_where_it_is_spoken_is_counted_and_seen(
+async def test_a_peer_without_tls_at_a_port_with_tls_is_counted_and_seen(
     certificates: Certificates, header: bytes
 ) -> None:
     made = certificates
@@ -316,7 +316,7 @@ async def test_a_header_stands_before_the_handshake(certificates: Certificates) 
 
 
 @needs_openssl
-async def test_who_does_not_shake_hands_is_bounded(certificates: Certificates) -> None:
+async def test_peers_that_do_not_shake_hands_are_bounded(certificates: Certificates) -> None:
     """Also with a whole header: the node counts a connection only when its handshake is."""
     made = certificates
     async with running(
@@ -348,7 +348,9 @@ async def test_who_does_not_shake_hands_is_bounded(certificates: Certificates) -
 
 
 @needs_openssl
-async def test_who_begins_no_handshake_counts_for_its_address(certificates: Certificates) -> None:
+async def test_a_peer_that_begins_no_handshake_counts_for_its_address(
+    certificates: Certificates,
+) -> None:
     """Those above its bound end at once, and the others by the deadline of a handshake."""
     made = certificates
     async with running(
@@ -368,7 +370,7 @@ async def test_who_begins_no_handshake_counts_for_its_address(certificates: Cert
 
 @needs_openssl
 @pytest.mark.parametrize("named", [(), ("127.0.0.0/8",)])
-async def test_who_begins_no_handshake_behind_a_proxy_counts_for_its_own_address(
+async def test_a_peer_that_begins_no_handshake_behind_a_proxy_counts_for_its_own_address(
     certificates: Certificates, named: tuple[str, ...]
 ) -> None:
     """One client that only waits keeps no other client of the proxy out."""

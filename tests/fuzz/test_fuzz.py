@@ -26,7 +26,7 @@ def test_every_target_has_seeds() -> None:
 
 @pytest.mark.parametrize("target", targets.TARGETS, ids=lambda target: target.__name__)
 @given(st.data())
-def test_what_is_nearly_right_is_taken_or_refused(
+def test_bytes_that_are_nearly_right_are_taken_or_refused(
     target: Callable[[bytes], None], data: st.DataObject
 ) -> None:
     """Where Atheris is not to be had: examples, cut and with other bytes in their middle."""
@@ -38,7 +38,7 @@ def test_what_is_nearly_right_is_taken_or_refused(
 
 
 @pytest.mark.parametrize("target", targets.TARGETS, ids=lambda target: target.__name__)
-def test_what_is_deep_or_long_is_taken_or_refused(target: Callable[[bytes], None]) -> None:
+def test_bytes_that_are_deep_or_long_are_taken_or_refused(target: Callable[[bytes], None]) -> None:
     for hole in (b"%b", b"\0%b", *seeds.HOLES.get(target.__name__, ())):
         for extreme in seeds.EXTREMES:
             target(hole.replace(b"%b", extreme))

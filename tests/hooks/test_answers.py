@@ -44,7 +44,7 @@ def settings(app: Application, hooks: str = "connect,subscribe", **more: Any) ->
 
 
 @pytest.mark.parametrize("transport", PEERS)
-async def test_what_comes_with_a_connect_is_in_the_welcome(
+async def test_data_that_comes_with_a_connect_is_in_the_welcome(
     app: Application, transport: str, channel: str
 ) -> None:
     async with Hub(settings(app, "connect")) as hub:
@@ -65,7 +65,7 @@ async def test_a_poll_says_it_until_the_peer_has_it(app: Application, channel: s
 
 
 @pytest.mark.parametrize("peer_kind", [WebSocketPeer, SsePeer])
-async def test_what_comes_with_a_channel_of_the_url_is_in_its_subscribed(
+async def test_data_that_comes_with_a_channel_of_the_url_is_in_its_subscribed(
     app: Application, peer_kind: type[WebSocketPeer] | type[SsePeer]
 ) -> None:
     async with Hub(settings(app)) as hub:
@@ -129,7 +129,7 @@ async def test_an_answer_from_memory_gives_the_same(app: Application, channel: s
 
 
 @pytest.mark.parametrize("given", ['"\\ud800"', "1e999", "[" * 600 + "]" * 600])
-async def test_what_may_not_be_published_is_not_given_either(
+async def test_data_that_may_not_be_published_is_not_given_either(
     app: Application, given: str, channel: str
 ) -> None:
     async def gives(_asked: Asked) -> Answer:

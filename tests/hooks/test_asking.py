@@ -70,7 +70,7 @@ async def test_each_hook_says_what_is_asked(app: Application, channel: str) -> N
     assert "data" not in subscribe
 
 
-async def test_what_a_member_shows_of_itself_is_the_applications_to_judge(
+async def test_data_that_a_member_shows_is_the_applications_to_judge(
     app: Application, channel: str
 ) -> None:
     """With the subscription and whenever it changes; a refusal leaves it as it was."""
@@ -126,7 +126,7 @@ async def test_an_application_that_refuses_gives_its_reason(app: Application, ch
             assert 'hub_refusals_total{reason="application"}' in (await http.get("/metrics")).text
 
 
-async def test_who_comes_in_and_what_it_may_is_the_applications_word(
+async def test_the_application_decides_who_comes_in_and_with_which_rights(
     app: Application, channel: str
 ) -> None:
     """A cookie of the application's is enough where the hub has no credential at all."""

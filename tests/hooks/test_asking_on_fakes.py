@@ -80,7 +80,7 @@ class Rig:
         return [call.kwargs["event"] for call in self.logged.calls]
 
 
-async def test_one_question_tries_an_application_that_was_down_and_the_others_do_not_wait() -> None:
+async def test_a_question_tries_an_application_that_was_down_and_the_others_do_not_wait() -> None:
     """Half open: what the one finds out decides for all."""
     rig = Rig()
     rig.caller.answer = HookError("timeout", "no whole answer")
@@ -104,7 +104,7 @@ async def test_one_question_tries_an_application_that_was_down_and_the_others_do
     assert rig.events == ["hook_failed", "hook_down", "hook_answers_again"]
 
 
-async def test_one_that_tries_and_fails_keeps_it_from_being_asked_for_longer() -> None:
+async def test_a_try_that_fails_keeps_the_application_from_being_asked_for_longer() -> None:
     rig = Rig(allows=True)
     rig.caller.answer = HookError("unreachable", "refused")
     for _ in range(5):
@@ -120,7 +120,7 @@ async def test_one_that_tries_and_fails_keeps_it_from_being_asked_for_longer() -
     assert len(rig.caller.asked) == 5 + 2
 
 
-async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_next() -> None:
+async def test_a_try_that_finds_too_many_waiting_leaves_the_try_to_the_next() -> None:
     """It was not asked, so it says nothing of the application."""
     rig = Rig()
     await rig.come_to_the_try()
@@ -131,7 +131,7 @@ async def test_one_that_tries_and_finds_too_many_waiting_leaves_the_try_to_the_n
     assert await rig.ask() is None
 
 
-async def test_who_goes_away_while_trying_leaves_the_try_to_the_next() -> None:
+async def test_a_session_that_goes_away_while_trying_leaves_the_try_to_the_next() -> None:
     """A session that ends while its question tries must not close the door for ever."""
     rig = Rig()
     await rig.come_to_the_try()

@@ -30,7 +30,7 @@ def test_the_breaker_opens_with_the_last_of_some_failures_in_a_row() -> None:
     assert not rig.breaker.may_ask()
 
 
-def test_one_alone_tries_when_its_time_has_come() -> None:
+def test_a_single_caller_tries_when_its_time_has_come() -> None:
     """Half open: the others are told no until it is known what became of that one."""
     rig = Rig().opened()
     rig.now += FIRST_SECONDS - 0.001
@@ -78,7 +78,7 @@ def test_those_asked_before_it_opened_prolong_nothing() -> None:
 
 
 @pytest.mark.parametrize("later", ["answered", "failed"])
-def test_who_tries_and_is_cancelled_leaves_the_try_to_the_next(later: str) -> None:
+def test_a_caller_that_is_cancelled_while_trying_leaves_the_try_to_the_next(later: str) -> None:
     rig = Rig().opened()
     rig.now += FIRST_SECONDS
     assert rig.breaker.may_ask()

@@ -78,7 +78,7 @@ async def test_an_answer_in_thousands_of_parts_is_too_large_before_it_is_late() 
         await caller.close()
 
 
-def test_what_a_call_needs_is_imported_at_the_start_and_by_no_question() -> None:
+def test_modules_that_a_call_needs_are_imported_at_the_start_and_by_no_question() -> None:
     """The first peer would wait for it, within the time of its question, and the loop as well."""
     program = (
         "import sys, hub.hooks.calling as calling;"
@@ -89,7 +89,7 @@ def test_what_a_call_needs_is_imported_at_the_start_and_by_no_question() -> None
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-async def test_who_says_no_status_has_taken_nothing() -> None:
+async def test_an_application_that_says_no_status_has_taken_nothing() -> None:
     async with Application() as app:
         caller = Caller(app.url, timeout_seconds=10)
     with pytest.raises(HookError):

@@ -61,9 +61,7 @@ def teller(app: Application, secret: bytes = KEY) -> Teller:
     )
 
 
-async def test_what_a_member_shows_of_itself_is_told_with_it(
-    app: Application, channel: str
-) -> None:
+async def test_data_that_a_member_shows_is_told_with_it(app: Application, channel: str) -> None:
     """As it is when it comes, and when it goes."""
     settings = Settings(
         port=0, drain_seconds=0, webhook_url=app.url, presence=True, leave_delay_seconds=0
@@ -125,7 +123,9 @@ async def test_only_the_events_of_the_setting_are_told(app: Application, channel
     assert "webhook-signature" not in app.asked[0].headers
 
 
-async def test_what_still_waits_is_told_when_the_node_stops(app: Application, channel: str) -> None:
+async def test_events_that_still_wait_are_told_when_the_node_stops(
+    app: Application, channel: str
+) -> None:
     settings = Settings(port=0, drain_seconds=0, webhook_url=app.url)
     async with Hub(settings) as hub, WebSocketPeer(hub.url, Query(channel), {}):
         pass
@@ -144,7 +144,7 @@ async def test_events_that_come_together_are_one_request(app: Application) -> No
     assert told.waiting_bytes == 0
 
 
-async def test_what_is_not_taken_is_sent_again_under_its_name(app: Application) -> None:
+async def test_an_event_that_is_not_taken_is_sent_again_under_its_name(app: Application) -> None:
     answers = iter([(500, b""), (400, b""), (302, b""), says()])
 
     async def at_last(_asked: Asked) -> Answer:
@@ -164,7 +164,7 @@ async def test_what_is_not_taken_is_sent_again_under_its_name(app: Application) 
     assert told._counters.webhook_failures == 3
 
 
-async def test_what_nobody_takes_is_given_up_counted_and_logged(
+async def test_an_event_that_nobody_takes_is_given_up_counted_and_logged(
     app: Application, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def never(asked: Asked) -> Answer:
@@ -183,7 +183,7 @@ async def test_what_nobody_takes_is_given_up_counted_and_logged(
     assert "webhook_events_lost" in capsys.readouterr().out
 
 
-async def test_what_waits_is_bounded_in_bytes(
+async def test_events_that_wait_are_bounded_in_bytes(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telling, "MAX_WAITING_BYTES", 1000)

@@ -87,7 +87,7 @@ def memory_bytes(quantity: str) -> int:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_who_comes_before_load_balancers_know_is_served(overlay: str) -> None:
+def test_a_peer_that_comes_before_load_balancers_know_is_served(overlay: str) -> None:
     """The preStop hook waits, not the hub: while it says "not ready" it turns sessions away."""
     assert container_of(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5
     assert settings_of(overlay).ready_delay_seconds == 0

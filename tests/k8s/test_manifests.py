@@ -189,7 +189,7 @@ def test_production_names_every_image_by_its_digest_also_that_of_a_redis_it_adds
             assert image.endswith("0" * 64)
 
 
-def test_what_kustomize_edit_writes_is_the_image_that_runs(tmp_path: Path) -> None:
+def test_an_image_that_kustomize_edit_writes_is_the_image_that_runs(tmp_path: Path) -> None:
     """`kustomize edit set image hub=registry.example.com/hub@sha256:...`: an entry as here."""
     digest = "sha256:" + "0a" * 32
 

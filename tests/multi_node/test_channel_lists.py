@@ -71,7 +71,7 @@ async def test_a_node_that_does_not_answer_is_named(redis: RedisServer) -> None:
     assert (found["complete"], found["unanswered"]) == (False, ["node-1"])
 
 
-async def test_one_channel_is_known_at_every_node(redis: RedisServer, channel: str) -> None:
+async def test_a_channel_is_known_at_every_node(redis: RedisServer, channel: str) -> None:
     """Where it was published to and nobody subscribes; one that nobody has used is not there."""
     async with hubs(redis.url, 2) as (one, two), httpx.AsyncClient(timeout=10) as client:
         await publish(one, channel, 1)

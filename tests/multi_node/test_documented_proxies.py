@@ -67,7 +67,7 @@ async def test_nothing_is_lost_while_the_nodes_are_restarted_in_turn(
     assert [each for each in seen if each != -1] == list(range(MESSAGES))
 
 
-def test_what_asks_nobody_who_they_are_is_not_led_to(deployment: Deployment) -> None:
+def test_a_path_that_asks_nobody_who_they_are_is_not_led_to(deployment: Deployment) -> None:
     """And everything else is."""
     for path in ("/metrics", "/healthz", "/readyz"):
         assert httpx.get(deployment.url + path, timeout=SECONDS).status_code == 404

@@ -176,7 +176,7 @@ async def test_a_session_is_not_there_for_a_stranger(redis: RedisServer, channel
         assert await poller.poll(one, wait=0) == 200
 
 
-async def test_who_polls_a_node_that_died_begins_anew_elsewhere(
+async def test_a_peer_that_polled_a_node_that_died_begins_anew_elsewhere(
     redis: RedisServer, channel: str
 ) -> None:
     """Its positions are all that counts: nothing is lost and nothing comes twice."""

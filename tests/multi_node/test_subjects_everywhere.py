@@ -136,7 +136,7 @@ def ends(watcher: Watcher) -> list[tuple[str, object]]:
     return [(each["op"], each.get("code")) for each in watcher.pushes if each["op"] in ENDS]
 
 
-async def test_what_is_said_of_a_subject_precedes_the_next_message_at_every_node(
+async def test_a_word_on_a_subject_precedes_the_next_message_at_every_node(
     place: Place,
 ) -> None:
     """Its answer has come, then somebody publishes: no connection of the subject gets that."""
@@ -196,7 +196,7 @@ async def medians(place: Place, act: Act, name: str) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_what_is_said_of_a_subject_takes_hardly_longer_than_a_message(place: Place) -> None:
+async def test_a_word_on_a_subject_takes_hardly_longer_than_a_message(place: Place) -> None:
     """From the request until the last of its connections has seen it (`-rP` shows the medians)."""
     for name, case in CASES.items():
         found = []
@@ -209,7 +209,9 @@ async def test_what_is_said_of_a_subject_takes_hardly_longer_than_a_message(plac
         assert min(found) <= TIMES_A_MESSAGE, f"{name} takes {found} times as long as a message"
 
 
-async def test_what_was_said_holds_from_the_first_answer_of_new_workers_on(tmp_path: Path) -> None:
+async def test_a_word_on_a_subject_holds_from_the_first_answer_of_new_workers_on(
+    tmp_path: Path,
+) -> None:
     """A file keeps it; over Redis and at workers that are replaced see `test_subjects_kept`."""
     hub = WorkersHub(NODES, **SETTINGS, HUB_BROKER=f"sqlite://{tmp_path / 'hub.db'}")
     await asyncio.to_thread(hub.__enter__)

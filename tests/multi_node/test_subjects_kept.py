@@ -134,7 +134,7 @@ def made(subject: str, **claims: object) -> str:
     return jwt.encode(read | claims, SIGNING, algorithm="HS256")
 
 
-async def test_what_the_memory_broker_does_not_keep_a_file_does(tmp_path: Path) -> None:
+async def test_bans_that_the_memory_broker_forgets_are_kept_in_a_file(tmp_path: Path) -> None:
     """Killed, not stopped: what was answered is on the disk. A lifted ban stays lifted."""
     settings = SETTINGS | {"HUB_BANS_PATH": str(tmp_path / "bans")}
     with HubProcess(allow_tracebacks=False, **settings) as hub:

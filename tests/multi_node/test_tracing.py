@@ -38,7 +38,7 @@ def node(span: Taken) -> object:
     return span.process["service.instance.id"]
 
 
-async def test_one_trace_leads_from_the_post_to_the_write_at_every_node(
+async def test_a_trace_leads_from_the_post_to_the_write_at_every_node(
     redis: RedisServer, collector: Collector, channel: str
 ) -> None:
     """The publish span is a child of the publisher's, every deliver span one of the publish's."""

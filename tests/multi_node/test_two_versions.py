@@ -68,7 +68,7 @@ async def test_two_versions_share_numbers_history_and_keys(
         await seats[1].leave()
 
 
-async def test_what_members_say_is_kept_by_a_version_that_knows_less(
+async def test_data_of_members_is_kept_by_a_version_that_knows_less(
     redis: RedisServer, channel: str, tmp_path: Path
 ) -> None:
     """The newer one says more of a member; both list everybody, and births reach both."""

@@ -112,7 +112,7 @@ async def test_every_worker_is_a_node(shared: WorkersHub) -> None:
     assert {os.getsid(pid) for pid in processes.values()} == set(processes.values())
 
 
-async def test_one_order_whoever_publishes_and_wherever_one_listens(
+async def test_the_order_is_one_whoever_publishes_and_wherever_a_peer_listens(
     shared: WorkersHub, channel: str
 ) -> None:
     async with everywhere(shared, channel) as seats:
@@ -204,7 +204,7 @@ async def test_a_poll_that_reaches_another_worker_is_carried_to_its_session(
     assert seen == list(range(12))
 
 
-async def test_one_page_of_metrics_tells_of_all_workers(shared: WorkersHub, channel: str) -> None:
+async def test_a_page_of_metrics_tells_of_all_workers(shared: WorkersHub, channel: str) -> None:
     """At whichever worker Prometheus is let in."""
     async with everywhere(shared, channel) as seats:
         answers = [await publish(shared, channel, number) for number in range(10)]
@@ -411,7 +411,7 @@ def test_sighup_brings_up_what_the_file_says_now(tmp_path: Path) -> None:
         assert httpx.get(f"{hub.url}/readyz", verify=NO_TLS).status_code == 200
 
 
-def test_one_worker_is_today_s_single_process() -> None:
+def test_a_single_worker_is_today_s_single_process() -> None:
     """Nothing beside it, and its name is its own."""
     with WorkersHub(1) as hub:
         assert hub.processes() == {}

@@ -46,7 +46,7 @@ def in_forks(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
         (in_forks, "HUB_TLS_CERT", {"HUB_TLS_KEY": "none.pem"}),
     ],
 )
-def test_what_no_worker_can_use_is_said_once_and_ends_the_hub(
+def test_a_setting_that_no_worker_can_use_is_said_once_and_ends_the_hub(
     tmp_path: Path,
     run: Callable[[dict[str, str]], subprocess.CompletedProcess[str]],
     name: str,
@@ -60,7 +60,9 @@ def test_what_no_worker_can_use_is_said_once_and_ends_the_hub(
     assert "Traceback" not in told.stderr
 
 
-async def test_what_a_worker_cannot_use_later_is_tried_until_it_is_mended(tmp_path: Path) -> None:
+async def test_a_setting_that_a_worker_cannot_use_later_is_tried_until_it_is_mended(
+    tmp_path: Path,
+) -> None:
     """The other worker serves meanwhile, and the log says what is wrong."""
     file, pem = tmp_path / "keys.pem", public_pem(make_key("EdDSA"))
     file.write_text(pem)

@@ -90,7 +90,7 @@ async def test_it_ends_behind_the_last_worker(served: Served, end: str) -> None:
     assert await asyncio.wait_for(served.running, 20) == 0
 
 
-async def test_what_hinders_one_worker_from_connecting_hinders_no_later_one(
+async def test_a_fault_that_keeps_one_worker_from_connecting_keeps_no_later_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A lack of descriptors passes; a process of another user is refused, and logged."""

@@ -106,7 +106,7 @@ def test_the_busiest_are_rows_by_node_and_number() -> None:
     assert len(rows_of([ProcessSample(n, "x", 0.0, n) for n in range(100)], node="n1")) == ROWS
 
 
-def test_what_changes_by_less_than_is_shown_is_the_same_row() -> None:
+def test_a_change_smaller_than_is_shown_is_the_same_row() -> None:
     """So that a process that rests is published once."""
     nearly = ProcessSample(pid=7, name="postgres", cpu_percent=3.04, memory_bytes=50_020_000)
     assert rows_of([POSTGRES], node="n1") == rows_of([nearly], node="n1")

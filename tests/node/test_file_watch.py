@@ -63,7 +63,7 @@ async def test_a_file_that_is_still_being_written_is_not_told(path: Path) -> Non
     assert await watched.look() == 1
 
 
-async def test_one_change_of_two_files_is_told_once(path: Path, tmp_path: Path) -> None:
+async def test_a_change_of_two_files_is_told_once(path: Path, tmp_path: Path) -> None:
     """A certificate and its key are renewed one after the other."""
     key = tmp_path / "key"
     key.write_text("before")

@@ -32,7 +32,7 @@ def beside(*others: tuple[int, tuple[str, ...]]) -> list[ServerProcess]:
 
 
 @pytest.mark.parametrize("worker", [SPAWN, GUNICORN], ids=["spawned", "forked"])
-def test_one_worker_of_them_all_says_so(worker: tuple[str, ...]) -> None:
+def test_a_single_worker_of_them_all_says_so(worker: tuple[str, ...]) -> None:
     """The second, because the first is alone when it starts."""
     children = beside((1, TRACKER), (2, worker), (3, worker), (4, worker), (5, ("sh",)))
     said = [
@@ -50,7 +50,7 @@ def test_one_worker_of_them_all_says_so(worker: tuple[str, ...]) -> None:
         [],
     ],
 )
-def test_who_is_alone_says_nothing(children: list[ServerProcess]) -> None:
+def test_a_worker_that_is_alone_says_nothing(children: list[ServerProcess]) -> None:
     """A helper of multiprocessing, another program, a process that cannot be looked at."""
     for pid in range(1, 4):
         assert not is_second_of_several(pid, children_of_parent=lambda: children)

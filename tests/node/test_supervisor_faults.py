@@ -294,7 +294,7 @@ async def test_the_exit_code_tells_of_a_second_signal(
     assert "worker_ended" not in {line["event"] for line in lines}
 
 
-async def test_what_a_child_says_is_noted() -> None:
+async def test_words_of_a_child_are_noted() -> None:
     """A broker process does not say how long its end may take."""
     mine, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=mine)

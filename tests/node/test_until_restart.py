@@ -59,7 +59,7 @@ def test_several_changes_are_one_line() -> None:
     "changed",
     [{"heartbeat_seconds": 11}, {"namespaces": {"a": {"presence": True}}}, {"drain_seconds": 1}],
 )
-def test_what_a_worker_takes_up_at_once_needs_no_word(changed: dict[str, Any]) -> None:
+def test_a_setting_that_a_worker_takes_up_at_once_needs_no_word(changed: dict[str, Any]) -> None:
     assert check(Settings(**changed), role()) == ""
 
 

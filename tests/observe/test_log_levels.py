@@ -41,7 +41,7 @@ def said(stream: io.StringIO) -> list[str]:
     return [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
 
 
-def test_one_subsystem_says_more_than_the_others(
+def test_a_subsystem_says_more_than_the_others(
     log: FilteringBoundLogger, stream: io.StringIO
 ) -> None:
     """Also where its logger was bound, and bound further, before the change."""
@@ -59,7 +59,7 @@ def test_one_subsystem_says_more_than_the_others(
     assert deeper.get_effective_level() == logging.DEBUG
 
 
-def test_one_subsystem_says_less_than_the_others(
+def test_a_subsystem_says_less_than_the_others(
     log: FilteringBoundLogger, stream: io.StringIO
 ) -> None:
     """Tracebacks are errors."""
@@ -101,7 +101,7 @@ def test_the_general_level_holds_for_all_that_have_none_of_their_own(
     [{"http": "debug", "bróker": "debug"}, {"http": "debug", "loop": "loud"},
      {"http": "debug", "default": None}, {"http": "debug", "loop": 10}],
 )  # fmt: skip
-def test_what_there_is_not_changes_nothing(
+def test_a_level_or_subsystem_that_there_is_not_changes_nothing(
     log: FilteringBoundLogger, changes: dict[str, object]
 ) -> None:
     """Not even the part of it that there is."""

@@ -152,7 +152,7 @@ def test_auto_is_readable_on_a_terminal_and_json_elsewhere() -> None:
     assert not terminal.getvalue().startswith("{")
 
 
-def test_what_json_cannot_hold_is_written_anyway() -> None:
+def test_values_that_json_cannot_hold_are_written_anyway() -> None:
     """A peer's header may decode to lone surrogates; a log line must never raise."""
     stream = io.StringIO()
     make_logger(LogChoice(), stream).info("odd", agent="\udcff", number=10**30, thing={1, 2})

@@ -104,7 +104,7 @@ def test_every_refusal_is_in_the_table_also_those_without_a_line() -> None:
     assert (row.reason, row.count) == ("unauthorized", 10 + 5)
 
 
-def test_what_a_request_did_not_name_is_not_in_the_line() -> None:
+def test_fields_that_a_request_did_not_name_are_not_in_the_line() -> None:
     rig = Rig()
     rig.refuse()
     assert rig.lines[0].keys().isdisjoint({"origin", "host"})
@@ -118,7 +118,7 @@ def test_only_refusals_that_ask_who_somebody_is_are_logged(error: type[HubError]
     assert bool(rig.lines) is (error.code in WHO_MAY)
 
 
-def test_what_strangers_wrote_is_cut() -> None:
+def test_texts_that_strangers_wrote_are_cut() -> None:
     rig = Rig()
     long = "x" * 100_000
     rig.refusals.refused("forbidden", address=long, reason=long, origin=long, host=long)

@@ -40,7 +40,7 @@ def is_safe(text: str) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_what_terminals_obey_is_none_of_what_passes(name: str) -> None:
+def test_characters_that_terminals_obey_do_not_pass(name: str) -> None:
     assert not name.isprintable()
     assert visible(f"a{name}b").isprintable()
     assert to_json([name]).isprintable()
@@ -164,7 +164,7 @@ def test_the_colours_of_a_terminal_stay() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_what_a_command_says_is_safe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_command_is_safe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Much of it repeats what a hub or a file said; sentences may have several lines."""
     say(f"bad_request: no channel {name}\nsecond")
     said = capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_what_a_command_says_is_safe(name: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("as_json", [True, False])
-def test_what_a_channel_carries_is_safe(name: str, as_json: bool) -> None:
+def test_output_of_a_channel_is_safe(name: str, as_json: bool) -> None:
     data = json.dumps({"text": name}, ensure_ascii=False).encode()
     frame = b'{"op":"message","data":%b}' % data
     message = Message("prices", "e", 1, data, key=name, time_ms=0, frame=frame)
@@ -185,7 +185,7 @@ def test_what_a_channel_carries_is_safe(name: str, as_json: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_what_a_connection_does_is_safe(name: str) -> None:
+def test_output_about_a_connection_is_safe(name: str) -> None:
     observed = {"op": "observed", "at_ms": 0, "what": "ended", "code": 4403, "reason": name}
     for as_json in (True, False):
         assert Lines(as_json=as_json).observed(observed).decode().isprintable()

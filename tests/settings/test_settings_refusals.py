@@ -68,7 +68,7 @@ def test_wrong_value_is_named_as_its_source_names_it(name: str, value: str, allo
     ["1_0", "8_311", "-0", "+5", "٣", "\uff11\uff12", "1e1", "0x10", "5.", ".5", "5 0", "1,000"],
 )
 @pytest.mark.parametrize("name", ["port", "history_size", "heartbeat_seconds", "max_head_bytes"])
-def test_what_is_no_plain_number_is_refused(name: str, text: str) -> None:
+def test_a_text_that_is_no_plain_number_is_refused(name: str, text: str) -> None:
     """From the environment, by flag, and as a namespace's option; a slip would count otherwise."""
     env = f"HUB_{name.upper()}"
     assert complaint({env: text}).startswith(f"{env} is {text!r}: allowed: ")
@@ -81,7 +81,7 @@ def test_what_is_no_plain_number_is_refused(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["5.0", "true", "'1_0'", "nan", "[]", "1979-05-27"])
-def test_what_toml_has_instead_of_a_whole_number_is_refused(toml: WriteToml, written: str) -> None:
+def test_a_toml_value_that_is_no_whole_number_is_refused(toml: WriteToml, written: str) -> None:
     """Its own whole numbers may have underscores, as TOML says; nothing else is one."""
     assert "allowed: a whole number from 0 to 65535" in complaint(None, toml(f"port = {written}"))
     assert load_settings(config_file=toml("port = 8_311"), flags={}, environ={}).port == 8311

@@ -55,7 +55,7 @@ async def test_a_session_writes_again_once_the_server_has_taken_all() -> None:
     assert made.acknowledged_bytes() == len(b"the rest of a frame" + b"and more")
 
 
-async def test_who_takes_waits_until_there_is_something_or_the_end() -> None:
+async def test_a_taker_waits_until_there_is_something_or_the_end() -> None:
     made, _ = link()
     taking = asyncio.create_task(made.take())
     await asyncio.sleep(0)

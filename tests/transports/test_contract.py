@@ -147,7 +147,7 @@ async def test_a_position_beyond_the_head_gives_a_reset_to_the_head(
     assert message["data"] == 2
 
 
-async def test_what_history_no_longer_holds_is_a_gap_with_its_exact_range(
+async def test_a_range_that_history_no_longer_holds_is_an_exact_gap(
     http: httpx.AsyncClient, open_peer: Open, channel: str
 ) -> None:
     """The gap stands where the missing publications would have."""

@@ -132,7 +132,7 @@ def reference(stream: bytes, *, deflate: bool) -> list[object]:
 
 
 @given(STREAMS, st.lists(st.integers(0, 2000)), st.booleans())
-def test_what_is_read_is_what_another_implementation_reads(
+def test_another_implementation_reads_the_same_frames(
     stream: bytes, cuts: list[int], deflate: bool
 ) -> None:
     """Wherever the network cuts it. A binary frame ends the comparison: it is not taken here.
@@ -208,7 +208,7 @@ def test_a_message_alone_in_a_read_needs_no_parser(size: int) -> None:
 @example(masked(b"{}", fin=False))
 @example(b"\x81\x02{}")
 @example(b"\x81\xff" + (20).to_bytes(8) + bytes(24))
-def test_what_is_read_without_a_parser_is_what_the_parser_reads(stream: bytes) -> None:
+def test_the_parser_reads_the_frames_that_are_read_without_it(stream: bytes) -> None:
     if (message := lone_message(stream, LIMIT)) is not None:
         inbound = Inbound(deflate=True, max_bytes=LIMIT)
         inbound.feed(stream)
@@ -227,7 +227,7 @@ def test_nothing_is_looked_at_before_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("way", ["fragment", "frame", "behind a large read"])
-def test_what_is_unfinished_costs_what_was_sent(way: str) -> None:
+def test_an_unfinished_message_costs_the_bytes_that_were_sent(way: str) -> None:
     """A fragment that would inflate to 260 KB stays as it came, and holds nothing else."""
     limit = 266_240
     bomb = packed(b"x" * 260_000)[:280]

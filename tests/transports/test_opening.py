@@ -158,7 +158,7 @@ async def test_an_event_stream_with_a_subscription_begins_in_one_write() -> None
     assert session.dialect.name == "sse"
 
 
-async def test_what_came_behind_the_handshake_is_worked_off() -> None:
+async def test_commands_behind_the_handshake_are_worked_off() -> None:
     door = Door()
     door.websocket(rest=ping(1))
     assert door.ops() == ["welcome", "subscribed", "reply"]
@@ -166,7 +166,7 @@ async def test_what_came_behind_the_handshake_is_worked_off() -> None:
 
 @pytest.mark.parametrize("how", ["websocket", "sse", "websocket_over", "sse_over"])
 @pytest.mark.parametrize("why", ["full", "draining"])
-async def test_who_is_refused_at_the_door_costs_nothing(how: str, why: str) -> None:
+async def test_a_peer_that_is_refused_at_the_door_costs_nothing(how: str, why: str) -> None:
     """Nothing is written, and the transport is the caller's still."""
     door = Door()
     head = Head()
@@ -184,7 +184,7 @@ async def test_who_is_refused_at_the_door_costs_nothing(how: str, why: str) -> N
     assert door.transport.protocol is None
 
 
-async def test_what_is_no_handshake_is_refused_before_a_session() -> None:
+async def test_a_request_that_is_no_handshake_is_refused_before_a_session() -> None:
     door = Door()
     with pytest.raises(UpgradeRequiredError):
         door.websocket(Head(headers={"host": "localhost"}))
@@ -269,7 +269,7 @@ async def test_over_somebody_elses_server_the_same_is_said() -> None:
 # hold (8 each), and a second table, in which a subscription stands until its channel's first batch
 # (46, with room to spare).
 @pytest.mark.parametrize(("way", "most"), [("websocket", 905), ("sse", 990)])
-async def test_what_an_idle_session_takes_of_the_heap_is_bounded(way: str, most: int) -> None:
+async def test_heap_bytes_of_an_idle_session_are_bounded(way: str, most: int) -> None:
     """Of the hub's own objects, with one subscription; a process' size tells little of it, because
     the first thousands fill what the start has left free."""
     door, count = Door(), 400

@@ -137,7 +137,7 @@ async def test_a_session_that_passes_all_positions_stays_one_and_gets_its_messag
 
 
 @pytest.mark.parametrize("session", [False, True])
-async def test_who_resumes_with_every_position_is_answered_with_all_that_is_missing(
+async def test_a_poll_that_resumes_with_every_position_is_answered_with_all_that_is_missing(
     session: bool,
 ) -> None:
     """Also by the first poll of a session, which has `subscribed` to tell."""
@@ -162,9 +162,7 @@ async def test_an_answer_that_was_lost_loses_nothing_of_any_channel() -> None:
     assert again["positions"] == lost["positions"]
 
 
-async def test_what_the_poll_after_a_lost_answer_does_not_name_goes_on_from_the_one_before() -> (
-    None
-):
+async def test_a_channel_not_named_after_a_lost_answer_goes_on_from_the_poll_before() -> None:
     """Never from the head: a peer that names one channel of two does not give up the other."""
     hub = Hub()
     first = await hub.answer(ask(A, B))
@@ -247,7 +245,7 @@ async def test_a_first_poll_whose_peer_has_gone_leaves_nothing(session: bool, tu
     assert hub.node.counters.polls_abandoned == (300 if turns else 0)
 
 
-async def test_who_was_told_its_session_may_come_back_for_a_while() -> None:
+async def test_a_peer_that_was_told_its_session_may_come_back_for_a_while() -> None:
     """With what came for the poll that went without an answer; then the session ends."""
     hub = Hub()
     first = await hub.answer(ask(A, B))
@@ -304,7 +302,7 @@ async def test_at_the_bound_of_connections_nobody_asks_the_broker() -> None:
 # -- what polls hold together ----------------------------------------------------------------------
 
 
-async def test_what_waiting_polls_hold_is_counted_and_bounded_for_all_together() -> None:
+async def test_messages_that_waiting_polls_hold_are_counted_and_bounded_for_all_together() -> None:
     """At the bound a poll is answered with what it has; the rest comes with the next, none lost."""
     hub = Hub(outbox_total_bytes=5000)
     budget = hub.node.outbox_budget
@@ -329,7 +327,9 @@ async def test_what_waiting_polls_hold_is_counted_and_bounded_for_all_together()
 
 
 @pytest.mark.parametrize("end", ["lease", "closed", "closed and left"])
-async def test_what_an_abandoned_poll_holds_is_counted_until_its_session_ends(end: str) -> None:
+async def test_messages_that_an_abandoned_poll_holds_are_counted_until_its_session_ends(
+    end: str,
+) -> None:
     """Its peer may come back for it; who does not is forgotten with all that it held."""
     hub = Hub()
     budget = hub.node.outbox_budget

@@ -56,7 +56,7 @@ def test_an_answer_takes_up_to_its_bound_and_the_frame_in_which_that_ends(link: 
     assert link.take() == b"x" * 9 + b"12345"
 
 
-def test_whoever_waits_is_told_of_each_change(link: PollLink) -> None:
+def test_a_poll_that_waits_is_told_of_each_change(link: PollLink) -> None:
     changes: list[bool] = []
     link.begin(100)
     link.on_change = lambda: changes.append(link.has_frames)
@@ -90,7 +90,7 @@ def test_after_an_empty_answer_it_may_write_at_once(link: PollLink) -> None:
     assert told(link) == []
 
 
-def test_what_came_for_a_poll_that_was_given_up_is_the_next_ones(link: PollLink) -> None:
+def test_messages_for_a_poll_that_was_given_up_are_the_next_ones(link: PollLink) -> None:
     link.begin(100)
     link.send(b"kept")
     link.give_up()

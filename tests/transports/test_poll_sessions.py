@@ -38,7 +38,7 @@ async def test_a_newer_poll_takes_over_from_one_that_still_waits(
         assert (message["op"], message["data"]) == ("message", 1)
 
 
-async def test_what_history_does_not_hold_comes_with_the_next_poll(
+async def test_a_publication_that_history_does_not_hold_comes_with_the_next_poll(
     process: HubProcess, channel: str
 ) -> None:
     """Between two polls the session lives. Another session gets a gap in its place."""
@@ -98,7 +98,7 @@ async def test_an_answer_that_told_of_a_new_subscription_is_missed_by_who_does_n
         assert (await poll(client, session="true", wait="0", **same)).status_code == 404
 
 
-async def test_who_is_behind_catches_up_by_the_page_not_by_the_message(
+async def test_a_session_that_is_behind_catches_up_by_the_page_not_by_the_message(
     process: HubProcess, channel: str
 ) -> None:
     """What came between two polls is read from history: 90 messages are not 90 round trips."""

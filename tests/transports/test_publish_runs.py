@@ -114,7 +114,7 @@ SHAPES = (
     last=st.sampled_from(LAST),
     shape=st.sampled_from(SHAPES),
 )
-def test_what_comes_in_one_read_is_answered_as_if_each_was_carried_out_by_itself(
+def test_commands_of_one_read_are_answered_as_if_each_was_carried_out_by_itself(
     frames: list[bytes], last: bytes, shape: Shape
 ) -> None:
     """Replies and their order, refusals, limits, keys, streams and counts."""
@@ -169,7 +169,9 @@ async def test_publications_of_one_read_in_one_channel_reach_the_broker_together
     assert peer.replies() == [*range(MAX_RUN + 2), 100, 101, 102, 103]
 
 
-async def test_what_the_broker_refuses_of_a_run_is_answered_at_its_place(node: SmallNode) -> None:
+async def test_publications_of_a_run_that_the_broker_refuses_are_answered_at_their_place(
+    node: SmallNode,
+) -> None:
     """And the others are made."""
     calls, peer = Calls(node), Wired(node, Turns(node.clock))
     many = node.memory.publish_many_now

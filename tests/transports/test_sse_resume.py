@@ -37,7 +37,7 @@ async def test_with_one_channel_every_event_carries_its_position(
             assert peer.last_event_id == f"{answer['epoch']}:{number}"
 
 
-async def test_one_channel_resumes_from_its_last_event_id(
+async def test_a_channel_resumes_from_its_last_event_id(
     process: HubProcess, http: httpx.AsyncClient, channel: str
 ) -> None:
     async with stream(process, channel) as peer:

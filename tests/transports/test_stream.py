@@ -95,7 +95,7 @@ def test_nothing_overtakes_what_the_transport_owes(ends: Ends) -> None:
     assert theirs.recv(100) == b"frame"
 
 
-def test_what_an_earlier_response_left_in_the_transport_goes_first(ends: Ends) -> None:
+def test_bytes_that_an_earlier_response_left_in_the_transport_go_first(ends: Ends) -> None:
     """On a connection that was reused."""
     ours, theirs = ends
     link = connection(NotingTransport(ours, waiting=1))
@@ -121,7 +121,7 @@ def test_after_the_end_nothing_is_written_to_what_may_be_another_connection(
     assert has_nothing(theirs)
 
 
-def test_what_is_sent_under_a_cork_leaves_in_one_write(ends: Ends) -> None:
+def test_frames_sent_under_a_cork_leave_in_one_write(ends: Ends) -> None:
     """In its order; afterwards each frame is a write again."""
     ours, theirs = ends
     link = connection(NotingTransport(ours))
@@ -134,7 +134,7 @@ def test_what_is_sent_under_a_cork_leaves_in_one_write(ends: Ends) -> None:
     assert theirs.recv(100) == b"three"
 
 
-async def test_what_the_kernel_has_no_room_for_under_a_cork_is_finished(ends: Ends) -> None:
+async def test_bytes_that_the_kernel_has_no_room_for_under_a_cork_are_finished(ends: Ends) -> None:
     ours, theirs = ends
     transport = NotingTransport(ours)
     link = connection(transport)
@@ -161,7 +161,7 @@ def test_a_cork_gathers_a_bounded_number_of_bytes(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "half_close"])
-def test_what_is_gathered_goes_out_before_the_end(ends: Ends, end: str) -> None:
+def test_gathered_frames_go_out_before_the_end(ends: Ends, end: str) -> None:
     ours, theirs = ends
     link = connection(NotingTransport(ours))
     link.cork()
@@ -176,7 +176,7 @@ def test_what_is_gathered_goes_out_before_the_end(ends: Ends, end: str) -> None:
     assert has_nothing(theirs)
 
 
-def test_what_is_gathered_is_dropped_with_the_connection(ends: Ends) -> None:
+def test_gathered_frames_are_dropped_with_the_connection(ends: Ends) -> None:
     ours, theirs = ends
     link = connection(NotingTransport(ours))
     link.cork()

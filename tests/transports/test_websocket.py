@@ -73,7 +73,7 @@ async def test_the_replies_to_what_came_in_one_read_leave_in_one_write(wired: Wi
     assert wired.connection._reading is None
 
 
-async def test_what_follows_from_a_command_alone_in_a_read_leaves_in_one_write(
+async def test_frames_that_follow_from_a_command_alone_in_a_read_leave_in_one_write(
     node: SmallNode, wired: Wired
 ) -> None:
     """The answer to a subscribe, and the messages that it brings."""
@@ -194,7 +194,7 @@ async def test_a_little_more_than_a_piece_does_not_stop_the_reading(wired: Wired
     assert wired.replies() == [1]
 
 
-async def test_what_is_inflated_in_a_piece_is_bounded(node: SmallNode, turns: Turns) -> None:
+async def test_bytes_inflated_in_a_piece_are_bounded(node: SmallNode, turns: Turns) -> None:
     """250 KB of compressed commands would be 120 MB at once."""
     wired = Wired(node, turns, deflate=True)
     command = b'{"op":"ping","id":1,"rest":"%b"}' % (b"x" * 200_000)
@@ -384,7 +384,7 @@ async def test_a_peer_that_is_closed_is_searched_for_its_close_frame_only(
     assert wired.pushes() == []
 
 
-async def test_who_goes_on_sending_after_a_close_is_not_read_from(
+async def test_a_peer_that_goes_on_sending_after_a_close_is_not_read_from(
     node: SmallNode, wired: Wired
 ) -> None:
     wired.session.close(1012, "draining")
@@ -447,7 +447,7 @@ async def test_a_close_frame_is_echoed_and_ends_the_connection(wired: Wired) -> 
     assert wired.session.closing
 
 
-async def test_what_came_before_the_end_is_carried_out(wired: Wired) -> None:
+async def test_commands_before_the_end_are_carried_out(wired: Wired) -> None:
     """Also when the end comes while it waits for its turn."""
     count = PIECE_FRAMES + 10
     wired.receive(b"".join(ping(number) for number in range(count)))
@@ -547,7 +547,9 @@ async def test_a_ping_is_answered_with_its_payload(wired: Wired) -> None:
     assert wired.transport.writes == [b"\x8a\x0dare you there"]
 
 
-async def test_what_a_peer_may_not_do_is_a_reply(node: SmallNode, turns: Turns) -> None:
+async def test_a_command_that_a_peer_may_not_send_is_answered_with_a_reply(
+    node: SmallNode, turns: Turns
+) -> None:
     wired = Wired(node, turns)
     wired.session.identity = Identity()
     wired.receive(publish(1) + masked(b"{") + masked(b'{"op":"dance","id":3}'))

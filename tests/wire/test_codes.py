@@ -73,7 +73,7 @@ def test_a_close_code_says_reconnect_exactly_when_the_error_is_retryable(
     assert may_reconnect(close_code(error.code)) is expected
 
 
-def test_what_is_refused_only_for_now_is_closed_with_a_code_that_lets_come_back() -> None:
+def test_an_error_for_now_closes_with_a_code_that_lets_peers_come_back() -> None:
     """Such as a token that has not begun."""
     assert close_code("unauthorized", retryable=True) == CloseCode.TRY_AGAIN_LATER
     for code in CLOSE_CODE.keys() - {"unauthorized"}:

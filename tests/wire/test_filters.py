@@ -62,7 +62,7 @@ def test_conditions(condition: bytes, holds: bool) -> None:
     assert read_filter(condition).matches(encode_tags(NBA)) is holds
 
 
-def test_what_has_no_tags_passes_only_what_asks_for_none() -> None:
+def test_a_publication_without_tags_passes_only_filters_that_ask_for_none() -> None:
     assert not read_filter(b'{"league":"nba"}').matches(None)
     assert read_filter(b'{"league":{"ne":"nba"}}').matches(None)
     assert read_filter(b'{"league":{"exists":false}}').matches(b"{}")
@@ -87,7 +87,7 @@ def test_the_same_condition_is_an_equal_filter() -> None:
     ],
     ids=range(22),
 )  # fmt: skip
-def test_what_is_no_filter_is_refused(wrong: bytes) -> None:
+def test_a_text_that_is_no_filter_is_refused(wrong: bytes) -> None:
     with pytest.raises(BadRequestError, match="filter"):
         read_filter(wrong)
 
@@ -98,7 +98,7 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
         read_filter(raw).matches(encode_tags(NBA))
 
 
-def test_what_is_remembered_of_many_filters_and_tags_is_bounded_in_bytes() -> None:
+def test_filters_and_tags_that_are_remembered_are_bounded_in_bytes() -> None:
     """Whoever subscribes chooses filters, and another one each time."""
     texts = [f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase]
     long = {f"t{number}": texts[number * 80 :][:95] for number in range(8)}

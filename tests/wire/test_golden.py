@@ -257,7 +257,7 @@ def test_every_reason_of_a_gap_every_close_code_and_every_error_is_in_a_golden_f
     assert problems == set(HTTP_STATUS) - NOT_ON_THE_WIRE
 
 
-def test_what_the_protocol_document_names_is_in_a_golden_file() -> None:
+def test_names_in_the_protocol_document_are_in_a_golden_file() -> None:
     """Its tables of commands and pushes: each op, and each field in backquotes beside it."""
     rows = re.findall(r"^\| (`[a-z_`, ]+) \| ?([^|]*)\|", PROTOCOL.read_text(), re.MULTILINE)
     wires = [case["wire"] for case in (*COMMANDS, *PUSHES)]

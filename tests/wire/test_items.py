@@ -68,7 +68,7 @@ def test_splitting_keeps_the_bytes_of_every_item(values: list[object]) -> None:
     assert [item.payload for item in batch.items if isinstance(item, Item)] == datas
 
 
-def test_one_object_is_a_batch_of_one_that_is_no_array() -> None:
+def test_an_object_is_a_batch_of_one_that_is_no_array() -> None:
     """So that it is answered with one object."""
     batch = split_items(b' {"channel":"a","data":1.0,"key":"k","idempotency_key":"i"}', max_items=1)
     (item,) = batch.items
@@ -294,7 +294,7 @@ def test_a_long_array_is_read_a_slice_at_a_time(data: str, monkeypatch: pytest.M
         "too many", "other spaces", "depth", "numbers", "no array",
     ],
 )  # fmt: skip
-def test_what_is_odd_is_told_as_if_it_were_read_in_one_go(raw: bytes) -> None:
+def test_items_that_are_odd_are_told_as_if_they_were_read_in_one_go(raw: bytes) -> None:
     found = []
     for slices in (True, False):
         try:

@@ -378,7 +378,7 @@ JSON_DATA = st.recursive(
 
 
 @given(JSON_DATA, st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
-def test_what_is_published_is_what_arrives(data: object, key: str | None) -> None:
+def test_the_bytes_that_are_published_arrive(data: object, key: str | None) -> None:
     """Through decode and encode, the very bytes."""
     raw = json.dumps(data, ensure_ascii=False).encode()
     key = key if key is None or (key.isprintable() and len(key) <= 200) else None

@@ -42,7 +42,7 @@ def test_surrounding_whitespace_is_stripped(value: object, before: str, after: s
 
 
 @given(st.binary(max_size=40))
-def test_what_is_accepted_is_one_line_of_json(raw: bytes) -> None:
+def test_an_accepted_payload_is_one_line_of_json(raw: bytes) -> None:
     """Whatever the bytes: either a clear refusal or JSON without a line break."""
     try:
         checked = check_payload(raw, limit=LIMIT)
@@ -72,7 +72,7 @@ def test_carriage_returns_and_line_feeds_each_become_a_space() -> None:
     [b"[1,]", b"NaN", b"01", b'"\n"', b"1 2", b"{'a':1}", b'"\\ud800"', b"1e400", b"\xef\xbb\xbf1",
      b"[" * 2000 + b"]" * 2000],
 )  # fmt: skip
-def test_what_is_not_strictly_json_is_refused_with_its_position(raw: bytes) -> None:
+def test_a_payload_that_is_not_strictly_json_is_refused_with_its_position(raw: bytes) -> None:
     """Readers differ on these, so nobody gets them."""
     with pytest.raises(BadRequestError, match=r"payload is not JSON: .* line 1 column \d+"):
         check_payload(raw, limit=LIMIT)
@@ -213,7 +213,7 @@ COUNT = 1000
     ],
     ids=["tags", "filter", "payload of a Python program"],
 )
-def test_what_is_kept_takes_its_own_length(kept: Callable[[int], object]) -> None:
+def test_a_kept_payload_takes_its_own_length(kept: Callable[[int], object]) -> None:
     kept(0)
     tracemalloc.start()
     try:

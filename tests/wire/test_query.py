@@ -124,7 +124,7 @@ def test_a_plus_is_a_plus() -> None:
         "wait=1000000",
     ],
 )
-def test_what_cannot_be_meant_is_refused(query: str) -> None:
+def test_a_query_that_cannot_be_meant_is_refused(query: str) -> None:
     """With a message, not with a guess."""
     with pytest.raises(BadRequestError):
         read(query)

@@ -77,7 +77,7 @@ def test_the_id_of_a_command_is_found_behind_any_payload_and_not_behind_more() -
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner, max_size=3)))
-def test_what_is_found_in_good_json_is_what_a_parser_finds(value: object) -> None:
+def test_fields_found_in_good_json_are_those_that_a_parser_finds(value: object) -> None:
     """`id` last, so that all of the value is walked over."""
     raw = json.dumps({"value": value, "id": value}).encode()
     found = salvage.find_member(raw, b"id")

@@ -135,12 +135,12 @@ def test_with_one_channel_what_moves_the_position_carries_it(push: Push, id_: st
     ],
     ids=lambda push: type(push).__name__,
 )
-def test_what_moves_no_position_leaves_the_last_event_id_alone(push: Push) -> None:
+def test_a_push_that_moves_no_position_leaves_the_last_event_id_alone(push: Push) -> None:
     browser = Browser().read(ONE.encode(PUBLICATION, "e") + ONE.encode(push, "e"))
     assert browser.last_event_id == "e:42"
 
 
-def test_who_is_cut_before_a_reset_resumes_from_the_epoch_that_was_his() -> None:
+def test_a_peer_cut_before_a_reset_resumes_from_the_epoch_before_it() -> None:
     """Else the reset, which comes in a block of its own, would never be told."""
     browser = Browser().read(ONE.encode(PUBLICATION, "e"))
     browser.read(ONE.encode(Subscribed("a", Position("n", 0), False, 2), "n"))

@@ -42,7 +42,7 @@ def test_a_header_has_two_forms() -> None:
     ],
     ids=range(16),
 )  # fmt: skip
-def test_what_are_no_tags_is_refused(wrong: bytes) -> None:
+def test_a_value_that_is_no_tags_is_refused(wrong: bytes) -> None:
     with pytest.raises(BadRequestError):
         check_tags(wrong)
 

@@ -81,7 +81,7 @@ def test_compressed_frames_are_read_in_every_window(window_bits: int) -> None:
         assert size < 300 or len(encoded) < len(native_pushes.encode(push))
 
 
-def test_one_compressed_frame_is_read_by_connections_of_different_pasts() -> None:
+def test_a_compressed_frame_is_read_by_connections_of_different_pasts() -> None:
     """It is shared: no connection's context goes into it."""
     dialect = WebSocketDialect(window_bits=12)
     fresh, old = client(12), client(12)

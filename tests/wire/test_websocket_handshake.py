@@ -81,7 +81,9 @@ def test_lists_and_letter_case_of_the_headers_are_understood(changes: dict[str, 
         {"sec_websocket_version": "13, 8"},
     ],
 )
-def test_what_is_no_handshake_of_version_13_needs_an_upgrade(changes: dict[str, str]) -> None:
+def test_a_request_that_is_no_handshake_of_version_13_needs_an_upgrade(
+    changes: dict[str, str],
+) -> None:
     """It is answered with 426."""
     with pytest.raises(UpgradeRequiredError):
         accept_handshake(headers(**changes), deflate=False)

@@ -88,7 +88,7 @@ def test_pauses_double_up_to_the_cap_and_the_last_one_does_not_pass_the_deadline
     assert f"it broke (10 attempts in 26.2 s at {HUB})" in outcome.message
 
 
-def test_one_attempt_that_may_have_arrived_makes_the_outcome_unknown_for_good() -> None:
+def test_an_attempt_that_may_have_arrived_makes_the_outcome_unknown_for_good() -> None:
     """However many attempts surely did not arrive afterwards."""
     reached = iter([True])
     play = Play()
@@ -96,7 +96,7 @@ def test_one_attempt_that_may_have_arrived_makes_the_outcome_unknown_for_good() 
     assert isinstance(outcome, OutcomeUnknownError)
 
 
-def test_what_may_have_happened_is_not_tried_beyond_the_hubs_memory_of_its_key() -> None:
+def test_a_publication_that_may_have_happened_is_not_tried_beyond_the_memory_of_its_key() -> None:
     """The hub knows a key for 300 s: an attempt that may arrive later could publish twice."""
     retry = PublishRetry(for_seconds=1000, cap_seconds=50, request_timeout_seconds=20)
     play = Play(retry=retry)
@@ -107,7 +107,7 @@ def test_what_may_have_happened_is_not_tried_beyond_the_hubs_memory_of_its_key()
     assert play.now - 1000 < 400
 
 
-def test_what_surely_did_not_happen_may_be_tried_for_as_long_as_one_likes() -> None:
+def test_a_publication_that_surely_did_not_happen_may_be_tried_for_as_long_as_one_likes() -> None:
     """The hub's memory of keys is no limit where nothing was published."""
     play = Play(retry=PublishRetry(for_seconds=1000, cap_seconds=50))
     (outcome,) = play.run(never_sent)
@@ -282,7 +282,7 @@ def all_taken(play: Play, sent: Send) -> None:
     play.answer(sent, *(ok(1) for _ in sent.indices))
 
 
-def test_one_payload_for_several_channels_is_one_request_with_one_payload() -> None:
+def test_a_payload_for_several_channels_is_one_request_with_one_payload() -> None:
     """What stands before and behind it travels by itself; a list keeps its order."""
     several = Outgoing.to_each(["a", "b", "c"], {"n": 1}, key="k", idempotency_key="i", end=True)
     items = [Outgoing.of("x", 0), *several, Outgoing.of("y", 2), Outgoing.of("z", 3)]

@@ -195,7 +195,7 @@ async def test_a_gap_whose_handler_is_cancelled_is_reported_again() -> None:
     assert isinstance(item, Message)
 
 
-async def test_what_a_state_handler_raises_at_the_end_leaves_nobody_waiting() -> None:
+async def test_an_error_that_a_state_handler_raises_at_the_end_leaves_nobody_waiting() -> None:
     """The iteration of another task ends all the same."""
 
     def handle(state: object) -> None:

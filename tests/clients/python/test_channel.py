@@ -106,7 +106,7 @@ def test_a_new_epoch_without_a_reset_is_announced_by_the_client() -> None:
     assert isinstance(item, Message)
 
 
-def test_what_comes_before_subscribed_belongs_to_a_former_subscription() -> None:
+def test_messages_before_subscribed_belong_to_a_former_subscription() -> None:
     """Messages still under way after an unsubscribe are not those of the next subscribe."""
     place = Place(last=2)
     assert say(place, 9) == ()

@@ -72,7 +72,7 @@ async def test_an_older_state_is_followed_by_history(hub: HubProcess) -> None:
     assert [item.data for item in came] == [3, 4, 5]
 
 
-async def test_what_history_has_lost_is_mended_by_state(
+async def test_a_loss_of_history_is_mended_by_state(
     hub: HubProcess,
 ) -> None:
     """After more was missed than history holds, the state of then is told."""
@@ -116,7 +116,7 @@ async def test_of_a_gap_that_the_state_covers_in_part_the_rest_is_missing() -> N
 
 
 @pytest.mark.parametrize("held", [[7], [6], []])
-async def test_what_history_does_not_hold_between_state_and_stream_is_told(
+async def test_messages_that_history_does_not_hold_between_state_and_stream_are_told(
     held: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 6 and 7 it has what `held` says, and the application, asked again, knows no more."""

@@ -357,7 +357,7 @@ async def test_the_golden_end_of_a_subscription_ends_the_iteration_with_its_reas
     assert caught.value.code == "unsubscribed"
 
 
-async def test_what_the_application_gives_with_its_yes_is_handed_on() -> None:
+async def test_data_that_the_application_gives_with_its_yes_is_handed_on() -> None:
     """With the connection, and with each subscription."""
     states: list[ConnectionState] = []
     name = "with what the application gives"

@@ -56,7 +56,7 @@ async def test_the_publisher_says_all_that_a_golden_publication_may_say() -> Non
     assert requests[0].json == case["options"]
 
 
-async def test_one_payload_for_several_channels_is_the_golden_request() -> None:
+async def test_a_payload_for_several_channels_is_the_golden_request() -> None:
     """What became of each is told in their order."""
     case = golden("publishing")["several"]
     request = dict(case["request"])

@@ -42,7 +42,7 @@ def joiner(start: int, replayed: int) -> Joiner:
     return made
 
 
-def test_what_is_replayed_is_one_message_and_what_follows_comes_singly() -> None:
+def test_replayed_items_are_one_message_and_those_that_follow_come_singly() -> None:
     replay = joiner(4, 3)
     assert told(replay.push([message(5), message(6)])) == []
     assert told(replay.push([message(7), message(8)])) == [(3, "5 6 7 ", "e:7"), "8 "]
@@ -86,7 +86,7 @@ def test_where_one_is_no_text_all_come_singly() -> None:
     assert told(joiner(0, 4).push(items)) == ["1 ", {"a": 1}, "3 ", "4 "]
 
 
-def test_what_history_answers_is_joined_between_its_gaps() -> None:
+def test_answers_of_history_are_joined_between_their_gaps() -> None:
     """And comes as it is where one is no text."""
     words: list[Item] = [message(1), message(2), gap(3, 4), message(5)]
     assert told(tuple(join_page(words))) == [
@@ -128,7 +128,7 @@ async def test_a_subscription_that_is_ended_tells_what_it_has() -> None:
     assert [recorded(item) async for item in items] == [(2, "1 2 ", "e:2")]
 
 
-async def test_what_the_applications_state_has_is_not_joined_to_what_follows_it() -> None:
+async def test_items_that_the_applications_state_has_are_not_joined_to_those_that_follow() -> None:
     state = {"data": "1 2 ", "position": "e:2"}
     replay, items = subscription(WantedItems(joined=True, get_state=lambda: state))
     replay.starts(Position("e", 0), 4)

@@ -44,7 +44,7 @@ def test_a_transport_that_worked_is_tried_first_and_those_before_it_are_better()
     assert choice.better_than("poll") == ("websocket", "sse")
 
 
-def test_one_failure_that_is_no_block_does_not_change_the_transport() -> None:
+def test_a_single_failure_that_is_no_block_does_not_change_the_transport() -> None:
     """A hub that is away refuses every transport; the second failure in a row tries the next."""
     choice = Choice(("websocket", "sse"))
     assert not choice.failed(blocked=False)

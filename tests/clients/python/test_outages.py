@@ -126,7 +126,7 @@ def test_a_wrong_address_is_named_whole_but_for_its_secrets(url: str, shown: str
         ("nowhere", "nowhere"),
     ],
 )
-def test_what_is_shown_of_an_address_holds_no_secret(url: str, shown: str) -> None:
+def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
     """Also of one that is wrong, because errors show those."""
     assert public_url(url) == shown
 

@@ -162,7 +162,7 @@ async def test_a_pattern(scenario: Json) -> None:
         await story.end()
 
 
-async def test_one_subscription_for_a_pattern_and_one_for_a_channel_of_its_name() -> None:
+async def test_a_pattern_and_a_channel_of_its_name_are_two_subscriptions() -> None:
     """A pattern without a star is one as well."""
     async with (
         websocket_hub(stay) as fake,
@@ -174,7 +174,7 @@ async def test_one_subscription_for_a_pattern_and_one_for_a_channel_of_its_name(
         assert [each.channel for each in kept] == ["news", "news"]
 
 
-def test_what_a_pattern_matches_is_what_the_hub_matches() -> None:
+def test_a_pattern_matches_at_the_client_what_it_matches_at_the_hub() -> None:
     """Both sides have their own words for it."""
     from hub.core.patterns import check_pattern, matches
     from hub_client.pattern import Pattern

@@ -72,7 +72,7 @@ async def test_channels_that_appear_a_cut_and_another_client(hub: Hub, transport
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
-async def test_what_follows_an_end_comes_too(hub: Hub, transport: str) -> None:
+async def test_publications_that_follow_an_end_come_too(hub: Hub, transport: str) -> None:
     """Its pattern matches the channel as before."""
     async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
         items = client.subscribe_pattern("p:*", gaps=True)

@@ -116,7 +116,7 @@ async def test_bytes_that_nobody_asked_for_let_nothing_more_be_asked(
     assert len(asked.outcomes) == 1
 
 
-async def test_what_is_no_http_is_told(asked: Asked) -> None:
+async def test_an_answer_that_is_no_http_is_told(asked: Asked) -> None:
     asked.connection.data_received(b"SSH-2.0-OpenSSH\r\n")
     assert asked.failure().reached
     assert not asked.connection.may_reuse

@@ -104,7 +104,7 @@ async def test_a_hub_that_puts_the_probe_off_is_asked_again_by_the_same_transpor
     assert (item.offset, transport) == (7, "sse")
 
 
-async def test_what_came_before_the_proof_reaches_the_application_first_and_in_order() -> None:
+async def test_messages_before_the_proof_reach_the_application_first_and_in_order() -> None:
     """A subscription of the URL begins with the stream, before the ping is answered."""
     before = [subscribed("a", "e1:0"), *(message("a", offset) for offset in range(1, 4))]
     async with (

@@ -73,7 +73,7 @@ async def test_only_the_publications_that_failed_are_tried_again() -> None:
     assert [[item["data"] for item in request.json] for request in requests] == [[0, 1, 2], [1]]
 
 
-async def test_what_the_hub_refuses_is_not_tried_again() -> None:
+async def test_a_publication_that_the_hub_refuses_is_not_tried_again() -> None:
     """A missing grant stays missing: one attempt, one error with the hub's code."""
     async with (
         http_hub(lambda _: problem(403, "forbidden")) as (url, requests),
@@ -103,7 +103,9 @@ async def test_a_hub_that_is_away_means_it_surely_did_not_happen() -> None:
     ],
     ids=["cut", "outcome_unknown", "proxy", "captive portal"],
 )
-async def test_what_may_have_happened_is_reported_as_unknown(answer: HttpAnswer) -> None:
+async def test_a_publication_that_may_have_happened_is_reported_as_unknown(
+    answer: HttpAnswer,
+) -> None:
     """The error carries the idempotency key with which a repeat is harmless."""
     async with (
         http_hub(lambda _: answer) as (url, requests),

@@ -30,7 +30,7 @@ from tests.clients.python.fakes import (
 QUICK = PublisherOptions(PublishRetry(for_seconds=5, base_seconds=0.01, cap_seconds=0.02))
 
 
-async def test_what_tasks_publish_at_once_travels_in_one_request_in_its_order() -> None:
+async def test_publications_of_tasks_at_once_travel_in_one_request_in_their_order() -> None:
     """Ten tasks, one request, and each task its own answer."""
     async with (
         http_hub(answers_all) as (url, requests),
@@ -41,7 +41,7 @@ async def test_what_tasks_publish_at_once_travels_in_one_request_in_its_order() 
     assert [result.position.offset for result in results] == [*range(1, 11)]
 
 
-async def test_what_comes_while_all_connections_are_busy_travels_together_next() -> None:
+async def test_publications_that_come_while_all_connections_are_busy_travel_together_next() -> None:
     """One connection: the first goes alone, the others wait and share the second request."""
     arrived, go = asyncio.Event(), asyncio.Event()
 
@@ -79,7 +79,7 @@ async def test_a_list_of_any_length_goes_out_in_requests_of_bounded_size() -> No
     assert [item["data"] for request in requests for item in request.json] == [*range(250)]
 
 
-async def test_one_bad_publication_does_not_take_its_neighbours_with_it() -> None:
+async def test_a_bad_publication_does_not_take_its_neighbours_with_it() -> None:
     """The hub refuses a whole request for one item: the others are published all the same."""
 
     def fussy(request: HttpRequest) -> HttpAnswer:
@@ -163,7 +163,7 @@ async def test_leaving_by_an_error_waits_for_nobody_and_says_what_is_known() -> 
             await queued
 
 
-async def test_one_after_another_takes_three_turns_of_the_loop_each() -> None:
+async def test_a_publication_after_another_takes_three_turns_of_the_loop() -> None:
     """What is sent, what is read and what goes on each have a turn; nothing else has.
 
     Counted where nobody else uses the loop, because a hub in it would take turns of its own.

@@ -168,7 +168,7 @@ async def test_json_that_only_the_hub_finds_wrong_does_not_take_its_neighbours_w
     assert [type(outcome) for outcome in outcomes] == [Published, PublishRefusedError, Published]
 
 
-async def test_one_payload_goes_to_several_channels_and_each_has_its_result() -> None:
+async def test_a_payload_goes_to_several_channels_and_each_has_its_result() -> None:
     """From both publishers and from a session; the channel without a grant is refused alone."""
     channels = ["a:1", "b", "a:2"]
     with HubProcess(HUB_PUBLISH_KEYS="k=a:*", HUB_ANONYMOUS="subscribe") as hub:

@@ -63,7 +63,7 @@ async def _tell(token: str) -> str:
     return token
 
 
-async def test_who_asks_while_it_is_being_asked_for_waits_for_the_same_answer() -> None:
+async def test_a_second_asker_for_a_token_waits_for_the_answer_to_the_first() -> None:
     """A renewal and an attempt beside it are one request to the application."""
     granted: asyncio.Queue[str] = asyncio.Queue()
     source = TokenSource(granted.get)

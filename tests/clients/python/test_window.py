@@ -8,7 +8,7 @@ from hub_client.window import FairSemaphore
 from tests.clients.python.fakes import DEADLINE_SECONDS
 
 
-async def test_whoever_waits_longest_gets_the_next_place() -> None:
+async def test_the_longest_waiter_gets_the_next_place() -> None:
     """Three wait for one place, and get it in the order in which they came."""
     turns, had = FairSemaphore(1), list[int]()
     assert turns.take()

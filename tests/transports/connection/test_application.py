@@ -38,7 +38,7 @@ def head_and_body(rig: Rig) -> tuple[bytes, bytes]:
     return head.lower(), body
 
 
-async def test_one_part_has_a_length_and_the_next_request_is_answered(
+async def test_an_answer_in_one_part_has_a_length_and_the_next_request_is_answered(
     make_rig: Callable[..., Rig],
 ) -> None:
     rig = begun(make_rig, answering(b"whole"))
@@ -122,7 +122,7 @@ async def test_two_lengths_are_refused(make_rig: Callable[..., Rig]) -> None:
     assert rig.answers == [500]
 
 
-async def test_what_it_raises_is_a_500_before_its_answer_and_an_abort_within(
+async def test_an_error_it_raises_is_a_500_before_its_answer_and_an_abort_within(
     make_rig: Callable[..., Rig],
 ) -> None:
     async def app(scope: Scope, _receive: Receive, send: Send) -> None:

@@ -50,7 +50,7 @@ def test_each_has_its_whole_time_and_no_more() -> None:
     assert not len(rig.arrivals)
 
 
-def test_who_has_sent_something_is_not_late() -> None:
+def test_a_peer_that_has_sent_something_is_not_late() -> None:
     """Neither is whoever comes when nobody is left to wait for."""
     rig = Rig()
     for name in "abc":
@@ -74,7 +74,7 @@ def test_all_of_them_have_one_entry_among_the_deadlines() -> None:
     assert len(rig.deadlines) == 1
 
 
-def test_one_that_fails_leaves_the_others_theirs() -> None:
+def test_a_farewell_that_fails_leaves_the_others_theirs() -> None:
     rig = Rig()
 
     def fails() -> None:

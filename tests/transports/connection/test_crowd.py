@@ -60,7 +60,7 @@ async def test_clients_of_one_proxy_take_turns_as_others_do(files: Path) -> None
     assert opened[1] == clients[-1]
 
 
-async def test_who_asks_for_no_stream_is_answered_beside_a_crowd(rig: Rig) -> None:
+async def test_a_peer_that_asks_for_no_stream_is_answered_beside_a_crowd(rig: Rig) -> None:
     """A probe that waited for thousands of streams would have the node restarted under them."""
     crowd(rig)
     rig.connect()
@@ -69,7 +69,7 @@ async def test_who_asks_for_no_stream_is_answered_beside_a_crowd(rig: Rig) -> No
     assert not rig.streams.opened
 
 
-async def test_who_waits_among_a_crowd_is_not_told_that_it_is_late(rig: Rig) -> None:
+async def test_a_peer_that_waits_among_a_crowd_is_not_told_that_it_is_late(rig: Rig) -> None:
     """It has sent all that it has to: only the time for an answer runs."""
     crowd(rig)
     rig.wait(LIMITS.handshake_timeout_seconds + 1)
@@ -78,7 +78,7 @@ async def test_who_waits_among_a_crowd_is_not_told_that_it_is_late(rig: Rig) -> 
     assert len(rig.streams.opened) == 1
 
 
-async def test_who_has_gone_before_its_turn_gets_no_stream(rig: Rig) -> None:
+async def test_a_peer_that_has_gone_before_its_turn_gets_no_stream(rig: Rig) -> None:
     """In a storm clients give up and come again: what they gave up is not worked off."""
     crowd(rig)
     rig.connection.connection_lost(None)
@@ -87,7 +87,7 @@ async def test_who_has_gone_before_its_turn_gets_no_stream(rig: Rig) -> None:
     assert not rig.sockets.http
 
 
-async def test_who_says_no_more_before_its_turn_gets_no_stream(rig: Rig) -> None:
+async def test_a_peer_that_says_no_more_before_its_turn_gets_no_stream(rig: Rig) -> None:
     """As it would have ended the stream."""
     crowd(rig)
     assert rig.connection.eof_received()
@@ -96,7 +96,7 @@ async def test_who_says_no_more_before_its_turn_gets_no_stream(rig: Rig) -> None
     assert not rig.streams.opened
 
 
-async def test_who_is_refused_in_its_turn_is_told_so(rig: Rig) -> None:
+async def test_a_peer_that_is_refused_in_its_turn_is_told_so(rig: Rig) -> None:
     crowd(rig)
     rig.streams.refuses = AWAY
     await rig.settle()
@@ -156,7 +156,7 @@ async def test_those_that_are_late_together_have_turns_to_be_told_so(rig: Rig) -
     assert not rig.turns.crowd
 
 
-async def test_who_sends_its_request_before_it_is_told_that_it_is_late_is_answered(
+async def test_a_peer_that_sends_its_request_before_it_is_told_that_it_is_late_is_answered(
     rig: Rig,
 ) -> None:
     late(rig, [b"GET /healthz HT"])
@@ -165,7 +165,9 @@ async def test_who_sends_its_request_before_it_is_told_that_it_is_late_is_answer
     assert rig.answers == [200]
 
 
-async def test_who_leaves_before_it_is_told_that_it_is_late_is_told_nothing(rig: Rig) -> None:
+async def test_a_peer_that_leaves_before_it_is_told_that_it_is_late_is_told_nothing(
+    rig: Rig,
+) -> None:
     late(rig, [b"", b"GET"])
     transport = rig.transport
     transport.abort()

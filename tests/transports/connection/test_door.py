@@ -34,7 +34,7 @@ def no_readers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", ["/ws?channel=a", "/sse?channel=a"])
-async def test_who_begins_too_many_sessions_is_told_so_before_anything_is_made(
+async def test_an_address_that_begins_too_many_sessions_is_told_so_before_anything_is_made(
     limited: Rig, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     no_readers(monkeypatch)
@@ -59,7 +59,7 @@ async def test_looking_takes_no_session_from_whoever_has_one_left(files: Path) -
 @pytest.mark.parametrize(
     "request_", [post("a", b"1"), get("/healthz"), get("/api/openapi.json"), get("/ws.html")]
 )
-async def test_who_begins_no_session_is_not_held_back_by_their_rate(
+async def test_a_peer_that_begins_no_session_is_not_held_back_by_their_rate(
     limited: Rig, request_: bytes
 ) -> None:
     limited.receive(request_)
@@ -143,7 +143,7 @@ async def test_a_body_that_is_still_on_its_way_does_not_take_the_answer_away(rig
     assert rig.published == []
 
 
-async def test_who_does_not_take_the_answer_is_cut_off(limited: Rig) -> None:
+async def test_a_peer_that_does_not_take_the_answer_is_cut_off(limited: Rig) -> None:
     limited.transport.room = 0
     limited.receive(get("/ws", UPGRADE))
     assert limited.transport.ended
@@ -249,7 +249,7 @@ async def test_such_an_answer_is_the_one_that_a_head_in_pieces_gets(files: Path,
         get("/ws", f"X: {'x' * 1024}\r\n{ELSEWHERE}{UPGRADE}"),
     ],
 )
-async def test_what_is_not_plain_gets_another_look(rig: Rig, request_: bytes) -> None:
+async def test_a_first_read_that_is_not_plain_gets_another_look(rig: Rig, request_: bytes) -> None:
     assert rig.context.door.refusal(PEER, None, request_) is None
 
 

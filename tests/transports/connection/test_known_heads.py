@@ -139,7 +139,7 @@ async def test_a_crowded_node_turns_known_heads_away(rig: Rig) -> None:
     assert rig.published == [b"1"]
 
 
-async def test_whoever_sends_another_head_each_time_is_not_looked_up_for_ever(
+async def test_a_peer_that_sends_another_head_each_time_is_not_looked_up_for_ever(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[bytes] = []
@@ -155,7 +155,7 @@ async def test_whoever_sends_another_head_each_time_is_not_looked_up_for_ever(
     assert len(looked) < 20
 
 
-async def test_what_is_known_is_bounded(rig: Rig) -> None:
+async def test_known_heads_are_bounded(rig: Rig) -> None:
     heads = rig.context.dispatcher.heads
     for number in range(3000):
         rig.connect()

@@ -160,7 +160,7 @@ async def test_a_write_before_the_turns_end_that_is_not_taken_has_its_deadline_t
     assert all(transport.aborted for transport in transports)
 
 
-async def test_what_a_slow_peer_asks_next_is_answered_once_it_reads(rig: Rig) -> None:
+async def test_a_request_of_a_slow_peer_is_answered_once_it_reads(rig: Rig) -> None:
     rig.transport.room = 10
     come(rig, post("a", b"1"))
     rig.end_turn()
@@ -329,7 +329,7 @@ async def test_a_connection_too_many_is_told_so_over_tls_as_well(rig: Rig) -> No
     assert rig.answers == [503]
 
 
-async def test_one_far_too_many_is_cut_off_over_tls_as_well(rig: Rig) -> None:
+async def test_an_answer_far_too_many_is_cut_off_over_tls_as_well(rig: Rig) -> None:
     rig.sockets.overrun = True
     connect_over_tls(rig)
     assert rig.transport.aborted

@@ -87,7 +87,7 @@ async def test_the_listeners_end_is_its_end(parting: Rig) -> None:
 
 
 @pytest.mark.parametrize("how", ["first bytes", "parser"])
-async def test_who_does_not_take_the_farewell_is_cut_off(rig: Rig, how: str) -> None:
+async def test_a_peer_that_does_not_take_the_farewell_is_cut_off(rig: Rig, how: str) -> None:
     rig.transport.room = 5
     if how == "first bytes":
         rig.streams.judged = FAREWELL

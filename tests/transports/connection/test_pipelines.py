@@ -56,7 +56,7 @@ async def test_a_pipeline_is_worked_off_in_turns_and_in_order(slow: Rig) -> None
     assert not slow.transport.ended
 
 
-async def test_what_comes_meanwhile_is_behind_it(slow: Rig) -> None:
+async def test_a_request_that_comes_meanwhile_is_behind_it(slow: Rig) -> None:
     data, bodies = posts(3 * PIECE_BYTES)
     slow.receive(data)
     slow.receive(post("a", b'"last"'))
@@ -64,7 +64,7 @@ async def test_what_comes_meanwhile_is_behind_it(slow: Rig) -> None:
     assert slow.published == [*bodies, b'"last"']
 
 
-async def test_what_waits_for_its_turn_stops_the_reading(slow: Rig) -> None:
+async def test_requests_that_wait_for_their_turn_stop_the_reading(slow: Rig) -> None:
     """As soon as it is much; and the reading goes on behind it."""
     data, bodies = posts(HELD_BYTES + 3 * PIECE_BYTES)
     slow.receive(data)

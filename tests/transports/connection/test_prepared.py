@@ -14,7 +14,7 @@ ways = pytest.mark.parametrize("publishes", ["by coroutine", "now", "soon"])
 
 
 @ways
-async def test_what_a_head_says_of_the_publication_holds_for_each(
+async def test_fields_of_a_known_head_hold_for_each_publication(
     make_rig: Make, publishes: str
 ) -> None:
     rig = make_rig(publishes=publishes)
@@ -31,7 +31,7 @@ async def test_what_a_head_says_of_the_publication_holds_for_each(
 
 
 @ways
-async def test_what_is_refused_behind_a_known_head_is_told_and_counted(
+async def test_a_publication_refused_behind_a_known_head_is_told_and_counted(
     make_rig: Make, publishes: str
 ) -> None:
     """By what is wrong with its body, by the broker, and by a fault of the hub."""
@@ -101,7 +101,9 @@ async def test_a_head_is_judged_anew_when_keys_have_changed(make_rig: Make, publ
 
 
 @ways
-async def test_whoever_is_told_to_stop_gets_one_more_answer(make_rig: Make, publishes: str) -> None:
+async def test_a_connection_that_is_told_to_stop_gets_one_more_answer(
+    make_rig: Make, publishes: str
+) -> None:
     rig = make_rig(publishes=publishes)
     for body in (b"1", b"2"):
         rig.receive(post("a", body))
@@ -149,7 +151,7 @@ async def test_nobody_is_answered_whose_connection_is_gone(make_rig: Make) -> No
     assert rig.published == [b"0", b"1"]
 
 
-async def test_one_that_takes_too_long_is_told_so_and_the_answer_comes_too_late(
+async def test_a_publication_that_takes_too_long_is_told_so_and_the_answer_comes_too_late(
     make_rig: Make,
 ) -> None:
     rig = make_rig(publishes="soon")

@@ -73,7 +73,7 @@ def test_a_header_may_come_in_any_pieces(header: bytes, client: str | None) -> N
     ],
     ids=range(17),
 )
-def test_what_is_no_header_is_refused(wrong: bytes) -> None:
+def test_bytes_that_are_no_header_are_refused(wrong: bytes) -> None:
     with pytest.raises(BadRequestError):
         read(wrong)
 

@@ -18,7 +18,7 @@ async def worked_off(turns: Turns, rig: Rig) -> None:
         await rig.turn()
 
 
-async def test_who_has_one_connection_waits_for_one_of_each_busy_address(rig: Rig) -> None:
+async def test_an_address_with_one_connection_waits_for_one_of_each_busy_address(rig: Rig) -> None:
     """And not for each connection of an address that has hundreds."""
     turns, done = Turns(FakeClock(100.0)), list[str]()
 
@@ -72,7 +72,7 @@ async def test_reads_of_a_turn_are_bounded_in_time() -> None:
     assert not turns.has_read_enough()
 
 
-async def test_what_goes_on_in_a_task_counts_before_it_has_run() -> None:
+async def test_a_request_that_goes_on_in_a_task_counts_before_it_has_run() -> None:
     turns = Turns(FakeClock(100.0))
     assert not turns.has_read_enough()
     tasks = 0
@@ -98,7 +98,7 @@ async def test_a_request_that_comes_in_a_full_turn_is_answered_in_the_next(rig: 
     assert rig.answers == [200, 200]
 
 
-async def test_who_says_no_more_before_its_turn_is_answered(rig: Rig) -> None:
+async def test_a_peer_that_says_no_more_before_its_turn_is_answered(rig: Rig) -> None:
     read_enough(rig)
     rig.connection.data_received(get("/healthz"))
     assert rig.connection.eof_received()
@@ -107,7 +107,7 @@ async def test_who_says_no_more_before_its_turn_is_answered(rig: Rig) -> None:
     assert rig.transport.ended
 
 
-async def test_who_says_no_more_before_its_turn_opens_no_stream(rig: Rig) -> None:
+async def test_a_peer_that_says_no_more_before_its_turn_opens_no_stream(rig: Rig) -> None:
     """As its end would have ended it."""
     read_enough(rig)
     rig.connection.data_received(get("/sse?channel=a"))
@@ -118,7 +118,7 @@ async def test_who_says_no_more_before_its_turn_opens_no_stream(rig: Rig) -> Non
     assert rig.connection not in rig.sockets.http
 
 
-async def test_who_waits_for_its_turn_is_not_told_that_it_is_late(rig: Rig) -> None:
+async def test_a_peer_that_waits_for_its_turn_is_not_told_that_it_is_late(rig: Rig) -> None:
     read_enough(rig)
     rig.connection.data_received(get("/healthz"))
     rig.wait(1000)
@@ -127,7 +127,7 @@ async def test_who_waits_for_its_turn_is_not_told_that_it_is_late(rig: Rig) -> N
     assert rig.answers == [200]
 
 
-async def test_who_has_gone_before_its_turn_costs_nothing_more(rig: Rig) -> None:
+async def test_a_peer_that_has_gone_before_its_turn_costs_nothing_more(rig: Rig) -> None:
     read_enough(rig)
     rig.connection.data_received(post("a", b"1"))
     rig.connection.connection_lost(None)

@@ -100,14 +100,14 @@ class Rig:
         self.phase.enter(state, (), None)
 
 
-def test_what_nothing_waits_for_is_parsed_in_pieces() -> None:
+def test_bytes_that_nothing_waits_for_are_parsed_in_pieces() -> None:
     rig = Rig()
     rig.buffer.parse(b"x" * (2 * PIECE_BYTES + 1))
     assert [len(piece) for piece in rig.sides.fed] == [PIECE_BYTES, PIECE_BYTES, 1]
     assert (rig.buffer.held, rig.buffer.awaits_turn) == (b"", False)
 
 
-def test_what_stands_behind_a_request_that_waits_is_held_and_counted() -> None:
+def test_bytes_behind_a_request_that_waits_are_held_and_counted() -> None:
     rig = Rig(waits_after=PIECE_BYTES)
     rig.buffer.parse(b"x" * (3 * PIECE_BYTES))
     assert len(rig.sides.fed) == 1
@@ -117,7 +117,7 @@ def test_what_stands_behind_a_request_that_waits_is_held_and_counted() -> None:
     assert (rig.buffer.held, rig.budget.unparsed_bytes) == (b"", 0)
 
 
-def test_what_takes_too_long_has_another_turn() -> None:
+def test_a_parse_that_takes_too_long_has_another_turn() -> None:
     """And nothing is parsed before it, whatever comes meanwhile."""
     rig = Rig(seconds_for_a_piece=PIECE_SECONDS)
     rig.buffer.parse(b"x" * (2 * PIECE_BYTES))
@@ -206,7 +206,7 @@ def test_nothing_is_read_while_the_peer_takes_no_answer() -> None:
     assert not rig.buffer.paused
 
 
-def test_what_follows_the_last_answer_is_thrown_away_up_to_a_bound() -> None:
+def test_bytes_behind_the_last_answer_are_thrown_away_up_to_a_bound() -> None:
     rig = Rig()
     rig.buffer.discard(b"x" * (16 * 1024 * 1024))
     assert not rig.transport.paused
@@ -218,7 +218,7 @@ def test_what_follows_the_last_answer_is_thrown_away_up_to_a_bound() -> None:
     assert not rig.transport.paused
 
 
-def test_who_holds_longest_ends_where_all_hold_too_much() -> None:
+def test_the_connection_that_holds_longest_ends_where_all_hold_too_much() -> None:
     rig = Rig()
     rig.buffer.hold(b"x" * 60_000)
     other = Rig()

@@ -107,7 +107,7 @@ def test_above_it_those_that_wait_longest_are_given_up() -> None:
     assert sockets.unsent_bytes == 80
 
 
-def test_one_alone_may_be_above_it() -> None:
+def test_a_single_answer_may_be_above_the_bound() -> None:
     """A single answer has a bound of its own."""
     sockets = make()
     (connection,) = held(sockets, 500)
@@ -124,7 +124,7 @@ def test_an_answer_that_is_held_again_counts_once_and_waits_from_now_on() -> Non
     assert (first.aborted, second.aborted) == (False, True)
 
 
-def test_what_was_taken_counts_no_more_however_often_that_is_said() -> None:
+def test_bytes_that_were_taken_count_no_more_however_often_that_is_said() -> None:
     sockets = make()
     first, _ = held(sockets, 40, 40)
     sockets.release(first)

@@ -161,7 +161,7 @@ async def test_requests_behind_one_that_waits_are_held_and_answered_in_order(rig
     assert rig.published == [b"1", b"2", b"3"]
 
 
-async def test_what_is_held_behind_an_answer_is_bounded(rig: Rig) -> None:
+async def test_bytes_held_behind_an_answer_are_bounded(rig: Rig) -> None:
     """Beyond the bound the connection is not read from, and goes on by itself afterwards."""
     rig.receive(post("slow", b"1"))
     request = get("/healthz")
@@ -174,7 +174,7 @@ async def test_what_is_held_behind_an_answer_is_bounded(rig: Rig) -> None:
     assert rig.answers == [200] * (count + 1)
 
 
-async def test_what_is_held_behind_answers_is_bounded_over_all_connections(rig: Rig) -> None:
+async def test_bytes_held_behind_answers_are_bounded_over_all_connections(rig: Rig) -> None:
     """Who holds longest is cut; what is read on afterwards counts no more."""
     first = rig.transport
     behind = get("/healthz") * 200
@@ -307,7 +307,7 @@ async def test_an_early_answer_says_close_and_throws_the_rest_away(refusing: Rig
     assert not refusing.transport.ended
 
 
-async def test_what_is_thrown_away_is_bounded_in_time_and_bytes(refusing: Rig) -> None:
+async def test_bytes_thrown_away_are_bounded_in_time_and_number(refusing: Rig) -> None:
     refusing.receive(post("a", b"1", length=10**6))
     refusing.wait(2.1)
     assert refusing.transport.ended

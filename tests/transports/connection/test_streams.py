@@ -86,7 +86,7 @@ async def test_a_request_is_asked_about_once_and_then_refused() -> None:
     assert openings.refused == [("unauthorized", "192.0.2.7")]
 
 
-async def test_what_the_wait_decides_may_be_waited_for_behind_something_else() -> None:
+async def test_a_peer_may_wait_behind_something_else_for_the_decision_of_a_wait() -> None:
     openings = FakeOpenings(undecided(), undecided(decides=True))
     call, opening = asked(), streams(openings)
     for _ in range(2):

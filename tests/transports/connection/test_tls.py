@@ -249,7 +249,7 @@ async def test_a_connection_that_is_gone_has_no_turn() -> None:
     assert (len(rig.library.slices), rig.library.lost) == (1, 1)
 
 
-async def test_one_that_is_gone_before_its_handshake_is_told_to_the_library() -> None:
+async def test_a_peer_that_is_gone_before_its_handshake_is_told_to_the_library() -> None:
     rig = Rig()
     rig.reading.connection_lost(None)
     rig.begin()

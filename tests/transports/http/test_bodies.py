@@ -28,7 +28,7 @@ class Holder:
         self.aborted = True
 
 
-def test_who_has_held_longest_is_cut_where_all_hold_too_much() -> None:
+def test_the_connection_that_has_held_longest_is_cut_where_all_hold_too_much() -> None:
     """64 KiB behind each of 100,000 polls that wait would be 6 GiB."""
     budget = BodyBudget(1000)
     first, second, third = Holder(), Holder(), Holder()
@@ -42,7 +42,7 @@ def test_who_has_held_longest_is_cut_where_all_hold_too_much() -> None:
     assert budget.bytes == 0  # bodies have a bound of their own
 
 
-def test_what_is_read_on_is_held_no_more() -> None:
+def test_bytes_that_are_read_on_are_held_no_more() -> None:
     budget = BodyBudget(1000)
     holder = Holder()
     budget.hold_unparsed(holder, 5000)

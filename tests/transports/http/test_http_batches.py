@@ -26,7 +26,7 @@ async def test_a_batch_answers_every_item_in_order(hub: Hub) -> None:
     ]  # fmt: skip
 
 
-async def test_one_object_is_answered_with_one_object(hub: Hub) -> None:
+async def test_an_object_is_answered_with_one_object(hub: Hub) -> None:
     """And its error with a problem."""
     hub.node.fails["b"] = ConflictError("other data")
     async with hub.client(**PUBLISHER) as client:
@@ -77,7 +77,7 @@ async def test_a_batch_has_limits_of_its_own(files: Path) -> None:
 
 
 @pytest.mark.parametrize("together", [False, True])
-async def test_one_call_for_many_answers_as_one_for_each(hub: Hub, *, together: bool) -> None:
+async def test_a_call_for_many_answers_as_one_for_each(hub: Hub, *, together: bool) -> None:
     """Each item has its own outcome at its own place, whichever way the broker took it."""
     hub.node.together = together
     hub.node.fails["away"] = NotPublishedError("the broker is away")
@@ -119,7 +119,7 @@ async def test_a_fault_of_many_at_once_leaves_their_outcome_open(
     assert [each["code"] for each in answer.json()] == ["outcome_unknown", "bad_request"]
 
 
-async def test_one_payload_goes_to_several_channels(hub: Hub) -> None:
+async def test_a_payload_goes_to_several_channels(hub: Hub) -> None:
     """One result for each, in their order; key, tags and idempotency key are those of all."""
     asked = {"channels": ["b", "a"], "data": {"n": 1}, "key": "k", "idempotency_key": "i"}
     async with hub.client(**PUBLISHER) as client:
@@ -164,7 +164,7 @@ async def test_grants_are_judged_for_each_of_several_channels(files: Path) -> No
         ([{"channels": ["a"], "data": 1}], 400),
     ],
 )
-async def test_what_several_channels_cannot_be_is_refused_and_publishes_nothing(
+async def test_fields_that_several_channels_cannot_have_are_refused_and_nothing_is_published(
     hub: Hub, asked: object, status: int
 ) -> None:
     """None, one twice, both fields, too many; or inside an array, whose items have one answer."""

@@ -260,7 +260,7 @@ async def test_the_client_is_one_compressed_file_with_an_address_that_browsers_m
 
 
 @pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "identity, gzip; q=0.000"])
-async def test_who_takes_no_gzip_gets_none(hub: Hub, accepted: str) -> None:
+async def test_a_client_that_takes_no_gzip_gets_none(hub: Hub, accepted: str) -> None:
     """RFC 9110 section 12.5.3; the two forms have different tags."""
     async with hub.client(**{"Accept-Encoding": accepted}) as client:
         plain = await client.get("/client.js")

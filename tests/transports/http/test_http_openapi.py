@@ -74,7 +74,7 @@ def test_every_security_requirement_names_a_scheme(document: dict[str, Any]) -> 
     assert used == schemes
 
 
-def test_what_a_url_may_ask_for_is_described_at_each_door(document: dict[str, Any]) -> None:
+def test_parameters_of_a_url_are_described_at_each_door(document: dict[str, Any]) -> None:
     """Every parameter of `parse_query`, but those of polls at the other two."""
     of_polls = {"wait", "connection"}
     known = set(SubscriptionQuery.__struct_fields__)

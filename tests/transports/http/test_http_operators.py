@@ -69,7 +69,7 @@ async def test_why_is_asked_where_the_connection_is(hub: Hub) -> None:
     assert unknown["answer"] == "dropped"
 
 
-async def test_what_a_subject_got_is_asked_of_all_nodes(hub: Hub) -> None:
+async def test_publications_that_a_subject_got_are_asked_of_all_nodes(hub: Hub) -> None:
     """In one request, with channel, offset and a stretch of time where they are given."""
     asked = "subject=ada&channel=orders&offset=14&epoch=e7&from_ms=1000&to_ms=2000"
     async with hub.client(**OPERATOR) as client:
@@ -123,7 +123,7 @@ async def test_windows_are_passed_on(hub: Hub) -> None:
     ]
 
 
-async def test_who_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
+async def test_sessions_that_ended_may_be_asked_of_one_subject(hub: Hub) -> None:
     """However many others have ended since."""
     async with hub.client(**OPERATOR) as client:
         await client.get("/api/closed?limit=7")

@@ -109,7 +109,7 @@ async def test_a_grant_covers_only_its_channels(files: Path) -> None:
         (OutcomeUnknownError("no answer"), 503, "outcome_unknown"),
     ],
 )
-async def test_what_the_broker_did_not_take_says_when_to_retry(
+async def test_a_publication_that_the_broker_did_not_take_says_when_to_retry(
     hub: Hub, error: Exception, status: int, code: str
 ) -> None:
     """Both are retryable and carry Retry-After."""

@@ -170,7 +170,7 @@ async def test_operating_needs_an_operators_key(hub: Hub, path: str) -> None:
         assert (await client.get(path, headers=OPERATOR)).status_code == 200
 
 
-async def test_one_connection_is_shown(hub: Hub) -> None:
+async def test_a_connection_is_shown(hub: Hub) -> None:
     hub.admin.sessions = {"c2": session_record("c2", "a", "b")}
     async with hub.client(**OPERATOR) as client:
         one = (await client.get("/api/connections/c2")).json()

@@ -70,7 +70,7 @@ def test_another_credential_is_judged_anew(dispatcher: Dispatcher, headers: dict
         ({"expect": "a-miracle"}, 417),
     ],
 )
-def test_what_a_known_head_says_besides_is_judged_each_time(
+def test_fields_besides_a_known_head_are_judged_each_time(
     dispatcher: Dispatcher, headers: dict[str, str], refusal: int
 ) -> None:
     for _ in range(2):
@@ -119,7 +119,7 @@ def test_a_grant_is_judged_for_each_channel(files: Path) -> None:
     assert not dispatcher.heads._read
 
 
-def test_what_is_remembered_is_bounded(files: Path) -> None:
+def test_remembered_heads_are_bounded(files: Path) -> None:
     dispatcher = make(files, Policy())
     for number in range(3000):
         assert status(ask(dispatcher, f"c{number}")) == 200
