@@ -155,9 +155,13 @@ async def test_a_child_that_says_nothing_for_long_is_killed(
             child.silent_seconds = 0.0
         return silent.killed
 
-    await eventually(silence)
+    with structlog.testing.capture_logs() as lines:
+        made._log = structlog.get_logger()
+        await eventually(silence)
     watching.cancel()
     assert not alive.killed
+    events = [line["event"] for line in lines if line["worker"] == 1]
+    assert events[-2:] == ["stands_still", "killed"]
 
 
 async def test_a_hangup_replaces_one_after_another(made: Supervisor) -> None:

@@ -226,7 +226,7 @@ async def test_a_worker_with_newer_settings_has_the_time_that_they_give_it(
     asked: dict[Child, float] = {}
 
     async def until(child: Child, _condition: object, seconds: float) -> bool:
-        asked[child] = seconds
+        asked.setdefault(child, seconds)
         child.exit_code = 0
         return False
 
@@ -271,7 +271,7 @@ async def test_a_worker_that_does_not_end_is_killed_and_the_others_are_replaced(
         await eventually(lambda: len(FakeChild.made) == 5)
     assert FakeChild.made[4].role.number == 2
     events = [line["event"] for line in lines]
-    assert "worker_killed" in events
+    assert events.count("killed") == 1
     assert "worker_ended" not in events
     assert made._back_off(FakeChild.made[3]) == 0.1
 

@@ -244,7 +244,7 @@ class Supervisor:
                     self._assign()
                 if child.silent_seconds > self._silent_seconds:
                     self._log.error("stands_still", worker=child.role.number, pid=child.pid)
-                    child.kill()
+                    self._kill(child)
 
     def _back_off(self, child: Child) -> float:
         number, shortest = child.role.number, _BACK_OFF_SECONDS[0]
@@ -313,7 +313,7 @@ class Supervisor:
         await new.until(lambda: new.is_ready or self._stopping.is_set(), _READY_SECONDS)
         if not new.is_ready or new.exit_code is not None:
             self._did_not_come_up(number, {"pid": new.pid, **new.ending})
-            new.kill()
+            self._kill(new)
             return False
         self._leaving.discard(new)
         old, self._current[number] = self._current[number], new
@@ -323,12 +323,7 @@ class Supervisor:
         if old.exit_code is None:
             old.retires = True
             self._leaving.add(old)
-            old.say(control.RETIRE)
-            await old.until(lambda: False, self._stop_seconds(old))
-            if old.exit_code is None:
-                self._log.error("worker_killed", worker=number, pid=old.pid)
-                old.kill()
-                await old.until(lambda: False, _LAST_SECONDS)
+            await self._end(old, control.RETIRE, self._stop_seconds(old))
         self._log.info("worker_replaced", worker=number, pid=new.pid)
         return True
 
@@ -349,9 +344,13 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         for child in (*self._workers, *self._leaving):
-            if child.exit_code is None:
-                self._log.error("killed", worker=child.role.number, pid=child.pid)
-                child.kill()
+            self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        """End a child that has not ended by a word."""
+        if child.exit_code is None:
+            self._log.error("killed", worker=child.role.number, pid=child.pid)
+            child.kill()
 
     async def _end_all(self) -> None:
         if self._received:
@@ -365,18 +364,19 @@ class Supervisor:
         for task in (*self._tasks, *([self._replacing] if self._replacing else [])):
             task.cancel()
         workers = [*self._workers, *self._leaving]
-        await asyncio.gather(*(self._end(each, self._stop_seconds(each)) for each in workers))
+        await asyncio.gather(
+            *(self._end(each, control.DRAIN, self._stop_seconds(each)) for each in workers)
+        )
         if BROKER in self._current:
-            await self._end(self._current[BROKER], _LAST_SECONDS)
+            await self._end(self._current[BROKER], control.DRAIN, _LAST_SECONDS)
         self._log.info("stopped")
 
-    async def _end(self, child: Child, seconds: float) -> None:
-        child.say(control.DRAIN)
+    async def _end(self, child: Child, word: str, seconds: float) -> None:
+        """Tell a child to end, and kill it where it has not ended after `seconds`."""
+        child.say(word)
         await child.until(lambda: False, seconds)
-        if child.exit_code is None:
-            self._log.error("killed", worker=child.role.number, pid=child.pid)
-            child.kill()
-            await child.until(lambda: False, _LAST_SECONDS)
+        self._kill(child)
+        await child.until(lambda: False, _LAST_SECONDS)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
