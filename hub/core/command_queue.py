@@ -18,7 +18,6 @@ from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe
 from hub.core.eager import Rest, begin
 from hub.core.ports import Defer, PublishResult, Spawn
 from hub.core.publish_commands import published_ok
-from hub.core.publish_run import PublishRun
 from hub.core.pushes import Reply
 from hub.core.session.inbox import Inbox, PendingPublish, Respond
 from hub.core.session.link import SessionContext
@@ -56,17 +55,17 @@ class CommandQueue:
         self._context = context
         self._limiter = context.limiter
         self._command_handler = command_handler
-        self._publishes = command_handler.publishes
+        self.publishes = command_handler.publishes
         self._spawn = spawn
         self._defer = defer
         self._on_fault = on_fault
         self._failed = failed
         self._authenticated = authenticated
-        looks_at_each = self._limiter.meters_commands or self._limiter.limits_publishes
-        self.publish_run = PublishRun(
-            self, command_handler.publishes, on_fault=on_fault, gathers=not looks_at_each
-        )
-        """Carries out publications that come together as one."""
+
+    @property
+    def limits_each_publish(self) -> bool:
+        """Whether a limit looks at each publication, so that none may be made with others."""
+        return self._limiter.meters_commands or self._limiter.limits_publishes
 
     def over_limit(self, session: Session, size: int) -> RateLimitedError | None:
         """Count a command of `size` bytes against the session's limits; return the refusal.
@@ -97,7 +96,7 @@ class CommandQueue:
             return
         if session.inbox is not None:
             self._queue(session, command, respond)
-        elif isinstance(command, Publish) and self._publishes.publishes_for(session):
+        elif isinstance(command, Publish) and self.publishes.publishes_for(session):
             self._publish(session, command, respond)
         elif not self._begins(session, command, respond):
             self._queue(session, command, respond)
@@ -125,14 +124,14 @@ class CommandQueue:
 
     def _goes_soon(self, session: Session, command: Command) -> bool:
         """Return whether the broker takes the command and calls back."""
-        return isinstance(command, Publish) and self._publishes.publishes_soon_for(session)
+        return isinstance(command, Publish) and self.publishes.publishes_soon_for(session)
 
     def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
         """Carry out a publish in a plain call: the usual command, with a broker in this process."""
         try:
             if self._limiter.limits_publishes:
                 self._check_publish(session)
-            ok = self._publishes.publish_for(session, command)
+            ok = self.publishes.publish_for(session, command)
             reply = Reply(command.id, ok)
             if respond is None:
                 session.control(session.dialect.encode(reply, ""))
@@ -158,7 +157,7 @@ class CommandQueue:
             if self._limiter.limits_publishes:
                 self._check_publish(session)
             on_done = partial(self._answered, session, inbox, sent)
-            self._publishes.publish_soon_for(session, command, on_done)
+            self.publishes.publish_soon_for(session, command, on_done)
         except HubError as error:
             self._answered(session, inbox, sent, error)
         except Exception as error:  # noqa: BLE001 - the border, as in `_carry_out`

@@ -42,17 +42,16 @@ class PublishCommands:
 
     def publishes_for(self, session: Session) -> bool:
         """Return whether `publish_for` may be called: the broker never waits, and no hook asks."""
-        hooks = self._hooks
-        return self._publish_now is not None and (
-            hooks is None or not hooks.asks_publish(session.identity)
-        )
+        return self._publish_now is not None and not self._asks(session)
 
     def publishes_soon_for(self, session: Session) -> bool:
         """Return whether `publish_soon_for` may be called: the broker calls back, no hook asks."""
+        return self._publish_soon is not None and not self._asks(session)
+
+    def _asks(self, session: Session) -> bool:
+        """Return whether the application is asked about each publication of the session."""
         hooks = self._hooks
-        return self._publish_soon is not None and (
-            hooks is None or not hooks.asks_publish(session.identity)
-        )
+        return hooks is not None and hooks.asks_publish(session.identity)
 
     def publish_for(self, session: Session, command: Publish) -> PublishOk:
         """Carry out a publish in a plain call, where `publishes_for` allows it."""

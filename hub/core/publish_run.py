@@ -6,16 +6,13 @@ of the transport. Nothing else is done meanwhile, so all answers are the same, i
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from hub.core.command_queue import CommandQueue
 from hub.core.commands import Command, Publish
-from hub.core.publish_commands import PublishCommands, PublishOk
+from hub.core.publish_commands import PublishOk
 from hub.core.pushes import Reply
 from hub.core.session.session import Session
 from hub.errors import HubError
-
-if TYPE_CHECKING:
-    from hub.core.command_queue import CommandQueue
 
 # So many take 0.05 to 0.1 ms, by which a piece of a turn may be longer (`hub/transports/turns.py`).
 MAX_RUN = 16
@@ -27,21 +24,15 @@ class PublishRun:
     Args:
         queue: carries out all commands that are not in a run.
         on_fault: called with errors of the hub itself.
-        gathers: whether there are runs at all: not where limits look at each command.
     """
 
     def __init__(
-        self,
-        queue: "CommandQueue",
-        publishes: PublishCommands,
-        *,
-        on_fault: Callable[[Session, Exception], None],
-        gathers: bool,
+        self, queue: CommandQueue, *, on_fault: Callable[[Session, Exception], None]
     ) -> None:
         self._queue = queue
-        self._publishes = publishes
+        self._publishes = queue.publishes
         self._on_fault = on_fault
-        self._gathers = gathers
+        self._gathers = not queue.limits_each_publish
         self._session: Session | None = None
         self._waiting: list[Publish] = []
 

@@ -1,7 +1,7 @@
 """The sessions of a node: opens them, counts them, and ends them.
 
 Transports call the registry, and write to sessions. The commands of sessions go through its
-`commands` (`hub.core.command_queue`).
+`commands` (`hub.core.command_queue`), those of one read through its `publish_run`.
 """
 
 import random
@@ -20,6 +20,7 @@ from hub.core.identity import Identity
 from hub.core.limits import party
 from hub.core.options import NodeOptions
 from hub.core.ports import Defer, Dialect, Monotonic, Spawn
+from hub.core.publish_run import PublishRun
 from hub.core.pushes import Welcome
 from hub.core.records import RowSource, session_record
 from hub.core.session.link import Link, SessionContext
@@ -87,6 +88,7 @@ class SessionRegistry:
             failed=self.failed,
             authenticated=self._authenticated,
         )
+        self.publish_run = PublishRun(self.commands, on_fault=runtime.on_fault)
         self.origin = RowSource(options.node, self.clock, runtime.wall_clock() - self.clock())
         # Secrets are derived from a key, so that they take no memory.
         self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)

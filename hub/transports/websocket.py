@@ -206,7 +206,7 @@ class WebSocketConnection(StreamConnection):
     def _read_piece(self, session: Session, reading: _Reading, until: float) -> bool:
         """Read until nothing is whole, or the piece is full; return whether more may be whole."""
         inbound, options = reading.inbound, self._options
-        clock, run = options.turns.clock, options.registry.commands.publish_run
+        clock, run = options.turns.clock, options.registry.publish_run
         size = 0
         try:
             for _ in range(PIECE_FRAMES):

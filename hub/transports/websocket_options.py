@@ -50,7 +50,7 @@ class WebSocketOptions:
             message.decode()
         except UnicodeDecodeError:
             # RFC 6455 section 8.1: a text message that is not UTF-8 fails the connection.
-            self.registry.commands.publish_run.end()
+            self.registry.publish_run.end()
             session.close(CloseCode.INVALID_DATA, "text frame is not UTF-8")
             return None
         commands = self.registry.commands
@@ -63,6 +63,6 @@ class WebSocketOptions:
         try:
             return native_commands.decode(message, max_message_bytes=self.max_message_bytes)
         except HubError as error:
-            commands.publish_run.end()
+            self.registry.publish_run.end()
             commands.refuse(session, error)
             return None

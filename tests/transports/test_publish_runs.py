@@ -81,7 +81,7 @@ def run(shape: Shape, data: bytes, *, gathers: bool) -> Seen:
     peer = Wired(node, Turns(node.clock), max_message_bytes=100)
     peer.session.identity = MAY
     if not gathers:
-        node.commands.publish_run.submit = node.commands.submit  # type: ignore[method-assign]  # one by one
+        node.registry.publish_run.submit = node.commands.submit  # type: ignore[method-assign]  # one by one
     peer.receive(data)
     node.loop.settle()
     counters = node.counters
