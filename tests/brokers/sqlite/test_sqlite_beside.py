@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import writing
 from hub.brokers.sqlite.backup import copy
 from hub.brokers.sqlite.beside import HistoryLock, Note
 from hub.brokers.sqlite.faults import Fault, FileError, translated
@@ -22,16 +21,7 @@ from tests.brokers.sqlite.nodes import StoredNode
 from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(writing, "MAX_RETRY_SECONDS", 0.05)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hub.db"
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def killed(path: Path, where: Path, *suffixes: str) -> Path:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -10,7 +9,7 @@ import pytest
 
 from hub.ingest.pace import MAX_LINES
 from tests.cli.commands import started
-from tests.cli.ingesting import DEADLINE_SECONDS, KEEP_ALL, Case, ended
+from tests.ingest.ingesting import DEADLINE_SECONDS, KEEP_ALL, Case, ended
 from tests.support.forked_process import PipedProcess
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer, is_installed
@@ -21,12 +20,6 @@ KILLS = 6
 MIB = 1024 * 1024
 # An interpreter with what the command imports takes 60 MiB; the file is 200.
 MAX_RSS_BYTES = 130 * MIB
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubProcess]:
-    with HubProcess(allow_tracebacks=False, **KEEP_ALL) as running:
-        yield running
 
 
 @pytest.mark.timeout(180)

@@ -4,14 +4,13 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import run, started
-from tests.cli.ingesting import KEEP_ALL, Case, ended
+from tests.ingest.ingesting import Case, ended
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 
@@ -27,17 +26,6 @@ class NothingThere(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubProcess]:
-    with HubProcess(allow_tracebacks=False, **KEEP_ALL) as running:
-        yield running
-
-
-@pytest.fixture
-def case(hub: HubProcess, channel: str, tmp_path: Path) -> Case:
-    return Case(hub, channel, tmp_path / "app.log")
 
 
 async def test_json_lines_arrive_as_they_are_and_other_lines_as_strings(case: Case) -> None:

@@ -1,24 +1,11 @@
 """`hub ingest --follow` while its file is renamed, copied away, truncated and made anew."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.ingesting import KEEP_ALL, Case
-from tests.support.hub_process import HubProcess
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubProcess]:
-    with HubProcess(allow_tracebacks=False, **KEEP_ALL) as running:
-        yield running
-
-
-@pytest.fixture
-def case(hub: HubProcess, channel: str, tmp_path: Path) -> Case:
-    return Case(hub, channel, tmp_path / "app.log")
+from tests.ingest.ingesting import Case
 
 
 def rotate(case: Case, *, keep: int = 3) -> Path:
