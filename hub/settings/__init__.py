@@ -47,6 +47,21 @@ HS256_MIN_KEY_BYTES = 32
 # As many of hexadecimal digits are 128 bits, which nobody guesses (NIST SP 800-131A).
 MIN_KEY_CHARACTERS = 32
 
+# Of each pair the first setting has its meaning only up to the value of the second.
+WITHIN = (
+    ("max_message_bytes", "outbox_max_bytes"),
+    ("max_message_bytes", "max_body_bytes"),
+    ("max_message_bytes", "history_total_bytes"),
+    ("max_body_bytes", "body_total_bytes"),
+    ("outbox_max_bytes", "outbox_total_bytes"),
+    # A channel's history and the answers to idempotency keys end with its epoch.
+    ("history_ttl_seconds", "position_ttl_seconds"),
+    ("idempotency_ttl_seconds", "position_ttl_seconds"),
+    ("max_subscriptions", "max_channels"),
+    ("address_connections", "max_connections"),
+    ("subject_connections", "max_connections"),
+)
+
 
 class Settings(Fields):
     """All settings of one node, frozen. Raises `SettingsError` with a line for each wrong one."""
@@ -237,16 +252,20 @@ class Settings(Fields):
                 f"{self._name('journal_path')} is set and {self._name('journal_bytes')} is 0: what "
                 "is not noted is not kept"
             )
-        for small, large in (
-            ("max_message_bytes", "outbox_max_bytes"),
-            ("max_message_bytes", "max_body_bytes"),
-            ("outbox_max_bytes", "outbox_total_bytes"),
-        ):
-            if getattr(self, small) > getattr(self, large):
-                yield (
-                    f"{self._name(large)} ({getattr(self, large):,}) is smaller than "
-                    f"{self._name(small)} ({getattr(self, small):,}), which can never be used up"
-                )
+        for small, large in WITHIN:
+            yield from self._too_small(large, self._name(small), getattr(self, small))
+        for name, changes in self.namespace_changes.items():
+            longest, of_namespace = "position_ttl_seconds", changes.history_ttl_seconds or 0
+            what = f"history_ttl_seconds of the namespace {name}"
+            yield from self._too_small(longest, what, of_namespace)
+
+    def _too_small(self, large: str, what: str, value: float) -> Iterator[str]:
+        """Yield a sentence where the setting `large` is smaller than `value`, which is `what`."""
+        if value > (most := getattr(self, large)):
+            yield (
+                f"{self._name(large)} ({most:,.15g}) is smaller than {what} ({value:,.15g}), which "
+                "can never be used up"
+            )
 
     def _token_contradictions(self) -> Iterator[str]:
         url = urlsplit(self.token_jwks_url)

@@ -224,14 +224,18 @@ class Fields(AccessFields):
         HEARTBEATS, 0, "Seconds between not ready and the first close of a stop.", ge=0, le=3600
     )
 
+    # What every broker takes. Redis cuts a node off for which more than 32 MiB wait (its default
+    # `client-output-buffer-limit`), also where that is one message.
     max_message_bytes: Bytes = setting(
-        INPUT, 64 * KIB, "Bytes of one message's data.", ge=1, le=GIB
+        INPUT, 64 * KIB, "Bytes of one message's data.", ge=1, le=16 * MIB
     )
     max_head_bytes: Bytes = setting(
         INPUT, 16 * KIB, "Bytes of a request's line and headers.", ge=256, le=MIB
     )
+    # With workers a batch is one frame to the broker process. A frame has 64 MiB at most
+    # (`hub.brokers.local.frames`), and short publications take twice their bytes in it.
     max_body_bytes: Bytes = setting(
-        INPUT, 4 * MIB, "Bytes of a request's body, for batches.", ge=1, le=GIB
+        INPUT, 4 * MIB, "Bytes of a request's body, for batches.", ge=1, le=16 * MIB
     )
     body_total_bytes: Bytes = setting(
         INPUT,
@@ -241,9 +245,8 @@ class Fields(AccessFields):
         ge=KIB,
         le=1024 * GIB,
     )
-    max_batch_items: Count = setting(
-        INPUT, 1000, "Publications in one request.", ge=1, le=1_000_000
-    )
+    # Redis is asked at most 10,000 calls at a time (`hub.brokers.redis.options`).
+    max_batch_items: Count = setting(INPUT, 1000, "Publications in one request.", ge=1, le=10_000)
 
     node: Node = setting(
         NODE,

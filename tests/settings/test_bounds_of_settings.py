@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from hub.errors import SettingsError
-from hub.settings import Settings, load_settings
+from hub.settings import WITHIN, Settings, load_settings
 from hub.settings.catalog import SettingInfo, by_name, declared
 from hub.settings.parsing import parse_size
 from hub.settings.values import show_plain
@@ -93,25 +93,56 @@ def test_a_number_is_shown_as_it_may_be_written_again() -> None:
     assert info.kind.show(load(info, Decimal(1_234_567)).position_ttl_seconds) == "1234567"
 
 
-@pytest.mark.parametrize(
-    ("small", "large"),
-    [
-        ("max_message_bytes", "outbox_max_bytes"),
-        ("max_message_bytes", "max_body_bytes"),
-        ("outbox_max_bytes", "outbox_total_bytes"),
-    ],
-)
+@pytest.mark.parametrize(("small", "large"), WITHIN)
 def test_a_bound_that_another_one_makes_vain_is_a_warning(small: str, large: str) -> None:
     """Not where both are the same."""
-    sizes = {
-        "max_message_bytes": 10_000,
-        "outbox_max_bytes": 20_000,
-        "max_body_bytes": 30_000,
-        "outbox_total_bytes": 40_000,
+    places = {
+        "position_ttl_seconds": 9,
+        "history_ttl_seconds": 8,
+        "idempotency_ttl_seconds": 8,
+        "max_connections": 9,
+        "address_connections": 8,
+        "subject_connections": 8,
+        "max_channels": 9,
+        "max_subscriptions": 8,
+        "max_message_bytes": 1,
+        "outbox_max_bytes": 2,
+        "max_body_bytes": 3,
+        "outbox_total_bytes": 4,
+        "history_total_bytes": 4,
+        "body_total_bytes": 4,
     }
+    sizes = {name: 10_000 * place for name, place in places.items()}
+    sizes |= {name: 1 for name, same in WITHIN if same == large and name != small}
     assert Settings(**sizes | {large: sizes[small]}).warnings() == []
     (sentence,) = Settings(**sizes | {large: sizes[small] - 1}).warnings()
-    assert f"({sizes[small] - 1:,}) is smaller than " in sentence
+    assert f"{large} ({sizes[small] - 1:,})" in sentence
+    assert f" is smaller than {small} ({sizes[small]:,}), " in sentence
+
+
+def test_a_namespaces_history_that_its_epoch_does_not_outlive_is_a_warning() -> None:
+    """A quiet channel is forgotten with its history. Not where both are the same."""
+    namespaces = {"chat": {"history_ttl_seconds": 1_000}, "news": {"history_size": 5}}
+    vain, fits = (
+        Settings(position_ttl_seconds=seconds, namespaces=namespaces).warnings()
+        for seconds in (999, 1_000)
+    )
+    assert fits == []
+    (sentence,) = vain
+    assert sentence == (
+        "position_ttl_seconds (999) is smaller than history_ttl_seconds of the namespace chat "
+        "(1,000), which can never be used up"
+    )
+
+
+@pytest.mark.parametrize("over", ["17MiB", "33MiB", "65MiB"])
+@pytest.mark.parametrize("setting", ["max_message_bytes", "max_body_bytes"])
+def test_a_size_that_some_broker_never_takes_is_refused_at_the_start(
+    setting: str, over: str
+) -> None:
+    """Redis cuts a node off behind 32 MiB, and the broker process a worker behind 64 MiB."""
+    with pytest.raises(SettingsError, match=f"^HUB_{setting.upper()} is '{over}': .*to 16MiB$"):
+        load_settings(config_file=None, flags={}, environ={f"HUB_{setting.upper()}": over})
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ WRONG = [
     (
         "max_message_bytes",
         "64k",
-        "allowed: a size in bytes, such as 65536, 64KiB or 1MiB, from 1 to 1GiB",
+        "allowed: a size in bytes, such as 65536, 64KiB or 1MiB, from 1 to 16MiB",
     ),
     ("presence", "maybe", "allowed: true or false"),
     ("overflow", "newest", "allowed: one of drop_oldest, latest_per_key, disconnect"),
