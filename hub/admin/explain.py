@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from hub.admin.requests import AdminRequest, Handlers
-from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.forensics.answers import Fate
 from hub.core.forensics.journal import Journal, Recall
 from hub.core.forensics.noted import Notes, What

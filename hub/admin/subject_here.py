@@ -69,7 +69,7 @@ class SubjectConnection:
         """Return the epochs of the channel that it was in, oldest first."""
         found = [e.epoch for e in self.notes.events if e.channel == channel and e.epoch]
         place = None if self.session is None else self.session.subscriptions.get(channel)
-        now = [] if place is None else [place.channel.epoch]
+        now = [] if place is None else [place.epoch]
         return list(dict.fromkeys([*found, *now]))
 
 

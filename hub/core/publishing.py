@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn
 
 from hub.core.counters import Counters
-from hub.core.fanout.channels import Channel, OpenChannels
 from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.forensics.journal import Journal
 from hub.core.ports import (
     Broker,
@@ -192,16 +192,8 @@ class ChannelDownstream:
             self._counters.gaps[gap.reason] += len(channel)
             self._journal.lost(gap)
             if gap.first and channel.options.keyed:
-                self._mend_by_state(channel)
+                self._fanout.mend_by_state(channel)
             self._fanout.add(channel, gap)
-
-    def _mend_by_state(self, channel: Channel) -> None:
-        """Send subscriptions with state the channel's rows in place of the gap."""
-        for subscription in [each for each in channel if each.state_need is not None]:
-            if subscription.live:
-                self._fanout.settle(subscription)
-            if not subscription.closed and subscription.live:
-                subscription.session.read_state(subscription, subscription.resume_from)
 
     def reset(self, channel: str, head: Position) -> None:
         if (open_channel := self._channels.find(channel)) is not None:

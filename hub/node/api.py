@@ -16,7 +16,7 @@ from hub.admin.rpc import AdminRpc
 from hub.admin.sessions import CheckSecret, Poll, SendCommand
 from hub.core.commands import PollRequest
 from hub.core.eager import begin
-from hub.core.fanout.channels import OpenChannels
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.fanout.presence import PresenceCommands
 from hub.core.node_records import NodeRecord
 from hub.core.options import STATS_CHANNEL

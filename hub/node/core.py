@@ -14,9 +14,9 @@ from structlog.typing import FilteringBoundLogger
 from hub.core.command_handler import CommandHandler
 from hub.core.counters import Counters
 from hub.core.eager import begin
-from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.fanout import Fanout, FanoutRuntime
 from hub.core.fanout.membership import Membership
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.fanout.presence import PresenceCommands, PresenceTable
 from hub.core.forensics.journal import Journal
 from hub.core.hooks import Hooks

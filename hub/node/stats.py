@@ -16,8 +16,8 @@ from structlog.typing import FilteringBoundLogger
 
 from hub.admin.drain import Drainer
 from hub.core.counters import Counters, Rates
-from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.membership import Membership
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.forensics.journal import Journal
 from hub.core.node_records import NodeRecord
 from hub.core.options import STATS_CHANNEL

@@ -141,6 +141,7 @@ def test_a_new_epoch_comes_behind_what_is_held() -> None:
     reader = throttled(node)
     one_by_one(reader, 3)
     node.begin_epoch("a")
+    node.loop.settle()
     came = [(push["op"], push.get("offset")) for push in reader.read()]
     assert came[:3] == [("message", 1), ("message", 3), ("gap", None)]
     reader.publish("a", 1)

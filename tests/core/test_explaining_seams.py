@@ -90,6 +90,7 @@ def test_publications_that_a_new_epoch_had_already_were_passed_over_by_its_reset
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
     node.downstream.reset("a", Position("new", 3))
+    node.loop.settle()
     question = Question("a", "new", 2, 3)
     told = node.explain(reader.session, question)
     assert told.answer is Fate.LOST

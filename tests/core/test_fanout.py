@@ -261,6 +261,7 @@ def test_a_session_that_is_closed_while_others_move_to_a_new_epoch_resumes_in_th
     before = [session.resume_from()["a"] for session in sessions]
     node.outbox_budget.max_bytes = node.outbox_budget.bounded_bytes
     node.begin_epoch("a")
+    node.loop.settle()
     first, most = sessions
     assert most.closing
     assert not first.closing

@@ -301,6 +301,7 @@ def test_pages_kept_for_a_replay_go_when_it_ends(end: str) -> None:
         reader.unsubscribe("a")
     else:
         node.begin_epoch("a")
+        node.loop.settle()
     assert node.replay.kept_bytes == 0
     if end == "reset":
         node.publish("a", b'"new"')

@@ -1,26 +1,34 @@
 """A sealed range of a channel: its items, encoded once in each dialect, for all groups of members.
 
 A group that lacks several batches gets them as one (`Batch.joined`), which encodes nothing again.
+
+What happens to all members at one place of the channel, such as the end of its epoch, stands among
+the batches too, as a batch without items that has an `act`. Each group carries it out in its turn,
+behind the batches before it. So it is in order for each member, and never a step over all members.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hub.core.ports import Dialect
 from hub.core.publication import Filter, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.encoded import Encoded, Item, as_wanted, entry, skipped
 from hub.core.session.ring import Entry
+from hub.core.session.subscription import Subscription
 from hub.core.values import replace
 
 Spoken = tuple[Dialect, Filter | None]
 """Subscriptions with the same dialect and filter get the same bytes."""
+
+Act = Callable[[Sequence[Subscription], Callable[[], None]], None]
+"""Acts on some members. The call that it gets takes them into the epoch of the batch."""
 
 
 class Batch:
     """A sealed range of a channel. Its items never change; each dialect encodes it once."""
 
     __slots__ = (
-        "_encoded", "_parts", "at_seconds", "base", "epoch", "groups_left", "items", "last",
+        "_encoded", "_parts", "act", "at_seconds", "base", "epoch", "groups_left", "items", "last",
         "sent", "skips",
     )  # fmt: skip
 
@@ -33,8 +41,11 @@ class Batch:
         last: int,
         at_seconds: float,
         parts: Sequence["Batch"] = (),
+        act: Act | None = None,
     ) -> None:
         self.items = items
+        self.act = act
+        """What happens to each member here. It has no items then."""
         self.epoch = epoch
         self.base = base
         """The channel's offset before the batch. Its members are there or ahead."""
@@ -138,3 +149,9 @@ def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
         if isinstance(item, Publication) and (connection := item.skip_connection):
             found[connection] = found.get(connection, frozenset()) | {item.offset}
     return found
+
+
+def until_act(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """Return the first of these batches: those before an act, or the act alone."""
+    acts = [place for place, batch in enumerate(batches) if batch.act is not None]
+    return batches[: max(1, acts[0])] if acts else batches

@@ -9,18 +9,15 @@ Example: groups A and B take turns while publications 1, 2, 3 come between these
 B takes 1 and 2 as one batch; A takes 2 and 3 as one; B takes 3.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
-from hub.core.counters import Counts
-from hub.core.fanout.batch import Batch, Spoken
+from hub.core.fanout.batch import Act, Batch, Spoken, until_act
 from hub.core.fanout.group import Group
 from hub.core.fanout.open_changes import OpenChanges
-from hub.core.options import ChannelOptions, Namespaces
-from hub.core.ports import Broker
+from hub.core.options import ChannelOptions
 from hub.core.publication import ENDS, Position, Publication
 from hub.core.session.encoded import Item
 from hub.core.session.subscription import Subscription
-from hub.errors import UnavailableError
 
 _NO_ROUND: Iterator[Group] = iter(())
 
@@ -33,9 +30,10 @@ class Channel:
     """
 
     __slots__ = (
-        "_by_spoken", "_group_members", "_groups", "_joined", "_read_ahead", "_round", "_shrunk",
-        "asking", "cancels_from_seconds", "changes", "end_known", "ended_offset", "epoch", "name",
-        "offset", "open", "open_at_seconds", "options", "sealed", "sealed_offset", "under_way",
+        "_acts", "_by_spoken", "_group_members", "_groups", "_joined", "_read_ahead", "_round",
+        "_shrunk", "asking", "cancels_from_seconds", "changes", "end_known", "ended_offset",
+        "epoch", "name", "offset", "open", "open_at_seconds", "options", "sealed",
+        "sealed_offset", "under_way",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +60,8 @@ class Channel:
         """From this time on a join and a leave may cancel out: no answer had the state between."""
         self.under_way: tuple[Batch, ...] = ()
         """The sealed batches that not all groups have taken and written, oldest first."""
+        self._acts = 0
+        """The number of acts among them."""
         self.sealed = 0
         """The number of batches that were ever sealed."""
         self.sealed_offset = head.offset
@@ -89,9 +89,10 @@ class Channel:
 
     @property
     def unwritten(self) -> Iterator[Item]:
-        """The items that not all members have, in their order."""
+        """The items of this epoch that not all members have, in their order."""
         for batch in self.under_way:
-            yield from batch.items
+            if batch.epoch == self.epoch:
+                yield from batch.items
         yield from self.open
 
     @property
@@ -112,26 +113,31 @@ class Channel:
         for group in self._groups:
             yield from group
 
-    def add(self, subscription: Subscription, has: int | None = None) -> None:
+    def add(
+        self, subscription: Subscription, has: int | None = None, epoch: str | None = None
+    ) -> None:
         """Take a member in. Batches sealed from now on go to it too.
 
-        `has` is the number of batches of which it is owed nothing, where it was a member before.
+        `has` is the number of batches of which it is owed nothing, where it was a member before,
+        and `epoch` the epoch that it was in then.
         """
         has = self.sealed if has is None else has
+        epoch = self.epoch if epoch is None else epoch
         spoken = subscription.session.dialect, subscription.filter
         group = self._by_spoken.get(spoken)
-        if group is None or group.taken > has or len(group) >= self._group_members:
-            group = self._by_spoken[spoken] = self._group_for(spoken, has)
+        fits = group is not None and group.taken <= has and group.epoch == epoch
+        if group is None or not fits or len(group) >= self._group_members:
+            group = self._by_spoken[spoken] = self._group_for(spoken, has, epoch)
         group.add(subscription, has)
 
-    def _group_for(self, spoken: Spoken, has: int) -> Group:
+    def _group_for(self, spoken: Spoken, has: int, epoch: str) -> Group:
         """Return a group with room that will take all batches after the first `has`."""
         if spoken in self._by_spoken:
             for group in self._groups:
-                fits = group.spoken == spoken and group.taken <= has
+                fits = group.spoken == spoken and group.taken <= has and group.epoch == epoch
                 if fits and len(group) < self._group_members:
                     return group
-        group = Group(*spoken, taken=has)
+        group = Group(*spoken, epoch=epoch, taken=has)
         for batch in self._after(has):
             batch.groups_left += 1
         self._groups = (*self._groups, group)
@@ -170,7 +176,7 @@ class Channel:
             subscription.stand_apart()
             has = group.has(subscription)
             self.remove(subscription)
-            self.add(subscription, has)
+            self.add(subscription, has, group.epoch)
 
     def _merge(self) -> None:
         """Move the members of a group that has shrunk into another one, or those of that one.
@@ -182,7 +188,8 @@ class Channel:
             return
         for other in self._groups:
             fits = len(group) + len(other) <= self._group_members
-            if other is group or other.spoken != group.spoken or not fits:
+            alike = other.spoken == group.spoken and other.epoch == group.epoch
+            if other is group or not alike or not fits:
                 continue
             # The group that has taken less brings the others what they still lack.
             into, emptied = sorted((group, other), key=lambda each: (each.taken, -len(each)))
@@ -244,28 +251,57 @@ class Channel:
         if self.open:
             self._seal()
         if (batch := self.since(group.taken)) is not None:
-            group.begin(batch.base, batch.last, self.sealed)
+            taken = group.taken + len(batch.parts)
+            if batch.act is not None:
+                group.begin_act(batch.last, taken)
+            else:
+                group.begin(batch.base, batch.last, taken)
         return batch
 
     def _seal(self) -> None:
-        batch = self.open_batch()
-        batch.groups_left = len(self._groups)
-        self.under_way = (*self.under_way, batch)
-        self.sealed += 1
+        self._put_under_way(self.open_batch())
         self.sealed_offset = self.offset
         self.open = []
         self.changes = None
 
-    def since(self, has: int) -> Batch | None:
-        """Return the sealed batches after the first `has` as one; None where there are none."""
-        if not (count := self.sealed - has):
+    def _put_under_way(self, batch: Batch) -> None:
+        batch.groups_left = len(self._groups)
+        self.under_way = (*self.under_way, batch)
+        self.sealed += 1
+
+    def each_member(self, act: Act, head: Position | None = None) -> None:
+        """Have `act` act on each member behind all that came before, and before all that comes.
+
+        With `head` the channel goes on behind it from now on, in another epoch. Each group stays in
+        its epoch until it has the act.
+        """
+        if self.open:
+            self._seal()
+        if head is not None:
+            self._begin_epoch(head)
+        at, last = self.open_at_seconds, self.sealed_offset
+        self._put_under_way(
+            Batch((), epoch=self.epoch, base=last, last=last, at_seconds=at, act=act)
+        )
+        self._acts += 1
+
+    def since(self, has: int, upto: int | None = None) -> Batch | None:
+        """Return the sealed batches after the first `has` as one; None where there are none.
+
+        They end with the first `upto`, and before an act, which comes alone.
+        """
+        if (count := (self.sealed if upto is None else upto) - has) <= 0:
             return None
-        if count == 1:
-            return self.under_way[-1]
-        if self._joined is not None and self._joined[:2] == (has, self.sealed):
+        parts: Sequence[Batch] = self._after(has)[:count]
+        if self._acts:
+            parts = until_act(parts)
+        if len(parts) == 1:
+            return parts[0]
+        place = has, has + len(parts)
+        if self._joined is not None and self._joined[:2] == place:
             return self._joined[2]
-        batch = Batch.joined(self._after(has))
-        self._joined = has, self.sealed, batch
+        batch = Batch.joined(parts)
+        self._joined = *place, batch
         return batch
 
     def _after(self, has: int) -> tuple[Batch, ...]:
@@ -286,17 +322,12 @@ class Channel:
             return None
         batch, *rest = self.under_way
         self.under_way = tuple(rest)
+        self._acts -= batch.act is not None
         if not rest:
             self._joined = None
         return batch
 
-    def break_step(self) -> None:
-        """Let all members stand apart until the next seal."""
-        for group in self._groups:
-            group.break_step()
-
-    def begin_epoch(self, head: Position) -> None:
-        """Go on after `head`; nothing may be open or under way."""
+    def _begin_epoch(self, head: Position) -> None:
         self.epoch = head.epoch
         self.offset = self.sealed_offset = head.offset
         self.ended_offset, self.end_known = 0, head.offset == 0
@@ -328,68 +359,3 @@ class Channel:
             last=self.offset,
             at_seconds=self.open_at_seconds,
         )
-
-
-class OpenChannels(Mapping[str, Channel]):
-    """Channels that have a session here, or are about to; the broker delivers no others.
-
-    Args:
-        group_members: the largest number of members of a group.
-    """
-
-    def __init__(self, broker: Broker, namespaces: Namespaces, *, group_members: int) -> None:
-        self._group_members = group_members
-        self._broker = broker
-        self._namespaces = namespaces
-        self._channels: dict[str, Channel] = {}
-        self._joining = Counts()
-        """The number of sessions that are about to become members, by channel."""
-
-    def __getitem__(self, name: str) -> Channel:
-        return self._channels[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._channels)
-
-    def __len__(self) -> int:
-        return len(self._channels)
-
-    def find(self, name: str) -> Channel | None:
-        """Return the channel where it is open; faster than `Mapping.get`."""
-        return self._channels.get(name)
-
-    def options(self, name: str) -> ChannelOptions:
-        """Return the options of any channel, open or not."""
-        return self._namespaces.options(name)
-
-    def joining(self, name: str) -> None:
-        """Keep the channel open until `joined`, even when its last member leaves meanwhile."""
-        self._joining[name] += 1
-
-    def joined(self, name: str) -> None:
-        """Release the channel after a session became a member, or failed to."""
-        self._joining[name] -= 1
-        if not self._joining[name]:
-            del self._joining[name]
-            if (channel := self._channels.get(name)) is not None:
-                self.close_if_empty(channel)
-
-    async def open(self, name: str) -> Channel:
-        """Return the channel for a session that is joining; raise what the broker raises."""
-        if name not in self._channels:
-
-            def on_open(head: Position) -> None:
-                # Another session may have opened it meanwhile, and it may have members already.
-                channel = Channel(name, head, self.options(name), group_members=self._group_members)
-                self._channels.setdefault(name, channel)
-
-            await self._broker.subscribe(name, on_open)
-        if (channel := self._channels.get(name)) is None:
-            raise UnavailableError(f"channel {name!r} was closed while it was being opened")
-        return channel
-
-    def close_if_empty(self, channel: Channel) -> None:
-        unused = not channel.groups() and not self._joining.get(channel.name)
-        if unused and self._channels.get(channel.name) is channel:
-            del self._channels[channel.name]
-            self._broker.unsubscribe(channel.name)

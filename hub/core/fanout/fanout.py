@@ -11,29 +11,29 @@ Offsets alone decide which part of a batch a member gets. A member ahead of a ba
 has, so subscribing and going live in the middle of a broadcast neither repeats nor skips anything.
 """
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hub.core.counters import Counters
-from hub.core.fanout.batch import Batch
+from hub.core.fanout.batch import Act, Batch
 from hub.core.fanout.channels import Channel
 from hub.core.fanout.group import Group
 from hub.core.fanout.in_step import InStep, Short
+from hub.core.fanout.member_acts import MemberActs, end_all, move
 from hub.core.fanout.open_changes import OpenChanges
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.forensics.journal import Journal
 from hub.core.options import KIB
 from hub.core.ports import Defer, Monotonic, WriteEach
 from hub.core.publication import ENDS, Position, Publication
-from hub.core.pushes import Change, Gap, GapReason, PresenceReset
+from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.session.encoded import Item
 from hub.core.session.outbox_budget import OutboxBudget
 from hub.core.session.session import Session
 from hub.core.session.subscription import Subscription
 from hub.core.time.deadlines import Deadlines
-from hub.errors import HubError
 
 OnWritten = Callable[[Batch, Sequence[Publication], float], None]
 """Called with a batch that was written to every member, its publications, and its seconds here."""
@@ -84,6 +84,7 @@ class Fanout:
         self._slow_path = SlowPath(
             clock=runtime.clock, deadlines=runtime.deadlines, counters=counters, journal=journal
         )
+        self._acts = MemberActs(journal, self._slow_path, self.mark)
         self._in_step = InStep(runtime.write_each, counters, self._slow_path)
         self._find_session = find_session
         self._slice_sessions = slice_sessions
@@ -144,55 +145,44 @@ class Fanout:
         channel.cancels_from_seconds = self._clock() + lag_seconds
 
     def reset(self, channel: Channel, head: Position) -> None:
-        """Move the channel to another epoch, after everything of the old one was sent."""
-        self._finish(channel)
-        with self._outbox_budget.put_off():
-            self._move(channel, head)
+        """Move the channel to another epoch. Each member moves after all of the old one."""
+        self._each_member(channel, self._acts.reset(channel.name, head), head)
 
-    def _move(self, channel: Channel, head: Position) -> None:
-        """Move a channel to which everything was sent to another epoch, and tell its members."""
-        before = {subscription: subscription.position for subscription in channel}
-        for subscription in channel:
-            self._journal.left(subscription, subscription.position.offset, "reset")
-        channel.begin_epoch(head)
-        for subscription in channel:
-            self._journal.began(subscription, head.offset)
-            self._journal.passed_over(subscription, head.offset)
-        gap = Gap(channel.name, head.epoch, 0, head.offset, GapReason.RESET)
-        for group in channel.groups():
-            frame = group.dialect.encode(gap, head.epoch)
-            for subscription in group:
-                self._slow_path.reset(subscription, frame, before[subscription])
-                if group.dialect.marks_positions:
-                    self.mark(subscription.session)
+    def mend_by_state(self, channel: Channel) -> None:
+        """Send members with state the channel's rows, in place of the gap that is added next."""
+        self._each_member(channel, self._acts.mend)
 
-    def _finish(self, channel: Channel) -> None:
-        """Send everything that is open or under way now, without slices.
-
-        It goes to each member separately: a member's link may be gathering a write, which a write
-        to its descriptor would overtake.
-        """
-        channel.break_step()
-        self._waiting.pop(channel, None)
-        with contextlib.suppress(ValueError):
-            self._sending.remove(channel)
-        while channel.has_more:
-            self._write_some(channel)
-        for subscription in channel:
-            self._slow_path.release(subscription)
+    def _each_member(self, channel: Channel, act: Act, head: Position | None = None) -> None:
+        """Have `act` act on the members of each group in its turn."""
+        if not channel.under_way:
+            self._waiting.pop(channel, None)
+            self._sending.append(channel)
+            self._schedule()
+        channel.each_member(act, head)
 
     def settle(self, subscription: Subscription) -> None:
         """Write to one member at once all that its channel has for it, before it leaves."""
         channel = subscription.channel
-        subscription.stand_apart()
-        if (group := subscription.group) is not None:
-            if (batch := channel.since(group.has(subscription))) is not None:
-                self._slow_path.write(subscription, batch)
-            if subscription in group.apart:
-                group.apart[subscription] = channel.sealed
+        self.catch_up(subscription)
         if channel.open:
             self._slow_path.write(subscription, channel.open_batch())
         self._slow_path.release(subscription)
+
+    def catch_up(self, subscription: Subscription) -> None:
+        """Write to one member at once all batches that are sealed."""
+        channel, group = subscription.channel, subscription.group
+        subscription.stand_apart()
+        if group is None:
+            return
+        has = group.has(subscription)
+        while (batch := channel.since(has)) is not None and not subscription.closed:
+            has += len(batch.parts)
+            if batch.act is None:
+                self._slow_path.write(subscription, batch)
+            else:
+                batch.act([subscription], partial(move, subscription, has))
+        if (group := subscription.group) is not None and subscription in group.apart:
+            group.apart[subscription] = channel.sealed
 
     def later(self, work: Callable[[], None]) -> None:
         """Have `work` called in the loop's next iteration."""
@@ -263,7 +253,7 @@ class Fanout:
             return 0
         base, members = channel.sealed_offset, len(group.descriptors)
         if (short := self._in_step.write_lone(channel, group, frame)) is None:
-            self._note_sent(channel, base, channel.offset, channel.open_at_seconds)
+            self._note_sent(channel, channel.epoch, base, channel.offset, channel.open_at_seconds)
             self._count_written(len(publication.data), 1, channel.open_at_seconds)
         elif (batch := channel.take(group)) is not None:
             self._write_turn(channel, group, batch, short)
@@ -291,6 +281,8 @@ class Fanout:
 
         With `short` it was written to members in step already, up to the first that took less.
         """
+        if batch.act is not None:
+            return self._carry_out(channel, group, batch, batch.act)
         try:
             if batch.skips:
                 self._part_from(channel, group, batch.skips)
@@ -305,11 +297,25 @@ class Fanout:
                 self._count_left_out(batch, group)
                 batch.forget(group.dialect, wanted)
         except Exception:
-            _end_those_without(group)
+            end_all(group.unreached())
             self._end_turn(channel, group, batch)
             raise
         self._end_turn(channel, group, batch)
         return cost
+
+    def _carry_out(self, channel: Channel, group: Group, batch: Batch, act: Act) -> int:
+        """Act on all members of a group; return the cost in sessions."""
+        members = list(group)
+        try:
+            with self._outbox_budget.put_off():
+                act(members, partial(group.enter_epoch, batch.epoch))
+        except Exception:
+            group.enter_epoch(batch.epoch)
+            end_all(members)
+            raise
+        finally:
+            self._end_turn(channel, group, batch)
+        return len(members)
 
     def _end_turn(self, channel: Channel, group: Group, batch: Batch) -> None:
         channel.end_turn(group, batch)
@@ -336,7 +342,7 @@ class Fanout:
         members = list(group.owed.items())
         for subscription, has in members:
             # A member that came since the group's last turn is not owed what was sealed before.
-            own = batch if has <= group.had else channel.since(has)
+            own = batch if has <= group.had else channel.since(has, group.taken)
             if own is not None:
                 self._slow_path.write(subscription, own, own.encoded(dialect, wanted))
             group.owed.pop(subscription, None)
@@ -352,18 +358,24 @@ class Fanout:
 
     def _sent(self, channel: Channel, batch: Batch) -> None:
         """Finish a batch that was written to all its members, or that a fault has ended."""
-        self._note_sent(channel, batch.base, batch.last, batch.at_seconds)
+        if batch.act is not None:
+            return
+        self._note_sent(channel, batch.epoch, batch.base, batch.last, batch.at_seconds)
         publications = [item for item in batch.items if isinstance(item, Publication)]
         size = sum([len(publication.data) for publication in publications])
         elapsed = self._count_written(size, len(publications), batch.at_seconds)
         if self._on_written is not None:
             self._on_written(batch, publications, elapsed)
-        if batch.base < channel.ended_offset <= batch.last and self.on_ended is not None:
+        ended = batch.epoch == channel.epoch and batch.base < channel.ended_offset <= batch.last
+        if ended and self.on_ended is not None:
             self.on_ended(channel)
 
-    def _note_sent(self, channel: Channel, base: int, last: int, at_seconds: float) -> None:
-        since_seconds = channel.sent_since(last, at_seconds)
-        self._journal.sent(channel.name, channel.epoch, base, last, since_seconds=since_seconds)
+    def _note_sent(
+        self, channel: Channel, epoch: str, base: int, last: int, at_seconds: float
+    ) -> None:
+        if epoch == channel.epoch:
+            at_seconds = channel.sent_since(last, at_seconds)
+        self._journal.sent(channel.name, epoch, base, last, since_seconds=at_seconds)
 
     def _count_written(self, size: int, count: int, at_seconds: float) -> float:
         """Count publications that were written to all; return the seconds that it took."""
@@ -376,15 +388,3 @@ class Fanout:
         unmarked, self._unmarked = self._unmarked, {}
         for session in unmarked:
             session.write_positions()
-
-
-def _end_those_without(group: Group) -> None:
-    """Close the sessions of a group that a batch did not reach before a fault ended it.
-
-    They must not go on as if it had reached them. Their peers come back and resume.
-    """
-    for member in group.unreached():
-        if member.live:
-            # The session has ended even where its goodbye fails. The caller raises the fault.
-            with contextlib.suppress(Exception):
-                member.session.close_error(HubError("internal error"))

@@ -38,13 +38,17 @@ class Group:
     """Members of one channel with one dialect and filter. Owned by the event loop."""
 
     __slots__ = (
-        "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "filter",
-        "had", "last", "members", "owed", "publications", "reached", "taken", "writing",
+        "_holes", "_offset", "_sent", "apart", "arriving", "descriptors", "dialect", "epoch",
+        "filter", "had", "last", "members", "owed", "publications", "reached", "taken", "writing",
     )  # fmt: skip
 
-    def __init__(self, dialect: Dialect, wanted: Filter | None = None, *, taken: int = 0) -> None:
+    def __init__(
+        self, dialect: Dialect, wanted: Filter | None = None, *, epoch: str = "", taken: int = 0
+    ) -> None:
         self.dialect = dialect
         self.filter = wanted
+        self.epoch = epoch
+        """The epoch of its members; the channel's, but for a `reset` that it has not taken yet."""
         self.taken = taken
         """The number of the channel's batches that it has taken, of all that were ever sealed."""
         self.had = taken
@@ -199,6 +203,15 @@ class Group:
         self.writing = True
         if self.apart:
             self.owed.update(self.apart)
+
+    def begin_act(self, offset: int, taken: int) -> None:
+        """Begin an act in place of a batch: all members stand apart, with offsets of their own."""
+        self.break_step()
+        self.had, self.taken = self.taken, taken
+        self._offset = self.last = offset
+
+    def enter_epoch(self, epoch: str) -> None:
+        self.epoch = epoch
 
     def pass_one(self, offset: int) -> None:
         """Count one publication for all members in step, and move them to `offset`."""

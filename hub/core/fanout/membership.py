@@ -11,8 +11,9 @@ from itertools import islice
 from typing import Protocol
 
 from hub.core.commands import Subscribe
-from hub.core.fanout.channels import Channel, OpenChannels
+from hub.core.fanout.channels import Channel
 from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.fanout.presence import PresenceTable
 from hub.core.forensics.journal import Journal
 from hub.core.ports import Broker, Dialect, InTurn

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hub.core.eager import NEXT_TURN
-from hub.core.fanout.channels import OpenChannels
 from hub.core.fanout.fanout import Fanout
+from hub.core.fanout.open_channels import OpenChannels
 from hub.core.identity import MAX_SUBJECT_LENGTH, Identity
 from hub.core.options import KIB
 from hub.core.ports import Monotonic, Roster

@@ -165,12 +165,14 @@ class SlowPath:
             cursor = max((entry.offset for entry in handed), default=0) or before
             subscription.session.owe(subscription, owed, cursor)
 
-    def reset(self, subscription: Subscription, frame: bytes, before: Position) -> None:
+    def reset(
+        self, subscription: Subscription, frame: bytes, before: Position, offset: int
+    ) -> None:
         """Send a `reset` after all of the old epoch, because the channel goes on in a new one.
 
-        `frame` is the encoded reset. `before` is where the peer resumes until it was handed the
-        frame. No peer can resume within the old epoch, so its owed publications are dropped; the
-        reset announces that.
+        `frame` is the encoded reset, and the new epoch goes on behind `offset`. `before` is where
+        the peer resumes until it was handed the frame. No peer can resume within the old epoch, so
+        its owed publications are dropped; the reset announces that.
         """
         session, channel = subscription.session, subscription.channel
         replies: list[Entry] = []
@@ -182,7 +184,7 @@ class SlowPath:
             presence_lost = channel.options.presence
         if subscription.state_need is not None:
             # Its rows tell the new epoch, and replace everything of the old one.
-            subscription.go_back_to_history(channel.offset)
+            subscription.go_back_to_history(offset)
             if not session.closing:
                 if replies:
                     session.owe(subscription, replies, subscription.position.offset)
@@ -191,16 +193,16 @@ class SlowPath:
                     session.push_in_order(subscription, PresenceReset(channel.name))
             return
         if subscription.live:
-            subscription.go_live(channel.offset)
+            subscription.go_live(offset)
         else:
-            subscription.go_back_to_history(channel.offset)
+            subscription.go_back_to_history(offset)
         if session.closing:
             return
         if session.writable:
             session.write(frame)
         else:
             reset = Entry(EntryKind.KEEP, 0, frame, self._clock(), resumes=before)
-            session.owe(subscription, [*replies, reset], channel.offset)
+            session.owe(subscription, [*replies, reset], offset)
         if presence_lost:
             session.push_in_order(subscription, PresenceReset(channel.name))
 

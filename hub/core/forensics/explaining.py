@@ -320,7 +320,7 @@ class Explainer:
         if self._session is None:
             return None
         found = self._session.subscriptions.get(self._question.channel)
-        return found if found and found.channel.epoch == self._question.epoch else None
+        return found if found and found.epoch == self._question.epoch else None
 
     def _stands(self) -> Fact:
         offset, place = self._question.offset, self._place

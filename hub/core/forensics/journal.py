@@ -76,6 +76,9 @@ class NotedSubscription(Protocol):
     def began_at_seconds(self) -> float: ...
 
     @property
+    def epoch(self) -> str: ...
+
+    @property
     def terms(self) -> Sequence[tuple[What, str]]: ...
 
     def begin(self, offset: int, now_seconds: float) -> None: ...
@@ -233,7 +236,7 @@ class Journal:
         `epoch` is that of `last`, where the channel may be in another one by now.
         """
         channel, first = subscription.channel, subscription.began_offset + 1
-        epoch = epoch or channel.epoch
+        epoch = epoch or subscription.epoch
         since, now = subscription.began_at_seconds, self._clock()
         live = subscription.replayed_until(last)
         for what, detail in subscription.terms:
@@ -266,7 +269,7 @@ class Journal:
         by: int = 0,
     ) -> None:
         channel, now = subscription.channel, self._clock()
-        epoch = epoch or channel.epoch
+        epoch = epoch or subscription.epoch
         event = Event(what, channel.name, epoch, first, last, now, now, detail, by)
         self._add(subscription.session, event)
 

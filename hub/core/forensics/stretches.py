@@ -89,7 +89,7 @@ class Case:
         self._closed = closed
         self._timeline = journal.timeline(self.channel, self.epoch)
         found = None if session is None else session.subscriptions.get(self.channel)
-        self._place = found if found is not None and found.channel.epoch == self.epoch else None
+        self._place = found if found is not None and found.epoch == self.epoch else None
         self.history = NOTHING_HELD
         """The part of the channel's history that is read, where `looks_at_history`."""
 

@@ -58,6 +58,8 @@ class Replay:
         self._pages = SharedPages()
         self.on_caught_up: Callable[[Subscription], None] = lambda _: None
         """Called with a subscription that has read all of history, and is live."""
+        self.catch_up: Callable[[Subscription], None] = lambda _: None
+        """Gives a subscription everything up to the `reset` that its channel has for it."""
         self.find_end: Callable[[Channel], Awaitable[object]] = _find_nothing
         """Finds out whether a channel has ended, before rows are sent, which do not tell it."""
 
@@ -92,6 +94,9 @@ class Replay:
         try:
             while session.writable and session.replaying:
                 subscription = session.replaying[0]
+                if subscription.epoch != subscription.channel.epoch:
+                    # History has the new epoch alone, and the `reset` comes before it.
+                    self.catch_up(subscription)
                 if (state := subscription.state_need) is not None and state.reading:
                     await self._send_rows(session, subscription, state)
                     self._take_turns(session, subscription)
@@ -99,7 +104,9 @@ class Replay:
                 asked = subscription.position
                 page = _take_kept(subscription) or await self._read(subscription)
                 # A reset that was sent meanwhile moved the cursor. One still to be sent follows.
-                current = page.head.epoch == asked.epoch and subscription.position == asked
+                epoch = subscription.channel.epoch
+                current = page.head.epoch == epoch and subscription.position == asked
+                current = current and asked.epoch == epoch
                 waits = not subscription.closed and not subscription.live
                 if session.writable and waits and current:
                     self._write(session, subscription, page)
@@ -134,10 +141,8 @@ class Replay:
             upto=None if position is None else position.offset,
             max_bytes=self._page_bytes(),
         )
-        current = page.head.epoch == channel.epoch and (after, position) == (
-            state.after,
-            state.position,
-        )
+        current = (after, position) == (state.after, state.position)
+        current = current and page.head.epoch == channel.epoch == subscription.epoch
         waits = state.reading and not subscription.closed and not subscription.live
         if not (session.writable and waits and current):
             return

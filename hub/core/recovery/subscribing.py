@@ -57,6 +57,7 @@ class Subscribing:
         self.starts = Starts(replay, self._ending)
         replay.on_caught_up = self._ending.caught_up
         replay.find_end = self._ending.has_ended
+        replay.catch_up = fanout.catch_up
         self._subscribed_live = lru_cache(maxsize=_CACHED_ANSWERS)(_subscribed_live)
 
     async def subscribe(
@@ -266,6 +267,7 @@ class Subscribing:
 
     def go_back(self, held: Subscription, command: Subscribe, began: Start) -> None:
         """Begin a subscription again at the position of a pattern's resume, from history."""
+        self._fanout.catch_up(held)
         self._journal.left(held, held.offset, "unsubscribed")
         self._journal.began(held, began.position.offset)
         self._begin(held, command, began)

@@ -100,7 +100,7 @@ class Outbox:
         """Return the subscription's ring; a new one begins after `cursor`."""
         if (ring := subscription.ring) is None:
             channel = subscription.channel
-            ring = Ring(cursor, channel.options.overflow, channel.epoch)
+            ring = Ring(cursor, channel.options.overflow, subscription.epoch)
             subscription.ring = self.rings[subscription] = ring
         return ring
 
@@ -249,7 +249,7 @@ class Outbox:
             return encode(gap, ring.epoch)
 
         def presence_reset() -> bytes:
-            return encode(PresenceReset(channel.name), channel.epoch)
+            return encode(PresenceReset(channel.name), subscription.epoch)
 
         return ring.take(announce, presence_reset)
 

@@ -144,7 +144,7 @@ class Session:
             offset: the offset to which it moves the position; 0 where it does not move it.
             resumes: for a `reset`, where a peer resumes that is cut before it.
         """
-        epoch = subscription.channel.epoch
+        epoch = subscription.epoch
         frame = push if isinstance(push, bytes) else self.dialect.encode(push, epoch)
         if self.closing or not (frame or offset):
             return

@@ -223,6 +223,11 @@ class Subscription:
             self.group.arriving[self] = None
 
     @property
+    def epoch(self) -> str:
+        """The epoch of its offsets: until it has a `reset` that of before."""
+        return self.channel.epoch if self.group is None else self.group.epoch
+
+    @property
     def position(self) -> Position:
         """The position up to which this channel has been handed to the peer's transport.
 
@@ -235,7 +240,7 @@ class Subscription:
             offset = self.throttle.cursor
         else:
             offset = self.offset if self.live else self.replay_cursor
-        return Position(self.channel.epoch, offset)
+        return Position(self.epoch, offset)
 
     @property
     def resume_from(self) -> Position:

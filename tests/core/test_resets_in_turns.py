@@ -1,0 +1,185 @@
+"""Very many members of one channel move to a new epoch, or get its rows again, group by group."""
+
+import pytest
+
+from hub.core.commands import Subscribe
+from hub.core.fanout import member_acts
+from hub.core.options import ChannelOptions, Namespaces
+from hub.core.publication import BEGINNING, Position
+from hub.core.session.subscription import Subscription
+from tests.core.small_node import Shape, SmallNode
+from tests.core.subscribers import Subscriber
+from tests.support.stream import Push
+
+COUNT = 10
+SLICE = 3
+OPTIONS = ChannelOptions(keyed=True, history_size=100)
+NAMESPACES = Namespaces(ChannelOptions(), {"rows": OPTIONS})
+
+
+def crowd(channel: str = "a", *, state: bool = False) -> tuple[SmallNode, list[Subscriber]]:
+    node = SmallNode(Shape(namespaces=NAMESPACES, slice_sessions=SLICE))
+    readers = [Subscriber(node) for _ in range(COUNT)]
+    for reader in readers:
+        node.do(reader.session, Subscribe(1, channel, state=state))
+        reader.read()
+    return node, readers
+
+
+def said(pushes: list[Push]) -> list[object]:
+    """The offset of each message, and the reason of each gap."""
+    found = [push for push in pushes if push["op"] in {"message", "gap"}]
+    return [push.get("offset") or push["reason"] for push in found]
+
+
+def placed(reader: Subscriber) -> Position:
+    return reader.session.subscriptions["a"].resume_from
+
+
+def test_members_move_to_a_new_epoch_some_in_each_turn() -> None:
+    """Each gets all of the old epoch before, and all of the new one behind its `reset`."""
+    node, readers = crowd()
+    node.publish("a")
+    old = node.channels["a"].epoch
+    node.begin_epoch("a")
+    node.publish("a")
+    new = node.channels["a"].epoch
+    moved, before = [], 0
+    while node.loop.callbacks:
+        node.loop.turn()
+        epochs = [reader.session.subscriptions["a"].epoch for reader in readers]
+        assert set(epochs) <= {old, new}
+        moved.append(epochs.count(new) - before)
+        before = epochs.count(new)
+    assert sum(moved) == COUNT
+    assert max(moved) == SLICE
+    for reader in readers:
+        assert said(reader.read()) == [1, "reset", 1]
+    node.publish("a")
+    node.loop.settle()
+    assert [said(reader.read()) for reader in readers] == [[2]] * COUNT
+
+
+def test_a_member_that_is_cut_before_its_reset_resumes_from_the_old_epoch() -> None:
+    """It would not learn of the new one else."""
+    node, readers = crowd()
+    node.publish("a")
+    node.loop.settle()
+    old, new = placed(readers[0]), Position("new", 5)
+    node.downstream.reset("a", new)
+    assert {placed(reader) for reader in readers} == {old}
+    node.loop.turn()
+    at = [placed(reader) for reader in readers]
+    assert (at.count(new), at.count(old)) == (SLICE, COUNT - SLICE)
+
+
+def test_a_second_new_epoch_comes_behind_the_first_for_each_member() -> None:
+    node, readers = crowd()
+    node.downstream.reset("a", Position("second", 0))
+    node.loop.turn()
+    node.downstream.reset("a", Position("third", 7))
+    node.loop.settle()
+    for reader in readers:
+        assert said(reader.read()) == ["reset", "reset"]
+        assert placed(reader) == Position("third", 7)
+
+
+def test_a_session_that_subscribes_while_others_move_gets_no_reset() -> None:
+    node, readers = crowd()
+    node.publish("a")
+    node.begin_epoch("a")
+    node.loop.turn()
+    late = Subscriber(node)
+    node.commands.submit(late.session, Subscribe(1, "a"))
+    node.publish("a")
+    node.loop.settle()
+    assert said(late.read()) == [1]
+    assert [said(reader.read()) for reader in readers] == [[1, "reset", 1]] * COUNT
+
+
+def test_an_unsubscribe_before_its_turn_is_answered_behind_the_reset() -> None:
+    node, readers = crowd()
+    node.publish("a")
+    node.begin_epoch("a")
+    leaver = readers[-1]
+    node.publish("a")
+    leaver.unsubscribe("a")
+    *_, first, second, third, reply = leaver.read()
+    assert said([first, second, third]) == [1, "reset", 1]
+    assert reply["op"] == "reply"
+
+
+@pytest.mark.parametrize("drains_first", [False, True])
+def test_a_member_that_reads_history_reads_none_of_a_new_epoch_before_its_reset(
+    drains_first: bool,
+) -> None:
+    """Also where the epoch begins while it reads, and before its turn."""
+    node, _ = crowd()
+    for _ in range(5):
+        node.publish("a", b'"%0998d"' % 0)
+    node.loop.settle()
+    reader = Subscriber(node)
+    reader.link.room = 2500
+    node.do(reader.session, Subscribe(1, "a", since=BEGINNING))
+    node.begin_epoch("a")
+    node.publish("a")
+    if drains_first:
+        reader.link.drain()
+    node.loop.settle()
+    reader.link.drain()
+    node.loop.settle()
+    *before, reset, first = said(reader.read())
+    assert (reset, first) == ("reset", 1)
+    assert before == [*range(1, len(before) + 1)]
+    assert 0 < len(before) < 5
+
+
+def test_a_fault_at_one_member_ends_those_of_its_turn_and_moves_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node, readers = crowd()
+    reset = member_acts.MemberActs._enter
+
+    def faulty(
+        acts: object, subscription: Subscription, before: Position, frame: bytes, offset: int
+    ) -> None:
+        if subscription.session is readers[4].session:
+            raise ZeroDivisionError
+        reset(acts, subscription, before, frame, offset)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(member_acts.MemberActs, "_enter", faulty)
+    node.begin_epoch("a")
+    while node.loop.callbacks:
+        try:
+            node.loop.turn()
+        except ZeroDivisionError:
+            continue
+    ended = [reader for reader in readers if reader.session.closing]
+    assert len(ended) == SLICE
+    node.publish("a")
+    node.loop.settle()
+    for reader in readers:
+        if reader not in ended:
+            assert said(reader.read()) == ["reset", 1]
+
+
+def test_members_with_state_get_rows_in_place_of_a_gap_some_in_each_turn() -> None:
+    """A member without state gets the gap at the same place."""
+    node, readers = crowd("rows:a", state=True)
+    plain = Subscriber(node, "rows:a")
+    node.publish("rows:a", key="x")
+    node.loop.settle()
+    for reader in (*readers, plain):
+        reader.read()
+    with node.losing_all():
+        node.publish("rows:a", key="x")
+    got, before = [], 0
+    while node.loop.callbacks:
+        node.loop.turn()
+        now = sum(b'"state"' in bytes(reader.link.received[reader._seen :]) for reader in readers)
+        got.append(now - before)
+        before = now
+    assert sum(got) == COUNT
+    assert max(got) <= SLICE + 1
+    assert all(push["op"] != "gap" for reader in readers for push in reader.read())
+    assert said(plain.read()) == ["broker"]
