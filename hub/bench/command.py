@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,9 +18,9 @@ from hub.bench.cores import Cores
 from hub.bench.intake import Intake
 from hub.bench.peers import NCHAN, Peer, peer_of
 from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
-from hub.bench.scenarios.picture import goal_line, picture
+from hub.bench.scenarios.picture import DISTURBED, goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS, scenario_of
-from hub.bench.scenarios.scenario import ScenarioOptions
+from hub.bench.scenarios.scenario import Scenario, ScenarioOptions
 from hub.bench.server import BenchServer, own_nodes, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
 from hub.bench.watch import ProgressBar
@@ -133,7 +133,8 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         for each in SCENARIOS.values():
             typer.echo(f"{each.name}: {each.about}")
         return True
-    scenario, peer = scenario_of(asked.scenario), peer_asked_for(asked.against)
+    scenario = scenario_of(asked.scenario)
+    peer = _peer_of_scenario(scenario, asked.against)
     figures = _writable(folder / f"bench-{scenario.name}.json")
     image = _writable(folder / f"bench-{scenario.name}.svg")
     with ProgressBar(Console(stderr=True)) as bar:
@@ -147,7 +148,7 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         )
         result = scenario.measure(request)
     about = scenario.about
-    if asked.subscribers is not None:
+    if asked.subscribers is not None and scenario.has_subscribers:
         about += f" (here with {asked.subscribers:,} subscribers)"
     told = json.dumps(
         {
@@ -161,9 +162,6 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         },
         indent=2,
     )
-    figures.write_text(told + "\n")
-    image.write_text(picture(about, result))
-    typer.echo(f"hub bench: wrote {figures} and {image}; --out names another folder", err=True)
     if as_json:
         typer.echo(told)
     else:
@@ -171,16 +169,45 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         for goal in result.goals:
             typer.echo(f"  {goal_line(goal)}")
         if result.disturbed:
-            typer.echo("  DISTURBED by other work on this machine")
+            typer.echo(f"  {DISTURBED}")
+    # Behind the figures on the screen, which nobody loses to a full disk.
+    for path, text in ((figures, told + "\n"), (image, picture(about, result))):
+        with _written(path):
+            path.write_text(text)
+    typer.echo(f"hub bench: wrote {figures} and {image}; --out names another folder", err=True)
     return result.sound
 
 
+def _peer_of_scenario(scenario: Scenario, against: str | None) -> Peer | None:
+    peer = peer_asked_for(against)
+    if peer is None or peer.command is not None or scenario.against_nchan:
+        return peer
+    others = ", ".join(each.name for each in SCENARIOS.values() if each.against_nchan)
+    typer.echo(
+        f"hub bench: skipped: nchan cannot do the work of {scenario.name!r} (only of {others})",
+        err=True,
+    )
+    return None
+
+
 def _writable(path: Path) -> Path:
-    """Return `path`, which can be written; raise `BenchError` before minutes of measuring else."""
-    try:
+    """Return `path`, which can be written; raise `BenchError` before minutes of measuring else.
+
+    A file that was not there is not there afterwards either: the measuring may fail.
+    """
+    with _written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a"):
-            return path
+        is_new = not path.exists()
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    return path
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         why = f"{path} cannot be written: {error.strerror} (--out names another folder)"
         raise BenchError(why) from None

@@ -124,8 +124,9 @@ class SubscriberDialer:
             raise OSError("refused: " + tap.rest.split(b"\r\n", 1)[0].decode("latin-1")[:100])
         if end > MAX_GREETING_BYTES:
             raise OSError(f"greeting is over {MAX_GREETING_BYTES:,} bytes")
-        told = b"\r\n\r\n" if self._job.contestant in _UNTOLD else _SUBSCRIBED
-        if tap.rest.count(told) >= self._job.channels_each:
+        untold = self._job.contestant in _UNTOLD
+        told, times = (b"\r\n\r\n", 1) if untold else (_SUBSCRIBED, self._job.channels_each)
+        if tap.rest.count(told) >= times:
             # Nothing was published yet, but a first ping may have come along already.
             tap.account(basin, end)
             tap.check.quiet = 0

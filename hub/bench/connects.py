@@ -12,7 +12,7 @@ from functools import partial
 from typing import cast
 
 from hub.bench.greetings import subscribe_request
-from hub.bench.meter import ProcessMeter
+from hub.bench.meter import ProcessMeter, Usage
 from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.server import unverified_context
 
@@ -62,8 +62,8 @@ class _Caller(asyncio.Protocol):
 
 async def connect(
     target: ServerAddress, meter: ProcessMeter, way: Connecting
-) -> tuple[float, float]:
-    """Set up `CONNECTS` connections; return the seconds that took, and those of the node's CPU.
+) -> tuple[float, Usage]:
+    """Set up `CONNECTS` connections; return the seconds that took, and the node's usage.
 
     Raises `BenchError` where one is refused or takes too long.
     """
@@ -73,9 +73,9 @@ async def connect(
     cpu, began = meter.usage(), time.perf_counter()
     held = await _dial(target, CONNECTS, make)
     elapsed = time.perf_counter() - began
-    spent = meter.usage().since(cpu).cpu_seconds
+    usage = meter.usage().since(cpu)
     _close(held)
-    return elapsed, spent
+    return elapsed, usage
 
 
 async def _dial(

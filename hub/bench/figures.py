@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from hub.bench.latencies import Latencies
+from hub.bench.meter import DISTURBED_SHARE
 from hub.bench.plan import Contestant, Plan, PublishReport, ReaderReport
-
-DISTURBED_SHARE = 0.05
-"""A guess: a twentieth of the time or of the publications moves figures by about as much."""
 
 _FAULTS = frozenset({"failed", "gaps", "announced", "missing", "duplicates"})
 
@@ -67,8 +65,12 @@ class Figures:
         A late publication is joined with the next and costs less to deliver: the figures of a
         disturbed round flatter a hub, and not a loop that sends singly.
         """
-        waited = (self.waited_share or 0.0) > DISTURBED_SHARE
-        return waited or self.bunched > DISTURBED_SHARE * self.published
+        return self.is_late or (self.waited_share or 0.0) > DISTURBED_SHARE
+
+    @property
+    def is_late(self) -> bool:
+        """Whether other work delayed the publisher."""
+        return self.bunched > DISTURBED_SHARE * self.published
 
     @property
     def sound(self) -> bool:

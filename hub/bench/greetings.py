@@ -48,7 +48,7 @@ def subscribe_request(
     if contestant in FLOORS:
         return b""
     if contestant is Contestant.NCHAN:
-        return _head(target, f"/sub/{quote(channels[0])}", _upgrade())
+        return _head(target, f"/sub/{quote(','.join(channels), safe=',')}", _upgrade())
     path = "/sse" if contestant is Contestant.SSE else "/ws"
     fields = "Accept: text/event-stream\r\n" if contestant is Contestant.SSE else _upgrade()
     if contestant is Contestant.COMPRESSED:

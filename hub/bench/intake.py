@@ -27,7 +27,7 @@ import uvloop
 from hub.bench import disk
 from hub.bench.connects import AT_A_TIME, CONNECTS, Connecting, connect
 from hub.bench.cores import Cores, started
-from hub.bench.meter import ProcessMeter
+from hub.bench.meter import ProcessMeter, Usage
 from hub.bench.peers import Peer
 from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.senders import (
@@ -47,6 +47,7 @@ from hub.bench.senders import (
 )
 from hub.bench.server import (
     NO_SETTINGS,
+    SERVE_COMMAND,
     BenchServer,
     CertificateFiles,
     free_port,
@@ -191,16 +192,25 @@ class Intake:
     """The node's CPU for each of them."""
     core_share: float
     """The used share of the node's core, 0 to 1."""
+    waited_share: float
+    """The share of the time for which its threads waited for the core. A node with a history file
+    has two that also wait for each other."""
 
 
 def run(
-    seconds: float, *, rounds: int = 1, named: str = "", peer: Peer | None = None
+    seconds: float,
+    *,
+    rounds: int = 1,
+    named: str = "",
+    peer: Peer | None = None,
+    command: Sequence[str] = SERVE_COMMAND,
 ) -> list[Intake]:
     """Measure every way for so long in each round, each at a fresh node.
 
     Args:
         named: Measure only ways whose name holds this text.
         peer: nginx with nchan, which does the part of the same work that it can.
+        command: What starts the hub.
 
     Raises:
         BenchError: There is no redis-server, no openssl or no floor, a node does not become ready,
@@ -212,11 +222,15 @@ def run(
     if not ways:
         raise BenchError(f"no way of publishing is named {named!r}")
     ways += NCHAN_WAYS if peer is not None else ()
-    return uvloop.run(_measure_all(ways, seconds, rounds, peer))
+    return uvloop.run(_measure_all(ways, seconds, rounds, peer, command))
 
 
 async def _measure_all(
-    ways: Sequence[IntakeWay], seconds: float, rounds: int, peer: Peer | None
+    ways: Sequence[IntakeWay],
+    seconds: float,
+    rounds: int,
+    peer: Peer | None,
+    command: Sequence[str],
 ) -> list[Intake]:
     cores = Cores.divide()
     found: dict[str, list[Intake]] = {way.name: [] for way in ways}
@@ -229,13 +243,15 @@ async def _measure_all(
                 if way.starting:
                     found[way.name].append(_second_start(way, cores, peer))
                     continue
-                with _serving(way, cores, peer) as server:
+                with _serving(way, cores, peer, command) as server:
                     found[way.name].append(await _measure(server, way, seconds))
     return [_median(name, each) for name, each in found.items()]
 
 
 @contextlib.contextmanager
-def _serving(way: IntakeWay, cores: Cores, peer: Peer | None) -> Iterator[BenchServer]:
+def _serving(
+    way: IntakeWay, cores: Cores, peer: Peer | None, command: Sequence[str] = SERVE_COMMAND
+) -> Iterator[BenchServer]:
     settings = dict(way.settings)
     beside = Cores(server=cores.load, load=cores.load)
     with contextlib.ExitStack() as stack:
@@ -256,7 +272,7 @@ def _serving(way: IntakeWay, cores: Cores, peer: Peer | None) -> Iterator[BenchS
             settings["HUB_BROKER"] = f"sqlite://{inside}/hub.db"
         elif way.broker == "redis":
             settings["HUB_BROKER"] = stack.enter_context(redis(beside))
-        yield stack.enter_context(own_server(cores, settings=settings))
+        yield stack.enter_context(own_server(cores, command=command, settings=settings))
 
 
 def _disk(way: IntakeWay, cores: Cores, seconds: float) -> Intake:
@@ -308,6 +324,7 @@ def _median(name: str, rounds: Sequence[Intake]) -> Intake:
         median(each.per_second for each in rounds),
         median(each.cpu_microseconds for each in rounds),
         median(each.core_share for each in rounds),
+        median(each.waited_share for each in rounds),
     )
 
 
@@ -326,8 +343,8 @@ def _second_start(way: IntakeWay, cores: Cores, peer: Peer | None) -> Intake:
             elapsed = time.perf_counter() - began
             if server.meter is None:
                 raise BenchError("the node's process cannot be metered")
-            spent = server.meter.usage().cpu_seconds
-    return Intake(way.name, 1 / elapsed, spent * 1e6, spent / elapsed)
+            usage = server.meter.usage()
+    return _intake(way, 1, elapsed, usage)
 
 
 async def _measure(server: BenchServer, way: IntakeWay, seconds: float) -> Intake:
@@ -335,8 +352,7 @@ async def _measure(server: BenchServer, way: IntakeWay, seconds: float) -> Intak
     if meter is None:
         raise BenchError("the node's process cannot be metered")
     if way.connecting is not None:
-        elapsed, spent = await connect(target, meter, way.connecting)
-        return Intake(way.name, CONNECTS / elapsed, spent / CONNECTS * 1e6, spent / elapsed)
+        return _intake(way, CONNECTS, *await connect(target, meter, way.connecting))
     senders = [way.make(target, number) for number in range(way.connections)]
     secured = unverified_context() if target.tls else None
     for sender in senders:
@@ -350,14 +366,19 @@ async def _measure(server: BenchServer, way: IntakeWay, seconds: float) -> Intak
     while not made and elapsed < seconds + _ACKNOWLEDGED_SECONDS:
         await asyncio.sleep(seconds)
         made, elapsed = _total(senders) - before, time.perf_counter() - began
-    spent = meter.usage().since(cpu).cpu_seconds
+    usage = meter.usage().since(cpu)
     for sender in senders:
         sender.close()
         if sender.wrong:
             raise BenchError(f"the node refused: {sender.wrong[:200]!r}")
     if not made:
         raise BenchError("the node acknowledged nothing")
-    return Intake(way.name, made / elapsed, spent / made * 1e6, spent / elapsed)
+    return _intake(way, made, elapsed, usage)
+
+
+def _intake(way: IntakeWay, made: int, seconds: float, usage: Usage) -> Intake:
+    spent, waited = usage.cpu_seconds, usage.waited_seconds or 0.0
+    return Intake(way.name, made / seconds, spent / made * 1e6, spent / seconds, waited / seconds)
 
 
 def _itself(made: Value) -> Value:

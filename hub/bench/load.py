@@ -3,9 +3,11 @@
 import contextlib
 import math
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -144,13 +146,42 @@ def _worker(
 ) -> Iterator[LoadProcess]:
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=work, args=(job, theirs, progress), name=name, daemon=True)
-    process.start()
-    theirs.close()
     worker = LoadProcess(process, ours)
-    try:
+
+    def kill_if_failed(failure: type[BaseException] | None, *_: object) -> None:
+        # Nobody wants its report any more, and a series takes seconds.
+        if failure is not None:
+            process.kill()
+
+    with contextlib.ExitStack() as stack:
+        with _without_ctrl_c():
+            process.start()
+            stack.callback(worker.end)
+            stack.push(kill_if_failed)
+        theirs.close()
         yield worker
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start processes that never get Ctrl-C; here it comes at the end of the block.
+
+    A terminal sends it to all processes. This one ends its children itself, and else each of them
+    would show a traceback. They inherit that the signal is blocked. Here another thread takes it
+    all the same, so that its handler has to wait too.
+    """
+    # The start of multiprocessing's own tracker would end the block, so it comes first.
+    resource_tracker.ensure_running()
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        worker.end()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 STEP_SECONDS = 0.05

@@ -14,6 +14,8 @@ SETTLE_SECONDS = 5.0
 SETTLE_STEP_SECONDS = 0.2
 SETTLED_BYTES = 64 * 1024
 """Three readings within this far of each other are a settled process: 16 pages."""
+DISTURBED_SHARE = 0.05
+"""A guess: a twentieth of the time or of the publications moves figures by about as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,10 @@ class Usage:
         if self.waited_seconds is not None and before.waited_seconds is not None:
             waited = self.waited_seconds - before.waited_seconds
         return Usage(self.cpu_seconds - before.cpu_seconds, waited)
+
+    def disturbed(self, seconds: float) -> bool:
+        """Return whether the process had to wait for its core for much of these seconds."""
+        return (self.waited_seconds or 0.0) > DISTURBED_SHARE * seconds
 
 
 class ProcessMeter:

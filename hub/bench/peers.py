@@ -6,7 +6,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,9 +42,10 @@ http {{
     nchan_shared_memory_size 256m;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        location ~ ^/sub/([a-z0-9-]+)$ {{
+        location ~ ^/sub/([a-z0-9,-]+)$ {{
             nchan_subscriber websocket;
             nchan_channel_id $1;
+            nchan_channel_id_split_delimiter ",";
             nchan_subscriber_first_message newest;
         }}
         location ~ ^/pub/([a-z0-9-]+)$ {{ nchan_publisher http; nchan_channel_id $1; }}
@@ -59,6 +60,8 @@ class Peer:
 
     contestant: Contestant
     open_server: OpenServer
+    command: Sequence[str] | None = None
+    """The command line that starts it, if it speaks as the hub does."""
 
 
 def peer_of(text: str) -> Peer:
@@ -82,7 +85,7 @@ def peer_of(text: str) -> Peer:
         raise BenchError(f"--against is no command line: {error}") from error
     if not command or shutil.which(command[0]) is None:
         raise BenchError(f"--against is {text!r}, allowed are nchan and a command line")
-    return Peer(Contestant.PEER, partial(own_server, command=command))
+    return Peer(Contestant.PEER, partial(own_server, command=command), command)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -67,7 +68,8 @@ def unverified_context() -> ssl.SSLContext:
 
 
 REDIS = "redis-server"
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
+"""A start takes 0.7 s of CPU, and 20 s on a core that a dozen other programs keep busy."""
 READY_STEP_SECONDS = 0.01
 SERVE_COMMAND = (sys.executable, "-m", "hub", "serve")
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
@@ -109,7 +111,7 @@ def own_server(
             errors=log,
         ) as process,
     ):
-        _wait_ready(target, process, log)
+        _wait_ready(target, process, log, shlex.join(command))
         yield BenchServer(target, ProcessMeter(process.pid))
 
 
@@ -151,13 +153,16 @@ def free_port() -> int:
         return port
 
 
-def _wait_ready(target: ServerAddress, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def _wait_ready(
+    target: ServerAddress, process: subprocess.Popen[bytes], log: IO[bytes], name: str
+) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(target):
         if process.poll() is not None:
-            raise BenchError(f"the server ended with {process.returncode}: {_tail(log)}")
+            raise BenchError(f"`{name}` ended with {process.returncode}: {_tail(log)}")
         if time.monotonic() > deadline:
-            raise BenchError(f"the server is not ready after {READY_SECONDS:g} s: {_tail(log)}")
+            why = f"`{name}` is not ready after {READY_SECONDS:g} s, by /readyz at {target.port}"
+            raise BenchError(f"{why}: {_tail(log)}")
         time.sleep(READY_STEP_SECONDS)
 
 
@@ -180,7 +185,7 @@ def _is_ready(target: ServerAddress) -> bool:
 
 def _tail(log: IO[bytes]) -> str:
     log.seek(0)
-    return log.read()[-2000:].decode(errors="replace")
+    return log.read()[-2000:].decode(errors="replace").strip() or "it wrote nothing"
 
 
 @contextlib.contextmanager

@@ -55,7 +55,13 @@ def intake_table(rows: Sequence[Intake]) -> Table:
     """Return a row for each way of publishing or connecting, beside the bare loop before it."""
     made = Table(title="publications and connections that one node took in")
     made.add_column("")
-    for name in ("per second", "server CPU each, us", "times the loop", "of its core, %"):
+    for name in (
+        "per second",
+        "CPU each, us",
+        "times the loop",
+        "of its core, %",
+        "waited for it, %",
+    ):
         made.add_column(name, justify="right")
     floor = None
     for row in rows:
@@ -63,7 +69,8 @@ def intake_table(rows: Sequence[Intake]) -> Table:
             floor = row.cpu_microseconds
         times = "-" if floor is None else f"{row.cpu_microseconds / floor:.2f}"
         cpu, share = f"{row.cpu_microseconds:.1f}", f"{row.core_share * 100:.0f}"
-        made.add_row(row.way, f"{row.per_second:,.0f}", cpu, times, share)
+        waited = f"{row.waited_share * 100:.0f}"
+        made.add_row(row.way, f"{row.per_second:,.0f}", cpu, times, share, waited)
     return made
 
 
@@ -85,6 +92,8 @@ def workers_table(rows: Sequence[WorkersFigures]) -> Table:
     for name, read in named:
         cells = [read(row) for row in rows]
         made.add_row(name, *("-" if cell is None else f"{cell:,.2f}" for cell in cells))
+    if any(row.disturbed for row in rows):
+        made.caption = "DISTURBED by other work: stop it, or take more --rounds"
     return made
 
 

@@ -16,7 +16,7 @@ from hub.bench.cores import Cores
 from hub.bench.hub_round import measure_hub
 from hub.bench.meter import Memory, ProcessMeter, Usage
 from hub.bench.plan import BenchError, Contestant, Plan
-from hub.bench.server import BenchServer, own_server
+from hub.bench.server import SERVE_COMMAND, BenchServer, own_server
 from hub.bench.watch import Watch
 
 _ROLE = "_HUB_ROLE"
@@ -40,6 +40,9 @@ class WorkersFigures:
     latency_p99_ms: float | None
     faults: int
     """The number of lost connections, repeated messages and silent losses."""
+    disturbed: bool = False
+    """Whether other work on the machine was felt. All processes of the hub have one core, so that
+    several wait for each other: only a single one tells by its own waiting."""
 
 
 class GroupMeter(ProcessMeter):
@@ -69,7 +72,9 @@ class GroupMeter(ProcessMeter):
         return {number: after[number].since(before[number]).cpu_seconds for number in after}
 
 
-def run(plan: Plan, workers: int, watch: Watch) -> Sequence[WorkersFigures]:
+def run(
+    plan: Plan, workers: int, watch: Watch, command: Sequence[str] = SERVE_COMMAND
+) -> Sequence[WorkersFigures]:
     """Measure a single process and `workers` in turn, over all rounds of the plan.
 
     Raises:
@@ -81,7 +86,8 @@ def run(plan: Plan, workers: int, watch: Watch) -> Sequence[WorkersFigures]:
     with cores.as_load():
         for _ in range(plan.rounds):
             for count in counts:
-                with own_server(cores, settings={"HUB_WORKERS": str(count)}) as server:
+                settings = {"HUB_WORKERS": str(count)}
+                with own_server(cores, command=command, settings=settings) as server:
                     found[count].append(_measure(plan, server, count, watch))
     return [_medians(found[count]) for count in counts]
 
@@ -105,6 +111,7 @@ def _measure(plan: Plan, server: BenchServer, workers: int, watch: Watch) -> Wor
         latency_p50_ms=figures.latency_p50_ms,
         latency_p99_ms=figures.latency_p99_ms,
         faults=figures.failed + figures.silently_missing + figures.duplicates,
+        disturbed=figures.is_late if workers > 1 else figures.disturbed,
     )
 
 
@@ -122,6 +129,7 @@ def _medians(rounds: Sequence[WorkersFigures]) -> WorkersFigures:
         latency_p50_ms=middle("latency_p50_ms"),
         latency_p99_ms=middle("latency_p99_ms"),
         faults=sum(each.faults for each in rounds),
+        disturbed=any(each.disturbed for each in rounds),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.ending import reason
 from hub.observe.terminal import visible
 
 DEFAULT_SUBSCRIBERS = 1000
@@ -27,7 +28,16 @@ def register(app: typer.Typer) -> None:
     app.command("bench")(bench)
 
 
+# What each of them takes beside `--json`. Whatever else is given would be forgotten silently.
+_TAKEN = {
+    "scenario": {"against", "rounds", "subscribers", "seconds", "readers", "out"},
+    "intake": {"against", "rounds", "seconds", "way"},
+}
+_TAKEN_ONLY_BY = {"against": "--scenario or --intake", "out": "--scenario", "way": "--intake"}
+
+
 def bench(
+    context: typer.Context,
     subscribers: Annotated[
         int | None, typer.Option(min=1, help="Connections. [1000, or the scenario's]")
     ] = None,
@@ -113,6 +123,9 @@ def bench(
     from hub.bench import intake as intakes
     from hub.bench.plan import PUBLISHER_WINDOW, BenchError, Plan
 
+    if (wrong := _forgotten(context)) is not None:
+        typer.echo(f"hub bench: {wrong}", err=True)
+        raise typer.Exit(_NOT_MEASURED)
     try:
         if scenario is not None:
             request = command.BenchArguments(
@@ -144,12 +157,34 @@ def bench(
                 raise typer.Exit(_UNSOUND)
             return
         outcome = command.measure(plan, command.opener(url, token=token, pid=pid, nodes=nodes))
-    except BenchError as error:
-        typer.echo(f"hub bench: {visible(error.message, keep=_KEPT)}", err=True)
+    except (BenchError, OSError) as error:
+        why = error.message if isinstance(error, BenchError) else reason(error)
+        typer.echo(f"hub bench: {visible(why, keep=_KEPT)}", err=True)
         raise typer.Exit(_NOT_MEASURED) from error
     command.show(outcome, as_json=as_json)
     if not outcome.sound:
         raise typer.Exit(_UNSOUND)
+
+
+def _forgotten(context: typer.Context) -> str | None:
+    """Return which options of the command line do not go together; None where all do."""
+    given = [name for name in context.params if name != "as_json" and _is_given(context, name)]
+    mode = next((name for name in _TAKEN if name in given), None)
+    if mode is None:
+        lost = [name for name in given if name in _TAKEN_ONLY_BY]
+        return f"{_option(lost[0])} goes with {_TAKEN_ONLY_BY[lost[0]]} only" if lost else None
+    lost = [name for name in given if name != mode and name not in _TAKEN[mode]]
+    return f"{_option(lost[0])} does not go with {_option(mode)}" if lost else None
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    # By its name, because typer has a copy of click's class.
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _first(asked: float | None, otherwise: float) -> float:

@@ -1,29 +1,35 @@
 """Scenarios measure what their rows say, beside whom they are told to; no speed is asserted."""
 
+import contextlib
 import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from hub.bench import peers
+from hub.bench import disk, peers
 from hub.bench.cores import Cores
+from hub.bench.greetings import subscribe_request
 from hub.bench.loop_watch import FILE_VARIABLE, WATCHED_COMMAND, LoopStall, stalls_between
-from hub.bench.plan import Plan
-from hub.bench.scenarios.picture import goal_line
+from hub.bench.plan import BenchError, Contestant, Plan, ServerAddress
+from hub.bench.scenarios.picture import DISTURBED, goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS
-from hub.bench.scenarios.scenario import Goal
+from hub.bench.scenarios.scenario import Bar, Goal
+from hub.bench.scenarios.scenario import Result as ScenarioResult
 from hub.bench.server import own_server
 from hub.bench.stream_check import ChannelsCheck
 from hub.cli import build
+from tests.support.waiting import eventually_blocking
 
 README = Path(__file__).with_name("README.md")
 Measure = Callable[..., Result]
@@ -36,6 +42,13 @@ def measure(tmp_path: Path, quick_processes: None) -> Measure:
         return CliRunner().invoke(build(), ["bench", "--scenario", name, *options, *arguments])
 
     return run
+
+
+@pytest.fixture
+def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which each wait for a core counts as a disturbance, also one of no time."""
+    for module in ("meter", "figures", "scenarios.durable"):
+        monkeypatch.setattr(f"hub.bench.{module}.DISTURBED_SHARE", -1)
 
 
 def written(folder: Path, name: str) -> dict[str, object]:
@@ -88,6 +101,93 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
     assert "bench-idle.json cannot be written: File exists (--out names another" in result.stderr
 
 
+def test_a_scenario_that_fails_leaves_no_empty_files(measure: Measure, tmp_path: Path) -> None:
+    """And says which program did not start, and what it said."""
+    peer = "sh -c 'echo no such port; exit 3'"
+    result = measure("few-flat-out", "--subscribers", "5", "--against", peer)
+    assert result.exit_code == 2
+    assert f"`{peer}` ended with 3: no such port" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_afterwards_costs_only_the_files(
+    measure: Measure, tmp_path: Path
+) -> None:
+    """The figures are on the screen, and the error names the file."""
+    (tmp_path / "bench-few-flat-out.json").symlink_to("/dev/full")
+    result = measure("few-flat-out", "--subscribers", "5")
+    assert result.exit_code == 2
+    assert "deliveries per second" in result.stdout
+    assert "bench-few-flat-out.json cannot be written: No space left" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--scenario", "fanout", "--url", "http://h:1"], "--url does not go with --scenario"),
+        (["--scenario", "fanout", "--rate", "5"], "--rate does not go with --scenario"),
+        (["--intake", "--payload-bytes", "99"], "--payload-bytes does not go with --intake"),
+        (["--against", "nchan"], "--against goes with --scenario or --intake only"),
+        (["--idle", "5", "--out", "x"], "--out goes with --scenario only"),
+        (["--way", "TLS"], "--way goes with --intake only"),
+    ],
+)
+def test_no_option_is_forgotten_silently(given: Sequence[str], why: str) -> None:
+    """Else a bench of some minutes measures something else than was asked for."""
+    result = CliRunner().invoke(build(), ["bench", *given])
+    assert (result.exit_code, result.stderr) == (2, f"hub bench: {why}\n")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "child"), [("few-flat-out", "multiprocessing.spawn"), ("sqlite", "hub.bench.disk")]
+)
+def test_ctrl_c_ends_a_scenario_and_all_its_processes(
+    tmp_path: Path, scenario: str, child: str
+) -> None:
+    """Quietly, although a terminal sends the signal to each of them."""
+    command = (sys.executable, "-m", "hub", "bench", "--scenario", scenario, "--out", tmp_path)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
+    )
+    children: list[psutil.Process] = []
+
+    def are_there() -> bool:
+        children[:] = psutil.Process(process.pid).children(recursive=True)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any(child in " ".join(each.cmdline()) for each in children)
+        return False
+
+    eventually_blocking(are_there)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in output, output
+    eventually_blocking(lambda: not any(each.is_running() for each in children))
+
+
+def test_a_disk_without_room_for_the_bare_loop_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not-there"))
+    with pytest.raises(BenchError, match=r"not-there failed: .*No such file") as found:
+        disk.measured(1, 0.1)
+    assert "\n" not in found.value.message
+
+
+def test_a_picture_has_room_for_its_longest_texts() -> None:
+    """No label reaches into its bar, and no line is cut off. A letter is 7 pixels wide."""
+    label, about = "sqlite: with a key and an Idempotency-Key, 64 at a time", "x" * 120
+    found = ScenarioResult([Goal("y" * 110, 1.0)], [Bar(label, 1)], "us", True, True)
+    text = picture(about, found)
+    root = ET.fromstring(text)
+    space = "{http://www.w3.org/2000/svg}"
+    bar = root.find(f"{space}rect")
+    assert bar is not None
+    assert float(bar.attrib["x"]) > 10 + 7 * len(label)
+    assert float(root.attrib["viewBox"].split()[2]) > 10 + 8 * len(about)
+    assert DISTURBED in text
+
+
 def test_each_subscriber_may_be_in_many_channels(measure: Measure, tmp_path: Path) -> None:
     """Every publication goes to its channel's subscribers, and each gets all of its channels."""
     result = measure("channels", "--subscribers", "20")
@@ -111,13 +211,16 @@ def test_compressed_streams_are_checked_as_others_are(measure: Measure, tmp_path
     assert one["frame_bytes"] < 0.7 * other["frame_bytes"]
 
 
+@pytest.mark.usefixtures("noisy")
 def test_a_storm_counts_who_got_exactly_what_was_missed(measure: Measure, tmp_path: Path) -> None:
     result = measure("storm", "--subscribers", "30")
     assert result.exit_code == 0, result.output
     assert "exactly what they missed: 0 (at most 0: reached)" in result.stdout
-    assert written(tmp_path, "storm")["sound"] is True
+    told = written(tmp_path, "storm")
+    assert (told["sound"], told["disturbed"]) == (True, True)
 
 
+@pytest.mark.usefixtures("noisy")
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
@@ -134,12 +237,14 @@ def test_parts_of_feeds_are_measured_beside_plain_channels(
     result = measure(name, "--subscribers", "30")
     assert result.exit_code == 0, result.output
     told = written(tmp_path, name)
-    assert told["sound"] is True
+    assert (told["sound"], told["disturbed"]) == (True, True)
+    assert ("here with" in str(told["about"])) is (name in {"patterns", "filters"})
     bars: Any = told["bars"]
     assert [bar["label"] for bar in bars] == labels
     assert all(bar["value"] > 0 for bar in bars)
 
 
+@pytest.mark.usefixtures("noisy")
 def test_publications_into_a_file_stand_beside_what_the_disk_gives(
     measure: Measure, tmp_path: Path
 ) -> None:
@@ -147,17 +252,18 @@ def test_publications_into_a_file_stand_beside_what_the_disk_gives(
     assert result.exit_code == 0, result.output
     assert "fsyncs per second that the disk gives" in result.stdout
     told = written(tmp_path, "sqlite")
-    assert told["sound"] is True
+    assert (told["sound"], told["disturbed"]) == (True, True)
     goals: Any = told["goals"]
     assert [goal["at_least"] for goal in goals] == [15_000, 80_000, None, None]
     assert all(goal["value"] > 0 for goal in goals)
 
 
+@pytest.mark.usefixtures("noisy")
 def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) -> None:
     result = measure("workers", "--subscribers", "20", "--seconds", "0.5")
     assert result.exit_code == 0, result.output
     told = written(tmp_path, "workers")
-    assert told["sound"] is True
+    assert (told["sound"], told["disturbed"]) == (True, True)
     details: Any = told["details"]
     rows = details["rounds"]
     assert [row["workers"] for row in rows] == [1, 2, 1, 2, 2]
@@ -174,6 +280,39 @@ def test_another_version_is_measured_beside_the_hub(measure: Measure, tmp_path: 
     assert result.exit_code == 0, result.output
     labels = [bar["label"] for bar in written(tmp_path, "few-flat-out")["bars"]]  # type: ignore[attr-defined]  # a list
     assert labels == ["hub, WebSocket", "peer"]
+
+
+def test_scenarios_with_a_hub_of_their_own_measure_another_version_too(
+    measure: Measure, tmp_path: Path
+) -> None:
+    """Its figures stand beside the hub's, without goals; its loop cannot be watched."""
+    command = f"{sys.executable} -m hub serve --port {{port}}"
+    result = measure("state", "--against", command)
+    assert result.exit_code == 0, result.output
+    told = written(tmp_path, "state")
+    bars: Any = told["bars"]
+    assert [bar["label"] for bar in bars] == ["a row of a table", "peer: a row of a table"]
+    goals: Any = told["goals"]
+    peers_own = {goal["about"]: goal for goal in goals if goal["about"].startswith("the peer: ")}
+    assert peers_own["the peer: rows that were missing"]["value"] == 0
+    assert peers_own["the peer: the longest that the hub held its loop up"]["value"] is None
+    assert all(goal["met"] is None for goal in peers_own.values())
+
+
+def test_work_that_nchan_cannot_do_is_measured_without_it(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command says so, and which scenarios nchan can do."""
+    nchan = peers.Peer(Contestant.NCHAN, own_server)
+    monkeypatch.setattr("hub.bench.command.peer_of", lambda _: nchan)
+    result = measure("storm", "--subscribers", "5", "--against", "nchan")
+    assert result.exit_code == 0, result.output
+    assert "skipped: nchan cannot do the work of 'storm' (only of fanout, many," in result.stderr
+
+
+def test_nchan_is_asked_for_all_channels_of_a_subscriber() -> None:
+    request = subscribe_request(ServerAddress("h", 1), Contestant.NCHAN, "a-1", "a-2")
+    assert request.startswith(b"GET /sub/a-1,a-2 HTTP/1.1\r\n")
 
 
 def test_nchan_is_skipped_where_it_is_not_installed(

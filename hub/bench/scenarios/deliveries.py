@@ -1,7 +1,7 @@
 """Scenarios with one plan: the number of subscribers and publications, and the contestants."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from hub.bench.contest import Outcome, run
@@ -73,10 +73,15 @@ class Deliveries:
 
 def _medians(waits: Sequence[Waits]) -> Waits:
     return Waits(
-        statistics.median(each.loop_ms for each in waits),
-        statistics.median(each.turn_ms for each in waits),
-        statistics.median(each.answer_ms for each in waits),
+        _median(each.loop_ms for each in waits),
+        _median(each.turn_ms for each in waits),
+        _median(each.answer_ms for each in waits),
     )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def _scaled(plan: Plan, request: ScenarioOptions) -> Plan:

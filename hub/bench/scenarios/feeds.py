@@ -8,6 +8,7 @@ import asyncio
 import json
 import secrets
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -20,7 +21,7 @@ from hub.bench.plan import BenchError, Contestant, ServerAddress
 from hub.bench.reader import allow_open_files
 from hub.bench.scenarios.probe import stall_goals, watched_server
 from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
-from hub.bench.server import own_server
+from hub.bench.server import SERVE_COMMAND, own_server
 
 ROUNDS = 5
 _OTHER_FILES = 256
@@ -168,7 +169,12 @@ def _compare(
     allow_open_files(sum(len(side.queries) for side in sides) + _OTHER_FILES)
     cores = Cores.divide()
     found: dict[str, list[float]] = {side.label: [] for side in sides}
-    with cores.as_load(), own_server(cores, settings=_SETTINGS) as server, asyncio.Runner() as run:
+    command = request.command or SERVE_COMMAND
+    with (
+        cores.as_load(),
+        own_server(cores, command=command, settings=_SETTINGS) as server,
+        asyncio.Runner() as run,
+    ):
         meter = server.meter
         if meter is None:
             raise BenchError("this needs a hub of its own")
@@ -177,15 +183,17 @@ def _compare(
         for side in sides:
             request.watch.phase(side.label, len(side.queries))
             run.run(_subscribe(server.target, side.queries, arrivals, held))
-        rounds = request.rounds or ROUNDS
+        rounds, disturbed = request.rounds or ROUNDS, False
         for number in range(rounds + 1):
             for side in sides if number % 2 else reversed(sides):
-                before = meter.usage()
+                before, began = meter.usage(), time.perf_counter()
                 run.run(_round(server.target, side, arrivals))
-                used = meter.usage().since(before).cpu_seconds
+                used = meter.usage().since(before)
                 # The first is to warm up.
                 if number:
-                    found[side.label].append(used / max(side.deliveries, len(side.bodies)) * 1e6)
+                    each = used.cpu_seconds / max(side.deliveries, len(side.bodies))
+                    found[side.label].append(each * 1e6)
+                    disturbed |= used.disturbed(time.perf_counter() - began)
         run.run(_leave(held))
     new, plain = (median(found[side.label]) for side in sides)
     ratios = [one / other for one, other in zip(*found.values(), strict=True)]
@@ -200,7 +208,7 @@ def _compare(
         bars=[Bar(sides[0].label, new), Bar(sides[1].label, plain)],
         bars_about=f"server CPU per {per}, microseconds",
         sound=True,
-        disturbed=False,
+        disturbed=disturbed,
         details={"rounds": found},
     )
 
@@ -287,7 +295,11 @@ def state(request: ScenarioOptions) -> Result:
     channel = f"table:{secrets.token_hex(3)}"
     rows = [{"channel": channel, "data": _DATA, "key": f"k{number}"} for number in range(ROWS)]
     pages = [rows[start : start + 100] for start in range(0, ROWS, 100)]
-    with cores.as_load(), watched_server(cores, _SETTINGS) as hub, asyncio.Runner() as run:
+    with (
+        cores.as_load(),
+        watched_server(cores, _SETTINGS, request.command) as hub,
+        asyncio.Runner() as run,
+    ):
         target, meter = hub.server.target, hub.server.meter
         if meter is None:
             raise BenchError("this needs a hub of its own")
@@ -295,9 +307,10 @@ def state(request: ScenarioOptions) -> Result:
         request.watch.phase("tables", _TABLES)
         run.run(_table(target, channel))
         hub.begin()
-        before = meter.usage()
+        before, began = meter.usage(), time.perf_counter()
         found = [run.run(_table(target, channel)) for _ in range(_TABLES)]
-        used = meter.usage().since(before).cpu_seconds / _TABLES
+        spent = meter.usage().since(before)
+        used, disturbed = spent.cpu_seconds / _TABLES, spent.disturbed(time.perf_counter() - began)
         waits = hub.waits()
     return Result(
         goals=(
@@ -308,7 +321,7 @@ def state(request: ScenarioOptions) -> Result:
         bars=[Bar("a row of a table", used / ROWS * 1e6)],
         bars_about="server CPU, microseconds",
         sound=all(count == ROWS for count in found),
-        disturbed=False,
+        disturbed=disturbed,
         details={"rows": found},
     )
 

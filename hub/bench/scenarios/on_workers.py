@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from hub.bench import workers
 from hub.bench.plan import Plan
 from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
+from hub.bench.server import SERVE_COMMAND
 from hub.bench.workers import WorkersFigures
 
 WORKERS = 2
@@ -24,9 +25,10 @@ def measure(request: ScenarioOptions) -> Result:
         subscribers=request.subscribers or 1000, seconds=seconds, rounds=rounds, readers=readers
     )
     paced = Plan(subscribers=10, rate=1000, seconds=seconds, rounds=rounds, readers=readers)
-    one, several = workers.run(many, WORKERS, request.watch)
-    alone, shared = workers.run(paced, WORKERS, request.watch)
-    _, busy = workers.run(replace(paced, rate=0), WORKERS, request.watch)
+    watch, command = request.watch, request.command or SERVE_COMMAND
+    one, several = workers.run(many, WORKERS, watch, command)
+    alone, shared = workers.run(paced, WORKERS, watch, command)
+    _, busy = workers.run(replace(paced, rate=0), WORKERS, watch, command)
     rows = (one, several, alone, shared, busy)
     whole = one.worker_us_per_delivery or 1.0
     return Result(
@@ -49,7 +51,7 @@ def measure(request: ScenarioOptions) -> Result:
         bars=_bars(one, several),
         bars_about="CPU per delivery of the busiest process, us",
         sound=not any(row.faults for row in rows),
-        disturbed=False,
+        disturbed=any(row.disturbed for row in rows),
         details={"rounds": [asdict(row) for row in rows]},
     )
 

@@ -31,12 +31,13 @@ _TIMEOUT_SECONDS = 10.0
 class Waits:
     """The longest of each measured time, in milliseconds."""
 
-    loop_ms: float
-    """The longest turn of the hub's loop by its own doing; 0 where it was shorter than a slice."""
-    turn_ms: float
+    loop_ms: float | None
+    """The longest turn of the hub's loop by its own doing; 0 where it was shorter than a slice.
+    None where the loop is not watched, because another version of the hub is measured."""
+    turn_ms: float | None
     """The longest turn with the machine's part."""
-    answer_ms: float
-    """The longest wait of a request beside the load."""
+    answer_ms: float | None
+    """The longest wait of a request beside the load; None where none was answered."""
 
 
 class Probe:
@@ -46,7 +47,7 @@ class Probe:
         self._target = target
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
-        self.longest_ms = 0.0
+        self.longest_ms: float | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,7 +68,8 @@ class Probe:
                 began = time.perf_counter()
                 connection.request("GET", f"{target.base_path}/healthz")
                 connection.getresponse().read()
-                self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
+                took_ms = (time.perf_counter() - began) * 1000
+                self.longest_ms = max(self.longest_ms or 0.0, took_ms)
 
 
 def stall_goals(waits: Waits | None, *, at_most_ms: float) -> Sequence[Goal]:
@@ -83,20 +85,21 @@ def stall_goals(waits: Waits | None, *, at_most_ms: float) -> Sequence[Goal]:
 class WatchedServer:
     """A hub whose loop is watched from inside, and asked from outside."""
 
-    def __init__(self, server: BenchServer, probe: Probe, notes: Path) -> None:
+    def __init__(self, server: BenchServer, probe: Probe, notes: Path | None) -> None:
         self.server = server
         self._probe = probe
         self._notes = notes
-
         self._began_seconds = 0.0
 
     def begin(self) -> None:
         """Forget all that was before."""
         self._began_seconds = time.monotonic()
-        self._probe.longest_ms = 0.0
+        self._probe.longest_ms = None
 
     def waits(self) -> Waits:
         """Return the longest waits since the beginning."""
+        if self._notes is None:
+            return Waits(None, None, self._probe.longest_ms)
         stalls = stalls_between(self._notes, self._began_seconds, time.monotonic())
         own = max((stall.own_ms for stall in stalls), default=0.0)
         turn = max((stall.seconds * 1000 for stall in stalls), default=0.0)
@@ -123,17 +126,19 @@ class MeasuredPhase:
 
 @contextlib.contextmanager
 def watched_server(
-    cores: Cores, settings: Mapping[str, str] = NO_SETTINGS
+    cores: Cores,
+    settings: Mapping[str, str] = NO_SETTINGS,
+    command: Sequence[str] | None = None,
 ) -> Iterator[WatchedServer]:
-    """Start a fresh hub as `own_server` does."""
+    """Start a fresh hub as `own_server` does; with another `command` its loop is not watched."""
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "stalls"
         watched = {**settings, FILE_VARIABLE: str(notes)}
         with (
-            own_server(cores, command=WATCHED_COMMAND, settings=watched) as server,
+            own_server(cores, command=command or WATCHED_COMMAND, settings=watched) as server,
             Probe(server.target) as probe,
         ):
-            yield WatchedServer(server, probe, notes)
+            yield WatchedServer(server, probe, None if command else notes)
 
 
 def watched(

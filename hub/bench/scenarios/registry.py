@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.scenarios import durable, feeds, on_workers, storm
+from hub.bench.scenarios.beside import with_peer
 from hub.bench.scenarios.deliveries import ROUNDS, Deliveries, Measured
 from hub.bench.scenarios.probe import stall_goals
 from hub.bench.scenarios.scenario import Goal, Scenario
@@ -89,6 +90,7 @@ _ALL = (
         "fanout",
         "1,000 WebSockets x 100/s, 200 bytes",
         Deliveries(Plan(contestants=(_WEBSOCKET, _C, _PYTHON), rounds=ROUNDS), _fanout),
+        against_nchan=True,
     ),
     Scenario(
         "many",
@@ -98,14 +100,19 @@ _ALL = (
             _many,
             probes=True,
         ),
+        against_nchan=True,
     ),
     Scenario(
         "few-flat-out",
         "10 subscribers, as fast as they receive",
         _flat_out(Plan(subscribers=10, window=FEW_WINDOW), 800_000),
+        against_nchan=True,
     ),
     Scenario(
-        "flat-out", "1,000 subscribers, as fast as they receive", _flat_out(Plan(), 2_000_000)
+        "flat-out",
+        "1,000 subscribers, as fast as they receive",
+        _flat_out(Plan(), 2_000_000),
+        against_nchan=True,
     ),
     Scenario(
         "channels",
@@ -120,11 +127,13 @@ _ALL = (
             ),
             _channels,
         ),
+        against_nchan=True,
     ),
     Scenario(
         "sse",
         "1,000 SSE streams x 100/s, 200 bytes, beside as many WebSockets",
         Deliveries(Plan(contestants=(_SSE, _WEBSOCKET, _C), rounds=ROUNDS), _sse),
+        against_nchan=True,
     ),
     Scenario(
         "compressed",
@@ -137,19 +146,44 @@ _ALL = (
             ),
             _compressed,
         ),
+        against_nchan=True,
     ),
     Scenario(
         "idle",
         "15,000 WebSockets held for 60 s with heartbeats",
         Deliveries(Plan(subscribers=15_000, rate=2, seconds=5, hold_seconds=60), _idle),
+        against_nchan=True,
     ),
-    Scenario("workers", "the same load on one process and on two workers", on_workers.measure),
-    Scenario("patterns", "10,000 WebSockets with a pattern each", feeds.patterns),
-    Scenario("filters", "1,000 WebSockets in a channel, with 100 filters", feeds.filters),
-    Scenario("keyed", "single POSTs to a channel that keeps a table", feeds.keyed),
-    Scenario("state", "a table of 10,000 rows to new subscribers", feeds.state),
-    Scenario("sqlite", "POSTs acknowledged after fsync into a history file", durable.measure),
-    Scenario("storm", "15,000 come back at once, each resumes 20 messages", storm.measure),
+    Scenario(
+        "workers",
+        "the same load on one process and on two workers",
+        with_peer(on_workers.measure),
+    ),
+    Scenario("patterns", "10,000 WebSockets with a pattern each", with_peer(feeds.patterns)),
+    Scenario(
+        "filters", "1,000 WebSockets in a channel, with 100 filters", with_peer(feeds.filters)
+    ),
+    Scenario(
+        "keyed",
+        "single POSTs to a channel that keeps a table",
+        with_peer(feeds.keyed),
+        has_subscribers=False,
+    ),
+    Scenario(
+        "state",
+        "a table of 10,000 rows to new subscribers",
+        with_peer(feeds.state),
+        has_subscribers=False,
+    ),
+    Scenario(
+        "sqlite",
+        "POSTs acknowledged after fsync into a history file",
+        with_peer(durable.measure),
+        has_subscribers=False,
+    ),
+    Scenario(
+        "storm", "15,000 come back at once, each resumes 20 messages", with_peer(storm.measure)
+    ),
 )
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType({each.name: each for each in _ALL})
 

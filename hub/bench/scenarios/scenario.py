@@ -77,6 +77,8 @@ class ScenarioOptions:
     rounds: int | None = None
     subscribers: int | None = None
     seconds: float | None = None
+    command: Sequence[str] | None = None
+    """What starts the hub, with None this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +88,7 @@ class Scenario:
     name: str
     about: str
     measure: Callable[[ScenarioOptions], Result]
+    has_subscribers: bool = True
+    """Whether `--subscribers` changes its size."""
+    against_nchan: bool = False
+    """Whether nchan can do its work. Another version of the hub can do all."""

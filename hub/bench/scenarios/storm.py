@@ -68,6 +68,7 @@ class Storm:
     returning: Waits
     leaving: Waits
     """The waits while all leave again at once."""
+    disturbed: bool
 
 
 def measure(request: ScenarioOptions) -> Result:
@@ -79,12 +80,12 @@ def measure(request: ScenarioOptions) -> Result:
     with cores.as_load():
         for _ in range(request.rounds or 1):
             request.watch.phase("all come back at once", count)
-            storms.append(_storm(cores, count))
+            storms.append(_storm(cores, count, request.command))
     cheapest = min(storm.cpu_us for storm in storms)
     wrong = sum(storm.wrong for storm in storms)
     slowest = min(storm.returned / storm.seconds for storm in storms)
-    returning = min((storm.returning for storm in storms), key=lambda waits: waits.loop_ms)
-    leaving = min(storm.leaving.loop_ms for storm in storms)
+    returning = min((storm.returning for storm in storms), key=_own_ms)
+    leaving = min((storm.leaving for storm in storms), key=_own_ms).loop_ms
     return Result(
         goals=(
             *stall_goals(returning, at_most_ms=50),
@@ -96,13 +97,17 @@ def measure(request: ScenarioOptions) -> Result:
         bars=[Bar("a connect that resumes 20 messages", cheapest)],
         bars_about="server CPU, microseconds",
         sound=not wrong and all(storm.returned == count for storm in storms),
-        disturbed=False,
+        disturbed=any(storm.disturbed for storm in storms),
         details={"storms": [asdict(storm) for storm in storms]},
     )
 
 
-def _storm(cores: Cores, count: int) -> Storm:
-    with watched_server(cores, {"HUB_LOG_LEVEL": "error"}) as hub:
+def _own_ms(waits: Waits) -> float:
+    return waits.loop_ms or 0.0
+
+
+def _storm(cores: Cores, count: int, command: Sequence[str] | None) -> Storm:
+    with watched_server(cores, {"HUB_LOG_LEVEL": "error"}, command) as hub:
         server, meter = hub.server, hub.server.meter
         if meter is None:
             raise BenchError("the storm needs a hub of its own")
@@ -114,7 +119,7 @@ def _storm(cores: Cores, count: int) -> Storm:
         with asyncio.Runner() as runner:
             texts = runner.run(_return(server.target, channel, since, count, held))
             seconds = time.perf_counter() - began
-            used = meter.usage().since(before).cpu_seconds
+            used = meter.usage().since(before)
             returning = hub.waits()
             hub.begin()
             runner.run(_leave(held))
@@ -122,7 +127,9 @@ def _storm(cores: Cores, count: int) -> Storm:
     first = int(since.rpartition(":")[2]) + 1
     right = list(range(first, first + MISSED))
     wrong = sum([int(n) for n in _OFFSET.findall(text)] != right for text in texts)
-    return Storm(len(texts), wrong, seconds, used / count * 1e6, returning, leaving)
+    each_us = used.cpu_seconds / count * 1e6
+    disturbed = used.disturbed(seconds)
+    return Storm(len(texts), wrong, seconds, each_us, returning, leaving, disturbed)
 
 
 async def _publish(target: ServerAddress, channel: str) -> str:
