@@ -6,12 +6,15 @@ answers the requests for which the hub has no route.
 
 import asyncio
 import contextlib
+import fcntl
 import gc
+import os
 import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -254,6 +257,19 @@ def _allow_connections(settings: Settings) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    _grow_file_table(wanted if soft == resource.RLIM_INFINITY else min(wanted, soft))
+
+
+def _grow_file_table(files: int) -> None:
+    """Have the kernel make room for so many open files now, before there is a second thread.
+
+    The kernel doubles the table of a process when it is full. In a process with threads it then
+    waits until no core can use the old one (`expand_files`: an RCU grace period), which stops the
+    loop. Measured at 256, 512 and so on up to 16,384 files: 5 to 25 ms each. A file takes 8 bytes.
+    """
+    with Path(os.devnull).open("rb") as file, contextlib.suppress(OSError):
+        os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, files - 1))
 
 
 def run(

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
@@ -17,6 +18,13 @@ runpy.run_module("hub", run_name="__main__")
 
 class HubWithFewFiles(HubProcess):
     program = ("-c", _PROGRAM)
+
+
+def test_the_table_of_open_files_has_its_size_before_the_first_connection() -> None:
+    """Else the kernel stops the loop each time that the table doubles, for 5 to 20 ms."""
+    with HubProcess(HUB_MAX_CONNECTIONS="3000") as hub:
+        status = Path(f"/proc/{hub.pid}/status").read_text()
+        assert int(status.partition("FDSize:")[2].split()[0]) >= 3000
 
 
 async def test_few_open_files_are_said_at_80_percent_and_not_at_the_start() -> None:
