@@ -40,7 +40,7 @@ _ONE_PROCESS = (
 
 
 class Hub:
-    """One node in the running event loop. Not to be entered twice.
+    """A node in the running event loop. It can be entered once.
 
     Args:
         settings: defaults when left out; neither environment nor files are read.

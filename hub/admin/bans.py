@@ -103,7 +103,7 @@ class StandingStore(Protocol):
 
 
 class AccessLog:
-    """One per node; owned by the event loop.
+    """Keeps the bans and revocations of a node in step with those of all; one per node.
 
     Args:
         kept: keeps the records on disk where the broker does not; None leaves them to the broker.

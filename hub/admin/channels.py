@@ -81,7 +81,7 @@ class ChannelLookup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OneChannel:
-    """One channel, and whose subscribers its record counts."""
+    """The record of a channel, and whose subscribers it counts."""
 
     record: ChannelRecord
     complete: bool | None = None
@@ -91,7 +91,7 @@ class OneChannel:
 
 
 class ChannelHandlers:
-    """One per node; owned by the event loop."""
+    """Answers questions about the channels of this node; one per node."""
 
     def __init__(self, known: ChannelLookup, origin: RowSource) -> None:
         self._known = known

@@ -55,7 +55,7 @@ class DrainProgress:
 
 
 class Drainer:
-    """One per node; owned by the event loop.
+    """Ends the sessions of a node one after another; one per node, owned by the event loop.
 
     Args:
         is_alone: returns whether there is no other node that a session could go to.

@@ -54,7 +54,7 @@ _ORDER = {"opened": 0, "subscribed": 1, "left": 3, "closed": 4, ABSENT: 5}
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection of the subject."""
+    """A connection of the subject."""
 
     connection: str
     node: str
@@ -73,7 +73,7 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of the line of time."""
+    """An entry of the line of time."""
 
     what: str
     """`opened`, `subscribed`, `left`, `refused`, `closed`, `absent`, or an answer."""
@@ -88,7 +88,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """One subscription of the subject."""
+    """A subscription of the subject."""
 
     connection: str
     channel: str

@@ -70,7 +70,7 @@ class Row(msgspec.Struct, Generic[Record], frozen=True):
 
 
 class Part(msgspec.Struct, Generic[Record], frozen=True):
-    """One node's rows of the page, in its order."""
+    """The rows of a page that one node has, in the page's order."""
 
     rows: tuple[Row[Record], ...]
     total: int
@@ -120,7 +120,7 @@ class Page(Generic[Record]):
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[Item]):
-    """One kind of list."""
+    """A kind of list: its columns, and how a page of it is made."""
 
     name: str
     """Its name in answers to operators, such as `connections`."""

@@ -71,33 +71,33 @@ Handlers = Mapping[type[AdminRequest[Any]], Handler]
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """At this node, also where the others cannot be reached."""
+    """The request is for this node, also where the others cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class AtConnection:
-    """At the node that holds a connection, or held it."""
+    """The request is for the node that holds a connection, or held it."""
 
     connection: str
 
 
 @dataclass(frozen=True, slots=True)
 class AtNode:
-    """At every node of that name, which is one unless misnamed."""
+    """The request is for every node of that name, which is one unless misnamed."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AtTag:
-    """At the node whose connections' ids begin with the tag."""
+    """The request is for the node whose connections' ids begin with the tag."""
 
     tag: str
 
 
 @dataclass(frozen=True, slots=True)
 class Everywhere:
-    """At all nodes, or those of one name."""
+    """The request is for all nodes, or those of one name."""
 
     name: str | None = None
 

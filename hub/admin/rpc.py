@@ -113,7 +113,7 @@ class _Reply(msgspec.Struct, frozen=True):
 
 
 class AdminRpc:
-    """One per node: `hub.admin.requests.Admin`.
+    """Carries requests to the nodes that answer them (`hub.admin.requests.Admin`); one per node.
 
     Args:
         tag: begins the ids of this node's connections, and of no other's.

@@ -42,7 +42,7 @@ class Scraped:
 
 
 class Scraping:
-    """One per worker."""
+    """Collects the pages of metrics of all workers; one per worker."""
 
     def __init__(self, admin: Admin, worker: Scraped) -> None:
         self._admin = admin

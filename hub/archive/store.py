@@ -59,7 +59,7 @@ _CRASH_AFTER = "SELECT min(at_ms) FROM notes WHERE kind = 'crash' AND at_ms >= ?
 
 
 class NoteRow(NamedTuple):
-    """One note. Fields that its kind does not have are None or 0."""
+    """A note. Fields that its kind does not have are None or 0."""
 
     kind: str
     at_ms: int

@@ -33,7 +33,7 @@ class StandingKind(StrEnum):
 
 
 class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One decision. Nodes exchange it as JSON, to which fields are only ever added."""
+    """A decision. Nodes exchange it as JSON, to which fields are only ever added."""
 
     kind: StandingKind
     name: str

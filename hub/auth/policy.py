@@ -175,7 +175,7 @@ class Policy:
         return missing(act, takes_tokens=bool(self._tokens), no_key_at_all=self.open)
 
     def identify_publisher(self, credentials: Credentials) -> Identity:
-        """As `identify`, but nothing sent where publishing needs something is unauthorized.
+        """Identify like `identify`, but refuse strangers where publishing needs a credential.
 
         For requests that can only publish: 401 says that credentials would help, where the
         stranger's missing grant would make it 403.

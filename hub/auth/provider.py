@@ -54,7 +54,7 @@ class FetchError(Exception):
 
 
 class ProviderKeys:
-    """One per node; owned by the event loop.
+    """Keeps the keys of an identity provider; one per node, owned by the event loop.
 
     Args:
         clock: monotonic, in seconds.

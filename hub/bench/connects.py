@@ -37,7 +37,7 @@ class Connecting:
 
 
 class _Caller(asyncio.Protocol):
-    """One connection; `done` ends when it is subscribed."""
+    """A connection; `done` ends when it is subscribed."""
 
     def __init__(self, request: bytes, needle: bytes) -> None:
         self._request = request

@@ -62,7 +62,7 @@ Make = Callable[[ServerAddress, int], Sender]
 
 @dataclass(frozen=True, slots=True)
 class IntakeWay:
-    """One way of publishing."""
+    """A way of publishing."""
 
     name: str
     make: Make

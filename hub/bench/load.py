@@ -37,7 +37,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class LoadProcess:
-    """One process of the load and the pipe to it."""
+    """A process of the load and the pipe to it."""
 
     process: BaseProcess
     pipe: Connection

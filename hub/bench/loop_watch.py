@@ -29,7 +29,7 @@ _RECORD = struct.Struct("=ddd")
 
 @dataclass(frozen=True, slots=True)
 class LoopStall:
-    """One late turn of the loop."""
+    """A late turn of the loop."""
 
     ended_seconds: float
     """The end by the monotonic clock, which all processes of a machine share."""

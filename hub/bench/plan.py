@@ -64,7 +64,7 @@ class ServerAddress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run of the benchmark."""
+    """The figures of a run of the benchmark: how many peers, publications and processes."""
 
     subscribers: int = 1000
     rate: float = 100.0

@@ -85,7 +85,7 @@ def told_error(frames: bytes) -> str | None:
 
 
 class LoadPublisher:
-    """One publishing connection; its replies are counted like any stream of offsets."""
+    """A publishing connection; its replies are counted like any stream of offsets."""
 
     def __init__(self, target: ServerAddress, progress: Progress) -> None:
         self._target = target
@@ -195,7 +195,7 @@ class LoadPublisher:
 
 
 class NchanPublisher(LoadPublisher):
-    """One HTTP connection to nchan; it numbers the publications itself, because nchan does not."""
+    """An HTTP connection to nchan; it numbers the publications, because nchan does not."""
 
     _ACCEPTED = b"HTTP/1.1 20"
 

@@ -144,7 +144,7 @@ def allow_open_files(wanted: int) -> None:
 
 
 class LoadReader:
-    """One job's epoll loop."""
+    """Runs the epoll loop of one job."""
 
     def __init__(self, job: ReadJob, orders: Connection, progress: Progress) -> None:
         self._slot = job.slot

@@ -26,7 +26,7 @@ class Watch(Protocol):
 
 
 class ProgressBar:
-    """One line on stderr, for the phase that is under way."""
+    """Shows the phase that is under way in one line on stderr."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(

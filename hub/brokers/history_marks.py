@@ -32,7 +32,7 @@ LogT = TypeVar("LogT", bound=Marked)
 
 
 class Marks(Generic[LogT]):
-    """One per budget."""
+    """The marks of all publications of one budget, oldest first."""
 
     def __init__(self) -> None:
         self._marks: deque[LogT] = deque()

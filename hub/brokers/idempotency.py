@@ -27,7 +27,7 @@ _COMPARED = 16
 
 
 class _Keys:
-    """One publisher's keys."""
+    """The keys of one publisher."""
 
     __slots__ = ("_again", "_order", "made", "publisher", "rank")
 

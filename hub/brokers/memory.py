@@ -93,7 +93,7 @@ class MemoryBroker:
         self._directory = MemoryDirectory(self._logs)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
-        """As `publish_now`: nothing in it waits."""
+        """Publish like `publish_now`: nothing in it waits."""
         return self.publish_now(request)
 
     def publish_now(self, request: PublishRequest) -> PublishResult:
@@ -140,7 +140,7 @@ class MemoryBroker:
     def publish_many_now(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
-        """As `publish_now` for each: consecutive ones of one channel cost one look."""
+        """Publish each like `publish_now`; consecutive ones of one channel cost one look."""
         outcomes: list[PublishResult | HubError] = []
         begin, count = 0, len(requests)
         while begin < count:

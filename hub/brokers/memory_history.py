@@ -243,7 +243,7 @@ def _place_of(publication: Publication) -> Publication:
 
 
 class HistoryBudget:
-    """One per broker; shared by its logs."""
+    """Bounds what the logs of a broker hold together; one per broker."""
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ _SLICE_CHANNELS = 1000
 
 
 class MemoryDirectory:
-    """One per broker.
+    """Knows the channels of a broker by name; one per broker.
 
     Args:
         logs: all channels, as they are.

@@ -113,7 +113,7 @@ class NameTree:
 
 
 class _Walk:
-    """One search through a tree."""
+    """A search through a tree."""
 
     def __init__(self, parts: Sequence[str]) -> None:
         self._parts = parts

@@ -14,7 +14,7 @@ _GONE_AT_ONCE = 10_000
 
 
 class Rounds(Generic[T]):
-    """One per kind.
+    """Looks at all things of one kind in turn.
 
     Args:
         is_there: whether a thing has not gone.

@@ -39,7 +39,7 @@ from hub.errors import UnavailableError
 
 @dataclass(frozen=True, slots=True)
 class SequencedMessage:
-    """One number of a channel's sequence, with its publication."""
+    """A number of a channel's sequence, with its publication."""
 
     epoch: str
     offset: int
@@ -49,7 +49,7 @@ class SequencedMessage:
 
 
 class HoldBudget:
-    """One per process, shared by the trackers of all its channels."""
+    """Bounds what the trackers of all channels of a process hold."""
 
     def __init__(
         self, *, channel_messages: int, channel_bytes: int, total_bytes: int, counters: Counters
@@ -104,7 +104,7 @@ class TrackerPage:
 
 
 class Tracker:
-    """One per subscribed channel; `epoch` and `offset` say how far it has come."""
+    """Follows one channel; `epoch` and `offset` say how far this node has come."""
 
     __slots__ = (
         "_asked_held", "_asked_target", "_confirmed", "_held", "_held_bytes", "_room",

@@ -24,7 +24,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 @dataclass(frozen=True, slots=True)
 class TerminalColumn:
-    """One column of a list."""
+    """A column of a list."""
 
     title: str
     text: Callable[[Json], str]

@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON array instead
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One setting, ready to print."""
+    """A setting, ready to print."""
 
     setting: str
     value: object

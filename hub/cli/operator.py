@@ -42,7 +42,7 @@ class OperatorError(Exception):
 
 
 class Operator:
-    """One operator's HTTP API of one hub; used with `async with`."""
+    """The HTTP API of a hub for its operator; used with `async with`."""
 
     def __init__(self, url: str, key: str | None) -> None:
         """Raise `ValueError` for a text that is no URL of a hub, and for proxies or certificates of
@@ -160,7 +160,7 @@ def operate(url: str, key: str | None, act: Callable[[Operator], Awaitable[None]
 
 
 def print_json(document: object) -> None:
-    """One JSON document as one line on stdout."""
+    """Print a JSON document as one line on stdout."""
     typer.echo(to_json(document))
 
 

@@ -45,7 +45,7 @@ class Lines:
 
     @classmethod
     def for_stdout(cls, *, as_json: bool) -> "Lines":
-        """With colour on a terminal, unless NO_COLOR is set (no-color.org)."""
+        """Return lines with colour on a terminal, unless NO_COLOR is set (no-color.org)."""
         return cls(as_json, color=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
 
     def pushed(self, item: "Message | Gap | Presence") -> bytes:

@@ -110,7 +110,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Live:
-    """One terminal that shows one hub: it refreshes in the background and answers keys at once."""
+    """Shows one hub on a terminal: it refreshes in the background and answers keys at once."""
 
     def __init__(
         self, operator: Operator, screen: Screen, shown: Shown, first: Snapshot, every: float

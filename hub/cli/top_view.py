@@ -15,7 +15,7 @@ _SENT_RATE = TerminalColumn("SENT/s", of("sent_per_second", rate), width=6, rank
 
 @dataclass(frozen=True, slots=True)
 class TopList:
-    """One list, and the API's name of its rows."""
+    """A list, and the API's name of its rows."""
 
     name: str
     columns: Sequence[TerminalColumn]

@@ -84,7 +84,7 @@ def _times(metric: str, about: str) -> Any:
 
 @dataclass(slots=True)
 class Counters:
-    """One per node, handed to every part that counts."""
+    """Counts the events of a node; every part that counts has it."""
 
     publications: int = _count("hub_publications", "Publications accepted by this node's broker.")
     publish_errors: Counts = _counts(

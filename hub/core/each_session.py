@@ -47,7 +47,7 @@ async def each_session(registry: SessionRegistry, act: Act) -> int:
 
 
 def each_session_soon(registry: SessionRegistry, act: Act, done: Callable[[int], None]) -> None:
-    """As `each_session`, the first turn in this call; call `done` with the number at the end."""
+    """Call like `each_session`, the first turn in this call; `done` gets the number at the end."""
 
     async def carry_out() -> None:
         done(await each_session(registry, act))

@@ -6,6 +6,7 @@ application is asked.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 from hub.core.commands import Publish
 from hub.core.counters import Counters
@@ -20,6 +21,17 @@ from hub.errors import HubError
 
 PublishOk = Mapping[str, object]
 """The content of the reply to a publish."""
+
+
+class PublishWay(Enum):
+    """The way in which the publishes of a session are carried out."""
+
+    NOW = "now"
+    """By `publish_for` or `publish_run`: the broker never waits."""
+    SOON = "soon"
+    """By `publish_soon_for`: the broker calls back."""
+    AWAITED = "awaited"
+    """By `execute`: the broker or the application has to be waited for."""
 
 
 class PublishCommands:
@@ -39,29 +51,28 @@ class PublishCommands:
         self._reading = reading
         self._counters = counters
         self._hooks = hooks
+        self._way_of_broker = PublishWay.AWAITED
+        if self._publish_now is not None:
+            self._way_of_broker = PublishWay.NOW
+        elif self._publish_soon is not None:
+            self._way_of_broker = PublishWay.SOON
 
-    def publishes_for(self, session: Session) -> bool:
-        """Return whether `publish_for` may be called: the broker never waits, and no hook asks."""
-        return self._publish_now is not None and not self._asks(session)
-
-    def publishes_soon_for(self, session: Session) -> bool:
-        """Return whether `publish_soon_for` may be called: the broker calls back, no hook asks."""
-        return self._publish_soon is not None and not self._asks(session)
-
-    def _asks(self, session: Session) -> bool:
-        """Return whether the application is asked about each publication of the session."""
+    def way(self, session: Session) -> PublishWay:
+        """Return the way of the broker, unless the application is asked about each publication."""
         hooks = self._hooks
-        return hooks is not None and hooks.asks_publish(session.identity)
+        if hooks is None or not hooks.asks_publish(session.identity):
+            return self._way_of_broker
+        return PublishWay.AWAITED
 
     def publish_for(self, session: Session, command: Publish) -> PublishOk:
-        """Carry out a publish in a plain call, where `publishes_for` allows it."""
+        """Carry out a publish in a plain call, where the way is `NOW`."""
         self._counters.commands["publish"] += 1
         publish_now = self._publish_now
         assert publish_now is not None  # noqa: S101 - the caller has asked
         return published_ok(command, publish_now(self.request(session, command)))
 
     def publish_soon_for(self, session: Session, command: Publish, on_done: OnPublished) -> None:
-        """Begin a publish where `publishes_soon_for` allows it.
+        """Begin a publish where the way is `SOON`.
 
         It raises `HubError`, or calls `on_done` once after it has returned.
         """
@@ -73,7 +84,7 @@ class PublishCommands:
     def publish_run(
         self, session: Session, run: Sequence[Publish]
     ) -> Sequence[PublishOk | HubError] | None:
-        """Carry out several publishes in one channel, where `publishes_for` allows it.
+        """Carry out several publishes in one channel, where the way is `NOW`.
 
         Return the reply's content or the error of each. Return None and publish nothing where they
         have to be carried out one by one. None of them removes a row.

@@ -163,7 +163,7 @@ async def _read(
 
 
 class ChannelReading:
-    """One per node; keeps nothing."""
+    """Reads channels for anybody; one per node. It keeps nothing."""
 
     def __init__(self, broker: Broker, namespaces: Namespaces) -> None:
         self._broker = broker

@@ -84,7 +84,7 @@ def columns(record: type) -> Mapping[str, Column]:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRecord:
-    """One subscription of a session."""
+    """A subscription of a session."""
 
     channel: str
     position: Position
@@ -154,7 +154,7 @@ def _by_owed_since(session: Any, origin: RowSource) -> float:
 # frozen one takes four times as long.
 @dataclass(slots=True)
 class SessionRecord:
-    """One connection."""
+    """A connection."""
 
     connection: str = field(metadata=_words(lambda s, _: s.id))
     node: str = field(metadata=_words(lambda _, origin: origin.node))
@@ -230,7 +230,7 @@ def _most(one: float | None, other: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
-    """One channel on one node, or on all."""
+    """A channel on one node, or on all."""
 
     channel: str = field(
         metadata=_column(lambda c, _: c.name, sort=lambda r, _: r.channel, numeric=False)

@@ -95,7 +95,7 @@ class Judges:
 
 
 class ApplicationHooks:
-    """One per node; owned by the event loop."""
+    """Asks the application about sessions; one per node, owned by the event loop."""
 
     def __init__(
         self,
@@ -342,8 +342,11 @@ def _passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _key(question: _Question, body: bytes) -> bytes:
-    """What was asked. Subjects are the same whatever connection they have, and who connects is
-    known by its headers; who has no name is known by its connection alone."""
+    """Return a digest of what is asked.
+
+    A subject is the same whatever connection it has, a connect is known by its headers, and a peer
+    without a name is known by its connection alone.
+    """
     if question.hook == CONNECT or question.sub is not None:
         body = msgspec.json.encode(msgspec.structs.replace(question, connection=msgspec.UNSET))
     return blake2b(body, digest_size=16).digest()

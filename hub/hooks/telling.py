@@ -44,7 +44,7 @@ class EventBatch:
 
 
 class Teller:
-    """One per node; owned by the event loop."""
+    """Sends events to the application; one per node, owned by the event loop."""
 
     def __init__(  # noqa: PLR0913 - made once
         self,

@@ -24,7 +24,7 @@ _UNITS = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One encoding of text, as Python names it."""
+    """An encoding of text, as Python names it."""
 
     name: str = "utf-8"
 

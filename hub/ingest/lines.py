@@ -19,7 +19,7 @@ CODES_OF_ONE_LINE = frozenset({"bad_request", "conflict", "too_large"})
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line, and its place in the file."""
+    """A line, and its place in the file."""
 
     number: int
     start: int

@@ -34,7 +34,7 @@ _MAX_DONE = 1000
 
 
 class Trail:
-    """At least one file: the first is the one to be read, the last the one that has the name.
+    """The open files, one at least. The first is the one to be read, the last has the name.
 
     Args:
         path: The name, an absolute path.

@@ -85,7 +85,7 @@ class KnownChannels:
 
 @dataclass(frozen=True, slots=True)
 class NodeApi:
-    """One per node; keeps nothing of its own."""
+    """Carries calls to the part that can answer; one per node. It keeps nothing of its own."""
 
     publishing: Publishing
     reading: ChannelReading

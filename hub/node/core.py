@@ -135,7 +135,7 @@ class Shared:
 
 
 class NodeCore:
-    """One per node.
+    """The parts that serve the sessions of a node.
 
     Args:
         tag: begins the ids of this node's connections, and of no other's.

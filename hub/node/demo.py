@@ -77,7 +77,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class MachineSample:
-    """One reading. The `_bytes` of disk and network count from the machine's start."""
+    """A reading of the machine. The `_bytes` of disk and network count from its start."""
 
     cores: tuple[float, ...]
     """Percent busy since the reading before, per core."""
@@ -188,7 +188,7 @@ _MEMORY_STEP_BYTES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ProcessSample:
-    """One process, as of one reading."""
+    """A process, as of one reading."""
 
     pid: int
     name: str

@@ -37,7 +37,7 @@ SETTLED_SECONDS = 10.0
 
 
 class Outage:
-    """One per node; `tick` is called many times a second.
+    """Remembers which servers of the broker are away; `tick` is called many times a second.
 
     Args:
         away: returns servers that cannot be reached now, each with the reason.

@@ -23,7 +23,7 @@ LEVELS: Mapping[str, int] = {
 
 
 class LogLevels:
-    """One per logger that `adjustable_logger` made, and all that are bound from it.
+    """The levels of a logger of `adjustable_logger`, and of all that are bound from it.
 
     Args:
         default: a name of `LEVELS`.

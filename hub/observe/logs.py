@@ -198,7 +198,7 @@ def _render(settings: LogSettings, target: TextIO) -> list[Processor]:
 
 
 def _to_json(event: object, **_: object) -> str:
-    """One JSON line; characters that orjson refuses (lone surrogates from a peer's header) are
+    """Return a line of JSON; characters that orjson refuses (a header's lone surrogates) are
     escaped.
 
     So are characters that a terminal would obey: logs end up in `less`, `tail` and `kubectl logs`.

@@ -44,7 +44,7 @@ JOIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """One time that the loop ran late."""
+    """A time that the loop ran late."""
 
     at_ms: int
     """When it went on: milliseconds since 1970 UTC."""

@@ -41,7 +41,7 @@ _LOGGED = frozenset({UnauthorizedError.code, ForbiddenError.code, MisdirectedReq
 
 
 class Refusals:
-    """One per node, called by one event loop.
+    """Logs and remembers the refusals of a node; one event loop calls it.
 
     Args:
         table: remembers them for operators.
@@ -111,7 +111,7 @@ class Refusals:
         origin: str | None,
         named: Mapping[str, str | None],
     ) -> None:
-        """One line, unless there were too many."""
+        """Log a line, unless there were too many."""
         if not self._is_open:
             self._is_open = True
             self._in_seconds(WINDOW_SECONDS, self._end_window)

@@ -52,7 +52,7 @@ _Attributes = dict[str, str | int | bool]
 
 
 class Tracing:
-    """One per node that traces; owned by the event loop.
+    """Makes the spans of a node that traces; owned by the event loop.
 
     Args:
         share: of the publications nobody else has decided about, above 0 and at most 1. A

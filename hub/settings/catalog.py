@@ -29,7 +29,7 @@ class ValueSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettingInfo:
-    """One setting, described by its declaration."""
+    """A setting, described by its declaration."""
 
     name: str
     """The key in TOML and the argument in Python."""

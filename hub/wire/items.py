@@ -42,13 +42,13 @@ class _Publication(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Item(_Publication, frozen=True, forbid_unknown_fields=True):
-    """One publication of `POST /api/publish`."""
+    """A publication of `POST /api/publish`."""
 
     channel: str
 
 
 class ToMany(_Publication, frozen=True, forbid_unknown_fields=True):
-    """One payload for several channels: an object of `POST /api/publish` that names `channels`."""
+    """A payload for several channels: an object of `POST /api/publish` that names `channels`."""
 
     channels: tuple[str, ...]
 

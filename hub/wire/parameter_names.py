@@ -25,7 +25,7 @@ class ParameterNames:
     """The names of the parameters of one query, or of the fields of commands."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Of two names that a misspelt one is like, the earlier of `names` is meant."""
+        """Take the names; of two that a misspelt one is like, the earlier is meant."""
         known = tuple(names)
         self._longest = 1 + max(map(len, known), default=0)
         self._names = frozenset(known)

@@ -1,7 +1,7 @@
 """Publications that come together are made in one call, and nobody can tell from what they get."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -12,6 +12,7 @@ from hub.core.identity import Identity
 from hub.core.limits import PeerLimits, Rate
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
+from hub.core.publish_commands import PublishWay
 from hub.core.publish_run import MAX_RUN
 from hub.errors import HubError, UnavailableError
 from hub.transports.turns import Turns
@@ -208,11 +209,10 @@ async def test_there_are_no_runs_where_each_publication_needs_a_look(
     """A peer that takes no replies, and an application that is asked about each."""
     calls, peer = Calls(node), Wired(node, Turns(node.clock))
     publishes = node.command_handler.publishes
-    no: Callable[..., bool] = lambda _session: False  # noqa: E731 - a stand-in
     if prevent == "block":
         peer.session.block()
     else:
-        monkeypatch.setattr(publishes, "publishes_for", no)
+        monkeypatch.setattr(publishes, "way", lambda _session: PublishWay.AWAITED)
     peer.receive(publish(1) + publish(2))
     node.loop.settle()
     assert calls.sizes == [1, 1]

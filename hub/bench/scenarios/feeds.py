@@ -95,7 +95,7 @@ class _Subscriber(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two sides: its subscribers, and the publications of a round."""
+    """A side: its subscribers, and the publications of a round."""
 
     label: str
     queries: Sequence[str]

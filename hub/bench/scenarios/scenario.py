@@ -9,7 +9,7 @@ from hub.bench.watch import Watch
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One figure of a scenario beside its goal."""
+    """A figure of a scenario beside its goal."""
 
     about: str
     value: float | None
@@ -46,7 +46,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One contestant in the figure."""
+    """A contestant in the figure."""
 
     label: str
     value: float
@@ -83,7 +83,7 @@ class ScenarioOptions:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One row of the table."""
+    """A row of the table of scenarios."""
 
     name: str
     about: str

@@ -35,7 +35,7 @@ _OFFSET = re.compile(rb'"offset":(\d+)')
 
 
 class _Returning(asyncio.Protocol):
-    """One connection that resumes; `done` ends with all that it received."""
+    """A connection that resumes; `done` ends with all that it received."""
 
     def __init__(self, request: bytes, wanted: int) -> None:
         self._request = request

@@ -52,7 +52,7 @@ from hub.errors import (
 
 
 class RedisBroker:
-    """One node's way to the others. `start` before, `stop` after use.
+    """The way of a node to the others. `start` before, `stop` after use.
 
     Args:
         url: see `hub.brokers.redis.link.urls`.
@@ -184,7 +184,7 @@ class RedisBroker:
         return _published(request, answer)
 
     def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
-        """As `publish`, which would take a task for each."""
+        """Publish like `publish`, without a task for each."""
 
         def answered(answer: Answer) -> None:
             outcome: PublishResult | HubError
@@ -246,7 +246,7 @@ class RedisBroker:
         return await self._directory.matching(pattern, most)
 
     def expect(self, channels: Sequence[str]) -> None:
-        """One round trip for all of them, not one for each."""
+        """Have the channels subscribed to in one round trip for all, not one for each."""
         for channel in channels:
             try:
                 self.shard(channel).channels.expect(channel)

@@ -45,7 +45,7 @@ MAX_APART_SECONDS = 300.0
 
 
 class Proof:
-    """One per node.
+    """Seals messages between nodes, and opens those of nodes with a key; one per node.
 
     Args:
         operator_keys: the first one proves this node's messages; each of them proves others'.
@@ -120,7 +120,7 @@ class _Asked:
 
 
 class RedisNodeBus:
-    """One per node. `start` once the broker has begun to connect, `stop` before it stops.
+    """Carries questions between nodes. `start` behind the broker's start, `stop` before its stop.
 
     Args:
         shard: returns the shard of a name; all keys here are on that of

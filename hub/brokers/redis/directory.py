@@ -89,7 +89,7 @@ def _add(names: NameTree, name: str) -> None:
 
 
 class RedisDirectory:
-    """One per node.
+    """Knows the names of all channels while this node has patterns; one per node.
 
     Args:
         shard: returns the shard of a channel.

@@ -40,7 +40,7 @@ _RECORD = msgspec.json.Decoder(NodeRecord)
 
 
 class Registry:
-    """One per node.
+    """Keeps this node's record in Redis, and lists those of all; one per node.
 
     Args:
         shard: returns the shard of a name.
@@ -136,7 +136,7 @@ _LAG_SECONDS = 30.0
 
 
 class RedisRoster:
-    """One per node; `start` it once the broker has begun to connect.
+    """Keeps the members at all nodes; one per node. `start` once the broker has begun to connect.
 
     Args:
         shard: returns the shard of a channel.
@@ -305,7 +305,7 @@ def _part(answer: object) -> tuple[bytes | None, list[bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One member, as Redis has it."""
+    """A member, as Redis has it."""
 
     tags: Sequence[str]
     """Tags of the nodes where it is."""

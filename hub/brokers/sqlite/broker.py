@@ -81,7 +81,7 @@ class SqliteBroker:
         return outcome
 
     def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
-        """As `publish`; publishers of one refused commit share one error."""
+        """Publish like `publish`; publishers of one refused commit share one error."""
         if (refusal := self._refusal_of(1, len(request.data))) is not None:
             raise refusal
         began = self._clock()
@@ -94,7 +94,7 @@ class SqliteBroker:
         self._writer.soon()
 
     async def publish_many(self, requests: Sequence[PublishRequest]) -> Sequence[Outcome]:
-        """As `publish` for each, in their order; they share commits."""
+        """Publish each like `publish`, in their order; they share commits."""
         if not requests:
             return []
         size = sum([len(request.data) for request in requests])

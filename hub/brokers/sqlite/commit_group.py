@@ -74,7 +74,7 @@ class _Data:
 
 
 class CommitGroup:
-    """One commit.
+    """Numbers the publications of one commit, and collects what it writes.
 
     Args:
         time_ms: milliseconds since 1970 UTC, for its publications.

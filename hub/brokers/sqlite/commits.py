@@ -92,7 +92,7 @@ class StoredState:
 
 
 class Restoring:
-    """One per broker: makes the memory broker as it would be, had the process never ended."""
+    """Makes the memory broker as it would be, had the process never ended; one per broker."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ MAX_COMMIT_BYTES = 4 * MIB
 
 
 class Commits:
-    """One per broker; implements `hub.brokers.sqlite.writing.WorkSource`."""
+    """Gives the writing thread its work (`hub.brokers.sqlite.writing.WorkSource`)."""
 
     def __init__(self, context: SqliteContext) -> None:
         self._context = context

@@ -102,7 +102,7 @@ def translating(path: str) -> Iterator[None]:
 
 @contextmanager
 def translating_content(path: str) -> Iterator[None]:
-    """As `translating`; a `ValueError` says that the content of the file is not a hub's."""
+    """Translate like `translating`; a `ValueError` says that the content is not a hub's."""
     with translating(path):
         try:
             yield

@@ -58,7 +58,7 @@ class FileReader:
         return oldest, raw or b""
 
     def checkpoint(self) -> None:
-        """As `HistoryFile.checkpoint`, beside the thread that writes."""
+        """Checkpoint like `HistoryFile.checkpoint`, beside the thread that writes."""
         with translating(self._path):
             checkpoint(self._db)
 
@@ -67,7 +67,7 @@ class FileReader:
 
 
 class PageReader:
-    """One per broker.
+    """Reads pages of history from the file; one per broker.
 
     Args:
         on_unreadable: gets the error of a page that could not be read.

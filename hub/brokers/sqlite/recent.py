@@ -39,7 +39,7 @@ _BLOCK_MS = 250
 
 
 class Recent:
-    """One per broker.
+    """The recent commits of one file, and what has moved into its tables.
 
     Args:
         moved_bytes: so many bytes of commits are moved at the latest.

@@ -54,7 +54,7 @@ class _Trimmed(Protocol):
 
 
 class Tending:
-    """One per broker."""
+    """Decides the next step of upkeep; one per broker."""
 
     def __init__(self, total_bytes: int, logs: StoredLogs, recent: Recent) -> None:
         self._total_bytes = total_bytes

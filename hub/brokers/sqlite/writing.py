@@ -63,7 +63,7 @@ class WorkSource(Protocol):
 
 
 class HistoryWriter:
-    """One per broker; owns the open file."""
+    """Owns the open file and the thread that writes it; one per broker."""
 
     def __init__(
         self,

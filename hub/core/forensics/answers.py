@@ -127,7 +127,7 @@ class Times(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """One row of the table."""
+    """A row of the table of answers."""
 
     facts: frozenset[Fact | What]
     """All of them must hold."""

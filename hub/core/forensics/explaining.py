@@ -48,7 +48,7 @@ _BESIDE_REPLAYED = frozenset({What.OWN, What.EXPIRED, What.INVALID})
 
 
 class Explainer:
-    """One connection's case: `session` while it is open, `closed` when it has ended.
+    """Explains one connection: `session` while it is open, `closed` when it has ended.
 
     Args:
         notes: the notes of the connection, where they are more than the session itself has.

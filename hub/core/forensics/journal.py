@@ -144,7 +144,7 @@ class Recall(Protocol):
 
 
 class Journal:
-    """One per node; owned by the event loop.
+    """Keeps the notes about connections; one per node, owned by the event loop.
 
     Args:
         max_bytes: bound on all notes together; 0 keeps none.

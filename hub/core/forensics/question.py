@@ -18,7 +18,7 @@ from hub.core.publication import Filter, Position, Publication
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One publication, and the head of its channel."""
+    """A publication that is asked about, and the head of its channel."""
 
     channel: str
     epoch: str

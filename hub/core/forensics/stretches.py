@@ -58,7 +58,7 @@ _OF_CONTENT = frozenset({What.FILTERED, What.THINNED})
 
 
 class Case:
-    """One connection and one epoch of a channel.
+    """A connection and one epoch of a channel.
 
     Args:
         about: the channel, its epoch and its head; its offset is not used.

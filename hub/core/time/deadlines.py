@@ -81,7 +81,7 @@ class AwakeClock:
 
 
 class Deadline:
-    """One callback at one time; `cancel` frees the callback, and the entry at the next tick."""
+    """A callback at a time; `cancel` frees the callback, and the entry at the next tick."""
 
     __slots__ = ("_cancelled", "bucket", "callback")
 

@@ -51,7 +51,7 @@ def stop_seconds(settings: Settings) -> float:
 
 
 class Control:
-    """One end of the conversation."""
+    """An end of the conversation."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

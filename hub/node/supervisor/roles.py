@@ -20,7 +20,7 @@ from hub.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One of `workers` nodes behind one port."""
+    """The place of a worker among the `workers` nodes behind one port."""
 
     number: int
     """From 1."""

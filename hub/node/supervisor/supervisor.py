@@ -52,7 +52,7 @@ _AT_ONCE_SECONDS = 10.0
 
 
 class Supervisor:
-    """One per hub of several processes; `on_started` gets its address."""
+    """Starts, replaces and ends the processes of a hub; `on_started` gets its address."""
 
     def __init__(
         self,

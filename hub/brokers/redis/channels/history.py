@@ -148,7 +148,7 @@ class HistoryReader:
 
 
 class Backfill:
-    """One per server."""
+    """Fills the holes in the channels of one server from history."""
 
     def __init__(
         self,

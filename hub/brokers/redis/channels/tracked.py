@@ -25,7 +25,7 @@ from hub.wire.payload import check_payload
 
 @dataclass(slots=True)
 class _Tracked:
-    """One channel that this node listens to."""
+    """A channel that this node listens to."""
 
     tracker: Tracker
     callers: dict[asyncio.Future[None], OnOpen] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class _Tracked:
 
 
 class TrackedChannels:
-    """One per server.
+    """The channels of one server that this node listens to.
 
     Args:
         pubsub: subscribes to the wanted pub/sub channels.

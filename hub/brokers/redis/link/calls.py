@@ -37,7 +37,7 @@ _SECONDS_BETWEEN_WARNINGS = 60.0
 
 
 class CallConnection:
-    """One per server. `call` from the loop that `run` runs in.
+    """Calls one server. `call` from the loop that `run` runs in.
 
     Args:
         line: is entered on each new connection.
@@ -122,7 +122,7 @@ class CallConnection:
         return self._follow(call.packed)
 
     def follow_function(self, name: str, keys: Command, arguments: Command) -> Answer:
-        """As `run_function`, where the keys' slot may not be yet."""
+        """Call like `run_function`, where the slot of the keys may not have come yet."""
         return self._follow(pack(*self._library.call(name, keys, arguments)))
 
     def _follow(self, packed: bytes) -> Answer:

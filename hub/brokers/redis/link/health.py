@@ -32,7 +32,7 @@ from hub.core.ports import Monotonic
 
 
 class Canary:
-    """One per subscriber connection. `name` is to be subscribed there."""
+    """Sends canaries through one subscriber connection, which has to subscribe to `name`."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Canary:
 
 
 class WriteCheck:
-    """One per server."""
+    """Asks one server again and again whether it takes writes."""
 
     def __init__(
         self, *, calls: CallConnection, options: RedisOptions, log: FilteringBoundLogger

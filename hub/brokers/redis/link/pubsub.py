@@ -34,7 +34,7 @@ class PubSub(Protocol):
 
 
 class Listeners:
-    """One per server."""
+    """Hands the messages of one server to those that listen to a name."""
 
     def __init__(self, pubsub: PubSub) -> None:
         self._pubsub = pubsub
@@ -76,7 +76,7 @@ class Listeners:
 
 
 class PubSubConnection:
-    """One per server.
+    """Receives the pub/sub messages of one server.
 
     Args:
         on_message: gets the pub/sub channel and the message.

@@ -28,7 +28,7 @@ from hub.brokers.redis.options import RedisOptions
 
 
 class ReplicationLine:
-    """One per shard.
+    """Knows the newest line that this node has met at one shard.
 
     Args:
         endpoint: knows the place that the sentinels name, and whether it has lines at all.

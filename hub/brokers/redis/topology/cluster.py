@@ -36,7 +36,7 @@ _MIN_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class ClusterNode(FixedServer):
-    """One server of a cluster; its channels may have come from any other server.
+    """A server of a cluster; its channels may have come from any other server.
 
     Args:
         url: returns the URL that reaches it now.
@@ -154,7 +154,7 @@ class ClusterTopology:
         return self._shards.get(self._owners[slot(channel)], self._nowhere)
 
     def shards(self) -> Sequence[Shard]:
-        """One per master, and one that is never ready where slots have none."""
+        """Return a shard per master, and one that is never ready where slots have none."""
         shards = tuple(self._shards.values())
         return (*shards, self._nowhere) if NOBODY in self._owners else shards
 

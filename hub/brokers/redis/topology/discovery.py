@@ -30,7 +30,7 @@ _MIN_SECONDS_BETWEEN_CONTEXTS = 30.0
 
 
 class Discovery:
-    """One per deployment: all its servers are reached in the same way.
+    """Asks the servers of one deployment, which are all reached in the same way.
 
     Args:
         client_name: shown by CLIENT LIST.

@@ -71,7 +71,7 @@ class Stray:
 
 
 class OriginCheck:
-    """One per cluster.
+    """Checks the channels that arrive at a server of one cluster.
 
     Args:
         members: the servers of the cluster, by address.
@@ -144,7 +144,7 @@ def is_origin(stray: Stray, address: str, info: Mapping[str, str]) -> bool:
 
 @dataclass(slots=True)
 class _Redirected:
-    """One call that was refused, on its way to where it belongs."""
+    """A call that was refused, on its way to where it belongs."""
 
     call: RedisCall
     address: str
@@ -162,7 +162,7 @@ class _Redirected:
 
 
 class Redirects:
-    """One per cluster.
+    """Leads the refused calls of one cluster to where they belong.
 
     Args:
         calls_at: returns the calls of a server by its address.

@@ -62,7 +62,7 @@ class Topology(Protocol):
 
 
 class FixedServers:
-    """As many shards as the URL names, for ever."""
+    """Has the shards that the URL names, for ever."""
 
     def __init__(self, shards: Sequence[Shard], names: Sequence[str]) -> None:
         self._shards = tuple(shards)
