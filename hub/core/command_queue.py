@@ -17,7 +17,7 @@ from hub.core.command_handler import CommandHandler
 from hub.core.commands import Authenticate, Command, InUrl, Publish, Subscribe
 from hub.core.eager import Rest, begin
 from hub.core.ports import Defer, PublishResult, Spawn
-from hub.core.publish_commands import PublishWay, published_ok
+from hub.core.publish_commands import published_ok
 from hub.core.pushes import Reply
 from hub.core.session.inbox import Inbox, PendingPublish, Respond
 from hub.core.session.link import SessionContext
@@ -96,7 +96,7 @@ class CommandQueue:
             return
         if session.inbox is not None:
             self._queue(session, command, respond)
-        elif isinstance(command, Publish) and self.publishes.way(session) is PublishWay.NOW:
+        elif isinstance(command, Publish) and self.publishes.way(session) == "now":
             self._publish(session, command, respond)
         elif not self._begins(session, command, respond):
             self._queue(session, command, respond)
@@ -124,7 +124,7 @@ class CommandQueue:
 
     def _goes_soon(self, session: Session, command: Command) -> bool:
         """Return whether the broker takes the command and calls back."""
-        return isinstance(command, Publish) and self.publishes.way(session) is PublishWay.SOON
+        return isinstance(command, Publish) and self.publishes.way(session) == "soon"
 
     def _publish(self, session: Session, command: Publish, respond: Respond | None) -> None:
         """Carry out a publish in a plain call: the usual command, with a broker in this process."""

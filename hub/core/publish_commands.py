@@ -6,7 +6,7 @@ application is asked.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from typing import Literal
 
 from hub.core.commands import Publish
 from hub.core.counters import Counters
@@ -23,15 +23,13 @@ PublishOk = Mapping[str, object]
 """The content of the reply to a publish."""
 
 
-class PublishWay(Enum):
-    """The way in which the publishes of a session are carried out."""
+PublishWay = Literal["now", "soon", "awaited"]
+"""The way in which the publishes of a session are carried out.
 
-    NOW = "now"
-    """By `publish_for` or `publish_run`: the broker never waits."""
-    SOON = "soon"
-    """By `publish_soon_for`: the broker calls back."""
-    AWAITED = "awaited"
-    """By `execute`: the broker or the application has to be waited for."""
+`now`: by `publish_for` or `publish_run`, because the broker never waits. `soon`: by
+`publish_soon_for`, because the broker calls back. `awaited`: by `execute`, because the broker or
+the application has to be waited for.
+"""
 
 
 class PublishCommands:
@@ -51,28 +49,28 @@ class PublishCommands:
         self._reading = reading
         self._counters = counters
         self._hooks = hooks
-        self._way_of_broker = PublishWay.AWAITED
+        self._way_of_broker: PublishWay = "awaited"
         if self._publish_now is not None:
-            self._way_of_broker = PublishWay.NOW
+            self._way_of_broker = "now"
         elif self._publish_soon is not None:
-            self._way_of_broker = PublishWay.SOON
+            self._way_of_broker = "soon"
 
     def way(self, session: Session) -> PublishWay:
         """Return the way of the broker, unless the application is asked about each publication."""
         hooks = self._hooks
         if hooks is None or not hooks.asks_publish(session.identity):
             return self._way_of_broker
-        return PublishWay.AWAITED
+        return "awaited"
 
     def publish_for(self, session: Session, command: Publish) -> PublishOk:
-        """Carry out a publish in a plain call, where the way is `NOW`."""
+        """Carry out a publish in a plain call, where the way is `now`."""
         self._counters.commands["publish"] += 1
         publish_now = self._publish_now
         assert publish_now is not None  # noqa: S101 - the caller has asked
         return published_ok(command, publish_now(self.request(session, command)))
 
     def publish_soon_for(self, session: Session, command: Publish, on_done: OnPublished) -> None:
-        """Begin a publish where the way is `SOON`.
+        """Begin a publish where the way is `soon`.
 
         It raises `HubError`, or calls `on_done` once after it has returned.
         """
@@ -84,7 +82,7 @@ class PublishCommands:
     def publish_run(
         self, session: Session, run: Sequence[Publish]
     ) -> Sequence[PublishOk | HubError] | None:
-        """Carry out several publishes in one channel, where the way is `NOW`.
+        """Carry out several publishes in one channel, where the way is `now`.
 
         Return the reply's content or the error of each. Return None and publish nothing where they
         have to be carried out one by one. None of them removes a row.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hub.core.command_queue import CommandQueue
 from hub.core.commands import Command, Publish
-from hub.core.publish_commands import PublishOk, PublishWay
+from hub.core.publish_commands import PublishOk
 from hub.core.pushes import Reply
 from hub.core.session.session import Session
 from hub.errors import HubError
@@ -58,7 +58,7 @@ class PublishRun:
             self._gathers
             and session.inbox is None
             and session.writable
-            and self._publishes.way(session) is PublishWay.NOW
+            and self._publishes.way(session) == "now"
         )
 
     def end(self) -> None:
