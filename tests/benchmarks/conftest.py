@@ -16,8 +16,9 @@ from typing import IO
 import pytest
 
 from hub.bench import load, server
-from hub.bench.cores import END_SECONDS, started
+from hub.bench.cores import started
 from tests.support.fork_server import Forked, fork_server
+from tests.support.programs import end
 
 
 @pytest.fixture
@@ -57,12 +58,7 @@ def _forked(
             os.sched_setaffinity(forked.pid, cores)
         yield forked
     finally:
-        forked.terminate()
-        try:
-            forked.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            forked.kill()
-            forked.wait(END_SECONDS)
+        end(forked)
 
 
 def _number(stream: IO[bytes] | int) -> int | None:

@@ -1,15 +1,13 @@
 """The README's page on a web server of its own, so of another origin than the hub's."""
 
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import publish
+from tests.browser.serving import served
 from tests.support.hub_process import HubProcess
 from tests.support.snippets import blocks
 
@@ -23,13 +21,8 @@ pytestmark = [
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[str]:
     """The origin of a web server that serves `tmp_path`."""
-    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(tmp_path) as origin:
+        yield origin
 
 
 async def test_a_page_of_a_listed_origin_loads_the_client_and_talks_to_the_hub(

@@ -1,33 +1,26 @@
 """The React and Vue bindings, with the real frameworks in a real browser."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httpx2 as httpx
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.browser.bundling import bundle, install, needs_frameworks
 from tests.browser.conftest import publish
+from tests.browser.serving import served
 from tests.support.hub_process import HubProcess
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
-MODULES = ROOT / "clients" / "js" / "node_modules"
 NAMESPACES = '{"chat": {"presence": true}, "keyed": {"keyed": true}}'
 PAGES = {"react": "react_page.jsx", "vue": "vue_page.js"}
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.skipif(
-        not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),
-        reason="the tools of clients/js are not installed",
-    ),
+    needs_frameworks,
 ]
 
 
@@ -36,39 +29,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The origin of a web server that has one page for each framework, bundled by esbuild."""
     folder = tmp_path_factory.mktemp("bindings")
     shutil.copytree(Path(__file__).parent / "bindings", folder / "src")
-    (folder / "node_modules").mkdir()
-    for found in MODULES.iterdir():
-        (folder / "node_modules" / found.name).symlink_to(found)
-    package = folder / "node_modules" / "broadcast-hub-client"
-    shutil.copytree(ROOT / "clients" / "js" / "src", package / "src")
-    shutil.copy(ROOT / "clients" / "js" / "package.json", package)
+    install(folder)
     for name, source in PAGES.items():
-        flags = [
-            "--bundle",
-            "--preserve-symlinks",
-            "--jsx=automatic",
-            "--log-level=error",
-            "--define:process.env.NODE_ENV='development'",
-            "--define:__VUE_OPTIONS_API__=true",
-            "--define:__VUE_PROD_DEVTOOLS__=false",
-            "--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",
-            f"--outfile={name}.js",
-        ]
-        command = [str(MODULES / ".bin" / "esbuild"), f"src/{source}", *flags]
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        bundle(folder, f"src/{source}", f"{name}.js")
         icon = '<link rel="icon" href="data:,">'
         page = f'<!doctype html>{icon}<div id="root"></div><script src="{name}.js"></script>'
         (folder / f"{name}.html").write_text(page)
-    serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(folder) as origin:
+        yield origin
 
 
 @pytest.mark.parametrize("framework", ["react", "vue"])

@@ -1,67 +1,37 @@
 """The pages of `hub/docs/react.md` and `hub/docs/vue.md`, with the real frameworks."""
 
 import shutil
-import subprocess
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.browser.bundling import bundle, install, needs_frameworks, run
 from tests.browser.conftest import publish
+from tests.browser.serving import served
 from tests.support.hub_process import HubProcess
 from tests.support.snippets import URL, Block, blocks, finished
 
-ROOT = Path(__file__).parents[2]
-MODULES = ROOT / "clients" / "js" / "node_modules"
-SECONDS = 60
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.skipif(
-        not (MODULES / "react-dom").exists() or not (MODULES / "vue").exists(),
-        reason="the tools of clients/js are not installed",
-    ),
+    needs_frameworks,
 ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A project with the package and the frameworks, as npm would install them."""
-    (tmp_path / "node_modules").mkdir()
-    for found in MODULES.iterdir():
-        (tmp_path / "node_modules" / found.name).symlink_to(found)
-    package = tmp_path / "node_modules" / "broadcast-hub-client"
-    shutil.copytree(ROOT / "clients" / "js" / "src", package / "src")
-    shutil.copy(ROOT / "clients" / "js" / "package.json", package)
+    install(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def origin(folder: Path) -> Iterator[str]:
-    serve = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def run(*command: str | Path, cwd: Path) -> None:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    with served(folder) as origin:
+        yield origin
 
 
 def react(folder: Path, hub: HubProcess) -> None:
@@ -78,20 +48,9 @@ def vue(folder: Path, hub: HubProcess) -> None:
     (folder / "main.jsx").write_text(text)
 
 
-def bundle(folder: Path, root: str) -> None:
+def write_page(folder: Path, root: str) -> None:
     """The page that `npm create vite` makes has an element of the id `root`."""
-    flags = [
-        "--bundle",
-        "--preserve-symlinks",
-        "--jsx=automatic",
-        "--log-level=error",
-        "--define:process.env.NODE_ENV='development'",
-        "--define:__VUE_OPTIONS_API__=true",
-        "--define:__VUE_PROD_DEVTOOLS__=false",
-        "--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",
-        "--outfile=page.js",
-    ]
-    run(MODULES / ".bin" / "esbuild", "main.jsx", *flags, cwd=folder)
+    bundle(folder, "main.jsx", "page.js")
     page = f'<!doctype html><link rel="icon" href="data:,"><div id="{root}"></div>'
     (folder / "index.html").write_text(f'{page}<script src="page.js"></script>')
 
@@ -114,7 +73,7 @@ async def test_the_page_of_the_document_shows_prices_people_and_what_they_say(
         publish(hub, "prices", {"eur": 1.5})
         assert callable(make)
         make(folder, hub)
-        bundle(folder, root)
+        write_page(folder, root)
         await page.goto(origin)
         await expect(page.locator("#state")).to_have_text("live over websocket")
         await expect(page.locator("#price")).to_have_text("1.5")

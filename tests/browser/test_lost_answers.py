@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="session"),
 ]
-SUBSCRIBE_REPLY = b'"replayed"'
 
 
 @pytest.fixture(scope="module")

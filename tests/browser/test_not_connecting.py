@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import jwt
 import pytest
 from playwright.async_api import Browser, Page
 
+from tests.browser.serving import served
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import free_port
 from tests.support.snippets import DOCS, Block, blocks, finished
@@ -35,13 +33,8 @@ TOKEN = jwt.encode({"sub": "ada", "hub": {"subscribe": ["news"]}}, KEY, "HS256")
 @pytest.fixture
 def origin(tmp_path: Path) -> Iterator[str]:
     """Of a web server that has the page, by a name that no hub lists."""
-    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(tmp_path) as origin:
+        yield origin
 
 
 @asynccontextmanager

@@ -86,8 +86,6 @@ class Followed(View):
     was_reset: bool = False
     heard: dict[str, str] = field(default_factory=dict)
     """The last thing said of each member: `join` or `leave`."""
-    presence_known: bool = True
-    """False from a `presence_reset` on."""
 
     def _reset(self, start: Place) -> None:
         if not self.delivered and not self.announced:
@@ -161,7 +159,6 @@ class StreamChecker:
         elif op == "gap":
             self._gap(name, place, push, was_short=was_short)
         elif op == "presence_reset":
-            place.presence_known = False
             place.heard.clear()
         else:
             member = push["member"]

@@ -21,7 +21,6 @@ from tests.support.waiting import eventually
 PRESENCE = '{"room":{"presence":true,"history_size":100000}}'
 # What was cut off is told anew within the 10 s of a lease; the rest is for a busy machine.
 KNOWN_SECONDS = 20.0
-Seats = dict[str, list[Seat]]
 
 
 # The longest takes 18 s on a machine that has nothing else to do.

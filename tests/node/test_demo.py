@@ -1,8 +1,6 @@
 """The demo feed, with counters and a publish callable that are fakes."""
 
-import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
@@ -10,6 +8,7 @@ import orjson
 
 from hub.errors import NotPublishedError
 from hub.node.demo import MachineSample, messages, run_demo, take_reading
+from tests.support.background import run_until
 
 CHANNELS = {"demo.cpu", "demo.memory", "demo.disk", "demo.network"}
 BASE = MachineSample(
@@ -56,20 +55,12 @@ def ticking() -> Callable[[], float]:
     return lambda: float(next(seconds))
 
 
-async def run_until(
+async def demo_until(
     hub: FakeHub, log: FakeLog, enough: Callable[[], bool], **options: object
 ) -> None:
     """Run the demo without pauses until `enough()`, then cancel it."""
     options = {"read": lambda: BASE, "clock": ticking(), "interval_seconds": 0.0} | options
-    task = asyncio.create_task(run_demo(hub.publish, log=log, **options))  # type: ignore[arg-type]  # built per test
-    async with asyncio.timeout(30):
-        while not enough() and not task.done():
-            await asyncio.sleep(0)
-    assert not task.done(), task
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    assert task.cancelled()
+    await run_until(enough, run_demo(hub.publish, log=log, **options))  # type: ignore[arg-type]  # built per test
 
 
 def test_rates_are_differences_divided_by_the_seconds_between_two_readings() -> None:
@@ -114,7 +105,7 @@ def test_this_machine_can_be_read() -> None:
 async def test_every_reading_after_the_first_is_published_on_four_channels() -> None:
     """The first reading only gives the rates a beginning."""
     hub, log = FakeHub(), FakeLog()
-    await run_until(hub, log, lambda: len(hub.published) >= 8)
+    await demo_until(hub, log, lambda: len(hub.published) >= 8)
     assert {channel for channel, _ in hub.published[:4]} == CHANNELS
     assert {channel for channel, _ in hub.published[4:8]} == CHANNELS
     assert log.events == []
@@ -123,7 +114,7 @@ async def test_every_reading_after_the_first_is_published_on_four_channels() -> 
 async def test_publish_errors_are_logged_once_and_survived() -> None:
     """Three failures in a row are one line, and their end is another."""
     hub, log = FakeHub(refuse=lambda number: number <= 3), FakeLog()
-    await run_until(hub, log, lambda: len(hub.published) >= 4)
+    await demo_until(hub, log, lambda: len(hub.published) >= 4)
     assert log.events == ["demo_failing", "demo_recovered"]
 
 
@@ -137,5 +128,5 @@ async def test_a_reading_that_fails_is_survived() -> None:
             raise OSError("no such device")
         return BASE
 
-    await run_until(hub, log, lambda: len(hub.published) >= 4, read=read)
+    await demo_until(hub, log, lambda: len(hub.published) >= 4, read=read)
     assert log.events == ["demo_failing", "demo_recovered"]

@@ -1,9 +1,7 @@
 """The table of processes, with readings and a hub that are fakes."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import count
 
 import orjson
@@ -24,6 +22,7 @@ from hub.node.demo import (
 )
 from hub.settings import Settings
 from tests.node.test_demo import FakeLog
+from tests.support.background import run_until
 
 POSTGRES = ProcessSample(pid=7, name="postgres", cpu_percent=3.0, memory_bytes=50_000_000)
 SHELL = ProcessSample(pid=8, name="bash", cpu_percent=0.0, memory_bytes=4_000_000)
@@ -71,7 +70,7 @@ def one_by_one(*readings: Sequence[ProcessSample]) -> Callable[[], Sequence[Proc
     return lambda: next(left, readings[-1])
 
 
-async def run_until(
+async def kept_until(
     table: FakeTable,
     enough: Callable[[], bool],
     read: Callable[[], Sequence[ProcessSample]],
@@ -80,16 +79,7 @@ async def run_until(
 ) -> None:
     """Keep the table without pauses until `enough()`."""
     log = log or FakeLog()
-    task = asyncio.create_task(
-        run_processes(table, node=node, log=log, interval_seconds=0, read=read)
-    )
-    async with asyncio.timeout(30):
-        while not enough() and not task.done():
-            await asyncio.sleep(0)
-    assert not task.done(), task
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await run_until(enough, run_processes(table, node=node, log=log, interval_seconds=0, read=read))
 
 
 def test_the_busiest_are_rows_by_node_and_number() -> None:
@@ -134,7 +124,7 @@ async def test_rows_appear_change_and_are_removed_as_processes_end() -> None:
     table = FakeTable()
     busier = ProcessSample(pid=7, name="postgres", cpu_percent=9.0, memory_bytes=50_000_000)
     readings = one_by_one([POSTGRES, SHELL], [busier, SHELL], [busier])
-    await run_until(table, lambda: len(table.published) >= 4, readings)
+    await kept_until(table, lambda: len(table.published) >= 4, readings)
     assert table.published == [
         ("n1:7", False),
         ("n1:8", False),
@@ -148,7 +138,7 @@ async def test_rows_of_an_earlier_run_are_removed() -> None:
     """A hub that was killed left them in its file, or in Redis."""
     table = FakeTable()
     table.rows["n1:4711"] = b"{}"
-    await run_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
+    await kept_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
     assert table.shown() == {"n1:7": "postgres"}
 
 
@@ -156,9 +146,9 @@ async def test_two_nodes_on_one_broker_keep_their_rows_side_by_side() -> None:
     """Also of processes with the same number, and of a node whose name begins like the other's."""
     table = FakeTable()
     other = ProcessSample(pid=7, name="redis", cpu_percent=1.0, memory_bytes=8_000_000)
-    await run_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
-    await run_until(table, lambda: "n1-b:7" in table.rows, lambda: [other], node="n1-b")
-    await run_until(table, lambda: "n1:8" in table.rows, lambda: [POSTGRES, SHELL])
+    await kept_until(table, lambda: "n1:7" in table.rows, lambda: [POSTGRES])
+    await kept_until(table, lambda: "n1-b:7" in table.rows, lambda: [other], node="n1-b")
+    await kept_until(table, lambda: "n1:8" in table.rows, lambda: [POSTGRES, SHELL])
     assert table.shown() == {"n1:7": "postgres", "n1:8": "bash", "n1-b:7": "redis"}
     assert not [key for key, removed in table.published if removed]
 
@@ -166,7 +156,7 @@ async def test_two_nodes_on_one_broker_keep_their_rows_side_by_side() -> None:
 async def test_a_publication_that_fails_is_made_up_for_and_said_once() -> None:
     """The next reading is compared with what the hub really has."""
     table, log = FakeTable(refuse=lambda number: number <= 3), FakeLog()
-    await run_until(table, lambda: log.events[-1:] == ["demo_recovered"], lambda: [POSTGRES], log)
+    await kept_until(table, lambda: log.events[-1:] == ["demo_recovered"], lambda: [POSTGRES], log)
     assert table.shown() == {"n1:7": "postgres"}
     assert log.events == ["demo_failing", "demo_recovered"]
 

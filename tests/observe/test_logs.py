@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from hub.observe.logs import (
     HIDDEN,
-    LEVEL_FLOORS,
     SECRET_NAMES,
     adopt_stdlib,
     hide_secrets,
@@ -36,19 +34,6 @@ class Terminal(io.StringIO):
 class Gone(io.StringIO):
     def write(self, _text: str) -> int:
         raise BrokenPipeError
-
-
-@pytest.fixture
-def _logging_as_before() -> Iterator[None]:
-    """`adopt_stdlib` changes the process; the next test must not notice."""
-    names = ("uvicorn", "uvicorn.error", "uvicorn.access", *LEVEL_FLOORS)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in names}
-    yield
-    root.handlers[:], root.level = handlers, level
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
 
 
 def fail(message: str) -> None:
@@ -172,7 +157,7 @@ def test_making_a_logger_leaves_the_applications_logging_alone() -> None:
     assert logging.getLogger().handlers == before
 
 
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 def test_records_of_other_libraries_take_the_same_form() -> None:
     """uvicorn's messages become events, with its arguments filled in and secrets hidden."""
     stream = io.StringIO()
@@ -184,7 +169,7 @@ def test_records_of_other_libraries_take_the_same_form() -> None:
     assert (event["level"], event["logger"], event["node"]) == ("error", "uvicorn.error", "n1")
 
 
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 def test_traceback_of_another_library_is_part_of_its_one_line() -> None:
     """A collector reads line by line."""
     stream = io.StringIO()
@@ -197,7 +182,7 @@ def test_traceback_of_another_library_is_part_of_its_one_line() -> None:
     assert "RuntimeError: boom" in event["exception"]
 
 
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("name", ["websockets.server", "uvicorn.access", "httpx2"])
 def test_libraries_that_log_payloads_stay_above_their_floor(name: str) -> None:
     """websockets writes frames at debug, uvicorn URLs with tokens at info."""

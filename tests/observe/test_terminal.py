@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from hub.cli.ending import say
 from hub.cli.tail import Lines
-from hub.observe.logs import LEVEL_FLOORS, adopt_stdlib, make_logger
+from hub.observe.logs import adopt_stdlib, make_logger
 from hub.observe.terminal import to_json, visible, visible_json, visible_json_bytes
 from hub_client import Message
 from tests.observe.test_logs import LogChoice, Terminal
@@ -110,17 +109,6 @@ def test_bytes_that_are_no_json_are_safe_too(raw: bytes) -> None:
 # -- where it is used ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in LEVEL_FLOORS}
-    yield
-    root.handlers[:], root.level = handlers, level
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
-
-
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_json_log_line_is_safe_and_says_the_same(name: str) -> None:
     stream = io.StringIO()
@@ -145,7 +133,7 @@ def test_a_log_line_on_a_terminal_is_safe(name: str) -> None:
     assert "Traceback" in stream.getvalue()
 
 
-@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_librarys_log_line_is_safe(form: str) -> None:
     stream = io.StringIO()

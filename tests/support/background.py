@@ -1,7 +1,22 @@
 """What goes on beside a test, from `async with` to its end."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Self
+
+
+async def run_until(enough: Callable[[], bool], work: Coroutine[None, None, None]) -> None:
+    """Run work that does not end by itself until `enough()`, then cancel it."""
+    task = asyncio.create_task(work)
+    async with asyncio.timeout(30):
+        while not enough() and not task.done():
+            await asyncio.sleep(0)
+    assert not task.done(), task
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
 
 
 class Background:

@@ -12,7 +12,6 @@ from hub.core.identity import Identity
 from hub.core.limits import PeerLimits, Rate
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
-from hub.core.publish_commands import PublishWay
 from hub.core.publish_run import MAX_RUN
 from hub.errors import HubError, UnavailableError
 from hub.transports.turns import Turns
@@ -212,7 +211,7 @@ async def test_there_are_no_runs_where_each_publication_needs_a_look(
     if prevent == "block":
         peer.session.block()
     else:
-        monkeypatch.setattr(publishes, "way", lambda _session: PublishWay.AWAITED)
+        monkeypatch.setattr(publishes, "way", lambda _session: "awaited")
     peer.receive(publish(1) + publish(2))
     node.loop.settle()
     assert calls.sizes == [1, 1]

@@ -12,6 +12,7 @@ from hub.brokers.redis.link.outcomes import RedisNoAnswerError, RedisNotSentErro
 from hub.brokers.redis.link.pubsub import Listeners, PubSubConnection
 from hub.brokers.redis.options import RedisOptions
 from hub.core.counters import Counters
+from tests.brokers.redis.channels.rig import PubSubNames
 from tests.brokers.redis.fakes import Command, FakeConnection, FakeEndpoint, Log
 from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
@@ -221,28 +222,9 @@ async def test_a_connection_that_is_dropped_is_closed_and_made_anew() -> None:
         assert first.closed
 
 
-class Names:
-    """A `PubSub` that only notes what is wanted."""
-
-    def __init__(self) -> None:
-        self.wanted: list[bytes] = []
-
-    def add(self, name: bytes) -> None:
-        self.wanted.append(name)
-
-    def remove(self, name: bytes) -> None:
-        self.wanted.remove(name)
-
-    def hears(self, name: bytes) -> bool:
-        return name in self.wanted
-
-    async def barrier(self) -> None:
-        return
-
-
 def test_a_listener_gets_what_comes_under_its_name_until_it_is_ignored() -> None:
     """Listening twice is listening once."""
-    names, got = Names(), list[bytes]()
+    names, got = PubSubNames(), list[bytes]()
     listeners = Listeners(names)
     listeners.listen(b"ask", got.append)
     listeners.listen(b"ask", got.append)
