@@ -34,7 +34,7 @@ from hub.node.supervisor.control import (
     SLOTS,
     TAKING,
     UP,
-    Control,
+    ControlSocket,
     stop_seconds,
 )
 from hub.node.supervisor.roles import Role, adopted, run_beside_nodes, take_role, this_program
@@ -56,7 +56,7 @@ _FULL_COLLECTION_AFTER = 100
 
 async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, demo: bool) -> int:
     """Run one of several nodes until its supervisor ends it, or has died; return the exit code."""
-    control = await Control.open(adopted(role.control))
+    control = await ControlSocket.open(adopted(role.control))
     try:
         return await _work(settings, app, role, control, demo=demo)
     except SettingsError as error:
@@ -65,7 +65,7 @@ async def _serve_worker(settings: Settings, app: ASGIApp | None, role: Role, *, 
 
 
 async def _work(
-    settings: Settings, app: ASGIApp | None, role: Role, control: Control, *, demo: bool
+    settings: Settings, app: ASGIApp | None, role: Role, control: ControlSocket, *, demo: bool
 ) -> int:
     has_no_effect = until_restart.check(settings, role)
     worker = replace(role.worker(), on_outdated=lambda: _start_anew(hub, stop))
@@ -116,7 +116,7 @@ async def _retire(hub: Hub, stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
+async def _obey(control: ControlSocket, hub: Hub, stop: asyncio.Event) -> None:
     """Carry out the supervisor's orders; its death is an order to end."""
     retiring: asyncio.Task[None] | None = None
     async for word, *places in control.messages():
@@ -135,7 +135,7 @@ async def _obey(control: Control, hub: Hub, stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _tell_readiness(control: Control, hub: Hub) -> None:
+async def _tell_readiness(control: ControlSocket, hub: Hub) -> None:
     """Tell the supervisor when peers may come, and when an operator sends them elsewhere."""
     told_ready = was_draining = False
     while True:

@@ -1,10 +1,10 @@
 """Publications that a subject got and missed, over all its connections on all nodes, in order of
 time.
 
-Each node sends its notes: the subject's connections (`Visit`), their subscriptions (`Held`), and
-the fate of publications on the way to them, stretch by stretch (`Moment`). The node that was asked
-puts these parts in one order (`explain_subject`), and adds the publications for which no connection
-was there.
+Each node sends its notes: the subject's connections (`Visit`), their subscriptions
+(`HeldSubscription`), and the fate of publications on the way to them, stretch by stretch
+(`Moment`). The node that was asked puts these parts in one order (`explain_subject`), and adds the
+publications for which no connection was there.
 
 Example: ada's first connection got orders 1 to 10 and broke, her second began after 12. The answer
 is: opened, subscribed, 1 to 10 written, closed, 11 to 12 absent, opened, subscribed.
@@ -87,7 +87,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class HeldSubscription(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription of the subject."""
 
     connection: str
@@ -105,7 +105,7 @@ class SubjectPart(msgspec.Struct, frozen=True, kw_only=True):
 
     visits: tuple[Visit, ...] = ()
     moments: tuple[Moment, ...] = ()
-    held: tuple[Held, ...] = ()
+    held: tuple[HeldSubscription, ...] = ()
     heads: dict[str, Position] = {}
     """Heads of the channels in question, where the broker answers."""
     more: bool = False
@@ -196,13 +196,13 @@ def _at(moment: Moment) -> tuple[float, int]:
 
 
 def _absences(
-    held: Sequence[Held],
+    held: Sequence[HeldSubscription],
     heads: dict[str, Position],
     visits: dict[str, Visit],
     asked: ExplainSubject,
 ) -> Iterator[Moment]:
     """Yield the stretches without a subscribed connection of the subject, channel by channel."""
-    by_place: dict[tuple[str, str], list[Held]] = defaultdict(list)
+    by_place: dict[tuple[str, str], list[HeldSubscription]] = defaultdict(list)
     for each in held:
         by_place[each.channel, each.epoch].append(each)
     for (channel, epoch), places in by_place.items():
@@ -226,8 +226,8 @@ def _absences(
 
 
 def _holes(
-    places: Sequence[Held], newest: int | None
-) -> Iterator[tuple[Held, int, int, Held | None]]:
+    places: Sequence[HeldSubscription], newest: int | None
+) -> Iterator[tuple[HeldSubscription, int, int, HeldSubscription | None]]:
     """Yield the last subscription before, the offsets, and the first subscription after."""
     ordered = sorted(places, key=lambda each: (each.first, each.from_ms))
     before = ordered[0]
@@ -242,7 +242,9 @@ def _holes(
         yield before, before.last + 1, newest, None
 
 
-def _why_absent(before: Held, after: Held | None, visit: Visit | None) -> str:
+def _why_absent(
+    before: HeldSubscription, after: HeldSubscription | None, visit: Visit | None
+) -> str:
     if before.how == "closed" and visit is not None and visit.code is not None:
         ended = f"{before.connection} had ended: {visit.code} {visit.reason}".strip()
     elif before.how == "reset":

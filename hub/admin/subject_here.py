@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from msgspec import UNSET, UnsetType
 
 from hub.admin.explain import MAX_RANGE, Evidence, Explained, all_noted
-from hub.admin.explain_subject import ExplainSubject, Held, Moment, SubjectPart, Visit
+from hub.admin.explain_subject import ExplainSubject, HeldSubscription, Moment, SubjectPart, Visit
 from hub.admin.listing import slices
 from hub.admin.requests import Handlers
 from hub.core.forensics.answers import Fate
@@ -183,7 +183,7 @@ class _Telling:
         self._evidence = evidence
         self._visits: list[Visit] = []
         self._moments: list[Moment] = []
-        self._held: list[Held] = []
+        self._held: list[HeldSubscription] = []
         self._heads: dict[str, Position] = {}
 
     def part(self, *, more: bool) -> SubjectPart:
@@ -256,7 +256,7 @@ class _Telling:
     def _tell_hold(self, connection: str, case: Case, hold: Hold) -> None:
         until = hold.until_seconds
         self._held.append(
-            Held(
+            HeldSubscription(
                 connection=connection,
                 channel=case.channel,
                 epoch=case.epoch,

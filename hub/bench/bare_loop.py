@@ -19,8 +19,8 @@ from hub.bench.figures import Figures, Outside, round_figures
 from hub.bench.greetings import payload
 from hub.bench.load import await_connected, await_delivered, begin, finish, new_progress, readers
 from hub.bench.meter import ProcessMeter
+from hub.bench.phases import PhaseListener
 from hub.bench.plan import BenchError, Contestant, Plan, PublishReport, ServerAddress
-from hub.bench.watch import Watch
 
 _SOURCES = Path(__file__).parents[2] / "tests" / "benchmarks"
 SOURCE = _SOURCES / "send_loop.c"
@@ -84,7 +84,7 @@ class BareLoop:
     command: Sequence[str]
     cores: Cores
 
-    def measure(self, plan: Plan, frame_bytes: int, watch: Watch) -> Figures:
+    def measure(self, plan: Plan, frame_bytes: int, phases: PhaseListener) -> Figures:
         """Run one round of `plan` without any hub, with frames as long as the hub's."""
         # As many writes as the hub's, and as many in a row: the first of them wakes the reader.
         plan = replace(plan, subscribers=plan.receivers, channels=1, channels_each=1)
@@ -100,7 +100,7 @@ class BareLoop:
         ) as process:
             _write(process, frame)
             target = ServerAddress(host="127.0.0.1", port=int(_line(process, ANSWER_SECONDS)))
-            return _round(plan, self.contestant, ticks, target, process, watch)
+            return _round(plan, self.contestant, ticks, target, process, phases)
 
 
 def _round(
@@ -109,18 +109,18 @@ def _round(
     ticks: int,
     target: ServerAddress,
     process: subprocess.Popen[bytes],
-    watch: Watch,
+    phases: PhaseListener,
 ) -> Figures:
     progress = new_progress(plan)
     meter = ProcessMeter(process.pid)
 
     def show() -> None:
-        watch.reached(progress.delivered)
+        phases.reached(progress.delivered)
 
     with readers(plan, target, contestant, "", progress) as herd:
-        await_connected(plan, progress, watch, contestant)
+        await_connected(plan, progress, phases, contestant)
         begin(herd)
-        watch.phase(f"{contestant}: deliveries", ticks * plan.subscribers)
+        phases.phase(f"{contestant}: deliveries", ticks * plan.subscribers)
         before = meter.usage()
         _write(process, b"g")
         planned_seconds = ticks / plan.rate if plan.rate else plan.seconds

@@ -17,13 +17,13 @@ from hub.bench.contest import OpenServer, Outcome, run
 from hub.bench.cores import Cores
 from hub.bench.intake import Intake
 from hub.bench.peers import NCHAN, Peer, peer_of
+from hub.bench.phases import ProgressBar
 from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
 from hub.bench.scenarios.picture import DISTURBED, goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS, scenario_of
 from hub.bench.scenarios.scenario import Scenario, ScenarioOptions
 from hub.bench.server import BenchServer, own_nodes, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
-from hub.bench.watch import ProgressBar
 
 MAX_READERS = 4
 """The number of reader processes by default at most: more than one server keeps busy."""

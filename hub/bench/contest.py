@@ -12,9 +12,9 @@ from hub.bench.bare_loop import BareLoop, command_of
 from hub.bench.cores import Cores
 from hub.bench.figures import Figures, medians
 from hub.bench.hub_round import measure_hub
+from hub.bench.phases import PhaseListener
 from hub.bench.plan import FLOORS, Contestant, Plan
 from hub.bench.server import BenchServer
-from hub.bench.watch import Watch
 
 _RATIOS = (
     (Contestant.WEBSOCKET, Contestant.SEND_LOOP),
@@ -92,7 +92,7 @@ class Outcome:
 def run(
     plan: Plan,
     open_server: OpenServer,
-    watch: Watch,
+    phases: PhaseListener,
     others: Mapping[Contestant, OpenServer] = NOBODY,
 ) -> Outcome:
     """Run all rounds: in each, every contestant once, each hub a fresh process.
@@ -112,10 +112,10 @@ def run(
         for _ in range(plan.rounds):
             for contestant in plan.contestants:
                 if (loop := loops.get(contestant)) is not None:
-                    rounds.append(loop.measure(plan, _frame_bytes(rounds), watch))
+                    rounds.append(loop.measure(plan, _frame_bytes(rounds), phases))
                 else:
                     with others.get(contestant, open_server)(cores) as server:
-                        rounds.append(measure_hub(plan, server, contestant, watch))
+                        rounds.append(measure_hub(plan, server, contestant, phases))
     return Outcome(plan, tuple(rounds))
 
 

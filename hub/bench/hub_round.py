@@ -17,10 +17,10 @@ from hub.bench.load import (
     readers,
 )
 from hub.bench.meter import Memory, ProcessMeter, Usage
+from hub.bench.phases import PhaseListener
 from hub.bench.plan import BenchError, Contestant, Plan, PublishReport, PublishSeries
 from hub.bench.progress import Progress
 from hub.bench.server import BenchServer
-from hub.bench.watch import Watch
 
 
 class OutsideMeter:
@@ -75,7 +75,9 @@ class OutsideMeter:
 WARM_RATE = 100.0
 
 
-def measure_hub(plan: Plan, server: BenchServer, contestant: Contestant, watch: Watch) -> Figures:
+def measure_hub(
+    plan: Plan, server: BenchServer, contestant: Contestant, phases: PhaseListener
+) -> Figures:
     """Run one round.
 
     Raises:
@@ -88,24 +90,24 @@ def measure_hub(plan: Plan, server: BenchServer, contestant: Contestant, watch: 
         _publish(writer, _batch(plan, f"{channel}-warm", warm=True), lambda: None)
         outside = OutsideMeter(server.meter)
         with readers(plan, server.target, contestant, channel, progress) as herd:
-            await_connected(plan, progress, watch, contestant)
+            await_connected(plan, progress, phases, contestant)
             outside.connected()
-            _hold(plan, outside, watch)
+            _hold(plan, outside, phases)
             warm = _publish(writer, _batch(plan, channel, warm=True), lambda: None)
             await_delivered(progress, warm.count * plan.receivers, lambda: None)
             begin(herd)
-            published = _measure(plan, writer, channel, progress, outside, watch)
+            published = _measure(plan, writer, channel, progress, outside, phases)
             reports = finish(herd)
     return round_figures(contestant, plan, reports, published, outside.result(warm.count))
 
 
-def _hold(plan: Plan, outside: OutsideMeter, watch: Watch) -> None:
+def _hold(plan: Plan, outside: OutsideMeter, phases: PhaseListener) -> None:
     if not plan.hold_seconds:
         return
-    watch.phase("holding connections, seconds", plan.hold_seconds)
+    phases.phase("holding connections, seconds", plan.hold_seconds)
     start = time.monotonic()
     while (passed := time.monotonic() - start) < plan.hold_seconds:
-        watch.reached(passed)
+        phases.reached(passed)
         time.sleep(min(1.0, plan.hold_seconds - passed))
     outside.held(time.monotonic() - start)
 
@@ -116,14 +118,14 @@ def _measure(
     channel: str,
     progress: Progress,
     outside: OutsideMeter,
-    watch: Watch,
+    phases: PhaseListener,
 ) -> PublishReport:
     base = progress.delivered
     expected = (plan.measured_publications or 0) * plan.receivers
-    watch.phase("deliveries", expected)
+    phases.phase("deliveries", expected)
 
     def show() -> None:
-        watch.reached(progress.delivered - base)
+        phases.reached(progress.delivered - base)
 
     outside.lap()
     published = _publish(writer, _batch(plan, channel, warm=False), show)

@@ -11,6 +11,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from hub.bench.phases import PhaseListener
 from hub.bench.plan import (
     BenchError,
     Contestant,
@@ -25,7 +26,6 @@ from hub.bench.plan import (
 from hub.bench.progress import FIELDS, Progress
 from hub.bench.publisher import publish_job
 from hub.bench.reader import read_job
-from hub.bench.watch import Watch
 
 ANSWER_SECONDS = 60.0
 """The time that a process of the load may take for its next answer (15,000 reports: 1 s)."""
@@ -192,16 +192,16 @@ QUIET_SECONDS = 3.0
 """A round is over when nothing arrived for this long after the last publication."""
 
 
-def await_connected(plan: Plan, progress: Progress, watch: Watch, name: str) -> None:
+def await_connected(plan: Plan, progress: Progress, phases: PhaseListener, name: str) -> None:
     """Wait until every connection stands or has failed.
 
     Raises:
         BenchError: It takes too long, or none could connect.
     """
-    watch.phase(f"{name}: connecting", plan.subscribers)
+    phases.phase(f"{name}: connecting", plan.subscribers)
     deadline = time.monotonic() + STALL_SECONDS + CONNECT_SECONDS_EACH * plan.subscribers
     while progress.connected + progress.ended < plan.subscribers:
-        watch.reached(progress.connected)
+        phases.reached(progress.connected)
         if time.monotonic() > deadline:
             raise BenchError(f"only {progress.connected:,} of {plan.subscribers:,} connected")
         time.sleep(STEP_SECONDS)

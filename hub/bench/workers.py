@@ -15,9 +15,9 @@ import psutil
 from hub.bench.cores import Cores
 from hub.bench.hub_round import measure_hub
 from hub.bench.meter import Memory, ProcessMeter, Usage
+from hub.bench.phases import PhaseListener
 from hub.bench.plan import BenchError, Contestant, Plan
 from hub.bench.server import SERVE_COMMAND, BenchServer, own_server
-from hub.bench.watch import Watch
 
 _ROLE = "_HUB_ROLE"
 _BROKER = 0
@@ -45,7 +45,7 @@ class WorkersFigures:
     several wait for each other: only a single one tells by its own waiting."""
 
 
-class GroupMeter(ProcessMeter):
+class ChildrenMeter(ProcessMeter):
     """Read all children of a supervisor: as one process, and each by itself."""
 
     def __init__(self, supervisor: int) -> None:
@@ -73,7 +73,7 @@ class GroupMeter(ProcessMeter):
 
 
 def run(
-    plan: Plan, workers: int, watch: Watch, command: Sequence[str] = SERVE_COMMAND
+    plan: Plan, workers: int, phases: PhaseListener, command: Sequence[str] = SERVE_COMMAND
 ) -> Sequence[WorkersFigures]:
     """Measure a single process and `workers` in turn, over all rounds of the plan.
 
@@ -88,16 +88,18 @@ def run(
             for count in counts:
                 settings = {"HUB_WORKERS": str(count)}
                 with own_server(cores, command=command, settings=settings) as server:
-                    found[count].append(_measure(plan, server, count, watch))
+                    found[count].append(_measure(plan, server, count, phases))
     return [_medians(found[count]) for count in counts]
 
 
-def _measure(plan: Plan, server: BenchServer, workers: int, watch: Watch) -> WorkersFigures:
+def _measure(
+    plan: Plan, server: BenchServer, workers: int, phases: PhaseListener
+) -> WorkersFigures:
     if server.meter is None:
         raise BenchError("the hub is not on this machine")
-    group = GroupMeter(server.meter.pid) if workers > 1 else None
+    group = ChildrenMeter(server.meter.pid) if workers > 1 else None
     metered = replace(server, meter=group or server.meter)
-    figures = measure_hub(plan, metered, Contestant.WEBSOCKET, watch)
+    figures = measure_hub(plan, metered, Contestant.WEBSOCKET, phases)
     each = group.last_phase() if group is not None else {}
     deliveries, total = max(1, figures.deliveries), figures.cpu_us_per_delivery or 0.0
     spent = [s * 1e6 / deliveries for n, s in each.items() if n != _BROKER] or [total]

@@ -93,7 +93,7 @@ class TopArguments:
         # Before the screen is taken: a wrong key or address is said where it stays to be read.
         first = await take(operator, self.shown, room(get_terminal_size().lines))
         with Screen() as screen:
-            ended_by = await Live(operator, screen, self.shown, first, self.every).run()
+            ended_by = await TopScreen(operator, screen, self.shown, first, self.every).run()
         if ended_by is not None:
             raise typer.Exit(_SIGNALLED + ended_by)
 
@@ -109,7 +109,7 @@ class TopArguments:
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Live:
+class TopScreen:
     """Shows one hub on a terminal: it refreshes in the background and answers keys at once."""
 
     def __init__(

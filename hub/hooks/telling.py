@@ -43,7 +43,7 @@ class EventBatch:
     events: int
 
 
-class Teller:
+class EventSender:
     """Sends events to the application; one per node, owned by the event loop."""
 
     def __init__(  # noqa: PLR0913 - made once

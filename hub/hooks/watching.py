@@ -22,7 +22,7 @@ from hub.core.pushes import Join, Leave, Member, Update
 from hub.core.session.session import Session
 from hub.hooks.names import CLOSED, JOINED, LEFT, OCCUPIED, OPENED, VACATED
 from hub.hooks.spans import Spans
-from hub.hooks.telling import Teller
+from hub.hooks.telling import EventSender
 
 Moment = tuple[str, float]
 """A name, and seconds since 1970 UTC."""
@@ -41,7 +41,7 @@ _MAX_PENDING_BYTES = 50_000_000
 _EACH_BYTES = 1_000
 
 
-class Watching:
+class EventWatcher:
     """Notice the sessions, channels and members of this node; one per node.
 
     Args:
@@ -49,9 +49,9 @@ class Watching:
     """
 
     def __init__(
-        self, teller: Teller, spans: Spans, *, spawn: Spawn, ask_others: AskOthers | None
+        self, event_sender: EventSender, spans: Spans, *, spawn: Spawn, ask_others: AskOthers | None
     ) -> None:
-        self._teller = teller
+        self._event_sender = event_sender
         self.spans = spans
         self._spawn = spawn
         self._ask_others = ask_others
@@ -62,10 +62,10 @@ class Watching:
     # -- what the core calls -------------------------------------------------------------------
 
     def opened(self, session: Session) -> None:
-        self._teller.tell(OPENED, _of(session))
+        self._event_sender.tell(OPENED, _of(session))
 
     def closed(self, session: Session, code: int, reason: str) -> None:
-        self._teller.tell(CLOSED, _of(session) | {"code": int(code), "reason": reason})
+        self._event_sender.tell(CLOSED, _of(session) | {"code": int(code), "reason": reason})
 
     def used(self, channel: str, *, used: bool) -> None:
         """Note that the channel has its first session here, or has lost its last."""
@@ -89,10 +89,10 @@ class Watching:
 
     def _changed(self, type_: str, name: str, fields: dict[str, object], *, begins: bool) -> None:
         at_seconds = self.spans.begin(name) if begins else self.spans.end(name)
-        if at_seconds is None or type_ not in self._teller.events:
+        if at_seconds is None or type_ not in self._event_sender.events:
             return
         if self._ask_others is None or self._pending_bytes >= _MAX_PENDING_BYTES:
-            self._teller.tell(type_, fields, at_seconds)
+            self._event_sender.tell(type_, fields, at_seconds)
             return
         self._pending.append((type_, (name, at_seconds), fields))
         self._pending_bytes += _size(fields)
@@ -123,13 +123,13 @@ class Watching:
             held = await self._ask_others([moment for _, moment, _ in part])
             for (type_, (_, at_seconds), fields), elsewhere in zip(part, held, strict=True):
                 if not elsewhere:
-                    self._teller.tell(type_, fields, at_seconds)
+                    self._event_sender.tell(type_, fields, at_seconds)
 
 
 class WatchedRoster:
     """A roster whose changes are noticed: `hub.core.ports.Roster`."""
 
-    def __init__(self, roster: Roster, watching: Watching) -> None:
+    def __init__(self, roster: Roster, watching: EventWatcher) -> None:
         self._roster = roster
         self._watching = watching
 

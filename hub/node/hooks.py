@@ -22,8 +22,8 @@ from hub.wire.payload import check_payload
 
 if TYPE_CHECKING:
     from hub.hooks.asking import ApplicationHooks
-    from hub.hooks.telling import Teller
-    from hub.hooks.watching import AskOthers, Watching
+    from hub.hooks.telling import EventSender
+    from hub.hooks.watching import AskOthers, EventWatcher
 
 _GRANTS = "grants"
 # As long as an application may take to write a batch down. Guess.
@@ -63,7 +63,7 @@ def hooks_of(settings: Settings, shared: Shared, policy: Policy) -> "Application
 
 def watching_of(
     settings: Settings, shared: Shared, *, ask_others: "AskOthers | None"
-) -> "tuple[Teller | None, Watching | None]":
+) -> "tuple[EventSender | None, EventWatcher | None]":
     """Make the object that sends events to the application, and the one that sees them.
 
     None for both where no URL for events is set. Raises `SettingsError` as `hooks_of` does.
@@ -72,10 +72,10 @@ def watching_of(
         return None, None
     from hub.hooks.calling import Caller  # noqa: PLC0415 - seldom
     from hub.hooks.spans import Spans  # noqa: PLC0415 - as above
-    from hub.hooks.telling import Teller  # noqa: PLC0415 - as above
-    from hub.hooks.watching import Watching  # noqa: PLC0415 - as above
+    from hub.hooks.telling import EventSender  # noqa: PLC0415 - as above
+    from hub.hooks.watching import EventWatcher  # noqa: PLC0415 - as above
 
-    teller = Teller(
+    event_sender = EventSender(
         Caller(settings.webhook_url, timeout_seconds=_WEBHOOK_SECONDS, connections=1),
         events=frozenset(settings.webhook_events),
         secret=secret_of(settings),
@@ -85,10 +85,12 @@ def watching_of(
         log=shared.log.bind(subsystem=HTTP),
     )
     spans = Spans(shared.wall_clock)
-    return teller, Watching(teller, spans, spawn=shared.spawn, ask_others=ask_others)
+    return event_sender, EventWatcher(
+        event_sender, spans, spawn=shared.spawn, ask_others=ask_others
+    )
 
 
-def watched(roster: Roster, watching: "Watching") -> Roster:
+def watched(roster: Roster, watching: "EventWatcher") -> Roster:
     """Return `roster` with `watching` seeing its changes."""
     from hub.hooks.watching import WatchedRoster  # noqa: PLC0415 - as above
 
@@ -112,7 +114,7 @@ class HeldAt(AdminRequest[list[bool]], frozen=True, tag="held_at"):
     moments: list[tuple[str, float]]
 
 
-def held_handlers(watching: "Watching | None") -> Handlers:
+def held_handlers(watching: "EventWatcher | None") -> Handlers:
     """Return the handler of `HeldAt` at this node."""
 
     async def held(asked: HeldAt) -> list[bool]:

@@ -32,7 +32,7 @@ needs_openssl = pytest.mark.skipif(
 
 
 class SilentWatch:
-    """Tells nobody how far a round is: `hub.bench.watch.Watch`."""
+    """Tells nobody how far a round is: `hub.bench.phases.PhaseListener`."""
 
     def phase(self, name: str, total: float) -> None:
         pass

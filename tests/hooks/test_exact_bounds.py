@@ -14,7 +14,7 @@ from hub.hooks import asking, telling
 from hub.hooks.answers import HookAnswer, Remembered, read_answer
 from hub.hooks.calling import Caller, HookError
 from hub.hooks.spans import Spans
-from hub.hooks.telling import Teller
+from hub.hooks.telling import EventSender
 
 KIB = 1024
 
@@ -177,9 +177,9 @@ class Taking:
         """Nothing to close."""
 
 
-def teller() -> tuple[Teller, Taking]:
+def event_sender() -> tuple[EventSender, Taking]:
     taking = Taking()
-    made = Teller(
+    made = EventSender(
         cast("Any", taking),
         events=frozenset({"a"}),
         secret=b"",
@@ -192,14 +192,14 @@ def teller() -> tuple[Teller, Taking]:
 
 
 def size_of_event(more: int) -> int:
-    told, _ = teller()
+    told, _ = event_sender()
     told.tell("a", {"x": "y" * more})
     return told.waiting_bytes
 
 
 async def test_a_batch_has_up_to_500_events() -> None:
     for events, batches in ((500, [500]), (501, [500, 1])):
-        told, taking = teller()
+        told, taking = event_sender()
         for _ in range(events):
             told.tell("a", {})
         await told.stop()
@@ -209,7 +209,7 @@ async def test_a_batch_has_up_to_500_events() -> None:
 async def test_a_batch_ends_with_the_event_that_makes_it_256_kib() -> None:
     bare = size_of_event(0)
     for size, batches in ((256 * KIB - 1, [2]), (256 * KIB, [1, 1])):
-        told, taking = teller()
+        told, taking = event_sender()
         told.tell("a", {"x": "y" * (size - bare)})
         told.tell("a", {})
         await told.stop()
@@ -223,7 +223,7 @@ async def test_16_mib_of_events_wait_and_the_next_is_dropped_and_counted(
     limit = 2 * size_of_event(100)
     monkeypatch.setattr(telling, "MAX_WAITING_BYTES", limit)
     for size, outcome in ((100, {"delivered": 2}), (101, {"dropped": 1, "delivered": 1})):
-        told, _ = teller()
+        told, _ = event_sender()
         told.tell("a", {"x": "y" * 100})
         told.tell("a", {"x": "y" * size})
         assert told.waiting_bytes <= limit

@@ -15,7 +15,7 @@ from hub.core.counters import Counters
 from hub.hooks import telling
 from hub.hooks.calling import Caller
 from hub.hooks.spans import Spans
-from hub.hooks.telling import Teller
+from hub.hooks.telling import EventSender
 from tests.support.application import Answer, Application, Asked, says
 from tests.transports.peers import Query, WebSocketPeer, http_client
 
@@ -43,13 +43,13 @@ def events(app: Application) -> list[Any]:
     return [event for asked in app.asked for event in asked.json["events"]]
 
 
-def teller(app: Application, secret: bytes = KEY) -> Teller:
+def event_sender(app: Application, secret: bytes = KEY) -> EventSender:
     """One that does not wait between attempts."""
 
     async def at_once(_seconds: float) -> None:
         await asyncio.sleep(0)
 
-    return Teller(
+    return EventSender(
         Caller(app.url, timeout_seconds=5),
         events=ALL,
         secret=secret,
@@ -133,7 +133,7 @@ async def test_events_that_still_wait_are_told_when_the_node_stops(
 
 
 async def test_events_that_come_together_are_one_request(app: Application) -> None:
-    told = teller(app)
+    told = event_sender(app)
     for number in range(700):
         told.tell("a", {"number": number})
     told.tell("unwanted", {})
@@ -151,7 +151,7 @@ async def test_an_event_that_is_not_taken_is_sent_again_under_its_name(app: Appl
         return next(answers)
 
     app.answer = at_last
-    told = teller(app)
+    told = event_sender(app)
     told.tell("a", {})
     told.start()
     await app.until(lambda: len(app.asked) == 4)
@@ -171,7 +171,7 @@ async def test_an_event_that_nobody_takes_is_given_up_counted_and_logged(
         return (500, b"") if b'"first"' in asked.body else says()
 
     app.answer = never
-    told = teller(app)
+    told = event_sender(app)
     told.start()
     told.tell("a", {"which": "first"})
     await app.until(lambda: len(app.asked) == 8)
@@ -187,7 +187,7 @@ async def test_events_that_wait_are_bounded_in_bytes(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telling, "MAX_WAITING_BYTES", 1000)
-    told = teller(app)
+    told = event_sender(app)
     for _ in range(100):
         told.tell("a", {"x": "y" * 50})
     assert told.waiting_bytes <= 1000

@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from hub.errors import SettingsError
-from hub.node.supervisor.control import Control
+from hub.node.supervisor.control import ControlSocket
 
 
 class NotingWriter:
@@ -38,7 +38,7 @@ class Conversation:
     def __init__(self) -> None:
         self.reader = asyncio.StreamReader()
         self.writer = NotingWriter()
-        self.control = Control(self.reader, cast("asyncio.StreamWriter", self.writer))
+        self.control = ControlSocket(self.reader, cast("asyncio.StreamWriter", self.writer))
         self.heard: list[list[str]] = []
         self.hearing = asyncio.create_task(self._hear())
 

@@ -10,7 +10,7 @@ import structlog
 
 from hub.errors import SettingsError
 from hub.node.supervisor import supervisor as module
-from hub.node.supervisor.control import RETIRE, Child, Control, stop_seconds
+from hub.node.supervisor.control import RETIRE, Child, ControlSocket, stop_seconds
 from hub.node.supervisor.roles import Role
 from hub.node.supervisor.supervisor import Supervisor
 from hub.settings import Settings
@@ -299,7 +299,7 @@ async def test_words_of_a_child_are_noted() -> None:
     mine, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=mine)
     child = Child(Role(1, 2, "node", 0, ()), lambda _: None)
-    child._control = Control(reader, writer)
+    child._control = ControlSocket(reader, writer)
     hearing = asyncio.create_task(child._hear())
     with theirs:
         theirs.sendall(b"up 45.5\n")

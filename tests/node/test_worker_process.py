@@ -17,7 +17,7 @@ from hub.app import Hub
 from hub.brokers.local.server import BrokerServer
 from hub.node.server import Acceptor
 from hub.node.supervisor import control as control_module
-from hub.node.supervisor.control import Control
+from hub.node.supervisor.control import ControlSocket
 from hub.node.supervisor.roles import Role
 from hub.settings import Settings
 from tests.brokers.local.rig import LOG, memory_broker
@@ -88,7 +88,7 @@ async def worker(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Worked]:
         listening.setblocking(False)
         role = Role(1, 2, "node", 0, (os.dup(listening.fileno()),), "@none", broker_url="memory://")
         made = Worked(listening.getsockname()[1], cast("asyncio.Task[int]", None))
-        control = Control(made.reader, cast("asyncio.StreamWriter", made.writer))
+        control = ControlSocket(made.reader, cast("asyncio.StreamWriter", made.writer))
         settings = Settings(drain_seconds=DRAIN_SECONDS, close_timeout_seconds=1)
         made.running = asyncio.create_task(main._work(settings, None, role, control, demo=False))
         await eventually(lambda: "ready" in made.words)

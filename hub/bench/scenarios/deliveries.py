@@ -53,7 +53,7 @@ class Deliveries:
     def __call__(self, request: ScenarioOptions) -> Result:
         plan, peer = _scaled(self.plan, request), request.peer
         waits: list[Waits] = []
-        phases = MeasuredPhase(request.watch)
+        phases = MeasuredPhase(request.phases)
         open_server = watched(phases, waits) if self.probes else own_server
         others = {}
         if peer is not None:

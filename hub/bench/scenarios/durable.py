@@ -20,7 +20,7 @@ _ARRAYS = ("sqlite: arrays of 100, 4 at a time", "sqlite: arrays of 100, 16 at a
 def measure(request: ScenarioOptions) -> Result:
     """POST single publications and arrays to a hub with a history file."""
     seconds, rounds = request.seconds or SECONDS, request.rounds or ROUNDS
-    request.watch.phase("history file", round(seconds * rounds))
+    request.phases.phase("history file", round(seconds * rounds))
     command = request.command or SERVE_COMMAND
     rows = intake.run(seconds, rounds=rounds, named="sqlite", command=command)
     found = {row.way: row for row in rows}

@@ -181,7 +181,7 @@ def _compare(
         arrivals = run.run(_arrivals())
         held: list[asyncio.Transport] = []
         for side in sides:
-            request.watch.phase(side.label, len(side.queries))
+            request.phases.phase(side.label, len(side.queries))
             run.run(_subscribe(server.target, side.queries, arrivals, held))
         rounds, disturbed = request.rounds or ROUNDS, False
         for number in range(rounds + 1):
@@ -304,7 +304,7 @@ def state(request: ScenarioOptions) -> Result:
         if meter is None:
             raise BenchError("this needs a hub of its own")
         run.run(_post(target, pages))
-        request.watch.phase("tables", _TABLES)
+        request.phases.phase("tables", _TABLES)
         run.run(_table(target, channel))
         hub.begin()
         before, began = meter.usage(), time.perf_counter()

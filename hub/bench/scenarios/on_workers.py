@@ -25,10 +25,10 @@ def measure(request: ScenarioOptions) -> Result:
         subscribers=request.subscribers or 1000, seconds=seconds, rounds=rounds, readers=readers
     )
     paced = Plan(subscribers=10, rate=1000, seconds=seconds, rounds=rounds, readers=readers)
-    watch, command = request.watch, request.command or SERVE_COMMAND
-    one, several = workers.run(many, WORKERS, watch, command)
-    alone, shared = workers.run(paced, WORKERS, watch, command)
-    _, busy = workers.run(replace(paced, rate=0), WORKERS, watch, command)
+    phases, command = request.phases, request.command or SERVE_COMMAND
+    one, several = workers.run(many, WORKERS, phases, command)
+    alone, shared = workers.run(paced, WORKERS, phases, command)
+    _, busy = workers.run(replace(paced, rate=0), WORKERS, phases, command)
     rows = (one, several, alone, shared, busy)
     whole = one.worker_us_per_delivery or 1.0
     return Result(

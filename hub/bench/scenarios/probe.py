@@ -18,10 +18,10 @@ from typing import Self
 
 from hub.bench.cores import Cores
 from hub.bench.loop_watch import FILE_VARIABLE, WATCHED_COMMAND, stalls_between
+from hub.bench.phases import PhaseListener
 from hub.bench.plan import ServerAddress
 from hub.bench.scenarios.scenario import Goal
 from hub.bench.server import NO_SETTINGS, BenchServer, own_server
-from hub.bench.watch import Watch
 
 EVERY_SECONDS = 0.01
 _TIMEOUT_SECONDS = 10.0
@@ -107,21 +107,21 @@ class WatchedServer:
 
 
 class MeasuredPhase:
-    """Pass phases on; the watch begins with the last one, which is measured."""
+    """Passes phases on; the server is watched from the last one on, which is measured."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, phases: PhaseListener) -> None:
+        self._phases = phases
         self.hub: WatchedServer | None = None
 
     def phase(self, name: str, total: float) -> None:
         """Pass it on."""
         if self.hub is not None:
             self.hub.begin()
-        self._watch.phase(name, total)
+        self._phases.phase(name, total)
 
     def reached(self, done: float) -> None:
         """Pass it on."""
-        self._watch.reached(done)
+        self._phases.reached(done)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hub.bench.peers import Peer
-from hub.bench.watch import Watch
+from hub.bench.phases import PhaseListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Result:
 class ScenarioOptions:
     """The options of the command line; None stands for the scenario's own."""
 
-    watch: Watch
+    phases: PhaseListener
     readers: int
     peer: Peer | None = None
     rounds: int | None = None

@@ -79,7 +79,7 @@ def measure(request: ScenarioOptions) -> Result:
     storms: list[Storm] = []
     with cores.as_load():
         for _ in range(request.rounds or 1):
-            request.watch.phase("all come back at once", count)
+            request.phases.phase("all come back at once", count)
             storms.append(_storm(cores, count, request.command))
     cheapest = min(storm.cpu_us for storm in storms)
     wrong = sum(storm.wrong for storm in storms)

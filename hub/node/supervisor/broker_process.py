@@ -24,7 +24,7 @@ from hub.errors import SettingsError
 from hub.node.binding import is_of_this_user
 from hub.node.broker import NodeBroker, make_brokerage
 from hub.node.core import Shared
-from hub.node.supervisor.control import DRAIN, NOW, UP, Control, stop_seconds
+from hub.node.supervisor.control import DRAIN, NOW, UP, ControlSocket, stop_seconds
 from hub.node.supervisor.roles import Role, adopted
 from hub.observe.background import Ticks, tasks, wait_while
 from hub.observe.log_levels import BROKER
@@ -56,7 +56,7 @@ def own_settings(settings: Settings, role: Role) -> Settings:
 
 
 async def _run(settings: Settings, role: Role, log: FilteringBoundLogger) -> int:
-    control = await Control.open(adopted(role.control))
+    control = await ControlSocket.open(adopted(role.control))
     (listening,) = map(adopted, role.listening)
     try:
         with listening:
@@ -71,7 +71,7 @@ async def _run(settings: Settings, role: Role, log: FilteringBoundLogger) -> int
 async def _serve(
     settings: Settings,
     role: Role,
-    control: Control,
+    control: ControlSocket,
     listening: socket.socket,
     log: FilteringBoundLogger,
 ) -> int:
@@ -139,7 +139,7 @@ async def _accept(
             peer.close()
 
 
-async def _until_told(control: Control) -> None:
+async def _until_told(control: ControlSocket) -> None:
     async for words in control.messages():
         if words[0] in {DRAIN, NOW}:
             return

@@ -50,7 +50,7 @@ def stop_seconds(settings: Settings) -> float:
     )
 
 
-class Control:
+class ControlSocket:
     """An end of the conversation."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,7 +58,7 @@ class Control:
         self._writer = writer
 
     @classmethod
-    async def open(cls, end: socket.socket) -> "Control":
+    async def open(cls, end: socket.socket) -> "ControlSocket":
         return cls(*await asyncio.open_connection(sock=end))
 
     def say(self, *words: str) -> None:
@@ -108,7 +108,7 @@ class Child:
         self.role = role
         self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
-        self._control: Control | None = None
+        self._control: ControlSocket | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
         self.started_at = asyncio.get_running_loop().time()
@@ -161,7 +161,7 @@ class Child:
                     # Signals of a terminal are the supervisor's.
                     start_new_session=True,
                 )
-            self._control = await Control.open(mine)
+            self._control = await ControlSocket.open(mine)
             stack.pop_all()
         self._hearing = asyncio.create_task(self._hear())
         self._waiting = asyncio.create_task(self._wait(self._hearing))

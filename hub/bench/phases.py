@@ -13,7 +13,7 @@ from rich.progress import (
 )
 
 
-class Watch(Protocol):
+class PhaseListener(Protocol):
     """A listener for phases, one after another."""
 
     def phase(self, name: str, total: float) -> None:
