@@ -91,7 +91,7 @@ class ListStandings(AdminRequest[list[Standing]], frozen=True, tag="standings"):
 
 
 class StandingStore(Protocol):
-    """Keeps records on disk where no broker does; `hub.node.access.BansFile` has the format."""
+    """Keeps records on disk where no broker does; `hub.node.bans_file.BansFile` has the format."""
 
     def read(self) -> list[Standing]:
         """Return all records."""

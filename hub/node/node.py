@@ -11,7 +11,6 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from structlog.typing import FilteringBoundLogger
 
-from hub.admin.bans import AccessLog
 from hub.admin.channels import ChannelHandlers, Patterns
 from hub.admin.connections import ConnectionHandlers, SubjectHandlers
 from hub.admin.debugging import DebuggingHandlers
@@ -34,8 +33,9 @@ from hub.core.publication import Position, Publication
 from hub.core.pushes import Change, Gap, PresenceReset
 from hub.core.time.deadlines import AwakeClock
 from hub.errors import HubError
-from hub.node.access import bans_file, end_without_key, policy_of, provider_of
+from hub.node.access import end_without_key, policy_of, provider_of
 from hub.node.api import KnownChannels, NodeApi
+from hub.node.bans_file import access_log_of
 from hub.node.broker import is_all_here, make_brokerage, make_tag
 from hub.node.core import VERSION, NodeCore, Shared, make_tracing
 from hub.node.file_watch import KeyWatch, TokenKeyWatch, key_files, watched_file
@@ -97,14 +97,11 @@ class Node:
         brokerage = make_brokerage(settings, shared, tag=self.tag, downstream=self, worker=worker)
         self.broker, self._roster = brokerage.broker, brokerage.roster
         alone = is_all_here(settings, worker)
-        kept = bans_file(settings, log, now_ms=lambda: int(shared.wall_clock() * 1000))
-        self.access_log = AccessLog(
-            None if alone else self.broker,
-            lambda: self.registry,
-            now_ms=lambda: int(shared.wall_clock() * 1000),
-            log=log.bind(subsystem=HTTP),
-            kept=kept,
-            ends_with_hub=kept is None and settings.broker.startswith("memory:"),
+        self.access_log = access_log_of(
+            settings,
+            shared,
+            broker=None if alone else self.broker,
+            registry=lambda: self.registry,
         )
         self.policy = policy_of(
             settings,
@@ -123,14 +120,14 @@ class Node:
         )
         self._spawn = spawn
         self.tracing = make_tracing(settings.trace_sample, node=settings.node, version=VERSION)
-        self._teller, self._watching = watching_of(
+        self._event_sender, self._event_watcher = watching_of(
             settings,
             shared,
-            ask_others=None if is_all_here(settings, worker) else self._held_elsewhere,
+            ask_others=None if alone else self._held_elsewhere,
         )
         roster: Roster = self._roster
-        if self._watching is not None:
-            roster = watched(roster, self._watching)
+        if self._event_watcher is not None:
+            roster = watched(roster, self._event_watcher)
         self.core = NodeCore(
             settings,
             shared,
@@ -142,9 +139,9 @@ class Node:
             hooks=self.hooks,
         )
         self.registry = self.core.registry
-        if self._watching is not None:
-            self.registry.watch = self._watching
-            self.core.membership.watch = self._watching.used
+        if self._event_watcher is not None:
+            self.registry.watch = self._event_watcher
+            self.core.membership.watch = self._event_watcher.used
         polling = PollTransport(
             PollSessions(
                 registry=self.registry,
@@ -162,31 +159,7 @@ class Node:
         )
         self.bodies = BodyBudget(settings.body_total_bytes)
         self.drainer = Drainer(self.registry, self._is_alone, is_between_polls)
-        self.reporter = Reporter(
-            version=VERSION,
-            worker=0 if worker is None else worker.number,
-            started_seconds=self.started_seconds,
-            registry=self.registry,
-            membership=self.core.membership,
-            channels=self.core.channels,
-            outbox_budget=self.outbox_budget,
-            broker=self.broker,
-            outage=self._outage,
-            counters=self.counters,
-            rates=self._rates,
-            clock=self.clock,
-            settings=settings,
-            memory_limit_bytes=usable_bytes(),
-            problems=self.ready,
-            lag_seconds=lambda: lag.lag_seconds,
-            drainer=self.drainer,
-            journal=self.journal,
-            journal_disk_bytes=lambda: 0 if self.archive is None else self.archive.bytes,
-            http_connections=lambda: len(self.sockets.http),
-            body_bytes=lambda: self.bodies.bytes,
-            bans=lambda: len(self.access_log.standings),
-            patterns=lambda: self.core.patterns.held,
-        )
+        self.reporter = self._new_reporter(worker, lag)
         self.metrics = Metrics(
             CollectorRegistry(),
             HubCollector(self.counters, self.reporter.gauges, lag, version=VERSION),
@@ -218,6 +191,34 @@ class Node:
             reporter=self.reporter,
         )
 
+    def _new_reporter(self, worker: Worker | None, lag: LoopLag) -> Reporter:
+        """Return the figures of the node, read from all its parts."""
+        return Reporter(
+            version=VERSION,
+            worker=0 if worker is None else worker.number,
+            started_seconds=self.started_seconds,
+            registry=self.registry,
+            membership=self.core.membership,
+            channels=self.core.channels,
+            outbox_budget=self.outbox_budget,
+            broker=self.broker,
+            outage=self._outage,
+            counters=self.counters,
+            rates=self._rates,
+            clock=self.clock,
+            settings=self.settings,
+            memory_limit_bytes=usable_bytes(),
+            problems=self.ready,
+            lag_seconds=lambda: lag.lag_seconds,
+            drainer=self.drainer,
+            journal=self.journal,
+            journal_disk_bytes=lambda: 0 if self.archive is None else self.archive.bytes,
+            http_connections=lambda: len(self.sockets.http),
+            body_bytes=lambda: self.bodies.bytes,
+            bans=lambda: len(self.access_log.standings),
+            patterns=lambda: self.core.patterns.held,
+        )
+
     def _handlers(
         self, polling: PollTransport, channels: ChannelHandlers, lag: LoopLag
     ) -> Handlers:
@@ -247,7 +248,7 @@ class Node:
             **Patterns(self.core.patterns.counts).handlers(),
             **self.access_log.handlers(),
             **channels.handlers(),
-            **held_handlers(self._watching),
+            **held_handlers(self._event_watcher),
             **Explaining(evidence).handlers(),
             **SubjectExplaining(evidence).handlers(),
             **draining.handlers(),
@@ -305,8 +306,8 @@ class Node:
                 log=self.log.bind(subsystem=HTTP),
             )
             self._spawn(token_watch.run())
-        if self._teller is not None:
-            self._teller.start()
+        if self._event_sender is not None:
+            self._event_sender.start()
         await self.broker.start()
         await self._roster.start()
         await self.rpc.start()
@@ -330,9 +331,9 @@ class Node:
             await say_farewell(self.broker.publish, self.reporter.record())
         if self.hooks is not None:
             await self.hooks.close()
-        if self._teller is not None and self._watching is not None:
-            await self._watching.finish()
-            await self._teller.stop()
+        if self._event_sender is not None and self._event_watcher is not None:
+            await self._event_watcher.finish()
+            await self._event_sender.stop()
         await self.rpc.stop()
         await self.broker.stop()
         if self.tracing is not None:

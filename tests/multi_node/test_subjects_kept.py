@@ -14,7 +14,7 @@ import structlog
 
 from hub.auth.bans import Standing, StandingKind
 from hub.errors import SettingsError
-from hub.node.access import BansFile
+from hub.node.bans_file import BansFile
 from tests.multi_node.fleet import hubs, is_ready
 from tests.multi_node.test_subjects import close_code
 from tests.multi_node.watcher import SETTINGS, SIGNING, operator, token
