@@ -20,6 +20,7 @@ from hub.bench.meter import Memory, ProcessMeter, Usage
 from hub.bench.phases import PhaseListener
 from hub.bench.plan import BenchError, Contestant, Plan, PublishReport, PublishSeries
 from hub.bench.progress import Progress
+from hub.bench.reader import check_open_files
 from hub.bench.server import BenchServer
 
 
@@ -73,6 +74,7 @@ class OutsideMeter:
 
 
 WARM_RATE = 100.0
+_SERVERS_OTHER_FILES = 64
 
 
 def measure_hub(
@@ -81,8 +83,12 @@ def measure_hub(
     """Run one round.
 
     Raises:
-        BenchError: The publisher was refused, or a process of the load ended.
+        BenchError: The publisher was refused, a process of the load ended, or the system allows
+            fewer open files than there are subscribers.
     """
+    if server.meter is not None:
+        # It is on this machine, and nearly always our own child.
+        check_open_files(plan.subscribers + _SERVERS_OTHER_FILES)
     progress = new_progress(plan)
     channel = f"bench-{secrets.token_hex(4)}"
     with publisher(server.entry or server.target, contestant, progress) as writer:

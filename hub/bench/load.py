@@ -25,7 +25,7 @@ from hub.bench.plan import (
 )
 from hub.bench.progress import FIELDS, Progress
 from hub.bench.publisher import publish_job
-from hub.bench.reader import read_job
+from hub.bench.reader import OTHER_FILES, check_open_files, read_job
 
 ANSWER_SECONDS = 60.0
 """The time that a process of the load may take for its next answer (15,000 reports: 1 s)."""
@@ -104,11 +104,17 @@ def publisher(
 def readers(
     plan: Plan, target: ServerAddress, contestant: Contestant, channel: str, progress: Progress
 ) -> Iterator[tuple[LoadProcess, ...]]:
-    """Yield reader processes that begin to connect at once."""
+    """Yield reader processes that begin to connect at once.
+
+    Raises:
+        BenchError: One of them would need more open files than the system allows.
+    """
+    jobs = list(_jobs(plan, target, contestant, channel))
+    check_open_files(max(job.count for job in jobs) + OTHER_FILES)
     with contextlib.ExitStack() as stack:
         yield tuple(
             stack.enter_context(_worker(f"reader {job.slot}", read_job, job, progress))
-            for job in _jobs(plan, target, contestant, channel)
+            for job in jobs
         )
 
 

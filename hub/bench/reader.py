@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from hub.bench.connector import SubscriberDialer
 from hub.bench.greetings import AT_DIGITS, AT_NEEDLE, made_at
 from hub.bench.latencies import Latencies
-from hub.bench.plan import LoadCommand, ReaderReport, ReadJob
+from hub.bench.plan import BenchError, LoadCommand, ReaderReport, ReadJob
 from hub.bench.progress import Progress
 from hub.bench.stream_check import MESSAGE
 from hub.bench.tap import Basin, Tap
@@ -127,20 +127,35 @@ class Subscribers:
 POLL_SECONDS = 0.1
 EVENTS_AT_ONCE = 4096
 # Besides the subscribers' sockets: standard streams, pipes, epoll.
-_OTHER_FILES = 64
+OTHER_FILES = 64
 
 
 def read_job(job: ReadJob, orders: Connection, progress: Progress) -> None:
     """Be a reader process: connect, read until `LoadCommand.FINISH`, send a report, close."""
-    allow_open_files(job.count + _OTHER_FILES)
+    allow_open_files(job.count + OTHER_FILES)
     LoadReader(job, orders, progress).run()
 
 
 def allow_open_files(wanted: int) -> None:
-    """Raise the soft limit of open files as far as needed and allowed."""
+    """Raise the soft limit of open files as far as needed.
+
+    Raises:
+        BenchError: The hard limit is lower.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    check_open_files(wanted)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_open_files(wanted: int) -> None:
+    """Raise `BenchError` if this process, and those that it starts, may not open so many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise BenchError(
+            f"so many subscribers need {wanted:,} open files, and the system lets a process open"
+            f" {hard:,} (ulimit -Hn): raise that limit, or take fewer --subscribers"
+        )
 
 
 class LoadReader:

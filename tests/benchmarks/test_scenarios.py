@@ -165,6 +165,22 @@ def test_ctrl_c_ends_a_scenario_and_all_its_processes(
     eventually_blocking(lambda: not any(each.is_running() for each in children))
 
 
+@pytest.mark.parametrize("scenario", ["many", "storm", "patterns"])
+def test_more_subscribers_than_open_files_are_told_at_once(scenario: str, tmp_path: Path) -> None:
+    """In one line, with both numbers. A hard limit cannot be taken back, so in another process."""
+    program = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)); "
+        "runpy.run_module('hub', run_name='__main__')"
+    )
+    command = (sys.executable, "-c", program, "bench", "--scenario", scenario, "--out", tmp_path)
+    done = subprocess.run(
+        (*command, "--subscribers", "900"), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "open files, and the system lets a process open 512 (ulimit -Hn)" in done.stderr
+
+
 def test_a_disk_without_room_for_the_bare_loop_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,8 @@ class _Returning(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if not self.done.done():
             self.done.set_exception(BenchError(f"cut while it resumed: {self._text[-200:]!r}"))
+            # If nobody waits any more, because another one was cut before, it is no news.
+            self.done.exception()
 
 
 @dataclass(frozen=True, slots=True)
