@@ -57,7 +57,7 @@ def intake_table(rows: Sequence[Intake]) -> Table:
     made.add_column("")
     for name in (
         "per second",
-        "CPU each, us",
+        "CPU, us",
         "times the loop",
         "of its core, %",
         "waited for it, %",

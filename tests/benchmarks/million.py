@@ -26,30 +26,28 @@ class Slopes:
     """Per unit, on the machine of tests/benchmarks/README.md. Microseconds are of one core."""
 
     delivery_us: float = 9.3
-    """A 200-byte message to one of 13,000 WebSockets (`many`); 6.0 with 1,000 (`fanout`)."""
+    """A 200-byte message to one of 15,000 WebSockets (`many`); 7.1 with 1,000 (`fanout`)."""
     frame_bytes: int = 289
     """Of such a message."""
     packet_bytes: int = 66
     """Ethernet, IPv4 and TCP with timestamps around each write, by their standards."""
-    idle_us: float = 1.3
-    """Per second and connection, with heartbeats: 2 % of a core for 15,000 (`idle`)."""
+    idle_us: float = 1.0
+    """Per second and connection, with heartbeats: 1.5 % of a core for 15,000 (`idle`)."""
     heartbeat_bytes: float = 18.0
     """Per second: heartbeat and ping, pong, and two acknowledgements each 25 s; by their sizes."""
-    connect_us: float = 114.0
-    """With one subscription (`--intake --way connects`)."""
-    resume_us: float = 282.0
+    resume_us: float = 212.0
     """A connect that reads 20 messages from history (`storm`)."""
-    memory_bytes: int = 2400
+    memory_bytes: int = 2300
     """Of the process (`idle`)."""
     kernel_bytes: int = 4000
     """Of an idle TCP socket with its file. Guess, not measured."""
-    publish_us: float = 19.0
+    publish_us: float = 18.1
     """What a node pays to hand a publication to Redis (`redis_publish`, 64 at once)."""
-    hear_us: float = 6.0
+    hear_us: float = 5.4
     """What each node with a subscriber pays to hear it (the same)."""
     batch_us: float = 40.0
     """To seal, encode and account for it, caches cold: `channels`, less its writes and replies."""
-    redis_us: float = 25.4
+    redis_us: float = 26.3
     """What Redis pays for a publication (the same)."""
     redis_node_us: float = 0.8
     """And for each node that hears it: PUBLISH to 1, 10 and 40 subscribers."""
@@ -235,10 +233,10 @@ def needs() -> Iterator[str]:
         )
 
 
-def returns() -> Iterator[str]:
-    """The second, of the simulation: a minute or two."""
+def returns(told: Sequence[Story] | None = None) -> Iterator[str]:
+    """The second, of the simulation: with all stories it takes 40 s."""
     yield from _head("at nodes that are half busy", _RETURNS)
-    for story in stories():
+    for story in stories() if told is None else told:
         came = simulate(story, busy=NODE_SHARE)
         yield (
             f"| {story.name}: {story.clients:,} to {story.nodes} nodes "

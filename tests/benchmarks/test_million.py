@@ -13,11 +13,13 @@ from tests.benchmarks.million import (
     Story,
     need,
     needs,
+    returns,
     simulate,
     stories,
 )
 
 README = Path(__file__).with_name("README.md")
+FIGURES = Path(__file__).parents[2] / "hub" / "docs" / "figures.md"
 SMALL = 1 / 50
 
 
@@ -26,9 +28,47 @@ def test_the_page_shows_what_is_computed() -> None:
     assert "\n".join(needs()) in README.read_text()
 
 
-def test_the_page_tells_every_story() -> None:
+def test_the_page_shows_what_is_simulated() -> None:
+    """A story of one node's clients is told exactly."""
     text = README.read_text()
-    assert [story.name for story in stories() if story.name not in text] == []
+    dies, drains, _ = stories()
+    assert [row for row in returns((dies, drains)) if row not in text] == []
+
+
+def test_the_page_shows_how_a_million_come_back() -> None:
+    """One node of the twenty stands for all: its part takes a second, the whole takes 40."""
+    everybody = stories()[2]
+    each = replace(everybody, clients=everybody.clients // everybody.nodes, nodes=1)
+    came = simulate(each, busy=NODE_SHARE)
+    row = next(line for line in README.read_text().splitlines() if everybody.name in line)
+    told = [float(cell.split()[0]) for cell in row.strip("| ").split(" | ")[1:]]
+    simulated = (
+        came.tries / each.clients,
+        came.percentile(0.5),
+        came.percentile(0.99),
+        max(came.back_at),
+        came.busiest_seconds,
+    )
+    assert told == pytest.approx(simulated, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("figure", "command"),
+    [
+        (f"| {SLOPES.resume_us:g} us; ", "--scenario storm`"),
+        (f" {SLOPES.memory_bytes / 1000:g} KB, {SLOPES.idle_us * 1.5:g} % |", "--scenario idle`"),
+    ],
+)
+def test_a_slope_is_what_the_figures_say(figure: str, command: str) -> None:
+    """Who corrects a figure corrects the page of a million too. 15,000 are held idle."""
+    row = next(line for line in FIGURES.read_text().splitlines() if command in line)
+    assert figure in row
+
+
+def test_the_text_of_the_page_has_the_slopes_that_it_names() -> None:
+    text = README.read_text()
+    assert f"({SLOPES.resume_us:g} us with 20 messages each" in text
+    assert f"({SLOPES.redis_us:g} us each)" in text
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from hub.cli import build
 from tests.support.waiting import eventually_blocking
 
 README = Path(__file__).with_name("README.md")
+ROOT = Path(__file__).parents[2]
 Measure = Callable[..., Result]
 
 
@@ -76,6 +78,23 @@ def test_a_goal_says_whether_it_is_reached(goal: Goal, met: bool | None, line: s
 def test_the_documents_name_every_scenario() -> None:
     text = README.read_text()
     assert [name for name in SCENARIOS if f"`{name}`" not in text] == []
+
+
+def test_the_picture_of_the_documents_shows_the_goals_and_figures_of_today() -> None:
+    """README and the page of figures show the same one; a goal that moves asks for a new run."""
+    name = "pictures/bench-fanout.svg"
+    figures, text = (
+        (ROOT / "hub/docs/figures.md").read_text(),
+        (ROOT / "hub/docs" / name).read_text(),
+    )
+    assert f"({name})" in figures
+    assert f"(hub/docs/{name})" in (ROOT / "README.md").read_text()
+    assert SCENARIOS["fanout"].about in text
+    assert "(at most 1.4: " in text
+    assert "(at most 1.1: " in text
+    shown = re.findall(r">(\d+\.\d)\d<", text)
+    assert len(shown) == 4
+    assert [value for value in shown if f"{value} us" not in figures] == []
 
 
 def test_a_scenario_writes_figures_and_a_picture(measure: Measure, tmp_path: Path) -> None:
