@@ -60,7 +60,8 @@ def measured(rows: int, seconds: float) -> tuple[float, float, float, float]:
         sys.executable, "-m", "hub.bench.disk", tempfile.gettempdir(), str(rows), str(seconds),
     )  # fmt: skip
     told = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - the interpreter
-    if told.returncode == -signal.SIGINT:
+    # An interpreter that has not begun yet ends with 1.
+    if told.returncode == -signal.SIGINT or "KeyboardInterrupt" in told.stderr:
         raise KeyboardInterrupt
     if told.returncode:
         why = (told.stderr.strip() or f"it ended with {told.returncode}").splitlines()[-1]
