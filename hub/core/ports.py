@@ -78,8 +78,11 @@ class Dialect(Protocol):
         ...
 
 
-class PublishRequest(Struct, frozen=True, gc=False):
-    """A checked publication that a broker still has to number."""
+class PublishRequest(Struct, frozen=True, gc=False, array_like=True):
+    """A checked publication that a broker still has to number.
+
+    `array_like`: where it is written in one piece, it is a list of its fields.
+    """
 
     channel: str
     data: bytes

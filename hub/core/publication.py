@@ -78,8 +78,11 @@ ENDS = 2
 """Mark of the last publication of a channel."""
 
 
-class Publication(Struct, frozen=True, gc=False):
-    """A published message, numbered 1, 2, 3, ... within its channel's epoch."""
+class Publication(Struct, frozen=True, gc=False, array_like=True):
+    """A published message, numbered 1, 2, 3, ... within its channel's epoch.
+
+    `array_like`: where it is written in one piece, it is a list of its fields.
+    """
 
     channel: str
     offset: int

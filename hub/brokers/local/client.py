@@ -11,7 +11,9 @@ of each channel that appears. For operators' lists it asks when they look.
 """
 
 from asyncio import Future, get_running_loop
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from functools import partial
 from typing import Any
 
 from hub import errors
@@ -35,7 +37,7 @@ from hub.core.ports import (
     Spawn,
     StatePage,
 )
-from hub.core.publication import Position, Publication
+from hub.core.publication import Position
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError, UnavailableError
 
 # Operators look at several pages of a list.
@@ -152,6 +154,8 @@ class LocalBroker:
             total_bytes=hold_total_bytes,
             counters=counters,
         )
+        self._together: list[OnPublished] = []
+        """Those who are told of the last call that publishes."""
         self._directory = LocalDirectory(link, clock=clock)
         self._followed = FollowedChannels(
             link,
@@ -191,38 +195,41 @@ class LocalBroker:
         return await future
 
     def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
-        """As `publish`."""
-
-        def answered(answer: frames.Message | HubError) -> None:
-            if isinstance(answer, NoAnswerError):
-                why = f"it is not known whether it was published: {answer.message}"
-                on_done(OutcomeUnknownError(why))
-            elif isinstance(answer, HubError):
-                on_done(answer)
-            else:
-                _, _, epoch, offset, duplicate = answer
-                on_done(PublishResult(Position(epoch, offset), duplicate=duplicate))
-
-        message = (frames.PUBLISH, *frames.request_fields(request))
+        """As `publish`. Those that leave one behind the other in a turn are one call."""
+        written = frames.written(request)
         try:
-            self._link.call(message, answered, len(request.data))
+            if self._link.join(frames.PUBLISH, written):
+                self._together.append(on_done)
+            else:
+                self._publish([written], [on_done])
         except NotSentError as error:
-            raise NotPublishedError(f"not published: {error.message}") from None
+            raise _not_published(error) from None
+
+    def _publish(self, written: list[bytes], together: list[OnPublished]) -> None:
+        answered = partial(_publish_answered, together)
+        self._link.call((frames.PUBLISH, written), answered, sum(map(len, written)))
+        self._together = together
 
     async def publish_many(
         self, requests: Sequence[PublishRequest]
     ) -> Sequence[PublishResult | HubError]:
         """As `publish` for each, in their order and in one call."""
-        fields = list(map(frames.request_fields, requests))
-        size = sum(len(request.data) for request in requests)
+        if not requests:
+            return []
+        future: Future[None] = get_running_loop().create_future()
+        outcomes: list[PublishResult | HubError] = []
+
+        def done(outcome: PublishResult | HubError) -> None:
+            outcomes.append(outcome)
+            if len(outcomes) == len(requests) and not future.done():
+                future.set_result(None)
+
         try:
-            answer = await self._link.ask(frames.PUBLISH_MANY, fields, size_bytes=size)
+            self._publish(list(map(frames.written, requests)), [done] * len(requests))
         except NotSentError as error:
-            return [NotPublishedError(f"not published: {error.message}") for _ in requests]
-        except NoAnswerError as error:
-            why = f"it is not known whether it was published: {error.message}"
-            return [OutcomeUnknownError(why) for _ in requests]
-        return [_outcome(told) for told in answer[2]]
+            return [_not_published(error) for _ in requests]
+        await future
+        return outcomes
 
     async def subscribe(self, channel: str, on_open: OnOpen) -> None:
         """Deliver the channel from now on; raise `UnavailableError` without a broker process."""
@@ -263,7 +270,7 @@ class LocalBroker:
             except (NotSentError, NoAnswerError) as error:
                 raise UnavailableError(f"no state of {channel!r}: {error.message}") from None
             _, _, epoch, offset, following, dropped, found = answer
-            rows = tuple(Publication(*each) for each in found)
+            rows = tuple(map(frames.read_publication, found))
             return StatePage(Position(epoch, offset), rows, following, dropped)
 
         return await once_reached(
@@ -353,8 +360,36 @@ class LocalBroker:
         )
 
 
+def _not_published(error: NotSentError) -> NotPublishedError:
+    return NotPublishedError(f"not published: {error.message}")
+
+
+def _publish_answered(together: Sequence[OnPublished], answer: frames.Message | HubError) -> None:
+    """Tell each of its outcome, in the order in which they published.
+
+    A fault of one of them is raised when all are told.
+    """
+    if isinstance(answer, NoAnswerError):
+        why = f"it is not known whether it was published: {answer.message}"
+        answer = OutcomeUnknownError(why)
+    outcomes: Iterable[PublishResult | HubError]
+    if isinstance(answer, HubError):
+        # A copy for each: several may raise theirs at the same time.
+        outcomes = map(copy, [answer] * len(together))
+    else:
+        outcomes = map(_outcome, answer[2])
+    fault: Exception | None = None
+    for on_done, outcome in zip(together, outcomes, strict=True):
+        try:
+            on_done(outcome)
+        except Exception as error:  # noqa: BLE001 - raised again
+            fault = error
+    if fault is not None:
+        raise fault
+
+
 def _outcome(told: Sequence[Any]) -> PublishResult | HubError:
     if len(told) == 2:
         return errors.of_code(*told)
     epoch, offset, duplicate = told
-    return PublishResult(Position(epoch, offset), duplicate=duplicate)
+    return PublishResult(Position(epoch, offset), duplicate)

@@ -35,7 +35,7 @@ async def read_page(
     """Read a page of the broker process; raise the errors of `WorkerLink.ask`."""
     answer = await link.ask(frames.HISTORY, channel, after, limit, max_bytes)
     _, _, epoch, offset, oldest, found = answer
-    publications = tuple(Publication(*each) for each in found)
+    publications = tuple(map(frames.read_publication, found))
     return HistoryPage(Position(epoch, offset), oldest, publications)
 
 
@@ -230,7 +230,10 @@ class FollowedChannels:
         return True
 
     def _on_deliver(self, message: frames.Message) -> None:
-        publication = Publication(*message[1:])
+        for written in message[1]:
+            self._deliver(frames.read_publication(written))
+
+    def _deliver(self, publication: Publication) -> None:
         channel, offset = publication.channel, publication.offset
         if (followed := self._channels.get(channel)) is None:
             return

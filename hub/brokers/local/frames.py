@@ -4,9 +4,13 @@ A frame is a length of four bytes and a list of messages in MessagePack: all tha
 loop sends to one peer, `MAX_FRAME_BYTES` at most. A message is a list whose first element is its
 kind. Calls carry a number, which their answer repeats:
 
-    worker to broker    [PUBLISH, 7, channel, data, publisher, ...]   as `PublishRequest` has them
-    broker to worker    [DELIVER, channel, 42, data, ...]             as `Publication` has them
-                        [PUBLISHED, 7, epoch, 42, false]
+    worker to broker    [PUBLISH, 7, [request, request]]
+    broker to worker    [DELIVER, [publication, publication]]
+                        [PUBLISHED, 7, [[epoch, 42, false], [epoch, 43, false]]]
+
+What a turn publishes, or gets delivered, one behind the other is one message. A request or a
+publication is bytes of its own in it (`written`), so that those which go to several workers are
+written once.
 
 Both ends have to be of one kind: `SHAPE` is made of all layouts and fields, and a peer of another
 shape is refused when it says hello. No I/O but the transport that is handed in.
@@ -17,6 +21,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from operator import attrgetter
+from struct import Struct
 from typing import Any, cast
 
 import msgspec
@@ -40,7 +45,7 @@ def _kind(number: int, layout: str) -> int:
 
 # Sent by a worker:
 HELLO = _kind(1, "shape, tag")
-PUBLISH = _kind(2, "number, the fields of a PublishRequest")
+PUBLISH = _kind(2, "number, written requests")
 SUBSCRIBE = _kind(3, "number, channel")
 UNSUBSCRIBE = _kind(4, "channel")
 HISTORY = _kind(5, "number, channel, after, limit, max_bytes")
@@ -54,7 +59,6 @@ OTHERS = _kind(12, "number")
 ASK = _kind(13, "number, tag, question, whether it lasts")
 ANSWER = _kind(14, "the asker's tag and number, answer")
 GIVE_UP = _kind(15, "the tag that was asked, number")
-PUBLISH_MANY = _kind(17, "number, lists of the fields of a PublishRequest")
 FOLLOW = _kind(21, "told of all channels that are published in for the first time from now on")
 UNFOLLOW = _kind(22, "")
 MATCH = _kind(23, "number, pattern, how many at most")
@@ -63,16 +67,16 @@ STATE = _kind(18, "number, channel, after, limit, upto, max_bytes")
 CLEAR = _kind(19, "number, channel")
 # Sent by the broker process:
 WELCOME = _kind(32, "shape")
-PUBLISHED = _kind(33, "number, epoch, offset, whether it is a duplicate")
+PUBLISHED = _kind(33, "number, for each epoch, offset, duplicate; or code, message")
 REFUSED = _kind(34, "number, code, message")
 HEAD = _kind(35, "number, epoch, offset")
-PAGE = _kind(36, "number, epoch, offset, oldest, lists of the fields of publications")
+PAGE = _kind(36, "number, epoch, offset, oldest, written publications")
 PONG = _kind(
     37,
     "number, bytes of history, their limit, rows of state, their bytes, what keeps the broker from"
     " working",
 )
-DELIVER = _kind(38, "the fields of a Publication")
+DELIVER = _kind(38, "written publications, of any channels")
 LOST = _kind(39, "the fields of a Gap")
 RESET = _kind(40, "channel, epoch, offset")
 ANNOUNCE = _kind(41, "channel, the name of the change (None: a reset), the fields of a Member")
@@ -81,7 +85,6 @@ OTHERS_ARE = _kind(43, "number, records by tag")
 ASKED = _kind(44, "the asker's tag and number, question, whether it lasts")
 ANSWERED = _kind(45, "number, answer; None where the node lives no more")
 GIVEN_UP = _kind(46, "the asker's tag and number")
-PUBLISHED_MANY = _kind(48, "number, for each epoch, offset, duplicate; or code, message")
 CLEARED = _kind(50, "number")
 MATCHING = _kind(52, "number, names of channels that were published in")
 APPEARED = _kind(53, "channel")
@@ -91,9 +94,10 @@ NAMES_ARE = _kind(
     "number, lists of name, epoch, offset, held, rows and their bytes; from which on there are"
     " more, or 0",
 )
-ROWS = _kind(49, "number, epoch, offset, next, dropped, lists of the fields of publications")
+ROWS = _kind(49, "number, epoch, offset, next, dropped, written publications")
 
-_HEADER_BYTES = 4
+_LENGTH = Struct(">I")
+_HEADER_BYTES = _LENGTH.size
 # A frame of this size leaves before the turn of the loop ends: decoding it takes 0.1 ms.
 _FULL_BYTES = 256 * KIB
 # Bytes that may wait for the other end: a second of one worker's load. Guess, not measured.
@@ -119,8 +123,10 @@ def _shape() -> str:
 
 SHAPE = _shape()
 """A digest of all layouts and fields, the same at both ends."""
-request_fields: Callable[[PublishRequest], tuple[Any, ...]] = attrgetter(*_names(PublishRequest))
-publication_fields: Callable[[Publication], tuple[Any, ...]] = attrgetter(*_names(Publication))
+written: Callable[[PublishRequest | Publication], bytes] = msgspec.msgpack.Encoder().encode
+"""Write a request or a publication as bytes, for a list of a message."""
+read_request: Callable[[bytes], PublishRequest] = msgspec.msgpack.Decoder(PublishRequest).decode
+read_publication: Callable[[bytes], Publication] = msgspec.msgpack.Decoder(Publication).decode
 member_fields: Callable[[Member], tuple[Any, ...]] = attrgetter(*_names(Member))
 CHANGES: Mapping[str, type[Change]] = {"Join": Join, "Leave": Leave, "Update": Update}
 """Classes of changes by their name in an `ANNOUNCE`."""
@@ -185,6 +191,20 @@ class Frames(asyncio.Protocol):
         if self._batch_bytes >= _FULL_BYTES:
             self._flush()
 
+    def join(self, kind: int, items: Sequence[bytes], size_bytes: int) -> bool:
+        """Put items into the list that ends this turn's last message, where that is of this kind.
+
+        Return False, and do nothing, where it is not: nothing overtakes what came before it.
+        """
+        batch = self._batch
+        if not batch or batch[-1][0] != kind:
+            return False
+        batch[-1][-1].extend(items)
+        self._batch_bytes += size_bytes
+        if self._batch_bytes >= _FULL_BYTES:
+            self._flush()
+        return True
+
     def abort(self) -> None:
         """End the connection at once."""
         if self._transport is not None:
@@ -205,7 +225,7 @@ class Frames(asyncio.Protocol):
             return
         frame = bytearray(_HEADER_BYTES)
         self._encoder.encode_into(batch, frame, _HEADER_BYTES)
-        frame[:_HEADER_BYTES] = (len(frame) - _HEADER_BYTES).to_bytes(_HEADER_BYTES, "big")
+        _LENGTH.pack_into(frame, 0, len(frame) - _HEADER_BYTES)
         transport.write(frame)
         if transport.get_write_buffer_size() > self._max_waiting_bytes:
             transport.abort()
@@ -233,7 +253,7 @@ class Frames(asyncio.Protocol):
         place, size, view = 0, len(data), memoryview(data)
         while size - place >= _HEADER_BYTES:
             begin = place + _HEADER_BYTES
-            length = int.from_bytes(view[place:begin], "big")
+            (length,) = _LENGTH.unpack_from(data, place)
             if length > MAX_FRAME_BYTES:
                 self.abort()
                 return

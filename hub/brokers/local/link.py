@@ -36,6 +36,8 @@ MAX_CALLS = 10_000
 MAX_CALL_BYTES = 32 * MIB
 # Calls that fail in one turn, as with the connection: 20 us each, where a publisher is answered.
 FAILED_AT_ONCE = 100
+# Calls that leave as one: they fail in one turn, and hold the broker process for 0.1 ms.
+JOINED_AT_MOST = 64
 _BACK_OFF_SECONDS = (0.02, 0.5)
 
 Connect = Callable[[], socket.socket]
@@ -56,6 +58,8 @@ class _Call:
     asked_at: float
     size_bytes: int
     answered: Answered
+    count: int = 1
+    """The number of calls that left as one."""
 
 
 class WorkerLink:
@@ -93,7 +97,9 @@ class WorkerLink:
         """Calls in the order they were made."""
         self._lasting: dict[int, _Call] = {}
         """Calls with a deadline of their caller's."""
-        self._call_bytes = 0
+        self._call_bytes = self._pending = 0
+        self._last: _Call | None = None
+        """The last call that was made."""
         self._giving_up = False
         """Whether more calls that have waited too long fail in the next turn."""
         self._number = 0
@@ -177,17 +183,21 @@ class WorkerLink:
     async def _down(self) -> None:
         """Fail all calls, in turns; the next connection is made behind them."""
         was_up, self.is_up, self._frames = self.is_up, False, None
-        calls, self._call_bytes = self._calls | self._lasting, 0
+        calls = (*self._calls.values(), *self._lasting.values())
         self._calls, self._lasting = {}, {}
+        self._call_bytes = self._pending = failed = 0
         if was_up and not self._stopping:
-            self._log.warning("broker_process_lost", pending_calls=len(calls))
-        for number, call in enumerate(calls.values(), 1):
-            self._counters.broker_call_errors["no_answer"] += 1
+            pending = sum(call.count for call in calls)
+            self._log.warning("broker_process_lost", pending_calls=pending)
+        for call in calls:
+            self._counters.broker_call_errors["no_answer"] += call.count
             try:
                 call.answered(NoAnswerError("the broker process went away"))
             except Exception:  # noqa: BLE001 - logged with traceback; the others fail, and the link goes on
                 self._log.exception("broker_call_failed")
-            if number % FAILED_AT_ONCE == 0:
+            failed += call.count
+            if failed >= FAILED_AT_ONCE:
+                failed = 0
                 await NEXT_TURN
 
     def stop(self) -> None:
@@ -218,11 +228,12 @@ class WorkerLink:
     def _give_up_some(self) -> None:
         """Fail calls that have waited too long, oldest first, and the others in later turns."""
         self._giving_up = False
-        since = self._clock() - self._call_seconds
-        for _ in range(FAILED_AT_ONCE):
+        since, failed = self._clock() - self._call_seconds, 0
+        while failed < FAILED_AT_ONCE:
             number = next(iter(self._calls), None)
             if number is None or self._calls[number].asked_at > since:
                 return
+            failed += self._calls[number].count
             self._settle(number, NoAnswerError("the broker process does not answer"))
         self._giving_up = True
         asyncio.get_running_loop().call_soon(self._give_up_some)
@@ -246,7 +257,8 @@ class WorkerLink:
 
     @property
     def pending(self) -> int:
-        return len(self._calls)
+        """Return how many calls wait for an answer, but for those that last."""
+        return self._pending
 
     # -- messages and calls ------------------------------------------------------------------
 
@@ -267,22 +279,49 @@ class WorkerLink:
         Raises `NotSentError`. A kind stands first in `message`; the number is put behind it, and
         is what this returns. With `lasts` the caller has a deadline and bounds of its own.
         """
-        made = self._frames
-        if not self.is_up or made is None:
-            raise self._not_sent(self.refusal or "the broker process cannot be reached")
-        if not lasts and len(self._calls) >= MAX_CALLS:
-            raise self._not_sent(f"{MAX_CALLS:,} calls to the broker process wait already")
-        # One alone is taken whatever its size: settings bound it.
-        if not lasts and self._call_bytes and self._call_bytes + size_bytes > MAX_CALL_BYTES:
-            raise self._not_sent(f"{self._call_bytes:,} bytes wait for the broker process")
+        made = self._up(None if lasts else size_bytes)
         self._number += 1
         kind, *rest = message
-        asked_at = self._clock()
-        calls = self._calls if not lasts else self._lasting
-        calls[self._number] = _Call(asked_at, size_bytes, answered)
+        call = self._last = _Call(self._clock(), size_bytes, answered)
+        if lasts:
+            self._lasting[self._number] = call
+        else:
+            self._calls[self._number] = call
+            self._pending += 1
         self._call_bytes += size_bytes
         made.send((kind, self._number, *rest), size_bytes)
         return self._number
+
+    def join(self, kind: int, item: bytes) -> bool:
+        """Make a call together with the one before it, which ends with a list; it gets the answer.
+
+        Return False, and do nothing, where that one is of another kind, or has left, or something
+        was sent behind it. Raises `NotSentError`.
+        """
+        made, call = self._up(len(item)), self._last
+        if call is None or call.count >= JOINED_AT_MOST or not made.join(kind, (item,), len(item)):
+            return False
+        call.count += 1
+        call.size_bytes += len(item)
+        self._pending += 1
+        self._call_bytes += len(item)
+        return True
+
+    def _up(self, size_bytes: int | None) -> Frames:
+        """Return the connection; raise `NotSentError` without one, or where the call is too much.
+
+        `size_bytes` is None for a call that has bounds of its own.
+        """
+        made = self._frames
+        if not self.is_up or made is None:
+            raise self._not_sent(self.refusal or "the broker process cannot be reached")
+        if size_bytes is not None:
+            if self._pending >= MAX_CALLS:
+                raise self._not_sent(f"{MAX_CALLS:,} calls to the broker process wait already")
+            # One alone is taken whatever its size: settings bound it.
+            if self._call_bytes and self._call_bytes + size_bytes > MAX_CALL_BYTES:
+                raise self._not_sent(f"{self._call_bytes:,} bytes wait for the broker process")
+        return made
 
     def forget(self, number: int) -> bool:
         """Wait for the answer no more; return whether it was still to come."""
@@ -323,11 +362,12 @@ class WorkerLink:
                 self._settle(message[1], message)
 
     def _settle(self, number: int, answer: Message | HubError) -> None:
-        call = self._calls.pop(number, None) or self._lasting.pop(number, None)
-        if call is None:
+        if (call := self._calls.pop(number, None)) is not None:
+            self._pending -= call.count
+        elif (call := self._lasting.pop(number, None)) is None:
             return  # Too late.
         self._call_bytes -= call.size_bytes
-        self._counters.broker_calls.observe(max(0.0, self._clock() - call.asked_at))
+        self._counters.broker_calls.observe(max(0.0, self._clock() - call.asked_at), call.count)
         if isinstance(answer, NoAnswerError):
-            self._counters.broker_call_errors["no_answer"] += 1
+            self._counters.broker_call_errors["no_answer"] += call.count
         call.answered(answer)

@@ -90,7 +90,6 @@ class BrokerServer:
         """The number of publications taken since the start."""
         self._handlers: dict[int, Callable[[WorkerConnection, Message], None]] = {
             frames.PUBLISH: self._publish,
-            frames.PUBLISH_MANY: self._publish_many,
             frames.SUBSCRIBE: self._channels.subscribe,
             frames.UNSUBSCRIBE: self._channels.unsubscribe,
             frames.HISTORY: self._history,
@@ -112,7 +111,9 @@ class BrokerServer:
             frames.MATCH: self._match,
         }
         self.broker = self._channels.broker = make(self._channels)
-        self._publish_now = self.broker.publish_now if self.broker.answers_at_once else None
+        self._publish_many_now = (
+            self.broker.publish_many_now if self.broker.answers_at_once else None
+        )
 
     @property
     def connections(self) -> int:
@@ -186,36 +187,26 @@ class BrokerServer:
             self._log.exception("broker_call_failed")
             answer = (frames.REFUSED, number, HubError.code, "internal error")
         pages = answer[0] in {frames.PAGE, frames.ROWS}
-        size = sum(len(each[2]) for each in answer[-1]) if pages else 0
+        size = sum(map(len, answer[-1])) if pages else 0
         worker.frames.send(answer, size)
 
     # -- calls of the broker -----------------------------------------------------------------
 
     def _publish(self, worker: WorkerConnection, message: Message) -> None:
-        number, request = message[1], PublishRequest(*message[2:])
-        self.publications += 1
-        if (publish_now := self._publish_now) is None:
-            self._run(worker, number, self._publish_later(number, request))
-            return
-        try:
-            answer = _published(number, publish_now(request))
-        except HubError as error:
-            answer = (frames.REFUSED, number, error.code, error.message)
-        worker.frames.send(answer)
-
-    async def _publish_later(self, number: int, request: PublishRequest) -> Message:
-        return _published(number, await self.broker.publish(request))
-
-    def _publish_many(self, worker: WorkerConnection, message: Message) -> None:
-        _, number, fields = message
-        requests = [PublishRequest(*each) for each in fields]
+        _, number, written = message
+        requests = list(map(frames.read_request, written))
         self.publications += len(requests)
-        many_now = self.broker.publish_many_now if self._publish_now is not None else None
-        if many_now is None:
+        if (many_now := self._publish_many_now) is None:
             self._run(worker, number, self._publish_each(number, requests))
-        else:
-            outcomes = list(map(_outcome, many_now(requests)))
-            worker.frames.send((frames.PUBLISHED_MANY, number, outcomes), 60 * len(outcomes))
+            return
+        if several := len(requests) > 1:
+            self._channels.gather()
+        try:
+            outcomes = [_outcome(each) for each in many_now(requests)]
+        finally:
+            if several:
+                self._channels.send_gathered()
+        worker.frames.send((frames.PUBLISHED, number, outcomes), 60 * len(outcomes))
 
     async def _publish_each(self, number: int, requests: Sequence[PublishRequest]) -> Message:
         """Publish together where the broker takes several as cheaply as one."""
@@ -227,7 +218,7 @@ class BrokerServer:
                 outcomes.append(await self.broker.publish(request))
             except HubError as error:
                 outcomes.append(error)
-        return (frames.PUBLISHED_MANY, number, list(map(_outcome, outcomes)))
+        return (frames.PUBLISHED, number, list(map(_outcome, outcomes)))
 
     def _history(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name, after, limit, max_bytes = message
@@ -237,7 +228,7 @@ class BrokerServer:
         self, number: int, name: str, after: int, limit: int, max_bytes: int
     ) -> Message:
         page: HistoryPage = await self.broker.history(name, after, limit, max_bytes=max_bytes)
-        found = [frames.publication_fields(each) for each in page.publications]
+        found = list(map(frames.written, page.publications))
         return (frames.PAGE, number, page.head.epoch, page.head.offset, page.oldest, found)
 
     def _state(self, worker: WorkerConnection, message: Message) -> None:
@@ -248,7 +239,7 @@ class BrokerServer:
         self, number: int, name: str, after: str, limit: int, upto: int | None, max_bytes: int
     ) -> Message:
         page = await self.broker.state(name, after, limit, upto=upto, max_bytes=max_bytes)
-        found = [frames.publication_fields(each) for each in page.rows]
+        found = list(map(frames.written, page.rows))
         head = page.head
         return (frames.ROWS, number, head.epoch, head.offset, page.next, page.dropped, found)
 
@@ -340,9 +331,5 @@ class BrokerServer:
 def _outcome(outcome: PublishResult | HubError) -> Message:
     if isinstance(outcome, HubError):
         return (outcome.code, outcome.message)
-    return (outcome.epoch, outcome.offset, outcome.duplicate)
-
-
-def _published(number: int, result: PublishResult) -> Message:
-    position = result.position
-    return (frames.PUBLISHED, number, position.epoch, position.offset, result.duplicate)
+    position = outcome.position
+    return (position.epoch, position.offset, outcome.duplicate)

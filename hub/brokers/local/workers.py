@@ -8,6 +8,8 @@ broker, and goes once to each worker that follows its channel.
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from hub.brokers.local import frames
@@ -161,6 +163,9 @@ class WorkerNodes:
             node.worker.frames.send((frames.GIVEN_UP, worker.tag, number))
 
 
+_CHANNEL_OF: Callable[[Publication], str] = attrgetter("channel")
+
+
 @dataclass(slots=True)
 class _Channel:
     """A channel that some worker follows, or is about to follow."""
@@ -182,18 +187,40 @@ class HeardChannels:
         self.broker: Broker
         self._spawn = spawn
         self._channels: dict[str, _Channel] = {}
+        self._gathered: list[Publication] = []
+        self._gathers = False
+
+    def gather(self) -> None:
+        """Keep what is delivered from now on until `send_gathered`, which looks up a channel once.
+
+        Nothing else may be sent to workers meanwhile.
+        """
+        self._gathers = True
+
+    def send_gathered(self) -> None:
+        self._gathers = False
+        gathered, self._gathered = self._gathered, []
+        for name, run in groupby(gathered, _CHANNEL_OF):
+            self._send(name, list(run))
 
     def deliver(self, publication: Publication) -> None:
-        if (channel := self._channels.get(publication.channel)) is None or channel.head is None:
+        if self._gathers:
+            self._gathered.append(publication)
+        else:
+            self._send(publication.channel, (publication,))
+
+    def _send(self, name: str, publications: Sequence[Publication]) -> None:
+        """Send publications of one channel to its workers; they are written once for all."""
+        if (channel := self._channels.get(name)) is None or channel.head is None:
             return
-        if publication.offset:
-            channel.head = Position(channel.head.epoch, publication.offset)
-        message, size = (
-            (frames.DELIVER, *frames.publication_fields(publication)),
-            len(publication.data),
-        )
+        if offset := publications[-1].offset:
+            channel.head = Position(channel.head.epoch, offset)
+        written = [frames.written(each) for each in publications]
+        size = sum(map(len, written))
         for worker in channel.workers:
-            worker.frames.send(message, size)
+            if not worker.frames.join(frames.DELIVER, written, size):
+                # A list of its own: others join it.
+                worker.frames.send((frames.DELIVER, [*written]), size)
 
     def lost(self, gap: Gap) -> None:
         if (channel := self._channels.get(gap.channel)) is None or channel.head is None:

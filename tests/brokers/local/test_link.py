@@ -356,6 +356,71 @@ async def test_a_fault_of_one_caller_keeps_neither_the_others_nor_the_next_conne
     assert process.link.is_up
 
 
+async def test_calls_one_behind_the_other_leave_as_one(process: FakeProcess) -> None:
+    """Nothing overtakes what was sent between two of them, and each turn has its own."""
+    await process.welcome()
+    ping = process.link.pending
+    process.link.call((frames.PUBLISH, [b"1"]), lambda _: None, 1)
+    assert process.link.join(frames.PUBLISH, b"2")
+    assert not process.link.join(frames.HISTORY, b"3")
+    process.link.send((frames.UNSUBSCRIBE, "a"))
+    assert not process.link.join(frames.PUBLISH, b"3")
+    process.link.call((frames.PUBLISH, [b"3"]), lambda _: None, 1)
+    assert process.link.pending == ping + 3
+    await turns()
+    assert not process.link.join(frames.PUBLISH, b"4")
+    sent = process.heard[-3:]
+    assert [(each[0], each[-1]) for each in sent] == [
+        (frames.PUBLISH, [b"1", b"2"]),
+        (frames.UNSUBSCRIBE, "a"),
+        (frames.PUBLISH, [b"3"]),
+    ]
+    process.say((frames.PUBLISHED, sent[0][1], []))
+    assert process.link.pending == ping + 1
+
+
+async def test_calls_that_leave_as_one_are_bounded_as_those_that_leave_alone(
+    process: FakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In number, in bytes, and in how many are one."""
+    monkeypatch.setattr(link, "MAX_CALLS", 5)
+    monkeypatch.setattr(link, "MAX_CALL_BYTES", 100)
+    monkeypatch.setattr(link, "JOINED_AT_MOST", 3)
+    await process.welcome()
+    process.say((frames.REFUSED, 1, "unavailable", "not the ping"))
+    process.link.call((frames.PUBLISH, [b"1"]), lambda _: None, 1)
+    assert [process.link.join(frames.PUBLISH, b"2") for _ in range(3)] == [True, True, False]
+    process.link.call((frames.PUBLISH, [b"1"]), lambda _: None, 1)
+    with pytest.raises(NotSentError, match="4 bytes wait"):
+        process.link.join(frames.PUBLISH, b"3" * 97)
+    assert process.link.join(frames.PUBLISH, b"3")
+    with pytest.raises(NotSentError, match="5 calls"):
+        process.link.join(frames.PUBLISH, b"4")
+    await turns()
+    process.say((frames.PUBLISHED, 2, []), (frames.PUBLISHED, 3, []))
+    assert process.link.pending == 0
+    answers_of(process, frames.HISTORY, size_bytes=101)
+
+
+async def test_calls_that_left_as_one_count_each_where_they_fail(
+    process: FakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a turn fails as many as ever."""
+    monkeypatch.setattr(link, "FAILED_AT_ONCE", 4)
+    await process.welcome()
+    process.say((frames.REFUSED, 1, "unavailable", "not the ping"))
+    failed: list[object] = []
+    for _ in range(3):
+        process.link.call((frames.PUBLISH, [b"1"]), failed.append, 1)
+        process.link.join(frames.PUBLISH, b"2")
+    process.clock.advance(5)
+    process.link.sweep()
+    assert len(failed) == 2
+    await turns()
+    assert len(failed) == 3
+    assert process.counters.broker_call_errors["no_answer"] == 6
+
+
 async def test_a_process_that_says_anything_is_kept(process: FakeProcess) -> None:
     """Each message counts, not pongs alone."""
     await process.welcome()

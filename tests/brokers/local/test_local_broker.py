@@ -7,10 +7,17 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from hub.brokers.local import frames, link, server
+from hub.brokers.local.workers import WorkerConnection
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.pushes import GapReason, PresenceReset
-from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
+from hub.errors import (
+    ConflictError,
+    HubError,
+    NotPublishedError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
 from tests.brokers.local.rig import Machine, Worker, machine
 from tests.support.waiting import eventually
 
@@ -314,6 +321,61 @@ async def test_several_publications_are_one_call_and_each_has_its_outcome(made: 
     assert isinstance(refused, ConflictError)
     assert (first.offset, third.offset, again.offset, again.duplicate) == (1, 2, 1, True)
     assert [p.data for p in one.delivered] == [b"1", b"3"]
+
+
+async def test_what_a_worker_publishes_in_one_turn_is_one_call(made: Machine) -> None:
+    """Single publications and arrays: in their order, and each has its own outcome."""
+    one, other = await made.worker(), await made.worker()
+    await other.subscribe("a")
+    before, heard = sum(one.counters.broker_calls.buckets), frames_heard(made, frames.PUBLISH)
+    outcomes: list[PublishResult | HubError] = []
+    publish = one.local.publish_soon
+    publish(PublishRequest("a", b"1", "p", idempotency_key="i"), outcomes.append)
+    publish(PublishRequest("b", b"2", "p"), outcomes.append)
+    array = asyncio.ensure_future(one.local.publish_many([PublishRequest("a", b"3", "p")] * 2))
+    await asyncio.sleep(0)
+    publish(PublishRequest("a", b"4", "p", idempotency_key="i"), outcomes.append)
+    publish(PublishRequest("a", b"5", "p"), outcomes.append)
+    third, fourth = await array
+    first, second, refused, last = outcomes
+    for outcome, offset in ((first, 1), (second, 1), (third, 2), (fourth, 3), (last, 4)):
+        assert isinstance(outcome, PublishResult)
+        assert outcome.offset == offset
+    assert isinstance(refused, ConflictError)
+    await eventually(lambda: len(other.delivered) == 4)
+    assert [p.data for p in other.delivered] == [b"1", b"3", b"3", b"5"]
+    assert len(heard) <= 3
+    assert sum(one.counters.broker_calls.buckets) - before == 5
+
+
+def frames_heard(made: Machine, kind: int) -> list[frames.Message]:
+    """The messages of a kind that the broker process gets from now on."""
+    heard: list[frames.Message] = []
+    handlers = made.process.server._handlers
+    handle = handlers[kind]
+
+    def note(worker: WorkerConnection, message: frames.Message) -> None:
+        heard.append(message)
+        handle(worker, message)
+
+    handlers[kind] = note
+    return heard
+
+
+async def test_a_fault_of_one_publisher_keeps_no_other_from_its_outcome(made: Machine) -> None:
+    """Each of those that left together is told, and an error is one of its own."""
+    one = await made.worker()
+
+    def faulty(_: PublishResult | HubError) -> None:
+        raise RuntimeError("a fault")
+
+    outcomes: list[PublishResult | HubError] = []
+    for on_done in (outcomes.append, faulty, outcomes.append):
+        one.local.publish_soon(PublishRequest("a", b"1", "p"), on_done)
+    made.process.die()
+    await eventually(lambda: len(outcomes) == 2)
+    assert [type(outcome) for outcome in outcomes] == [OutcomeUnknownError] * 2
+    assert outcomes[0] is not outcomes[1]
 
 
 async def test_several_publications_without_an_answer_are_all_unknown(made: Machine) -> None:

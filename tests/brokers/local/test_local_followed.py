@@ -123,7 +123,7 @@ async def test_a_channel_that_is_left_while_it_reads_holds_no_bytes(
     own = one.local._followed
     own._on_lost((frames.LOST, "long:a", epoch, 2, 3, "broker", 0))
     publication = Publication("long:a", 4, b"1234", 1)
-    own._on_deliver((frames.DELIVER, *frames.publication_fields(publication)))
+    own._on_deliver((frames.DELIVER, [frames.written(publication)]))
     assert one.local.record().held_bytes > 0
     one.local.unsubscribe("long:a")
     assert one.local.record().held_bytes == 0
