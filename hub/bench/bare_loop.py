@@ -83,6 +83,8 @@ class BareLoop:
     contestant: Contestant
     command: Sequence[str]
     cores: Cores
+    processes: int = 1
+    """The number of loops that share the connections. The loop in C is always one."""
 
     def measure(self, plan: Plan, frame_bytes: int, phases: PhaseListener) -> Figures:
         """Run one round of `plan` without any hub, with frames as long as the hub's."""
@@ -90,7 +92,9 @@ class BareLoop:
         plan = replace(plan, subscribers=plan.receivers, channels=1, channels_each=1)
         ticks = plan.measured_publications or FLAT_OUT_TICKS
         frame = bare_frame(frame_bytes)
-        numbers = (plan.subscribers, ticks, plan.rate, len(frame))
+        numbers = [plan.subscribers, ticks, plan.rate, len(frame)]
+        if self.processes > 1:
+            numbers.append(self.processes)
         with started(
             [*self.command, *map(str, numbers)],
             self.cores.server,

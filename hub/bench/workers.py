@@ -5,6 +5,7 @@ metered by itself. All of them share the server's core, so that the load has the
 compare CPU, not durations.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from statistics import mean, median
 
 import psutil
 
+from hub.bench.bare_loop import BareLoop, command_of
 from hub.bench.cores import Cores
 from hub.bench.hub_round import measure_hub
 from hub.bench.meter import Memory, ProcessMeter, Usage
@@ -38,6 +40,8 @@ class WorkersFigures:
     """None where there is no broker process."""
     latency_p50_ms: float | None
     latency_p99_ms: float | None
+    frame_bytes: float
+    """The length of a frame of the hub's."""
     faults: int
     """The number of lost connections, repeated messages and silent losses."""
     disturbed: bool = False
@@ -92,6 +96,29 @@ def run(
     return [_medians(found[count]) for count in counts]
 
 
+def bare_share(plan: Plan, loops: int, frame_bytes: int, phases: PhaseListener) -> float | None:
+    """Return the busiest of so many bare loops that share the load, of what one alone takes.
+
+    All run on the server's core, and divide the connections evenly. None without the loop's source.
+    """
+    cores = Cores.divide()
+    costs: list[list[float]] = []
+    with contextlib.ExitStack() as stack:
+        try:
+            command = stack.enter_context(command_of(Contestant.DESCRIPTOR_LOOP))
+        except BenchError:
+            return None
+        stack.enter_context(cores.as_load())
+        for _ in range(plan.rounds):
+            made = [
+                BareLoop(Contestant.DESCRIPTOR_LOOP, command, cores, processes=processes)
+                for processes in (1, loops)
+            ]
+            figures = [loop.measure(plan, frame_bytes, phases) for loop in made]
+            costs.append([each.cpu_us_per_delivery or 0.0 for each in figures])
+    return median(shared / alone for alone, shared in costs if alone)
+
+
 def _measure(
     plan: Plan, server: BenchServer, workers: int, phases: PhaseListener
 ) -> WorkersFigures:
@@ -112,6 +139,7 @@ def _measure(
         broker_us_per_publication=None if broker is None else broker * 1e6 / figures.published,
         latency_p50_ms=figures.latency_p50_ms,
         latency_p99_ms=figures.latency_p99_ms,
+        frame_bytes=figures.frame_bytes,
         faults=figures.failed + figures.silently_missing + figures.duplicates,
         disturbed=figures.is_late if workers > 1 else figures.disturbed,
     )
@@ -130,6 +158,7 @@ def _medians(rounds: Sequence[WorkersFigures]) -> WorkersFigures:
         broker_us_per_publication=middle("broker_us_per_publication"),
         latency_p50_ms=middle("latency_p50_ms"),
         latency_p99_ms=middle("latency_p99_ms"),
+        frame_bytes=middle("frame_bytes") or 0.0,
         faults=sum(each.faults for each in rounds),
         disturbed=any(each.disturbed for each in rounds),
     )

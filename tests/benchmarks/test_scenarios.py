@@ -303,6 +303,11 @@ def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) ->
     rows = details["rounds"]
     assert [row["workers"] for row in rows] == [1, 2, 1, 2, 2]
     assert all(row["broker_us_per_publication"] > 0 for row in rows if row["workers"] == 2)
+    goals: Any = told["goals"]
+    floor = {goal["about"]: goal["value"] for goal in goals}[
+        "the busiest of as many bare loops, of what one takes"
+    ]
+    assert 0 < floor < 2
     for row in rows:
         even, busiest = row["even_us_per_delivery"], row["worker_us_per_delivery"]
         assert even == busiest if row["workers"] == 1 else busiest / 2 <= even <= busiest

@@ -1,7 +1,8 @@
 """One load on a single process and on two workers, each process metered by itself.
 
 Three loads: 1,000 subscribers at 100/s, where workers share the deliveries; 10 at 1,000/s, where
-each publication wakes the broker process; and 10 flat out, where many are under way.
+each publication wakes the broker process; and 10 flat out, where many are under way. Bare loops
+that share the first load show how much of a worker's share is the machine's.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ def measure(request: ScenarioOptions) -> Result:
     paced = Plan(subscribers=10, rate=1000, seconds=seconds, rounds=rounds, readers=readers)
     phases, command = request.phases, request.command or SERVE_COMMAND
     one, several = workers.run(many, WORKERS, phases, command)
+    floor = workers.bare_share(many, WORKERS, round(several.frame_bytes), phases)
     alone, shared = workers.run(paced, WORKERS, phases, command)
     _, busy = workers.run(replace(paced, rate=0), WORKERS, phases, command)
     rows = (one, several, alone, shared, busy)
@@ -39,6 +41,7 @@ def measure(request: ScenarioOptions) -> Result:
                 at_most=1 / 1.8,
             ),
             Goal("the same at an even split", several.even_us_per_delivery / whole),
+            Goal("the busiest of as many bare loops, of what one takes", floor),
             Goal(
                 "broker process, each publication at 1,000/s",
                 shared.broker_us_per_publication,
