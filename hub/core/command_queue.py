@@ -98,12 +98,12 @@ class CommandQueue:
             self._queue(session, command, respond)
         elif isinstance(command, Publish) and self.publishes.way(session) == "now":
             self._publish(session, command, respond)
-        elif not self._begins(session, command, respond):
+        elif self._goes_soon(session, command) or not self._begins(session, command, respond):
             self._queue(session, command, respond)
 
     def _begins(self, session: Session, command: Command, respond: Respond | None) -> bool:
-        """Begin a command at once; return False where that takes a task, or the broker's call."""
-        if self._goes_soon(session, command) or not self._command_handler.may_begin(command):
+        """Begin a command at once; return False where that takes a task."""
+        if not self._command_handler.may_begin(command):
             return False
         rest = begin(self._carry_out(session, command, respond))
         if rest is not None:
@@ -117,9 +117,14 @@ class CommandQueue:
             inbox = session.inbox = Inbox(self._context.limits)
         elif respond is not None and inbox.crowded:
             raise RateLimitedError(f"{len(inbox)} commands of this session wait already")
-        if inbox.add(command, respond):
+        if inbox.passes and isinstance(command, Publish) and self._goes_soon(session, command):
+            self._publish_soon(session, inbox, command, respond)
+            filled = inbox.has_filled()
+        else:
+            filled = inbox.add(command, respond)
+        if filled:
             session.link.pause_reading()
-        if not inbox.is_worked:
+        if inbox.next is not None and not inbox.is_worked:
             self._go_on(session, inbox)
 
     def _goes_soon(self, session: Session, command: Command) -> bool:

@@ -130,8 +130,12 @@ class BrokerServer:
         self._workers.add(worker)
         return made
 
+    def is_quiet(self) -> bool:
+        """Whether ten ticks a second are enough: nobody waits for one."""
+        return not self._asking_members
+
     def tick(self) -> None:
-        """Housekeeping; call it some twenty times a second."""
+        """Housekeeping; call it some twenty times a second, or ten while it `is_quiet`."""
         self.broker.sweep()
         self._nodes.tick()
         if self._asking_members and self._nodes.knows_all():

@@ -51,17 +51,26 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._jobs) + len(self.under_way)
 
+    @property
+    def passes(self) -> bool:
+        """Whether a publication may go to the broker at once: no command waits before it."""
+        return not self._jobs and not self.is_worked
+
     def add(self, command: Command, respond: Respond | None) -> bool:
         """Queue a command; return whether it has just filled the inbox."""
         self._jobs.append((command, respond))
         self._bytes += _bytes(command)
+        return self.has_filled()
+
+    def has_filled(self) -> bool:
+        """Note where a bound is reached; return whether that has just come about."""
         if self.full:
             return False
         self.full = self.crowded
         return self.full
 
     def send(self, publication: PendingPublish) -> None:
-        """Count a publication that goes to the broker, and was taken out of the queue for it."""
+        """Count a publication that goes to the broker, and does not wait in the queue."""
         self.under_way.append(publication)
         self._bytes += _bytes(publication.command)
 

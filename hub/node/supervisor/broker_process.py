@@ -99,7 +99,7 @@ async def _serve(
             awake.tick()
             server.tick()
 
-        ticks = Ticks(tick, log)
+        ticks = Ticks(tick, log, quiet=server.is_quiet)
         ticks.start()
         spawn(control.stay_alive())
         spawn(_accept(server, listening, log))
