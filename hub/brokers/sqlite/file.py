@@ -48,6 +48,7 @@ _WRITER_CACHE_KIB = 8 * KIB
 _READER_CACHE_KIB = 2 * KIB
 # Another program that holds the file for a moment, such as a shell, is waited for.
 _BUSY_SECONDS = 1.0
+_MOVED = "it was moved away or replaced"
 _WAL_KEPT_BYTES = 32 * MIB
 # Bounds of one step of trimming: some milliseconds, which a commit may have to wait.
 _TRIM_BLOCKS = 256
@@ -233,6 +234,9 @@ class HistoryFile:
         A `FileError` may be `uncertain`: then the commit may be on the disk all the same.
         """
         with translating(self.path):
+            # SQLite writes into a deleted file too, and a restart would not find the commit.
+            if identity(self.path) != self._file:
+                raise FileError(Fault.MISSING, self.path, _MOVED)
             self._db.execute("INSERT INTO recent VALUES (?, ?)", (commit.commits, packed(commit)))
         self._written = commit.commits
 
@@ -273,7 +277,7 @@ class HistoryFile:
         with translating(self.path):
             found, wal = identity(self.path), self._wal_identity()
         if found != self._file:
-            raise FileError(Fault.MISSING, self.path, "it was moved away or replaced")
+            raise FileError(Fault.MISSING, self.path, _MOVED)
         if wal != self._wal:
             raise FileError(Fault.MISSING, self.path, "its WAL was moved away or replaced")
         with translating(self.path):

@@ -234,6 +234,21 @@ async def test_a_file_that_was_replaced_begins_new_epochs(path: Path, node: Stor
     assert first.epoch != position.epoch
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved"])
+async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
+    path: Path, node: StoredNode, how: str
+) -> None:
+    """Not even before the look of each second: a restart would not find the publication."""
+    first = await node.publish()
+    for each in list(path.parent.glob(f"{path.name}*")):
+        if not each.name.endswith("-lock"):
+            each.unlink() if how == "deleted" else each.rename(f"{each}.away")
+    with pytest.raises(NotPublishedError, match="moved away|not there"):
+        await node.publish()
+    await eventually(lambda: not node.stored.problems())
+    assert (await node.publish()).epoch != first.epoch
+
+
 async def test_a_replaced_file_that_cannot_be_read_at_first_is_known_afterwards(
     path: Path, node: StoredNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
