@@ -243,7 +243,7 @@ async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
     for each in list(path.parent.glob(f"{path.name}*")):
         if not each.name.endswith("-lock"):
             each.unlink() if how == "deleted" else each.rename(f"{each}.away")
-    with pytest.raises(NotPublishedError, match="moved away|not there"):
+    with pytest.raises(NotPublishedError, match=r"moved away|not there"):
         await node.publish()
     await eventually(lambda: not node.stored.problems())
     assert (await node.publish()).epoch != first.epoch
