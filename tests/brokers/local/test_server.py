@@ -558,12 +558,15 @@ async def test_a_process_that_has_just_begun_says_nothing_of_all_before_all_have
 async def test_a_worker_that_does_not_come_is_not_waited_for_longer() -> None:
     process = Process(workers=2)
     one = await process.peer("w1")
+    assert process.server.is_quiet()
     one.say((frames.RECORD, b"one"), (frames.TOLD_ALL,), (frames.MEMBERS, 2, "a"))
+    assert not process.server.is_quiet()
     process.clock.advance(COME_BACK_SECONDS - 0.1)
     process.server.tick()
     assert await one.heard() == []
     process.clock.advance(0.1)
     process.server.tick()
+    assert process.server.is_quiet()
     assert await one.heard() == [[frames.MEMBERS_ARE, 2, []]]
     one.say((frames.OTHERS, 3))
     assert await one.heard() == [[frames.OTHERS_ARE, 3, {}]]
