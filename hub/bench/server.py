@@ -206,7 +206,10 @@ def own_nodes(cores: Cores, *, count: int) -> Iterator[BenchServer]:
 
 @contextlib.contextmanager
 def redis(cores: Cores) -> Iterator[str]:
-    """Yield the URL of an empty Redis that saves nothing; it is ended when the block is left."""
+    """Yield the URL of an empty Redis that saves nothing; it is ended when the block is left.
+
+    Raises `BenchError` where Redis is not installed.
+    """
     if (program := shutil.which(REDIS)) is None:
         raise BenchError(f"--nodes needs {REDIS}, which is not installed")
     port = free_port()

@@ -123,7 +123,9 @@ class Follower(Protocol):
     async def tell(self, observed: Observed) -> None: ...
 
 
-async def watch(operator: Operator, connection: str, every: float, follower: Follower) -> None:
+async def watch(
+    operator: Operator, connection: str, every_seconds: float, follower: Follower
+) -> None:
     """Follow the channels of a connection and print its changes, until it has ended.
 
     Raises:
@@ -140,7 +142,7 @@ async def watch(operator: Operator, connection: str, every: float, follower: Fol
         await follower.follow(tuple(row["channel"] for row in seen["subscriptions"]))
         for observed in changes(before, seen):
             await follower.tell(observed)
-        await asyncio.sleep(every)
+        await asyncio.sleep(every_seconds)
         before, seen = seen, await _look(operator, connection, seen)
     await follower.tell(await _ending(operator, connection))
 
@@ -254,7 +256,7 @@ class TailArguments:
     channels: tuple[str, ...]
     connection: str | None
     last: int | None
-    every: float
+    every_seconds: float
     lines: Lines
 
     async def carry_out(self, operator: Operator) -> None:
@@ -287,7 +289,7 @@ class TailArguments:
                 followed.keep(self.channels)
                 await followed.wait_failed()
             else:
-                watching = watch(operator, self.connection, self.every, followed)
+                watching = watch(operator, self.connection, self.every_seconds, followed)
                 await until_one_ends(followed.wait_failed(), watching)
         finally:
             await followed.close()

@@ -66,7 +66,7 @@ class TopArguments:
     """The view as the command line asks for it."""
 
     shown: Shown
-    every: float
+    every_seconds: float
     count: int | None
 
     async def print_snapshots(self, operator: Operator) -> None:
@@ -76,7 +76,7 @@ class TopArguments:
         print_json(snapshot.document())
         printed = 1
         while printed != self.count:
-            await asyncio.sleep(self.every)
+            await asyncio.sleep(self.every_seconds)
             try:
                 snapshot = await take(operator, self.shown, MOST_ROWS, snapshot)
             except OperatorError as error:
@@ -93,7 +93,9 @@ class TopArguments:
         # Before the screen is taken: a wrong key or address is said where it stays to be read.
         first = await take(operator, self.shown, room(get_terminal_size().lines))
         with Screen() as screen:
-            ended_by = await TopScreen(operator, screen, self.shown, first, self.every).run()
+            ended_by = await TopScreen(
+                operator, screen, self.shown, first, self.every_seconds
+            ).run()
         if ended_by is not None:
             raise typer.Exit(_SIGNALLED + ended_by)
 
@@ -113,13 +115,18 @@ class TopScreen:
     """Shows one hub on a terminal: it refreshes in the background and answers keys at once."""
 
     def __init__(
-        self, operator: Operator, screen: Screen, shown: Shown, first: Snapshot, every: float
+        self,
+        operator: Operator,
+        screen: Screen,
+        shown: Shown,
+        first: Snapshot,
+        every_seconds: float,
     ) -> None:
         self._operator = operator
         self._screen = screen
         self._shown = shown
         self._snapshot = first
-        self._every = every
+        self._every_seconds = every_seconds
         self._trouble = ""
         self._wanted = asyncio.Event()
         """The event is set when the next refresh should come at once."""
@@ -222,7 +229,7 @@ class TopScreen:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(self._every):
+            async with asyncio.timeout(self._every_seconds):
                 await self._wanted.wait()
         except TimeoutError:
             pass

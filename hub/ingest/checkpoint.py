@@ -76,7 +76,7 @@ def default_path(file: Path, channel: str, url: str) -> Path:
 
     It is not beside the file, whose directory may be read-only or swept, and whose name a rotation
     or a pattern may match. The hub's address is part of it, because another hub has received
-    nothing yet.
+    nothing yet. Raises `SettingsError` for a user without a home directory.
     """
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")

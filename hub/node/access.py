@@ -105,7 +105,10 @@ def verifier_of(
 
 
 def public_keys_of(files: tuple[str, ...]) -> "list[PublicKey]":
-    """Return the keys in PEM files, or in PEM text that stands in place of a file's name."""
+    """Return the keys in PEM files, or in PEM text that stands in place of a file's name.
+
+    Raises `SettingsError` for a file that cannot be read, and for text that is no public key.
+    """
     if not files:
         return []
     from hub.auth.public_keys import read_pem  # noqa: PLC0415 - see `hub.auth.algorithms`

@@ -98,7 +98,10 @@ def watched(roster: Roster, watching: "EventWatcher") -> Roster:
 
 
 def secret_of(settings: Settings) -> bytes:
-    """Return the key that signs questions and events; empty where no secret is set."""
+    """Return the key that signs questions and events; empty where no secret is set.
+
+    Raises `SettingsError` for a secret of another form.
+    """
     try:
         return read_secret(settings.webhook_secret.get_secret_value())
     except ValueError as error:

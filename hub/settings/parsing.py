@@ -234,7 +234,7 @@ def check_network(value: str) -> str:
 
 
 def check_base_path(value: str) -> str:
-    """Return the path in its one form: "" or "/x/y"."""
+    """Return the path in its one form, "" or "/x/y"; raise `ValueError` for other text."""
     segments = value.strip().strip("/")
     parts = segments.split("/") if segments else []
     if any(part in {".", ".."} or _PATH_SEGMENT.fullmatch(part) is None for part in parts):
@@ -282,8 +282,10 @@ def check_prefix(value: str) -> str:
 
 
 def check_port(value: object) -> object:
-    """Read a port; explain the trap that a Kubernetes Service called `hub` sets HUB_PORT for every
-    pod."""
+    """Read a port; raise `ValueError` for other text.
+
+    A Kubernetes Service called `hub` sets HUB_PORT for every pod, which the error explains.
+    """
     if isinstance(value, str) and value.startswith("tcp://"):
         raise ValueError(
             "Kubernetes sets this for a Service named hub; put enableServiceLinks: false in the "

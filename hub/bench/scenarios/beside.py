@@ -14,7 +14,10 @@ Measure = Callable[[ScenarioOptions], Result]
 
 
 def with_peer(measure: Measure) -> Measure:
-    """Return `measure`, which a peer follows where one is asked for; the peer has no goals."""
+    """Return `measure`, which a peer follows where one is asked for; the peer has no goals.
+
+    The scenario raises `BenchError` for a peer that is no other version of the hub.
+    """
 
     def measured(request: ScenarioOptions) -> Result:
         ours = measure(request)
