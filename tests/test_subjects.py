@@ -222,7 +222,7 @@ async def test_a_ban_without_a_body_is_told_which_field_it_lacks(http: httpx.Asy
 
 
 @pytest.mark.parametrize("kind", PEERS.values(), ids=PEERS)
-async def test_only_operators_may(hub: Hub, kind: type[Peer]) -> None:
+async def test_only_operators_may_act_on_subjects(hub: Hub, kind: type[Peer]) -> None:
     async with http_client(base_url=hub.url) as client:
         for method, path in (
             ("GET", "subjects/ann"),

@@ -40,7 +40,7 @@ T: dict[str, Any] = {"token_keys": TOKEN}
         ("0.0.0.0", P | T, "none", False),
     ],
 )
-def test_reading_without_credentials(
+def test_strangers_read_where_the_settings_allow_it(
     host: str, keys: dict[str, Any], anonymous: str, may_read: bool
 ) -> None:
     """Publishing and operating never follow from it."""

@@ -61,7 +61,7 @@ def documented(text: str) -> str:
     return text
 
 
-async def test_another_origin(page: Page, tmp_path: Path, origin: str) -> None:
+async def test_the_console_names_another_origin(page: Page, tmp_path: Path, origin: str) -> None:
     with HubProcess() as hub:
         written(tmp_path, hub)
         async with console(page) as says:
@@ -79,7 +79,7 @@ async def test_a_page_opened_as_a_file(page: Page, tmp_path: Path) -> None:
                 await says(part)
 
 
-async def test_no_token(page: Page, tmp_path: Path, origin: str) -> None:
+async def test_the_console_names_a_missing_token(page: Page, tmp_path: Path, origin: str) -> None:
     with HubProcess(HUB_TOKEN_KEYS=KEY, HUB_ORIGINS=origin) as hub:
         written(tmp_path, hub)
         async with console(page) as says:
@@ -95,7 +95,9 @@ async def test_a_token_without_the_grant(page: Page, tmp_path: Path, origin: str
             await says(documented("no grant to subscribe"))
 
 
-async def test_a_wrong_address(browser: Browser, tmp_path: Path, origin: str) -> None:
+async def test_the_console_names_a_wrong_address(
+    browser: Browser, tmp_path: Path, origin: str
+) -> None:
     """An uncaught error, which the console shows like any other."""
     with HubProcess(HUB_ORIGINS=origin) as hub:
         written(tmp_path, hub, address="localhost:8000")
@@ -105,7 +107,9 @@ async def test_a_wrong_address(browser: Browser, tmp_path: Path, origin: str) ->
                 await says(part)
 
 
-async def test_no_hub_there(page: Page, tmp_path: Path, origin: str) -> None:
+async def test_the_console_names_a_hub_that_is_not_there(
+    page: Page, tmp_path: Path, origin: str
+) -> None:
     with HubProcess(HUB_ORIGINS=origin) as hub:
         written(tmp_path, hub, address=f"http://127.0.0.1:{free_port()}")
         async with console(page) as says:

@@ -72,7 +72,7 @@ def test_a_program_in_another_language_publishes_with_a_key(
     assert history(hub, "prices")[before:] == [{"eur": 1.09}]
 
 
-def test_these_labels_are_those_of_the_document() -> None:
+def test_the_tested_labels_are_those_of_the_document() -> None:
     """So that a language without a test is noticed."""
     text = (ROOT / "hub" / "docs" / "http.md").read_text()
     named = ["publish-php", "publish-ruby", "publish-go", "publish-java"]

@@ -188,7 +188,7 @@ class PollerRules(RuleBasedStateMachine):
     # -- what has to hold ----------------------------------------------------------------------
 
     @invariant()
-    def what_polls_hold_is_counted(self) -> None:
+    def bytes_that_polls_hold_are_counted(self) -> None:
         """No poll that was answered or went away leaves anything behind in the budget."""
         waiting = [poller.waits for poller in self.pollers if poller.waits is not None]
         known = {*self.polls._polling.values(), *self.strays, *waiting}

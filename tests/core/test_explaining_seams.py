@@ -207,7 +207,7 @@ def test_texts_that_peers_make_long_count_as_long() -> None:
         assert node.journal.bytes - before > CLOSED_BYTES + len(reason)
 
 
-def test_losses_count() -> None:
+def test_losses_count_in_the_bytes_of_the_journal() -> None:
     """Each loss of a channel takes room until its publications are forgotten."""
     node = small()
     reader = Subscriber(node, "a")

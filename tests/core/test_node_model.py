@@ -262,7 +262,7 @@ class OneNode(GuestRules, PollerRules):
             self.read(peer)
 
     @invariant()
-    def who_is_in_step_can_be_written_to(self) -> None:
+    def members_in_step_can_be_written_to(self) -> None:
         """Past its session and its link, so both must allow it, at every moment."""
         channels = self.node.channels.values() if hasattr(self, "node") else ()
         for group in [group for channel in channels for group in channel.groups()]:
@@ -315,13 +315,13 @@ class OneNode(GuestRules, PollerRules):
         self.every_stream_is_right()
         for peer in self.peers:
             self.is_through(peer)
-            self.what_became_of_it_is_known(peer)
+            self.fates_are_known(peer)
         self.guests_come_through()
         self.pollers_come_through()
         assert self.node.outbox_budget.bytes == self.node.outbox_budget.unkept_bytes == 0
         assert self.node.fanout.backlog_bytes == 0
 
-    def what_became_of_it_is_known(self, peer: Peer) -> None:
+    def fates_are_known(self, peer: Peer) -> None:
         """Of every publication, to whoever asks, and as the peer's own bytes tell it."""
         for name in set(self.names):
             held = self.node.memory.held(name)

@@ -197,7 +197,7 @@ def test_publications_under_way_count_by_their_bytes() -> None:
     assert not held.publisher.link.reading
 
 
-def test_so_many_waiting_publications_go_to_the_broker_in_one_step() -> None:
+def test_a_bounded_number_of_waiting_publications_goes_to_the_broker_in_one_step() -> None:
     """The others follow when those are answered."""
     held = Held()
     session, count = held.publisher.session, _BEGUN_AT_ONCE + 5

@@ -178,7 +178,7 @@ def test_a_publication_that_gave_way_to_a_newer_one_is_no_gap() -> None:
     assert not [each for each in told if isinstance(each, tuple)]
 
 
-def test_its_publisher_that_does_not_want_it_back_gets_no_gap() -> None:
+def test_a_publisher_that_does_not_want_its_publication_back_gets_no_gap() -> None:
     node = small_node()
     reader = blocked(node)
     publish(node, "k")

@@ -1,6 +1,6 @@
 """Peers that are slow in each state of a connection: each ends in time, with a reason and a count.
 
-What begins with a TLS handshake or a PROXY protocol header is in `test_who_is_asking`.
+What begins with a TLS handshake or a PROXY protocol header is in `test_addresses_and_tls`.
 """
 
 import asyncio

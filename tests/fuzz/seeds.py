@@ -60,7 +60,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b'{"allow":true,"sub":"a","grants":{"subscribe":["*"]},"expires_in_seconds":5,"data":{}}',
         b'{"allow":false,"reason":"no"}',
     ),
-    "who_is_asking": (b'for="[2001:db8::1]:80";proto=https, for=10.0.0.1\n1.2.3.4, 10.0.0.2',),
+    "forwarded_headers": (b'for="[2001:db8::1]:80";proto=https, for=10.0.0.1\n1.2.3.4, 10.0.0.2',),
     "proxy_headers": (
         b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET",
         b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x00\x01\x00\x02GET",

@@ -211,7 +211,7 @@ def answers_of_the_application(data: bytes) -> None:
         return
 
 
-def who_is_asking(data: bytes) -> None:
+def forwarded_headers(data: bytes) -> None:
     first, _, second = data.decode("latin-1").partition("\n")
     told = {"forwarded": first, "x-forwarded-for": second, "x-forwarded-proto": second}
     _proxies.client("10.0.0.1", told)
@@ -264,7 +264,7 @@ def settings(data: bytes) -> None:
 
 TARGETS: tuple[Callable[[bytes], None], ...] = (
     requests, frames, command, publications, payload, tags_and_filters, query, token, grants, keys,
-    answers_of_the_application, who_is_asking, proxy_headers, redis_messages, packed_bodies,
+    answers_of_the_application, forwarded_headers, proxy_headers, redis_messages, packed_bodies,
     settings, first_bytes, words_between_nodes, bodies_of_operators,
 )  # fmt: skip
 

@@ -68,7 +68,7 @@ def test_each_failure_of_one_that_tries_doubles_the_pause_up_to_half_a_minute() 
     assert rig.breaker.may_ask(), "after an answer it begins anew"
 
 
-def test_those_asked_before_it_opened_prolong_nothing() -> None:
+def test_questions_asked_before_the_breaker_opened_prolong_nothing() -> None:
     rig = Rig()
     assert all(rig.breaker.may_ask() for _ in range(20))
     for _ in range(20):

@@ -71,7 +71,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Served]:
 
 
 @pytest.mark.parametrize("end", ["told", "supervisor dies"])
-async def test_it_ends_behind_the_last_worker(served: Served, end: str) -> None:
+async def test_the_broker_process_ends_behind_the_last_worker(served: Served, end: str) -> None:
     """What workers that drain publish is taken until they have gone."""
     reader, writer = await served.worker("w1")
     if end == "told":

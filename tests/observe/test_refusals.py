@@ -170,7 +170,7 @@ def test_after_a_window_the_next_refusals_are_logged_again() -> None:
     assert [line["event"] for line in rig.lines].count("refusals_not_logged") == 1
 
 
-def test_nobody_refused_is_no_timer() -> None:
+def test_a_node_that_refuses_nobody_has_no_timer() -> None:
     rig = Rig()
     rig.refuse("bad_request")
     assert rig.windows == 0

@@ -99,7 +99,9 @@ def test_messages_for_a_poll_that_was_given_up_are_the_next_ones(link: PollLink)
     assert link.take() == b"kept"
 
 
-def test_its_end_is_told_to_the_session_and_to_the_poll_that_waits(link: PollLink) -> None:
+def test_the_end_of_a_link_is_told_to_the_session_and_to_the_poll_that_waits(
+    link: PollLink,
+) -> None:
     link.begin(100)
     ended: list[bool] = []
     link.on_change = lambda: ended.append(link.ended)

@@ -81,7 +81,7 @@ async def test_behind_tls_the_transport_ends_it(ends: Ends) -> None:
     assert stream.transport.closing
 
 
-async def test_its_end_is_told_to_its_session_once(stream: Stream) -> None:
+async def test_the_end_of_a_stream_is_told_to_its_session_once(stream: Stream) -> None:
     stream.connection.connection_lost(ConnectionResetError())
     await turns()
     stream.connection.connection_lost(None)
@@ -124,7 +124,9 @@ def test_an_sse_connection_answers_no_pings_and_knows_its_peer(stream: Stream) -
 
 
 @pytest.mark.parametrize("origin", [None, "https://shop.example"])
-def test_its_head_ends_with_the_connection_and_is_kept_by_no_proxy(origin: str | None) -> None:
+def test_the_head_of_a_stream_is_kept_by_no_proxy_and_ends_with_the_connection(
+    origin: str | None,
+) -> None:
     head = response_head(origin)
     start, _, rest = head.partition(b"\r\n\r\n")
     lines = start.split(b"\r\n")

@@ -58,7 +58,7 @@ NBA: Tags = {"league": "nba", "home": True, "round": 3, "price": 9.5, "name": "b
         (b'{"home":{"exists":true}}', True),
     ],
 )
-def test_conditions(condition: bytes, holds: bool) -> None:
+def test_a_condition_passes_the_tags_that_it_names(condition: bytes, holds: bool) -> None:
     assert read_filter(condition).matches(encode_tags(NBA)) is holds
 
 

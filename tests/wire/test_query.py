@@ -65,7 +65,7 @@ def test_an_event_id_may_name_a_channel_that_was_added_by_command() -> None:
     assert parse_event_id("b=e:2", ("a", "c")) == {}
 
 
-def test_everything_is_read() -> None:
+def test_every_parameter_of_a_url_is_read() -> None:
     """One URL with all parameters."""
     query = read("channel=a&channel=b&since=a=e:5&last=3&token=t&fill=1&wait=2.5&connection=c")
     assert query == SubscriptionQuery(

@@ -59,18 +59,18 @@ async def test_server_that_says_nothing_is_a_problem_in_words(channel: str) -> N
                 await one.publish(channel, 1)
 
 
-async def test_unix_socket(redis: RedisServer, channel: str) -> None:
+async def test_a_hub_connects_to_a_unix_socket(redis: RedisServer, channel: str) -> None:
     await _works(f"unix://{redis.socket_path}", channel)
 
 
-async def test_database_by_number(redis: RedisServer, channel: str) -> None:
+async def test_a_hub_uses_the_database_of_its_url(redis: RedisServer, channel: str) -> None:
     await _works(f"redis://127.0.0.1:{redis.port}/3", channel)
     with Redis(port=redis.port, protocol=2, db=3) as client:
         assert client.exists(f"hub:{{{channel}}}:meta")
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-async def test_tls(channel: str, tmp_path: Path) -> None:
+async def test_a_hub_connects_over_tls(channel: str, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         [

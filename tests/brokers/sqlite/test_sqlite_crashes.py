@@ -397,7 +397,7 @@ class Crashes(RuleBasedStateMachine):
     # -- what has to be -------------------------------------------------------------------------
 
     @invariant()
-    def what_was_taken_is_a_beginning(self) -> None:
+    def taken_publications_are_a_beginning(self) -> None:
         if self.taken is not None:
             self.run(self._go_on_from(self.taken))
 

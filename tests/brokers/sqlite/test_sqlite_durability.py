@@ -175,7 +175,7 @@ async def test_a_commit_that_fails_publishes_nothing_and_gives_no_number_out(
 
 
 @pytest.mark.parametrize("stands", [True, False], ids=["it stands", "it does not"])
-async def test_nobody_is_told_what_nobody_knows(
+async def test_a_failed_fsync_has_the_file_read_again_and_its_content_delivered(
     node: StoredNode, monkeypatch: pytest.MonkeyPatch, stands: bool
 ) -> None:
     """An fsync that fails: the file is read again, and what stands in it is delivered."""

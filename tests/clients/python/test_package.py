@@ -118,7 +118,9 @@ wrong: int = publish(SyncPublisher("http://127.0.0.1:8000"))
 """
 
 
-def test_its_types_are_seen_by_whoever_installs_it(python: Path, tmp_path: Path) -> None:
+def test_the_types_of_the_package_are_seen_by_whoever_installs_it(
+    python: Path, tmp_path: Path
+) -> None:
     """mypy finds the marker and the one mistake, nothing else."""
     pytest.importorskip("mypy")
     (tmp_path / "use.py").write_text(TYPED)

@@ -138,7 +138,7 @@ def heard(told: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
-async def test_a_pattern(scenario: Json) -> None:
+async def test_a_pattern_brings_every_channel_in_order(scenario: Json) -> None:
     """Every channel in order, nothing lost without a word, nothing twice."""
     peers: asyncio.Queue[Peer] = asyncio.Queue()
 

@@ -66,7 +66,9 @@ class Refusing:
 
 
 @pytest.mark.parametrize("case", golden("refusals"), ids=name_of)
-async def test_a_refused_subscription(case: Case, drawn: list[tuple[float, float]]) -> None:
+async def test_a_refused_subscription_ends_or_is_asked_for_again_or_goes_on(
+    case: Case, drawn: list[tuple[float, float]]
+) -> None:
     """Ends, is asked for again on the same connection, or goes on."""
     hub = Refusing(case)
     async with (

@@ -146,7 +146,7 @@ def late(rig: Rig, heads: list[bytes]) -> list[Connection]:
     return connections
 
 
-async def test_those_that_are_late_together_have_turns_to_be_told_so(rig: Rig) -> None:
+async def test_peers_that_are_late_together_have_turns_to_be_told_so(rig: Rig) -> None:
     """Thousands may send nothing, or half a head: to answer them at once would hold the loop up."""
     told = len(late(rig, [b"", b"GET / HT"] * 3))
     assert len(rig.turns.crowd) == told + 1

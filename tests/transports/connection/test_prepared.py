@@ -116,7 +116,7 @@ async def test_a_connection_that_is_told_to_stop_gets_one_more_answer(
     assert b"Connection: close" in rig.transport.written
 
 
-async def test_those_behind_one_that_is_answered_later_wait_for_it(make_rig: Make) -> None:
+async def test_publications_behind_one_that_is_answered_later_wait_for_it(make_rig: Make) -> None:
     rig = make_rig(publishes="soon")
     for channel in ("a", "slow"):
         rig.registry.gate.set()

@@ -261,7 +261,7 @@ async def test_a_connection_without_a_header_is_closed_and_noted(rig: Rig) -> No
     assert rig.refused == [(PROXY, "bad_request", "proxy_header")]
 
 
-async def test_of_those_without_a_whole_header_who_is_late_is_noted_and_who_leaves_is_not(
+async def test_a_peer_without_a_whole_header_is_noted_when_late_and_not_when_it_leaves(
     rig: Rig,
 ) -> None:
     """A health check of a load balancer connects, says nothing and goes."""

@@ -44,7 +44,7 @@ ASKS = [
 
 
 @pytest.mark.parametrize(("method", "path"), ASKS)
-async def test_only_operators_may(hub: Hub, method: str, path: str) -> None:
+async def test_only_operators_may_ask(hub: Hub, method: str, path: str) -> None:
     """Nobody else's request gets as far as any node."""
     async with hub.client() as client:
         assert (await client.request(method, path)).status_code == 401

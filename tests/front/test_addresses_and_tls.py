@@ -82,7 +82,7 @@ async def test_a_trusted_proxy_tells_the_address_of_a_session(headers: dict[str,
             await eventually(lambda: not hub.node.registry.sessions, seconds=20)
 
 
-async def test_nobody_else_does() -> None:
+async def test_a_proxy_that_is_not_trusted_tells_no_address() -> None:
     async with (
         running(trusted_proxies=("10.0.0.0/8",)) as hub,
         websockets.connect(
