@@ -13,6 +13,8 @@ PYTHON = [
     for path in [*HUB.rglob("*.py"), *(HUB.parent / "clients" / "python").rglob("*.py")]
     if ".venv" not in path.parts
 ]
+TESTS = Path(__file__).parent
+NO_SUBJECT = re.compile(r"def (test_(?:what|who|whoever|it|its|they|those|one_that|one_who)_\w+)")
 SAYS_NOT = re.compile(r"(?i)\b(not|nothing|nobody|never|only|alone)\b")
 
 
@@ -38,6 +40,16 @@ def test_no_file_has_over_400_lines() -> None:
     lines = {path: path.read_text().count("\n") for path in PYTHON}
     assert lines
     assert [str(path) for path, count in lines.items() if count > 400] == []
+
+
+def test_names_of_tests_have_a_subject() -> None:
+    """They read as sentences, such as `test_a_worker_that_dies_is_restarted`."""
+    found = {
+        str(path.relative_to(TESTS)): names
+        for path in TESTS.rglob("*.py")
+        if (names := NO_SUBJECT.findall(path.read_text()))
+    }
+    assert found == {}
 
 
 SAME_IN_HUB_AND_CLIENT = {

@@ -323,7 +323,7 @@ async def test_several_publications_are_one_call_and_each_has_its_outcome(made: 
     assert [p.data for p in one.delivered] == [b"1", b"3"]
 
 
-async def test_what_a_worker_publishes_in_one_turn_is_one_call(made: Machine) -> None:
+async def test_publications_of_a_worker_in_one_turn_are_one_call(made: Machine) -> None:
     """Single publications and arrays: in their order, and each has its own outcome."""
     one, other = await made.worker(), await made.worker()
     await other.subscribe("a")
