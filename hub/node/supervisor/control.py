@@ -170,6 +170,11 @@ class Child:
         if self._control is not None and self.exit_code is None:
             self._control.say(*words)
 
+    def accept_at(self, slots: frozenset[int]) -> None:
+        """Tell the worker to accept at the sockets of these places, and at no other."""
+        self.slots = slots
+        self.say(SLOTS, *map(str, sorted(slots)))
+
     def kill(self) -> None:
         if self._process is not None and self.exit_code is None:
             self._process.kill()

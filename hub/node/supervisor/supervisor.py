@@ -19,7 +19,7 @@ import secrets
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from importlib import metadata
 
 from structlog.typing import FilteringBoundLogger
@@ -268,20 +268,11 @@ class Supervisor:
             await asyncio.sleep(_BACK_OFF_SECONDS[1])
 
     def _assign(self) -> None:
-        """Have each socket accepted at by its worker, or by the next one that takes connections."""
-        up = {n: c for n in self._numbers if (c := self._current.get(n)) and c.can_accept}
-        staying = [n for n, child in up.items() if not child.is_leaving] or list(up)
-        taking = [n for n in staying if up[n].is_ready] or staying
-        if not taking:
-            return
-        places: dict[int, set[int]] = {number: set() for number in up}
-        for number in self._numbers:
-            following = [each for each in taking if each >= number] or taking
-            places[following[0]].add(number - 1)
-        for number, child in up.items():
-            if child.slots != (wanted := frozenset(places[number])):
-                child.slots = wanted
-                child.say(control.SLOTS, *map(str, sorted(wanted)))
+        """Have each socket accepted at by a worker that takes connections."""
+        able = {n: c for n in self._numbers if (c := self._current.get(n)) and c.can_accept}
+        for number, slots in _shared_out(self._numbers, able).items():
+            if able[number].slots != slots:
+                able[number].accept_at(slots)
 
     async def _replace_all(self) -> None:
         """Put a new worker in the place of each, one after another."""
@@ -317,8 +308,7 @@ class Supervisor:
             return False
         self._leaving.discard(new)
         old, self._current[number] = self._current[number], new
-        new.slots = old.slots
-        new.say(control.SLOTS, *map(str, sorted(new.slots)))
+        new.accept_at(old.slots)
         self._failures.pop(number, None)
         if old.exit_code is None:
             old.retires = True
@@ -382,6 +372,21 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _shared_out(numbers: Iterable[int], able: Mapping[int, Child]) -> Mapping[int, frozenset[int]]:
+    """Return the places of the sockets at which each worker accepts that is able to.
+
+    Each socket has its own worker, or the next one that is ready and does not leave. Where no
+    worker is ready, those that stay accept, and where none stays those that leave.
+    """
+    staying = [number for number, child in able.items() if not child.is_leaving] or list(able)
+    taking = [number for number in staying if able[number].is_ready] or staying
+    slots: dict[int, set[int]] = {number: set() for number in able}
+    for number in numbers if taking else ():
+        following = next((each for each in taking if each >= number), taking[0])
+        slots[following].add(number - 1)
+    return {number: frozenset(each) for number, each in slots.items()}
 
 
 def _has_terminal() -> bool:
