@@ -24,6 +24,58 @@ from hub.core.pushes import Change, Leave, Member
 from hub.errors import HubError, OutcomeUnknownError, UnavailableError
 
 
+class _Listing:
+    """The members of a channel, which come in pages; all pages are as of the first.
+
+    Changes come on the same connection. So the list is as of its last page: the first one, and the
+    changes behind it. Example: the first of two pages has ada. Before the second comes, ada leaves
+    and cy joins. The second has bob. The list is bob and cy.
+    """
+
+    def __init__(self, link: WorkerLink, channel: str, started: "set[_Listing]") -> None:
+        self._link = link
+        self.channel = channel
+        self._started = started
+        self.whole: asyncio.Future[Sequence[Member]] = asyncio.get_running_loop().create_future()
+        self._found: list[Member] = []
+        self._changed: dict[str, Member | None] = {}
+        """Members that changed since the first page; None for one that left."""
+        self._number = 0
+        """The number of the call for the first page."""
+
+    def ask(self, first: int = 0) -> None:
+        """Ask for the page that begins with this member; raise `NotSentError`."""
+        asked = (frames.MEMBERS, self.channel, self._number, first)
+        number = self._link.call(asked, self._answered)
+        self._number = self._number or number
+
+    def changed(self, member: Member, *, stays: bool) -> None:
+        self._changed[member.id] = member if stays else None
+
+    def _answered(self, answer: frames.Message | HubError) -> None:
+        if self.whole.done():
+            return  # The caller waits no more.
+        if isinstance(answer, HubError):
+            self.whole.set_exception(answer)
+            return
+        _, _, found, following = answer
+        self._found += [Member(*who) for who in found]
+        if not following:
+            self.whole.set_result(self._as_of_now())
+            return
+        self._started.add(self)
+        try:
+            self.ask(following)
+        except NotSentError as error:
+            self.whole.set_exception(error)
+
+    def _as_of_now(self) -> Sequence[Member]:
+        if not (changed := self._changed):
+            return self._found
+        now = [changed.pop(each.id, each) for each in self._found]
+        return [each for each in (*now, *changed.values()) if each is not None]
+
+
 class WorkerRoster:
     """One per worker; made before `link` runs."""
 
@@ -36,6 +88,9 @@ class WorkerRoster:
         self._here: dict[str, dict[str, Member]] = {}
         self._connection = 0
         """The number of connections so far."""
+        self._listings: set[_Listing] = set()
+        """The lists of members of which some pages have come."""
+        link.on(frames.ANNOUNCE, self._on_announce)
         link.on_up(self._on_up)
 
     async def start(self) -> None:
@@ -57,11 +112,20 @@ class WorkerRoster:
 
     async def members(self, channel: str) -> Sequence[Member]:
         """Return the members in the order they came; raise `UnavailableError` without an answer."""
+        listing = _Listing(self._link, channel, self._listings)
         try:
-            _, _, found = await self._link.ask(frames.MEMBERS, channel)
+            listing.ask()
+            return await listing.whole
         except (NotSentError, NoAnswerError) as error:
             raise UnavailableError(f"cannot tell who is in {channel!r}: {error.message}") from None
-        return [Member(*who) for who in found]
+        finally:
+            self._listings.discard(listing)
+
+    def _on_announce(self, message: frames.Message) -> None:
+        _, channel, name, *who = message
+        for listing in self._listings if name is not None else ():
+            if listing.channel == channel:
+                listing.changed(Member(*who), stays=frames.CHANGES[name] is not Leave)
 
     def _on_up(self) -> None:
         self._connection += 1

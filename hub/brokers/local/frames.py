@@ -53,7 +53,7 @@ PING = _kind(6, "number")
 CHANGE = _kind(7, "channel, whether it is there (a join or an update), the fields of a Member")
 PRESENT = _kind(8, "channel, lists of the fields of members that this worker has there")
 TOLD_ALL = _kind(9, "in channels that were not named since HELLO this worker has no members")
-MEMBERS = _kind(10, "number, channel")
+MEMBERS = _kind(10, "number, channel, the number of its first page or 0, from which member on")
 RECORD = _kind(11, "this node's record")
 OTHERS = _kind(12, "number")
 ASK = _kind(13, "number, tag, question, whether it lasts")
@@ -80,7 +80,9 @@ DELIVER = _kind(38, "written publications, of any channels")
 LOST = _kind(39, "the fields of a Gap")
 RESET = _kind(40, "channel, epoch, offset")
 ANNOUNCE = _kind(41, "channel, the name of the change (None: a reset), the fields of a Member")
-MEMBERS_ARE = _kind(42, "number, lists of the fields of members")
+MEMBERS_ARE = _kind(
+    42, "number, lists of the fields of members, from which on there are more, or 0"
+)
 OTHERS_ARE = _kind(43, "number, records by tag")
 ASKED = _kind(44, "the asker's tag and number, question, whether it lasts")
 ANSWERED = _kind(45, "number, answer; None where the node lives no more")
@@ -105,6 +107,9 @@ MAX_WAITING_BYTES = 64 * MIB
 # A longer frame never comes whole, because its sender cuts the connection off with more than
 # `MAX_WAITING_BYTES` left of it. As much again is far more than a kernel takes meanwhile.
 MAX_FRAME_BYTES = 2 * MAX_WAITING_BYTES
+# Members in one message: 1 us each at the one end, and 2 us at the other.
+_PAGE_MEMBERS = 500
+_PAGE_BYTES = 256 * KIB
 # Bytes of a message beside its data. A guess that is rather too high.
 MESSAGE_BYTES = 200
 
@@ -136,6 +141,14 @@ CHANGE_NAMES = {kind: name for name, kind in CHANGES.items()}
 def bytes_of(members: Iterable[Member]) -> int:
     """Return about how many bytes the members take in a message."""
     return sum(60 + len(member.data or b"") for member in members)
+
+
+def page_of(members: Sequence[Member], first: int) -> Sequence[Member]:
+    """Return the members from `first` on that one message takes; at least one, where there is."""
+    page = members[first : first + _PAGE_MEMBERS]
+    while len(page) > 1 and bytes_of(page) > _PAGE_BYTES:
+        page = page[: len(page) // 2]
+    return page
 
 
 class Frames(asyncio.Protocol):

@@ -122,8 +122,15 @@ class WorkerLink:
     # -- handlers ----------------------------------------------------------------------------
 
     def on(self, kind: int, handler: Callable[[Message], None]) -> None:
-        """Have `handler` get messages of this kind, which answer no call."""
-        self._handlers[kind] = handler
+        """Have `handler` get messages of this kind, which answer no call, as others before it."""
+        before = self._handlers.get(kind)
+
+        def both(message: Message) -> None:
+            if before is not None:
+                before(message)
+            handler(message)
+
+        self._handlers[kind] = handler if before is None else both
 
     def on_up(self, callback: Callable[[], None]) -> None:
         self._on_up.append(callback)

@@ -1,6 +1,6 @@
 """The members of each channel at all workers, as the broker process knows them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hub.brokers.local.workers import run
@@ -44,7 +44,7 @@ class MemberTable:
         self._rounds: dict[str, int] = {}
         """The present round of each worker, by its tag."""
 
-    def members(self, channel: str) -> Iterable[Member]:
+    def members(self, channel: str) -> Sequence[Member]:
         """Return the members in the order they came."""
         return [present.member for present in self._channels.get(channel, {}).values()]
 

@@ -27,13 +27,15 @@ from hub.core.ports import (
 )
 from hub.core.publication import Position
 from hub.core.pushes import Member
-from hub.errors import HubError
+from hub.errors import HubError, UnavailableError
 
 # How long the members of a worker stay after its connection has ended. A live one is back within
 # a second; guess, not measured.
 LEASE_SECONDS = 5.0
 # Channels in one message: some 60 bytes each.
 NAMES_AT_ONCE = 1000
+# Lists of members that a worker reads in pages. The broker process keeps each as of its first page.
+LISTS_AT_ONCE = 16
 
 
 class Served(DirectoryBroker, Protocol):
@@ -326,10 +328,22 @@ class BrokerServer:
         if not self._nodes.knows_all():
             self._asking_members.append((worker, message))
             return
-        _, number, name = message
-        members = tuple(self._members.members(name))
-        told = [frames.member_fields(member) for member in members]
-        worker.frames.send((frames.MEMBERS_ARE, number, told), frames.bytes_of(members))
+        _, number, name, asked, first = message
+        members = worker.listed.pop(asked, None) if first else self._members.members(name)
+        if members is None:
+            why = f"more than {LISTS_AT_ONCE} long lists of members are asked for at once"
+            worker.frames.send((frames.REFUSED, number, UnavailableError.code, why))
+            return
+        page = frames.page_of(members, first)
+        more = first + len(page)
+        if more < len(members):
+            # All pages are as of the first: the worker adds the changes that it hears of.
+            worker.listed[asked or number] = members
+            while len(worker.listed) > LISTS_AT_ONCE:
+                del worker.listed[next(iter(worker.listed))]
+        told = [frames.member_fields(member) for member in page]
+        following = more if more < len(members) else 0
+        worker.frames.send((frames.MEMBERS_ARE, number, told, following), frames.bytes_of(page))
 
 
 def _outcome(outcome: PublishResult | HubError) -> Message:

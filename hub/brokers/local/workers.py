@@ -17,7 +17,7 @@ from hub.brokers.local.frames import Frames, Message
 from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.ports import Broker, Monotonic, Spawn
 from hub.core.publication import Position, Publication
-from hub.core.pushes import Change, Gap, PresenceReset
+from hub.core.pushes import Change, Gap, Member, PresenceReset
 from hub.errors import HubError, UnavailableError
 
 # A worker tries to connect every half second. Less than a call may take (`link.CALL_SECONDS`).
@@ -37,6 +37,8 @@ class WorkerConnection:
     channels: set[str] = field(default_factory=set)
     names: Sequence[str] = ()
     """The names of its last list, page by page."""
+    listed: dict[int, Sequence[Member]] = field(default_factory=dict)
+    """Members of which it has had some pages, by the number of the first."""
 
 
 @dataclass(slots=True)

@@ -475,8 +475,8 @@ async def test_members_of_all_workers_are_told_in_the_order_they_came(process: P
     one, two = await process.peer("w1"), await process.peer("w2")
     one.say((frames.SUBSCRIBE, 1, "a"), (frames.CHANGE, "a", True, *member("ada")))
     two.say((frames.PRESENT, "a", [member("bob"), member("cy")]))
-    two.say((frames.CHANGE, "a", False, *member("cy")), (frames.MEMBERS, 7, "a"))
-    assert await two.heard() == [[frames.MEMBERS_ARE, 7, [[*member("ada")], [*member("bob")]]]]
+    two.say((frames.CHANGE, "a", False, *member("cy")), (frames.MEMBERS, 7, "a", 0, 0))
+    assert await two.heard() == [[frames.MEMBERS_ARE, 7, [[*member("ada")], [*member("bob")]], 0]]
     assert [each[1:3] for each in await one.heard() if each[0] == frames.ANNOUNCE] == [
         ["a", "Join"], ["a", "Join"], ["a", "Join"], ["a", "Leave"]
     ]  # fmt: skip
@@ -536,7 +536,7 @@ async def test_a_process_that_has_just_begun_says_nothing_of_all_before_all_have
     process = Process(workers=2)
     one = await process.peer("w1")
     one.say((frames.RECORD, b"one"), (frames.TOLD_ALL,), (frames.CHANGE, "a", True, *member("ada")))
-    one.say((frames.OTHERS, 1), (frames.MEMBERS, 2, "a"))
+    one.say((frames.OTHERS, 1), (frames.MEMBERS, 2, "a", 0, 0))
     process.server.tick()
     ((kind, number, code, _),) = await one.heard()
     assert (kind, number, code) == (frames.REFUSED, 1, "unavailable")
@@ -547,7 +547,7 @@ async def test_a_process_that_has_just_begun_says_nothing_of_all_before_all_have
     assert await one.heard() == []
     two.say(last)
     process.server.tick()
-    assert await one.heard() == [[frames.MEMBERS_ARE, 2, [[*member("ada")], [*member("bob")]]]]
+    assert await one.heard() == [[frames.MEMBERS_ARE, 2, [[*member("ada")], [*member("bob")]], 0]]
     one.say((frames.OTHERS, 3))
     assert await one.heard() == [[frames.OTHERS_ARE, 3, {"w2": b"two"}]]
     await two.end()
@@ -559,7 +559,7 @@ async def test_a_worker_that_does_not_come_is_not_waited_for_longer() -> None:
     process = Process(workers=2)
     one = await process.peer("w1")
     assert process.server.is_quiet()
-    one.say((frames.RECORD, b"one"), (frames.TOLD_ALL,), (frames.MEMBERS, 2, "a"))
+    one.say((frames.RECORD, b"one"), (frames.TOLD_ALL,), (frames.MEMBERS, 2, "a", 0, 0))
     assert not process.server.is_quiet()
     process.clock.advance(COME_BACK_SECONDS - 0.1)
     process.server.tick()
@@ -567,6 +567,6 @@ async def test_a_worker_that_does_not_come_is_not_waited_for_longer() -> None:
     process.clock.advance(0.1)
     process.server.tick()
     assert process.server.is_quiet()
-    assert await one.heard() == [[frames.MEMBERS_ARE, 2, []]]
+    assert await one.heard() == [[frames.MEMBERS_ARE, 2, [], 0]]
     one.say((frames.OTHERS, 3))
     assert await one.heard() == [[frames.OTHERS_ARE, 3, {}]]
