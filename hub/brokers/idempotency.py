@@ -23,6 +23,8 @@ _DIGEST_BYTES = 16
 _MADE = struct.Struct("<qdQ")
 # Publishers looked at in one call of `sweep`. A guess.
 _SWEEP_PUBLISHERS = 100
+# Old keys that go in one step: 1 us each. A million may be over at once, behind a pause.
+EXPIRED_AT_ONCE = 2000
 _COMPARED = 16
 
 
@@ -117,7 +119,7 @@ class IdempotencyKeys:
         keys = self._by_publisher.get(request.publisher)
         if keys is None:
             return None
-        self._expire(keys)
+        self._expire(keys, EXPIRED_AT_ONCE)
         scope = scope_of(request.channel, request.idempotency_key)
         self._asked = request, scope
         made = keys.made.get(scope)
@@ -125,7 +127,9 @@ class IdempotencyKeys:
             return None
         if epoch is not None and made[_MADE.size :] != epoch.encode():
             return None
-        content, _, offset = _MADE.unpack_from(made)
+        content, expires, offset = _MADE.unpack_from(made)
+        if expires <= self._clock():
+            return None
         if content != self._content(request):
             raise ConflictError(
                 f"idempotency key {request.idempotency_key!r} was used with other data"
@@ -173,15 +177,19 @@ class IdempotencyKeys:
 
     def sweep(self) -> None:
         """Forget old keys, of some publishers in each call; call it regularly."""
+        left = EXPIRED_AT_ONCE
         for keys in self._rounds.some(_SWEEP_PUBLISHERS):
-            self._expire(keys)
+            left -= self._expire(keys, left)
 
-    def _expire(self, keys: _Keys) -> None:
+    def _expire(self, keys: _Keys, most: int) -> int:
+        """Forget old keys of a publisher; return how many, `most` at most."""
         now = self._clock()
-        while (scope := keys.oldest()) is not None:
-            if _MADE.unpack_from(keys.made[scope])[1] > now:
-                return
+        for dropped in range(most):
+            scope = keys.oldest()
+            if scope is None or _MADE.unpack_from(keys.made[scope])[1] > now:
+                return dropped
             self._drop(keys)
+        return most
 
     def _make_room(self, keys: _Keys) -> None:
         """Drop one key: of `keys` itself where no publisher has more, else of the one with most."""

@@ -4,6 +4,9 @@ import random
 import time
 import tracemalloc
 
+import pytest
+
+from hub.brokers import idempotency
 from hub.brokers.idempotency import IdempotencyKeys
 from hub.core.ports import PublishRequest
 from hub.core.publication import Position
@@ -149,3 +152,22 @@ def test_an_answer_that_is_given_anew_is_as_old_as_that() -> None:
     assert not keys.knows("p", "early")
     assert not keys.knows("p", "late")
     assert len(keys.keys) == 0
+
+
+def test_very_many_keys_that_are_over_go_some_in_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them counts any more, also where it has not gone yet."""
+    monkeypatch.setattr(idempotency, "EXPIRED_AT_ONCE", 4)
+    keys = Keys(100)
+    for number in range(10):
+        keys.use(f"p{number % 2}", str(number))
+    keys.clock.advance(301)
+    left = []
+    while len(keys.keys):
+        keys.keys.sweep()
+        left.append(len(keys.keys))
+    assert left == [6, 2, 0]
+    for number in range(10):
+        keys.use("p", str(number))
+    keys.clock.advance(301)
+    assert not keys.knows("p", "9")
+    assert len(keys.keys) == 6

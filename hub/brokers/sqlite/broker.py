@@ -19,7 +19,7 @@ from typing import TypeVar
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.sqlite.commits import Commits, SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
-from hub.brokers.sqlite.intake import Outcome
+from hub.brokers.sqlite.intake import Outcome, refuse
 from hub.brokers.sqlite.recent import changed, steps
 from hub.core.node_records import BrokerRecord
 from hub.core.ports import (
@@ -225,7 +225,7 @@ class SqliteBroker:
                 self._log.warning("history_left_behind", waiting=len(self._waiting))
                 break
             await writer.until_idle(left)
-        self._waiting.refuse(self._refusal())
+        await refuse(self._waiting.all(), self._refusal())
         await self._pages.stop()
         await writer.stop()
 

@@ -15,11 +15,13 @@ from hub.brokers.sqlite.layout import Block, Commit, Placed, cut, record
 from hub.brokers.state_rows import StateRows
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Publication
-from hub.errors import ConflictError, HubError, UnavailableError
+from hub.errors import ConflictError, UnavailableError
 
 # Bounds of one commit in publications; in channels and rows of state; and in idempotency keys. Its
 # content is moved into the file's tables in one step, which other commits may have to wait for.
-MAX_COMMIT = 10_000
+# When a commit is written, its publications and those of the next one are a step of the loop:
+# 5 ms with 2,000 of each, and 19 to 36 ms with 10,000 (measured).
+MAX_COMMIT = 2_000
 MAX_COMMIT_CHANGES = 500
 MAX_COMMIT_KEYS = 2000
 
@@ -262,12 +264,12 @@ class CommitGroup:
             for repeat in numbered.repeats:
                 repeat.settle(PublishResult(position, duplicate=True))
 
-    def fail(self, error: HubError) -> None:
-        """Settle all tickets with `error`: the commit is not written, or may not be."""
+    def fail(self) -> Iterator[WaitingPublication]:
+        """Return all tickets: the commit is not written, or may not be."""
         self.release()
-        for _, numbered in self._order:
-            for ticket in (numbered.ticket, *numbered.repeats):
-                ticket.settle(error)
+        return (
+            ticket for _, numbered in self._order for ticket in (numbered.ticket, *numbered.repeats)
+        )
 
     def release(self) -> None:
         """Allow the memory broker to forget its channels again."""

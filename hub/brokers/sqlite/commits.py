@@ -8,7 +8,7 @@ read in parts, so that a file with very many channels never holds the loop for l
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,13 +21,14 @@ from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.commit_group import CommitGroup
 from hub.brokers.sqlite.faults import Fault, FileError, translating_content
 from hub.brokers.sqlite.file import HistoryFile
-from hub.brokers.sqlite.intake import StoredLogs, Waiting
+from hub.brokers.sqlite.intake import StoredLogs, Waiting, WaitingPublication, refuse
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
 from hub.brokers.sqlite.reading import PageReader
 from hub.brokers.sqlite.recent import MOVED_BYTES, Recent
 from hub.brokers.sqlite.tending import Step, Tending, is_crowded
 from hub.brokers.sqlite.writing import HistoryWriter, Work
 from hub.core.counters import Counters
+from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.options import MIB, Namespaces
 from hub.core.ports import Appearances, Downstream, Monotonic, Spawn
 from hub.core.publication import Position, Publication
@@ -184,6 +185,8 @@ _GATHER_SECONDS = 0.001
 # Bytes of one commit at most: an SSD takes so much in some milliseconds, so that no publisher waits
 # long for another.
 MAX_COMMIT_BYTES = 4 * MIB
+# Channels that are told in one turn that another file has begun new epochs.
+RESET_AT_ONCE = 200
 
 
 class Commits:
@@ -251,7 +254,11 @@ class Commits:
         return now < self._gathers_until
 
     def refuse(self, error: HubError) -> None:
-        self.waiting.refuse(error)
+        self._refuse(self.waiting.all(), error)
+
+    def _refuse(self, tickets: Iterable[WaitingPublication], error: HubError) -> None:
+        if isinstance(rest := begin(refuse(tickets, error)), Rest):
+            self._context.spawn(rest.run())
 
     def _commit(self, file: HistoryFile) -> Work | None:
         memory = self.memory
@@ -289,7 +296,7 @@ class Commits:
                 batch.apply()
                 return
             fails = OutcomeUnknownError if error.uncertain else NotPublishedError
-            batch.fail(fails(error.message))
+            self._refuse(batch.fail(), fails(error.message))
             self.writer.not_committed(batch, error)
 
         return partial(file.commit, commit), done
@@ -363,11 +370,14 @@ class Commits:
 
     async def _reset(self, before: MemoryBroker, memory: MemoryBroker) -> None:
         """Tell all subscribers of the epochs that another file has begun."""
-        for name in before.names():
+        for number, name in enumerate(before.names(), 1):
             log = before.find(name)
             if log is not None and log.subscribed:
                 await memory.subscribe(name, partial(self._context.downstream.reset, name))
                 self._context.counters.broker_resets += 1
+            if number % RESET_AT_ONCE == 0:
+                # Nothing is committed meanwhile: the file is not taken up yet.
+                await NEXT_TURN
 
     def _on_forgotten(self, log: ChannelLog, ended: tuple[int, int]) -> None:
         """Have the next commit delete the channel from the file; its blocks expire by age."""

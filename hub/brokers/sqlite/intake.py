@@ -5,10 +5,11 @@ outcome. No I/O, no clock.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from hub.brokers.memory_history import ChannelLog
+from hub.core.eager import NEXT_TURN
 from hub.core.options import MIB
 from hub.core.ports import PublishRequest, PublishResult
 from hub.errors import HubError, NotPublishedError
@@ -16,6 +17,8 @@ from hub.errors import HubError, NotPublishedError
 # Bounds beside the commit under way: seconds of the fastest intake.
 MAX_WAITING_BYTES = 32 * MIB
 MAX_WAITING = 100_000
+# Publications that are refused in one turn of the loop: some 5 us each, with the answer (a guess).
+REFUSED_AT_ONCE = 500
 
 Outcome = PublishResult | HubError
 Settled = Callable[[Outcome], None]
@@ -95,12 +98,24 @@ class Waiting:
         """Drop the first ticket: a commit has taken it."""
         self.bytes -= len(self._tickets.popleft().request.data)
 
-    def refuse(self, error: HubError) -> None:
-        """Settle all tickets with `error`: none of them will be written."""
-        tickets = tuple(self._tickets)
-        self._tickets.clear()
-        self.bytes = 0
-        for ticket in tickets:
+    def all(self) -> Iterable[WaitingPublication]:
+        """Return all tickets, which wait no more: none of them will be written."""
+        tickets, self._tickets, self.bytes = self._tickets, deque(), 0
+        return tickets
+
+
+async def refuse(tickets: Iterable[WaitingPublication], error: HubError) -> None:
+    """Settle all tickets with `error`, in turns."""
+    left = deque(tickets)
+    try:
+        while left:
+            for _ in range(min(REFUSED_AT_ONCE, len(left))):
+                left.popleft().settle(error)
+            if left:
+                await NEXT_TURN
+    finally:
+        # The node may be stopping. Each caller gets its answer all the same.
+        for ticket in left:
             ticket.settle(error)
 
 
