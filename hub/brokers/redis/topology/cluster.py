@@ -28,11 +28,14 @@ from hub.brokers.redis.shard import Shard
 from hub.brokers.redis.topology.discovery import Discovery
 from hub.brokers.redis.topology.moves import OriginCheck, Redirects, Stray
 from hub.brokers.redis.topology.slots import NOBODY, HostNames, View, owners, parse_nodes, slot
+from hub.core.eager import NEXT_TURN
 
 # Their answers are laid over each other; more would only be more work for a large cluster.
 _ASKED = 5
 # A guess: as often as servers pointing elsewhere may make a node look.
 _MIN_SECONDS_BETWEEN_LOOKS = 0.1
+# Channels that one turn of the loop looks at, or moves, when the map has changed: 10 us each.
+MOVED_AT_ONCE = 256
 
 
 class ClusterNode(FixedServer):
@@ -121,6 +124,8 @@ class ClusterTopology:
         self._left: list[Shard] = []
         """Shards that own no slot any more, and are being stopped."""
         self._nowhere = Shard(UnownedSlots(self._url.seeds[0]), context)
+        self._formers: Sequence[Shard] = ()
+        """The shards of the map before, while channels move from them to others."""
         self._former: dict[int, str] = {}
         """The server that had a slot before, as far back as this node has looked."""
         self._origin_check = OriginCheck(discovery=self._discovery, members=self._servers)
@@ -151,7 +156,14 @@ class ClusterTopology:
         await asyncio.gather(*(shard.stop() for shard in all_of_them))
 
     def shard(self, channel: str) -> Shard:
-        return self._shards.get(self._owners[slot(channel)], self._nowhere)
+        found = self._shards.get(self._owners[slot(channel)], self._nowhere)
+        for former in self._formers:
+            if former is not found and (tracker := former.channels.tracker(channel)) is not None:
+                # It goes on at its new server from now on, also where its turn is still to come.
+                position = former.channels.give(tracker)
+                if position is not None:
+                    found.channels.take(channel, position)
+        return found
 
     def shards(self) -> Sequence[Shard]:
         """Return a shard per master, and one that is never ready where slots have none."""
@@ -238,8 +250,7 @@ class ClusterTopology:
         self._note_former(found)
         before, self._owners = tuple(self._shards.values()), found
         self._shards |= new | {address: self._guests.pop(address) for address in known}
-        for shard in (*before, self._nowhere):
-            self._move_channels(shard)
+        await self._move_channels((*before, self._nowhere))
         self._left += [self._shards.pop(address) for address in set(self._shards) - masters]
         await asyncio.gather(*(shard.stop() for shard in self._left))
         self._left.clear()
@@ -295,11 +306,17 @@ class ClusterTopology:
             self._tasks.spawn(shard.start())
         return shard.calls
 
-    def _move_channels(self, shard: Shard) -> None:
-        for tracker in shard.channels.trackers():
-            now = self.shard(tracker.channel)
-            if now is not shard and (position := shard.channels.give(tracker)) is not None:
-                now.channels.take(tracker.channel, position)
+    async def _move_channels(self, formers: Sequence[Shard]) -> None:
+        """Have each channel at its server, in turns; `shard` moves one that is asked for before."""
+        self._formers = formers
+        try:
+            for shard in formers:
+                for number, tracker in enumerate(tuple(shard.channels.trackers()), 1):
+                    self.shard(tracker.channel)
+                    if number % MOVED_AT_ONCE == 0:
+                        await NEXT_TURN
+        finally:
+            self._formers = ()
 
 
 def _view(server: FixedServer, found: Sequence[object] | str) -> View | str:
