@@ -30,6 +30,8 @@ from hub.errors import HubError, UnavailableError
 # How many channels one call of `sweep` looks at: 0.3 ms, so that 100,000 are through in 10 s
 # when it is called ten times a second.
 _SWEEP_CHANNELS = 1000
+# Of those the ones that are forgotten: 10 us each.
+FORGOTTEN_AT_ONCE = 400
 # How long operators see a channel that was subscribed to and never published in. A subscriber that
 # returns later finds the same epoch. A guess.
 _UNUSED_SECONDS = 300.0
@@ -383,10 +385,13 @@ class MemoryBroker:
         """Forget old publications and channels, some channels in each call; call it regularly."""
         self._idempotency.sweep()
         self._history.begin_turn()
-        now = self._clock()
+        now, left = self._clock(), FORGOTTEN_AT_ONCE
         for log in self._rounds.some(_SWEEP_CHANNELS):
             log.trim(now)
             keep_seconds = self._position_ttl_seconds if log.offset else _UNUSED_SECONDS
             in_use = log.subscribed or log.pinned or log.rows
             if not in_use and log.used_at_seconds < now - keep_seconds:
                 self._forget(log)
+                left -= 1
+                if not left:
+                    return
