@@ -47,7 +47,8 @@ HS256_MIN_KEY_BYTES = 32
 # As many of hexadecimal digits are 128 bits, which nobody guesses (NIST SP 800-131A).
 MIN_KEY_CHARACTERS = 32
 
-# Of each pair the first setting has its meaning only up to the value of the second.
+# Of each pair the first setting has its meaning only up to the value of the second, where that is
+# not 0.
 WITHIN = (
     ("max_message_bytes", "outbox_max_bytes"),
     ("max_message_bytes", "max_body_bytes"),
@@ -57,6 +58,7 @@ WITHIN = (
     # A channel's history and the answers to idempotency keys end with its epoch.
     ("history_ttl_seconds", "position_ttl_seconds"),
     ("idempotency_ttl_seconds", "position_ttl_seconds"),
+    ("expiry_warning_seconds", "token_max_age_seconds"),
     ("max_subscriptions", "max_channels"),
     ("address_connections", "max_connections"),
     ("subject_connections", "max_connections"),
@@ -261,7 +263,7 @@ class Settings(Fields):
 
     def _too_small(self, large: str, what: str, value: float) -> Iterator[str]:
         """Yield a sentence where the setting `large` is smaller than `value`, which is `what`."""
-        if value > (most := getattr(self, large)):
+        if value > (most := getattr(self, large)) > 0:
             yield (
                 f"{self._name(large)} ({most:,.15g}) is smaller than {what} ({value:,.15g}), which "
                 "can never be used up"

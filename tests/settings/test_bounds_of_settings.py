@@ -100,6 +100,8 @@ def test_a_bound_that_another_one_makes_vain_is_a_warning(small: str, large: str
         "position_ttl_seconds": 9,
         "history_ttl_seconds": 8,
         "idempotency_ttl_seconds": 8,
+        "expiry_warning_seconds": 0.8,
+        "token_max_age_seconds": 0.9,
         "max_connections": 9,
         "address_connections": 8,
         "subject_connections": 8,
@@ -112,7 +114,7 @@ def test_a_bound_that_another_one_makes_vain_is_a_warning(small: str, large: str
         "history_total_bytes": 4,
         "body_total_bytes": 4,
     }
-    sizes = {name: 10_000 * place for name, place in places.items()}
+    sizes = {name: int(10_000 * place) for name, place in places.items()}
     sizes |= {name: 1 for name, same in WITHIN if same == large and name != small}
     assert Settings(**sizes | {large: sizes[small]}).warnings() == []
     (sentence,) = Settings(**sizes | {large: sizes[small] - 1}).warnings()
