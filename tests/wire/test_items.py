@@ -167,10 +167,19 @@ def test_half_an_emoji_and_a_deep_item_in_one_array_are_two_errors() -> None:
     half, deep = (b'{"channel":"a","data":%b}' % data for data in (rb'"\ud83d"', DEEP * 5))
     deeper = b'{"channel":"a","data":%b}' % (b"[" * 5_000 + b"]" * 5_000)
     batch = split_items(b"[" + b",".join((GOOD, half, deeper, deep, GOOD)) + b"]", max_items=9)
-    kinds = [isinstance(item, Item) for item in batch.items]
-    assert kinds[0] is kinds[4] is True
-    assert isinstance(batch.items[2], BadRequestError)
-    assert batch.items[2].message.startswith(TOO_DEEP)
+    assert isinstance(batch.items[0], Item)
+    assert isinstance(batch.items[1], BadRequestError)
+    with pytest.raises(BadRequestError, match=TOO_DEEP):
+        checked(batch.items[2])
+    assert isinstance(batch.items[3], BadRequestError)
+    assert isinstance(batch.items[4], Item)
+
+
+def checked(item: Item | BadRequestError) -> bytes:
+    """What the hub takes of it: from Python 3.12 on the parser itself reads 5,000 levels."""
+    if isinstance(item, BadRequestError):
+        raise item
+    return check_payload(bytes(item.data), limit=1_000_000)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ KIB = 1024
 def blocks(node: StoredNode) -> int:
     file = node.stored._writer.file
     assert file is not None
-    with_it: list[int] = FileReader(file)._db.execute("SELECT count(*) FROM block").fetchone()
-    return with_it[0]
+    with closing(FileReader(file)) as reader:
+        [count] = reader._db.execute("SELECT count(*) FROM block").fetchone()
+    return int(count)
 
 
 async def settled(node: StoredNode) -> None:
