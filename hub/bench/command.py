@@ -22,7 +22,7 @@ from hub.bench.plan import FLOORS, BenchError, Contestant, Plan
 from hub.bench.scenarios.picture import DISTURBED, goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS, scenario_of
 from hub.bench.scenarios.scenario import Scenario, ScenarioOptions
-from hub.bench.server import BenchServer, own_nodes, own_server, running_server
+from hub.bench.server import BenchServer, interpreter, own_nodes, own_server, running_server
 from hub.bench.table import intake_table, table, workers_table
 
 MAX_READERS = 4
@@ -79,9 +79,9 @@ def measure(plan: Plan, open_server: OpenServer) -> Outcome:
 def show_intake(rows: Sequence[Intake], *, as_json: bool) -> None:
     """Print what a node took in, a row for each way of publishing."""
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        _print_rows([asdict(row) for row in rows])
     else:
-        Console().print(intake_table(rows))
+        Console().print(intake_table(rows, interpreter()))
 
 
 def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
@@ -89,10 +89,14 @@ def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
     with ProgressBar(Console(stderr=True)) as bar:
         rows = workers.run(plan, count, bar)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        _print_rows([asdict(row) for row in rows])
     else:
-        Console().print(workers_table(rows))
+        Console().print(workers_table(rows, interpreter()))
     return not any(row.faults for row in rows)
+
+
+def _print_rows(rows: list[dict[str, object]]) -> None:
+    typer.echo(json.dumps({"interpreter": asdict(interpreter()), "rows": rows}, indent=2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         {
             "scenario": scenario.name,
             "about": about,
+            "interpreter": asdict(interpreter()),
             "sound": result.sound,
             "disturbed": result.disturbed,
             "goals": [goal.as_dict() for goal in result.goals],
@@ -168,6 +173,7 @@ def measure_scenario(asked: BenchArguments, folder: Path, *, as_json: bool) -> b
         typer.echo(f"{scenario.name}: {about}")
         for goal in result.goals:
             typer.echo(f"  {goal_line(goal)}")
+        typer.echo(f"  {interpreter()}")
         if result.disturbed:
             typer.echo(f"  {DISTURBED}")
     # Behind the figures on the screen, which nobody loses to a full disk.
@@ -213,12 +219,14 @@ def _written(path: Path) -> Iterator[None]:
         raise BenchError(why) from None
 
 
-def show(outcome: Outcome, *, as_json: bool) -> None:
-    """Print the figures on stdout."""
+def show(outcome: Outcome, *, is_own: bool, as_json: bool) -> None:
+    """Print the figures on stdout; `is_own` says that the benchmark started the hub."""
+    by = interpreter() if is_own else None
     if as_json:
-        typer.echo(json.dumps(outcome.as_dict(), indent=2))
+        told = {"interpreter": None if by is None else asdict(by), **outcome.as_dict()}
+        typer.echo(json.dumps(told, indent=2))
     else:
-        Console().print(table(outcome))
+        Console().print(table(outcome, by))
 
 
 def _stream(name: str) -> Contestant:

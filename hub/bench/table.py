@@ -7,6 +7,7 @@ from rich.table import Table
 from hub.bench.contest import Outcome
 from hub.bench.figures import Figures
 from hub.bench.intake import Intake
+from hub.bench.server import Interpreter
 from hub.bench.workers import WorkersFigures
 
 Row = tuple[str, Callable[[Figures], float | None], str]
@@ -37,9 +38,10 @@ _ROWS: tuple[Row, ...] = (
 )
 
 
-def table(outcome: Outcome) -> Table:
-    """Return a row per figure; an unknown one is a dash."""
-    made = Table(title=_title(outcome), caption=_caption(outcome))
+def table(outcome: Outcome, by: Interpreter | None) -> Table:
+    """Return a row per figure; an unknown one is a dash. `by` runs the hub, if that is known."""
+    caption = _caption(outcome) + (f"\n{by}" if by is not None else "")
+    made = Table(title=_title(outcome), caption=caption)
     made.add_column("")
     for contestant in outcome.medians:
         made.add_column(contestant.value, justify="right")
@@ -51,9 +53,9 @@ def table(outcome: Outcome) -> Table:
     return made
 
 
-def intake_table(rows: Sequence[Intake]) -> Table:
+def intake_table(rows: Sequence[Intake], by: Interpreter) -> Table:
     """Return a row for each way of publishing or connecting, beside the bare loop before it."""
-    made = Table(title="publications and connections that one node took in")
+    made = Table(title="publications and connections that one node took in", caption=str(by))
     made.add_column("")
     for name in (
         "per second",
@@ -74,9 +76,9 @@ def intake_table(rows: Sequence[Intake]) -> Table:
     return made
 
 
-def workers_table(rows: Sequence[WorkersFigures]) -> Table:
+def workers_table(rows: Sequence[WorkersFigures], by: Interpreter) -> Table:
     """Return a column for one process and one for several."""
-    made = Table(title="the same load on one process and on several")
+    made = Table(title="the same load on one process and on several", caption=str(by))
     made.add_column("")
     for row in rows:
         made.add_column(f"{row.workers} worker{'s' * (row.workers > 1)}", justify="right")

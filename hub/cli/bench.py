@@ -161,7 +161,7 @@ def bench(
         why = error.message if isinstance(error, BenchError) else reason(error)
         typer.echo(f"hub bench: {visible(why, keep=_KEPT)}", err=True)
         raise typer.Exit(_NOT_MEASURED) from error
-    command.show(outcome, as_json=as_json)
+    command.show(outcome, is_own=url is None, as_json=as_json)
     if not outcome.sound:
         raise typer.Exit(_UNSOUND)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,7 +28,7 @@ from hub.bench.scenarios.picture import DISTURBED, goal_line, picture
 from hub.bench.scenarios.registry import SCENARIOS
 from hub.bench.scenarios.scenario import Bar, Goal
 from hub.bench.scenarios.scenario import Result as ScenarioResult
-from hub.bench.server import own_server
+from hub.bench.server import interpreter, own_server
 from hub.bench.stream_check import ChannelsCheck
 from hub.cli import build
 from tests.support.waiting import eventually_blocking
@@ -104,6 +105,8 @@ def test_a_scenario_writes_figures_and_a_picture(measure: Measure, tmp_path: Pat
     told = written(tmp_path, "fanout")
     assert told["sound"] is True
     assert "here with 20 subscribers" in str(told["about"])
+    assert told["interpreter"] == asdict(interpreter())
+    assert f"  {interpreter()}\n" in result.stdout
     assert "times the descriptor loop" in result.stdout
     assert f"wrote {tmp_path / 'bench-fanout.json'} and " in result.stderr
     assert "--out names another folder" in result.stderr
