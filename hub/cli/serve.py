@@ -4,10 +4,12 @@ import contextlib
 import gc
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
+from hub.cli.ending import WRONG_USE, say
 from hub.cli.flags import ConfigFile, SettingsCommand, refused, settings_of
 
 Demo = Annotated[
@@ -16,6 +18,9 @@ Demo = Annotated[
         "--demo", help="Also publish this machine's load and its busiest processes, by name alone."
     ),
 ]
+
+# The first is of Unix alone, the second of CPython on Unix.
+_NEEDED = ("resource", "uvloop")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +33,7 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
 
     A flag wins over its environment variable (HUB_PORT for --port), which wins over the file.
     """
+    _refuse_other_systems()
     with _nothing_is_collected():
         settings = settings_of(ctx, config_file)
         # Here, so that help and wrong settings do not wait for the server's imports.
@@ -49,6 +55,16 @@ def serve(ctx: typer.Context, config_file: ConfigFile = None, demo: Demo = False
     except SettingsError as error:
         raise refused(error) from None
     raise typer.Exit(code)
+
+
+def _refuse_other_systems() -> None:
+    """End with one line where the server cannot be imported; its traceback would not say why."""
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        say(
+            f"this Python has no {' and no '.join(missing)}: the hub needs CPython on Linux or"
+            " macOS (its Python client runs on Windows too)"
+        )
+        raise typer.Exit(WRONG_USE)
 
 
 def _this_command() -> list[str]:
