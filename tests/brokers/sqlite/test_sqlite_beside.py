@@ -189,7 +189,8 @@ async def test_a_reader_of_the_file_before_is_not_used_again(path: Path) -> None
         pages, file = node.stored._pages, node.stored._writer.file
         assert file is not None
         pages._idle.append(stale)
-        assert pages._reader(file) is not stale
+        with closing(pages._reader(file)) as reader:
+            assert reader is not stale
         with pytest.raises(sqlite3.ProgrammingError):
             stale._db.execute("SELECT 1")
 
