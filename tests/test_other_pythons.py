@@ -116,7 +116,7 @@ def free_port() -> int:
 
 @pytest.mark.skipif(shutil.which("uv") is None, reason="no uv here")
 @pytest.mark.parametrize("version", other_pythons())
-def test_it_installs_serves_and_loses_nothing_when_it_is_killed(
+def test_a_hub_installs_serves_and_loses_nothing_when_it_is_killed(
     version: str, tmp_path: Path
 ) -> None:
     """And nothing of ours is deprecated there."""
