@@ -117,7 +117,7 @@ class NodeOptions:
 
 
 HUB_NAMESPACE = "hub"
-_PREFIX = f"{HUB_NAMESPACE}:"
+RESERVED_PREFIX = f"{HUB_NAMESPACE}:"
 STATS_CHANNEL = "hub:stats"
 """Carries every node's `hub.core.node_records.NodeRecord` once a second, keyed by node name."""
 ACCESS_CHANNEL = "hub:access"
@@ -134,7 +134,7 @@ the newest record of each node."""
 
 def is_reserved(channel: str) -> bool:
     """Return whether `channel` is the hub's own: only operators read it, and no peer publishes."""
-    return channel.startswith(_PREFIX)
+    return channel.startswith(RESERVED_PREFIX)
 
 
 def is_kept(channel: str) -> bool:

@@ -40,9 +40,10 @@ class WriteEach(Protocol):
     """Writes the same bytes to many sockets."""
 
     def __call__(
-        self, descriptors: "array[int]", start: int, stop: int, data: bytes
+        self, descriptors: "array[int]", start: int, data: bytes
     ) -> tuple[int, int] | None:
-        """Write `data` to these descriptors in turn, until one does not take all of it.
+        """Write `data` to these descriptors in turn, from the place `start` on, until one does not
+        take all of it.
 
         Return that descriptor and the bytes that it took; None where all took all. A lost peer and
         `NO_DESCRIPTOR` swallow everything.

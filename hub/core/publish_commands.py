@@ -67,7 +67,8 @@ class PublishCommands:
         self._counters.commands["publish"] += 1
         publish_now = self._publish_now
         assert publish_now is not None  # noqa: S101 - the caller has asked
-        return published_ok(command, publish_now(self.request(session, command)))
+        self.check(session.identity, command)
+        return published_ok(command, publish_now(_request(session, command)))
 
     def publish_soon_for(self, session: Session, command: Publish, on_done: OnPublished) -> None:
         """Begin a publish where the way is `soon`.
@@ -77,7 +78,8 @@ class PublishCommands:
         self._counters.commands["publish"] += 1
         publish_soon = self._publish_soon
         assert publish_soon is not None  # noqa: S101 - the caller has asked
-        publish_soon(self.request(session, command), on_done)
+        self.check(session.identity, command)
+        publish_soon(_request(session, command), on_done)
 
     def publish_run(
         self, session: Session, run: Sequence[Publish]
@@ -103,15 +105,11 @@ class PublishCommands:
 
     async def execute(self, session: Session, command: Publish) -> PublishOk:
         """Carry out a publish by any broker. `CommandHandler.execute` counts it."""
-        result = self._publishing.publish(self.request(session, command))
+        self.check(session.identity, command)
+        result = self._publishing.publish(_request(session, command))
         if not isinstance(result, PublishResult):
             result = await result
         return published_ok(command, result)
-
-    def request(self, session: Session, command: Publish) -> PublishRequest:
-        """Return the broker request of a session's command; raises as `check` does."""
-        self.check(session.identity, command)
-        return _request(session, command)
 
     def check(self, identity: Identity, command: Publish) -> None:
         """Raise `ForbiddenError` without a grant, and `BadRequestError` where no rows are kept."""

@@ -308,10 +308,11 @@ def lone_message(data: bytes, max_bytes: int) -> bytes | None:
     size = len(data)
     if size < 6 or data[0] != _WHOLE_TEXT:
         return None
-    start, length = 6, data[1] - _MASKED
-    if length == _LENGTH_16 and size >= 8:
+    if (second := data[1]) == _MASKED_16 and size >= 8:
         start, length = 8, data[2] << 8 | data[3]
-    elif length >= _LENGTH_16:
+    elif second < _MASKED_16:
+        start, length = 6, second - _MASKED
+    else:
         return None
     if size != start + length or length > max_bytes:
         return None

@@ -35,9 +35,7 @@ _MAX_CORKED_BYTES = 64 * 1024
 _one_of = lru_cache(maxsize=1024)(str)
 
 
-def write_each(
-    descriptors: "array[int]", start: int, stop: int, data: bytes
-) -> tuple[int, int] | None:
+def write_each(descriptors: "array[int]", start: int, data: bytes) -> tuple[int, int] | None:
     """Write the same bytes to many sockets; implements `hub.core.ports.WriteEach`.
 
     Only for sockets whose transports hold nothing back and that have no TLS
@@ -45,7 +43,7 @@ def write_each(
     """
     write, size = os.write, len(data)
     # Behind an error the same iterator goes on: entering `try` for each write costs more.
-    pending = iter(descriptors[start:stop])
+    pending = iter(descriptors[start:] if start else descriptors)
     descriptor = -1
     while True:
         try:

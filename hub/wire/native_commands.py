@@ -112,16 +112,10 @@ class _Ping(_Command, tag="ping"):
     pass
 
 
-_AnyCommand = (
-    _Subscribe
-    | _Unsubscribe
-    | _Publish
-    | _History
-    | _Presence
-    | _PresenceUpdate
-    | _Authenticate
-    | _Ping
+_OtherCommand = (
+    _Subscribe | _Unsubscribe | _History | _Presence | _PresenceUpdate | _Authenticate | _Ping
 )
+_AnyCommand = _Publish | _OtherCommand
 _KINDS: tuple[type[_Command], ...] = get_args(_AnyCommand)
 _LENIENT: list[Any] = [
     msgspec.defstruct(
@@ -163,7 +157,15 @@ def decode(raw: bytes, *, max_message_bytes: int) -> Command:
             command = _COMMAND.decode(raw)
         except msgspec.ValidationError as error:
             command = _without_unknown(raw, error)
-        return _checked(command, max_message_bytes)
+        if not _is_id(command.id):
+            raise BadRequestError(
+                f"id is not allowed: a string of at most {MAX_ID_LENGTH} characters or a whole "
+                "number of 64 bits"
+            )
+        if isinstance(command, _Publish):
+            # Before the table, because most commands are publications.
+            return _publish(command, max_message_bytes)
+        return _checked(command)
     except HubError as error:
         error.command_id = read_id(raw)
         raise
@@ -184,18 +186,8 @@ def _without_unknown(raw: bytes, error: msgspec.ValidationError) -> _AnyCommand:
     return _WITH_UNKNOWN.decode(raw)
 
 
-def _checked(  # noqa: C901 - a case per command
-    command: _AnyCommand, max_message_bytes: int
-) -> Command:
+def _checked(command: _OtherCommand) -> Command:
     id_ = command.id
-    if not _is_id(id_):
-        raise BadRequestError(
-            f"id is not allowed: a string of at most {MAX_ID_LENGTH} characters or a whole "
-            "number of 64 bits"
-        )
-    if isinstance(command, _Publish):
-        # Before the table, because most commands are publications.
-        return _publish(command, max_message_bytes)
     match command:
         case _Subscribe():
             return _subscribe(command)

@@ -196,11 +196,11 @@ class FakeKernel:
         return number
 
     def write_each(
-        self, descriptors: "array[int]", start: int, stop: int, data: bytes
+        self, descriptors: "array[int]", start: int, data: bytes
     ) -> tuple[int, int] | None:
         """Implements `hub.core.ports.WriteEach`."""
-        for place in range(start, stop):
-            if (descriptor := descriptors[place]) == NO_DESCRIPTOR:
+        for descriptor in descriptors[start:]:
+            if descriptor == NO_DESCRIPTOR:
                 continue
             assert descriptor in self.links, f"{descriptor} is no open socket"
             link = self.links[descriptor]

@@ -39,11 +39,11 @@ def fill(ours: socket.socket) -> None:
         return
 
 
-def test_each_descriptor_of_the_stretch_gets_it_once(pairs: Pairs) -> None:
-    assert write_each(descriptors(pairs), 1, 3, DATA) is None
+def test_each_descriptor_from_the_start_on_gets_it_once(pairs: Pairs) -> None:
+    assert write_each(descriptors(pairs), 1, DATA) is None
     for index, (_, theirs) in enumerate(pairs):
         theirs.setblocking(False)
-        if index in (1, 2):
+        if index >= 1:
             assert theirs.recv(1000) == DATA
         else:
             with pytest.raises(BlockingIOError):
@@ -53,15 +53,15 @@ def test_each_descriptor_of_the_stretch_gets_it_once(pairs: Pairs) -> None:
 def test_writing_stops_at_a_descriptor_without_room_and_goes_on_behind_it(pairs: Pairs) -> None:
     found = descriptors(pairs)
     fill(pairs[1][0])
-    assert write_each(found, 0, 4, DATA) == (found[1], 0)
-    assert write_each(found, 2, 4, DATA) is None
+    assert write_each(found, 0, DATA) == (found[1], 0)
+    assert write_each(found, 2, DATA) is None
     assert [pairs[n][1].recv(1000) for n in (0, 2, 3)] == [DATA] * 3
 
 
 def test_writing_stops_at_a_descriptor_that_takes_a_part(pairs: Pairs) -> None:
     found = descriptors(pairs)
     large = bytes(1 << 24)
-    short = write_each(found, 0, 1, large)
+    short = write_each(found[:1], 0, large)
     assert short is not None
     assert short[0] == found[0]
     assert 0 < short[1] < len(large)
@@ -72,5 +72,5 @@ def test_lost_peers_and_holes_swallow_everything(pairs: Pairs) -> None:
     found = descriptors(pairs)
     pairs[0][1].close()
     found[1] = NO_DESCRIPTOR
-    assert write_each(found, 0, 4, DATA) is None
+    assert write_each(found, 0, DATA) is None
     assert [pairs[n][1].recv(1000) for n in (2, 3)] == [DATA] * 2

@@ -211,7 +211,7 @@ class Channel:
         """
         if len(self.open) != 1 or len(self._groups) != 1 or self.under_way:
             return None
-        (item,), (group,) = self.open, self._groups
+        item, group = self.open[0], self._groups[0]
         if (
             not isinstance(item, Publication)
             or item.skip_connection is not None

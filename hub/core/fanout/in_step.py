@@ -30,7 +30,7 @@ class InStep:
         Where one did, nothing is counted: the publication is a batch from here on.
         """
         members = len(group.descriptors)
-        if (short := self._write_each(group.descriptors, 0, members, frame)) is not None:
+        if (short := self._write_each(group.descriptors, 0, frame)) is not None:
             return short
         self._counters.deliveries += members
         self._counters.bytes_sent += members * len(frame)
@@ -43,13 +43,13 @@ class InStep:
         group.publications = encoded.publications
         stop = len(descriptors)
         if encoded.size and short is None:
-            short = self._write_each(descriptors, 0, stop, encoded.data)
+            short = self._write_each(descriptors, 0, encoded.data)
         while short is not None:
             descriptor, taken = short
             place = descriptors.index(descriptor, group.reached)
             self._count(group, place, encoded)
             group.reached = self._part_with(group, place, encoded, taken, batch.last)
-            short = self._write_each(descriptors, group.reached, stop, encoded.data)
+            short = self._write_each(descriptors, group.reached, encoded.data)
         self._count(group, stop, encoded)
 
     def _count(self, group: Group, stop: int, encoded: Encoded) -> None:

@@ -27,7 +27,8 @@ class Timeline:
     """
 
     __slots__ = (
-        "_brief", "_offsets", "_since", "_times", "began_offset", "kept_offset", "losses", "name",
+        "_brief", "_offsets", "_since", "_times", "began_offset", "kept_offset", "last", "losses",
+        "name",
     )  # fmt: skip
 
     def __init__(self, name: tuple[str, str], began_offset: int) -> None:
@@ -35,6 +36,9 @@ class Timeline:
         """Channel and epoch."""
         self.began_offset = began_offset
         """Offsets up to this one were sent before the first kept mark, if at all."""
+        self.last = began_offset
+        """The last offset of which it is known whether it was sent: that of the newest mark, or
+        `began_offset` without any."""
         self.kept_offset = 0
         """The offset up to which it was handed to an archive."""
         self.losses: list[tuple[int, int, str]] = []
@@ -48,11 +52,6 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self._times)
-
-    @property
-    def last(self) -> int:
-        """The last offset of which it is known whether it was sent."""
-        return self._offsets[-1] if self._offsets else self.began_offset
 
     @property
     def awaits_batch(self) -> bool:
@@ -71,10 +70,13 @@ class Timeline:
 
         The new part came after `since_seconds`: a long broadcast takes time.
         """
+        self.last = offset
         times = self._times
         if len(times) > 1 and now_seconds - times[-2] < RESOLUTION_SECONDS:
             times[-1], self._offsets[-1] = now_seconds, offset
-            self._since[-1] = min(self._since[-1], since_seconds)
+            # Called for each publication. `min` would cost three times as much.
+            if since_seconds < self._since[-1]:  # noqa: PLR1730
+                self._since[-1] = since_seconds
             return False
         self._since.append(since_seconds)
         times.append(now_seconds)
@@ -106,8 +108,14 @@ class Timeline:
         if len(self.losses) <= MAX_LOSSES:
             return LOSS_BYTES
         # A loss that is forgotten must not count as sent.
-        self.began_offset = max(self.began_offset, self.losses.pop(0)[1])
+        self._begin_after(self.losses.pop(0)[1])
         return 0
+
+    def _begin_after(self, offset: int) -> None:
+        """Forget whether offsets up to this one were sent."""
+        self.began_offset = max(self.began_offset, offset)
+        if not self._offsets:
+            self.last = self.began_offset
 
     def brief_one(self, offset: int, keep_ms: int) -> int:
         """Record how long history keeps a publication; return the bytes that it adds."""
@@ -151,6 +159,7 @@ class Timeline:
                 self._since.append(since)
                 self._times.append(at)
                 self._offsets.append(offset)
+                self.last = offset
 
     def before(self, newer: "Timeline | None") -> "Timeline":
         """Extend this timeline from its end on by a newer one, and return it."""
@@ -169,7 +178,7 @@ class Timeline:
     def forget_oldest(self) -> int:
         self._times.pop(0)
         self._since.pop(0)
-        self.began_offset = max(self.began_offset, self._offsets.pop(0))
+        self._begin_after(self._offsets.pop(0))
         kept = [loss for loss in self.losses if loss[1] > self.began_offset]
         freed = MARK_BYTES + LOSS_BYTES * (len(self.losses) - len(kept))
         self.losses = kept

@@ -115,19 +115,18 @@ class Heartbeats:
             sessions = iter(tuple(self._slots[turn % len(self._slots)]))
             self._due.append(_Slot(turn, now, awake, sessions, {}))
         self._turned = turned
-        self._work()
+        self._work(now, awake)
 
-    def _work(self) -> None:
+    def _work(self, now: float, awake: float) -> None:
         """Do a part of what is due, and the rest in the next turn of the loop."""
-        awake = self._awake()
-        done = self._beat_some() and self._ask_of_late(awake) and self._check(self._clock(), awake)
+        done = self._beat_some() and self._ask_of_late(awake) and self._check(now, awake)
         if not done and not self._deferred:
             self._deferred = True
             self._defer(self._go_on)
 
     def _go_on(self) -> None:
         self._deferred = False
-        self._work()
+        self._work(self._clock(), self._awake())
 
     def _beat_some(self) -> bool:
         """Send some of the heartbeats that are due; return whether none is left."""
@@ -177,6 +176,7 @@ class Heartbeats:
         if not self._awaited:
             # Nearly always: each pong has come.
             young.clear()
+            return True
         for _ in range(BEATS_AT_ONCE):
             if not young or young[0].awake_seconds > since:
                 return True
