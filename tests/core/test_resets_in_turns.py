@@ -183,3 +183,55 @@ def test_members_with_state_get_rows_in_place_of_a_gap_some_in_each_turn() -> No
     assert max(got) <= SLICE + 1
     assert all(push["op"] != "gap" for reader in readers for push in reader.read())
     assert said(plain.read()) == ["broker"]
+
+
+def test_members_with_state_get_rows_in_place_of_one_gap_once() -> None:
+    """Also one that came behind the gap, and one that had it before the turn of its group."""
+    node, readers = crowd("rows:a", state=True)
+    node.publish("rows:a", key="x")
+    node.loop.settle()
+    for reader in readers:
+        reader.read()
+    with node.losing_all():
+        node.publish("rows:a", key="x")
+    late = Subscriber(node)
+    node.commands.submit(late.session, Subscribe(1, "rows:a", state=True))
+    early = readers[-1]
+    node.fanout.catch_up(early.session.subscriptions["rows:a"])
+    node.loop.settle()
+    for reader in (*readers, late):
+        assert [push["op"] for push in reader.read()].count("state") == 1
+
+
+def test_a_member_that_has_two_resets_at_once_is_in_each_epoch_in_its_turn() -> None:
+    """It is cut between the two: it was not told of the third epoch, and resumes in the second."""
+    node, readers = crowd()
+    reader = readers[-1]
+    reader.block()
+    node.publish("a")
+    node.loop.settle()
+    node.downstream.reset("a", Position("second", 5))
+    node.downstream.reset("a", Position("third", 7))
+    node.fanout.catch_up(reader.session.subscriptions["a"])
+    ring = reader.session.subscriptions["a"].ring
+    assert ring is not None
+    assert [entry.resumes for entry in ring.untold][1:] == [Position("second", 5)]
+    assert said(reader.drain()) == [1, "reset", "reset"]
+
+
+def test_a_channel_of_a_new_epoch_has_no_more_turns_than_others() -> None:
+    """Also where its publication waited for its first turn when the epoch began."""
+    node, readers = crowd()
+    others = [Subscriber(node, "b") for _ in range(COUNT)]
+    for name in ("b", "a"):
+        node.publish(name)
+    node.loop.turn()
+    node.downstream.reset("a", Position("new", 0))
+    written = []
+    while node.loop.callbacks:
+        before = [len(each.link.received) for each in (*readers, *others)]
+        node.loop.turn()
+        after = [len(each.link.received) for each in (*readers, *others)]
+        got = [one != two for one, two in zip(before, after, strict=True)]
+        written.append("a" if any(got[:COUNT]) else "b")
+    assert "".join(written).startswith("ababa")

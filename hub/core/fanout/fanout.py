@@ -154,8 +154,7 @@ class Fanout:
 
     def _each_member(self, channel: Channel, act: Act, head: Position | None = None) -> None:
         """Have `act` act on the members of each group in its turn."""
-        if not channel.under_way:
-            self._waiting.pop(channel, None)
+        if self._waiting.pop(channel, None) is not None or not channel.has_more:
             self._sending.append(channel)
             self._schedule()
         channel.each_member(act, head)
@@ -180,7 +179,7 @@ class Fanout:
             if batch.act is None:
                 self._slow_path.write(subscription, batch)
             else:
-                batch.act([subscription], partial(move, subscription, has))
+                batch.act([subscription], partial(move, subscription, has, batch.epoch))
         if (group := subscription.group) is not None and subscription in group.apart:
             group.apart[subscription] = channel.sealed
 
@@ -304,8 +303,8 @@ class Fanout:
         return cost
 
     def _carry_out(self, channel: Channel, group: Group, batch: Batch, act: Act) -> int:
-        """Act on all members of a group; return the cost in sessions."""
-        members = list(group)
+        """Act on the members of a group that had it not yet; return the cost in sessions."""
+        members = [member for member, has in group.apart.items() if has <= group.had]
         try:
             with self._outbox_budget.put_off():
                 act(members, partial(group.enter_epoch, batch.epoch))

@@ -74,10 +74,10 @@ class MemberActs:
         self._slow_path.reset(subscription, frame, before, offset)
 
 
-def move(subscription: Subscription, has: int) -> None:
-    """Move a member to a group of the channel's epoch, owed nothing of the first `has` batches."""
+def move(subscription: Subscription, has: int, epoch: str) -> None:
+    """Move a member to a group of this epoch, owed nothing of the first `has` batches."""
     subscription.channel.remove(subscription)
-    subscription.channel.add(subscription, has)
+    subscription.channel.add(subscription, has, epoch)
 
 
 def end_all(members: Iterable[Subscription]) -> None:
