@@ -235,3 +235,20 @@ def test_a_channel_of_a_new_epoch_has_no_more_turns_than_others() -> None:
         got = [one != two for one, two in zip(before, after, strict=True)]
         written.append("a" if any(got[:COUNT]) else "b")
     assert "".join(written).startswith("ababa")
+
+
+def test_rows_of_a_new_epoch_come_behind_all_of_the_old_one() -> None:
+    """Also to a session that leaves before the turn of its group, while rows replace a gap."""
+    node, readers = crowd("rows:a", state=True)
+    with node.losing_all():
+        node.publish("rows:a", key="x")
+    node.publish("rows:a", key="y")
+    node.begin_epoch("rows:a")
+    node.publish("rows:a", key="z")
+    new = str(node.channels["rows:a"].head)
+    leaver = readers[-1]
+    leaver.unsubscribe("rows:a")
+    *before, reply = leaver.read()
+    assert reply["op"] == "reply"
+    assert [push.get("position") for push in before].count(new) == 1
+    assert before[-1].get("position") == new

@@ -169,19 +169,19 @@ class Fanout:
 
     def catch_up(self, subscription: Subscription) -> None:
         """Write to one member at once all batches that are sealed."""
-        channel, group = subscription.channel, subscription.group
+        channel = subscription.channel
         subscription.stand_apart()
-        if group is None:
-            return
-        has = group.has(subscription)
-        while (batch := channel.since(has)) is not None and not subscription.closed:
-            has += len(batch.parts)
+        while (group := subscription.group) is not None and not subscription.closed:
+            has = group.has(subscription)
+            if (batch := channel.since(has)) is None:
+                group.apart[subscription] = channel.sealed
+                return
+            # Before it is written: an act may begin to read rows, which catches up the rest.
+            has = group.apart[subscription] = has + len(batch.parts)
             if batch.act is None:
                 self._slow_path.write(subscription, batch)
             else:
                 batch.act([subscription], partial(move, subscription, has, batch.epoch))
-        if (group := subscription.group) is not None and subscription in group.apart:
-            group.apart[subscription] = channel.sealed
 
     def later(self, work: Callable[[], None]) -> None:
         """Have `work` called in the loop's next iteration."""
