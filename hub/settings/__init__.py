@@ -15,6 +15,7 @@ from pydantic import PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings
 
+from hub.auth.algorithms import HMAC, PUBLIC
 from hub.auth.keys import is_hashed, plain_length
 from hub.brokers.redis.link import urls
 from hub.core.limits import PeerLimits
@@ -108,6 +109,20 @@ class Settings(Fields):
         if self.tls_key and not self.tls_cert:
             allowed = "HUB_TLS_CERT names its certificate; without it nothing is encrypted"
             context = {"setting": "tls_key", "value": self.tls_key, "allowed": allowed}
+            raise PydanticCustomError(RULE, "{allowed}", context)
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_algorithms_without_a_key(self) -> Self:
+        fitting = [HMAC] if self.token_keys else []
+        fitting += PUBLIC if self.token_public_keys or self.token_jwks_url else ()
+        if fitting and self.token_algorithms and not {*fitting} & {*self.token_algorithms}:
+            allowed = (
+                f"it fits no key, so no token would be taken; HUB_TOKEN_KEYS need {HMAC}, "
+                f"HUB_TOKEN_PUBLIC_KEYS and HUB_TOKEN_JWKS_URL one of {', '.join(PUBLIC)}"
+            )
+            value = ",".join(self.token_algorithms)
+            context = {"setting": "token_algorithms", "value": value, "allowed": allowed}
             raise PydanticCustomError(RULE, "{allowed}", context)
         return self
 

@@ -193,3 +193,20 @@ def test_a_secret_that_is_wrong_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings(config_file=None, flags={}, environ={"HUB_WEBHOOK_SECRET": "whsec_?hidden"})
     assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "algorithms"),
+    [
+        ("HUB_TOKEN_KEYS", "k" * 32, "RS256,EdDSA"),
+        ("HUB_TOKEN_JWKS_URL", "https://login.example/keys", "HS256"),
+        ("HUB_TOKEN_PUBLIC_KEYS", "public.pem", "HS256"),
+    ],
+)
+def test_algorithms_that_fit_no_key_are_refused(key: str, value: str, algorithms: str) -> None:
+    """The hub would take no token at all."""
+    text = complaint({key: value, "HUB_TOKEN_ALGORITHMS": algorithms})
+    assert text.startswith(f"HUB_TOKEN_ALGORITHMS is '{algorithms}': it fits no key, so ")
+    load_settings(
+        config_file=None, flags={}, environ={key: value, "HUB_TOKEN_ALGORITHMS": "HS256,RS256"}
+    )
