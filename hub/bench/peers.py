@@ -70,9 +70,11 @@ def peer_of(text: str) -> Peer:
     A command line starts a server that speaks as the hub does, as another version of it.
 
     Raises:
-        BenchError: There is no nginx with nchan here, or the command line is none.
+        BenchError: There is no nginx with nchan here, no such module, or no such command.
     """
     if text == NCHAN or text.endswith(MODULE):
+        if text != NCHAN and not Path(text).is_file():
+            raise BenchError(f"--against is {text!r}: no such file")
         nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
         asked = [Path(text)] if text != NCHAN else [folder / MODULE for folder in _FOLDERS]
         module = next((path for path in asked if path.is_file()), None)

@@ -75,6 +75,8 @@ def token(
         raise fail(WRONG_USE, "SUB is missing: the subject of the token")
     claims = _claims(settings, sub, _patterns(subscribe), _patterns(publish), expires)
     typer.echo(_sign(settings, claims, private_key, kid))
+    if not subscribe and not publish:
+        say("this token may read and publish nothing; --subscribe and --publish name channels")
 
 
 def _patterns(given: Sequence[str] | None) -> list[str]:

@@ -95,4 +95,6 @@ class Identity:
     def check_known(self) -> None:
         """Raise `UnauthorizedError` where a token must come first."""
         if self.awaits_token:
-            raise UnauthorizedError("a token is needed: ?token=, Bearer, or authenticate first")
+            raise UnauthorizedError(
+                "a token is needed: ?token= or Authorization: Bearer, or authenticate first"
+            )

@@ -107,7 +107,9 @@ def test_a_scenario_writes_figures_and_a_picture(measure: Measure, tmp_path: Pat
     assert "here with 20 subscribers" in str(told["about"])
     assert told["interpreter"] == asdict(interpreter())
     assert f"  {interpreter()}\n" in result.stdout
-    assert "times the descriptor loop" in result.stdout
+    drawn = (tmp_path / "bench-fanout.svg").read_text()
+    assert ">os.write loop in Python<" in drawn
+    assert "times the os.write loop in Python: " in drawn
     assert f"wrote {tmp_path / 'bench-fanout.json'} and " in result.stderr
     assert "--out names another folder" in result.stderr
 
@@ -356,6 +358,13 @@ def test_work_that_nchan_cannot_do_is_measured_without_it(
 def test_nchan_is_asked_for_all_channels_of_a_subscriber() -> None:
     request = subscribe_request(ServerAddress("h", 1), Contestant.NCHAN, "a-1", "a-2")
     assert request.startswith(b"GET /sub/a-1,a-2 HTTP/1.1\r\n")
+
+
+def test_a_module_of_nchan_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Whoever gives a path has mistyped it: to install a package would not help."""
+    missing = str(tmp_path / "ngx_nchan_module.so")
+    with pytest.raises(BenchError, match=re.escape(f"--against is {missing!r}: no such file")):
+        peers.peer_of(missing)
 
 
 def test_nchan_is_skipped_where_it_is_not_installed(

@@ -38,6 +38,17 @@ def test_a_token_that_is_made_holds(hub: Invoke) -> None:
     assert told["jti"]
 
 
+def test_a_token_without_grants_is_made_and_named(hub: Invoke) -> None:
+    """Else its holder learns only from the refusal of a hub that something was forgotten."""
+    bare = hub("ann", HUB_TOKEN_KEYS=KEY)
+    assert bare.exit_code == 0
+    assert bare.stdout.count(".") == 2
+    assert bare.stderr == (
+        "hub: this token may read and publish nothing; --subscribe and --publish name channels\n"
+    )
+    assert hub("ann", "--publish", "news", HUB_TOKEN_KEYS=KEY).stderr == ""
+
+
 def test_check_says_why_a_token_is_refused(hub: Invoke) -> None:
     token = hub("ann", HUB_TOKEN_KEYS=KEY).stdout.strip()
     for environ, why in (

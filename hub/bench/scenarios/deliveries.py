@@ -108,9 +108,10 @@ def _beside(measured: Measured, request: ScenarioOptions) -> list[Goal]:
     if request.peer is None:
         return []
     who = request.peer.contestant
+    name = _NAMES[who]
     figures = measured.outcome.medians[who]
     return [
-        Goal("CPU per delivery, hub against the peer", measured.ratio(Contestant.WEBSOCKET, who)),
-        Goal("the peer's p99", figures.latency_p99_ms, unit="ms"),
-        Goal("the peer's deliveries per second", figures.deliveries_per_second),
+        Goal(f"CPU per delivery, hub against {name}", measured.ratio(Contestant.WEBSOCKET, who)),
+        Goal(f"p99 of {name}", figures.latency_p99_ms, unit="ms"),
+        Goal(f"deliveries per second of {name}", figures.deliveries_per_second),
     ]
