@@ -96,7 +96,8 @@ def measure_workers(plan: Plan, count: int, *, as_json: bool) -> bool:
 
 
 def _print_rows(rows: list[dict[str, object]]) -> None:
-    typer.echo(json.dumps({"interpreter": asdict(interpreter()), "rows": rows}, indent=2))
+    by = asdict(interpreter())
+    typer.echo(json.dumps([{**row, "interpreter": by} for row in rows], indent=2))
 
 
 @dataclass(frozen=True, slots=True)
