@@ -27,6 +27,8 @@ from hub.transports.connection.proxied import ProxiedListener
 _GRACEFUL_SECONDS = 2.0
 # From the end of accepting until the last accepted peer has sent its first request.
 _FIRST_REQUEST_SECONDS = 1.0
+# From then on until the streams of a crowd are open: 10,000 take 3 s of the loop.
+_OPENING_SECONDS = 5.0
 _STEP_SECONDS = 0.02
 # Until a worker tries again to accept at a socket where it could not. Guess, not measured.
 _AGAIN_SECONDS = 1.0
@@ -169,7 +171,7 @@ class Listener:
         It does nothing once the server has stopped accepting. A worker that cannot accept, such as
         one without a free descriptor, tries again.
         """
-        self._places = frozenset(places)
+        self._places = frozenset(() if self._has_stopped else places)
         async with self._changing:
             try:
                 await self._accept_there()
@@ -181,8 +183,6 @@ class Listener:
                 loop.call_later(_AGAIN_SECONDS, lambda: self._spawn(self.accept_at(self._places)))
 
     async def _accept_there(self) -> None:
-        if self._has_stopped:
-            return
         for place in set(self._servers) - self._places:
             self._servers.pop(place).close()
         acceptor = self._acceptor
@@ -202,20 +202,27 @@ class Listener:
 
     async def stop_accepting(self) -> None:
         """Stop to accept, and close the sockets; connections stay."""
-        await self.accept_at(())
         self._has_stopped = True
+        await self.accept_at(())
         self._close_sockets()
 
     async def first_requests(self) -> None:
-        """Wait until each accepted connection has sent its first request, for a second at most.
+        """Wait until accepted connections have sent their first request and their streams are open.
 
         Called after `stop_accepting` and before a drain: a peer that was accepted at the last
-        moment has its session and the goodbye, and not a refusal.
+        moment has its session and the goodbye, and not a refusal. A peer that sends nothing is
+        waited for a second at most, and streams that wait for their turn in a crowd for five.
         """
         acceptor = self._acceptor
         assert acceptor is not None  # noqa: S101 - set by `start`
         await wait_while(
             acceptor.awaits_first_requests, _FIRST_REQUEST_SECONDS, step_seconds=_STEP_SECONDS
+        )
+        http = self._node.sockets.http
+        await wait_while(
+            lambda: any(connection.awaits_stream for connection in http),
+            _OPENING_SECONDS,
+            step_seconds=_STEP_SECONDS,
         )
 
     async def stop_asking(self, seconds: float) -> None:

@@ -57,3 +57,46 @@ async def test_a_peer_that_sends_nothing_delays_the_drain_for_a_bounded_time(
         await eventually(lambda: hub.node.registry.draining)
         writer.close()
         await leaving
+
+
+async def test_a_peer_whose_stream_waits_for_a_turn_is_served_before_the_drain() -> None:
+    """Its first request is here, behind those of a crowd. The drain would refuse it."""
+    async with Hub(Settings(port=0, drain_seconds=0.2)) as hub:
+        crowd = hub.node.turns.crowd
+        # Nothing is done as it comes, and the queue has its turn when the test says so.
+        crowd.spent(1000.0)
+        crowd._scheduled = True
+        reader, writer = await connected(hub)
+        writer.write(get("/ws?channel=prices", upgrade=True))
+        await eventually(lambda: len(crowd) > 0)
+        await hub.stop_accepting()
+        leaving = asyncio.create_task(hub.leave_to_another())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not hub.node.registry.draining
+        crowd._turn()
+        head = await reader.readuntil(END_OF_HEAD)
+        assert head.startswith(b"HTTP/1.1 101"), head
+        assert b'"op":"goodbye"' in await reader.read()
+        await leaving
+        writer.close()
+
+
+async def test_a_worker_that_has_stopped_accepting_does_not_begin_again() -> None:
+    """An order that waited behind another one comes to nothing."""
+    async with Hub(Settings(port=0)) as hub:
+
+        async def obey() -> None:
+            await hub.accept_at({0})
+            await hub.accept_at({0})
+
+        listener = hub._listener
+        assert listener is not None
+        await hub.accept_at(())
+        async with listener._changing:
+            obeying = asyncio.create_task(obey())
+            await asyncio.sleep(0)
+            stopping = asyncio.create_task(hub.stop_accepting())
+            await asyncio.sleep(0)
+        await asyncio.gather(obeying, stopping)
+        assert not listener._servers
