@@ -25,10 +25,9 @@ from hub.transports.connection.proxied import ProxiedListener
 
 # Of HTTP requests under way when the listener stops; sessions are gone by then.
 _GRACEFUL_SECONDS = 2.0
-# From the end of accepting until the last accepted peer has sent its first request.
-_FIRST_REQUEST_SECONDS = 1.0
-# From then on until the streams of a crowd are open: 10,000 take 3 s of the loop.
-_OPENING_SECONDS = 5.0
+# From the end of accepting until the last accepted peer has sent its first request, and its stream
+# is open: those of 10,000 take 3 s of the loop. On a busy machine 2,000 peers took more than one.
+_FIRST_REQUEST_SECONDS = 5.0
 _STEP_SECONDS = 0.02
 # Until a worker tries again to accept at a socket where it could not. Guess, not measured.
 _AGAIN_SECONDS = 1.0
@@ -59,9 +58,12 @@ class Acceptor:
         """One task for each listener of PROXY headers or TLS; it ends with its last handshake."""
 
     def awaits_first_requests(self) -> bool:
-        """Return whether a connection that was accepted has not sent its first request."""
+        """Return whether a connection that was accepted has sent no request yet, or waits for its
+        stream."""
         handshakes = any(not each.done() for each in self._handshakes)
-        return handshakes or len(self._context.arrivals) > 0
+        if handshakes or len(self._context.arrivals) > 0:
+            return True
+        return any(connection.awaits_stream for connection in self._node.sockets.http)
 
     async def accept(self, listening: socket.socket) -> Accepting:
         """Begin to accept at `listening`; closing the returned server closes it."""
@@ -210,19 +212,13 @@ class Listener:
         """Wait until accepted connections have sent their first request and their streams are open.
 
         Called after `stop_accepting` and before a drain: a peer that was accepted at the last
-        moment has its session and the goodbye, and not a refusal. A peer that sends nothing is
-        waited for a second at most, and streams that wait for their turn in a crowd for five.
+        moment has its session and the goodbye, and not a refusal. A peer that sends nothing delays
+        the drain for five seconds at most.
         """
         acceptor = self._acceptor
         assert acceptor is not None  # noqa: S101 - set by `start`
         await wait_while(
             acceptor.awaits_first_requests, _FIRST_REQUEST_SECONDS, step_seconds=_STEP_SECONDS
-        )
-        http = self._node.sockets.http
-        await wait_while(
-            lambda: any(connection.awaits_stream for connection in http),
-            _OPENING_SECONDS,
-            step_seconds=_STEP_SECONDS,
         )
 
     async def stop_asking(self, seconds: float) -> None:
