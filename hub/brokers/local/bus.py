@@ -10,12 +10,13 @@ rights by the worker that was asked first.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from hub.brokers.local import frames
-from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink
+from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink, set_outcome
 from hub.brokers.questions import ANSWER_SECONDS, UnderWay
 from hub.core.eager import NEXT_TURN, Rest, begin
 from hub.core.node_records import NodeRecord
@@ -225,22 +226,15 @@ class WorkerBus:
         self, tag: str, question: bytes, *, wait_seconds: float = 0.0, lasts: bool = False
     ) -> bytes | None:
         self._asked.check(lasts=lasts)
-        waiting: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: frames.Message | HubError) -> None:
-            if waiting.done():
-                return
-            if isinstance(answer, HubError):
-                waiting.set_exception(answer)
-            else:
-                waiting.set_result(answer[2])
-
+        waiting: asyncio.Future[frames.Message] = asyncio.get_running_loop().create_future()
         number: int | None = None
         try:
             asked = (frames.ASK, tag, question, lasts)
-            number = self._link.call(asked, answered, len(question), lasts=True)
+            settled = partial(set_outcome, waiting)
+            number = self._link.call(asked, settled, len(question), lasts=True)
             async with asyncio.timeout(wait_seconds + self._answer_seconds):
-                return await waiting
+                answer: bytes | None = (await waiting)[2]
+                return answer
         except NotSentError as error:
             raise UnavailableError(error.message) from None
         except (NoAnswerError, TimeoutError):

@@ -19,7 +19,13 @@ from typing import Any
 from hub import errors
 from hub.brokers.local import frames
 from hub.brokers.local.followed import FollowedChannels, read_page
-from hub.brokers.local.link import DEAF_SECONDS, NoAnswerError, NotSentError, WorkerLink
+from hub.brokers.local.link import (
+    DEAF_SECONDS,
+    NoAnswerError,
+    NotSentError,
+    WorkerLink,
+    set_outcome,
+)
 from hub.brokers.tracker import HoldBudget, TrackerState, once_reached
 from hub.core.counters import Counters
 from hub.core.node_records import BrokerRecord
@@ -182,16 +188,7 @@ class LocalBroker:
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Number, keep and deliver; calls of one worker keep their order."""
         future: Future[PublishResult] = get_running_loop().create_future()
-
-        def done(outcome: PublishResult | HubError) -> None:
-            if future.done():
-                return  # The caller waits no more.
-            if isinstance(outcome, HubError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-
-        self.publish_soon(request, done)
+        self.publish_soon(request, partial(set_outcome, future))
         return await future
 
     def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:

@@ -10,7 +10,8 @@ import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -43,6 +44,9 @@ _BACK_OFF_SECONDS = (0.02, 0.5)
 Connect = Callable[[], socket.socket]
 """A connected stream to the broker process; raises `OSError` where there is none."""
 Answered = Callable[[Message | HubError], None]
+
+
+Outcome = TypeVar("Outcome")
 
 
 class NotSentError(HubError):
@@ -197,11 +201,7 @@ class WorkerLink:
             pending = sum(call.count for call in calls)
             self._log.warning("broker_process_lost", pending_calls=pending)
         for call in calls:
-            self._counters.broker_call_errors["no_answer"] += call.count
-            try:
-                call.answered(NoAnswerError("the broker process went away"))
-            except Exception:  # noqa: BLE001 - logged with traceback; the others fail, and the link goes on
-                self._log.exception("broker_call_failed")
+            self._answer(call, NoAnswerError("the broker process went away"))
             failed += call.count
             if failed >= FAILED_AT_ONCE:
                 failed = 0
@@ -340,16 +340,7 @@ class WorkerLink:
         """Return the answer; raise `NotSentError`, `NoAnswerError` or the error of the broker
         process."""
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: Message | HubError) -> None:
-            if future.done():
-                return  # The caller waits no more.
-            if isinstance(answer, HubError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        self.call(message, answered, size_bytes)
+        self.call(message, partial(set_outcome, future), size_bytes)
         return await future
 
     def _not_sent(self, why: str) -> NotSentError:
@@ -375,6 +366,22 @@ class WorkerLink:
             return  # Too late.
         self._call_bytes -= call.size_bytes
         self._counters.broker_calls.observe(max(0.0, self._clock() - call.asked_at), call.count)
+        self._answer(call, answer)
+
+    def _answer(self, call: _Call, answer: Message | HubError) -> None:
         if isinstance(answer, NoAnswerError):
             self._counters.broker_call_errors["no_answer"] += call.count
-        call.answered(answer)
+        try:
+            call.answered(answer)
+        except Exception:  # noqa: BLE001 - logged with traceback; the other calls and the link go on
+            self._log.exception("broker_call_failed")
+
+
+def set_outcome(future: asyncio.Future[Outcome], outcome: Outcome | HubError) -> None:
+    """Give a future its outcome, unless its caller waits no more."""
+    if future.done():
+        return
+    if isinstance(outcome, HubError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from hub.brokers.local.frames import MESSAGE_BYTES, Frames, Message
+from hub.brokers.local.frames import DELIVER, MESSAGE_BYTES, Frames, Message
 
 FULL_BYTES = 256 * 1024
 
@@ -87,6 +87,16 @@ async def test_messages_of_one_turn_leave_in_one_frame(end: End) -> None:
     end.frames.send(ONE)
     await turn()
     assert end.transport.writes == 2
+
+
+async def test_items_that_fill_a_frame_leave_before_the_turn_ends(end: End) -> None:
+    """A peer cuts off what is far longer, however many items join a message."""
+    end.frames.send((DELIVER, [b"1"]), FULL_BYTES - MESSAGE_BYTES - 10)
+    assert end.frames.join(DELIVER, [b"2"], 9)
+    assert end.transport.writes == 0
+    assert end.frames.join(DELIVER, [b"3"], 1)
+    assert end.transport.writes == 1
+    assert not end.frames.join(DELIVER, [b"4"], 1)
 
 
 async def test_a_full_frame_leaves_before_the_turn_ends(end: End) -> None:

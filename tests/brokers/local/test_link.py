@@ -356,6 +356,22 @@ async def test_a_fault_of_one_caller_keeps_neither_the_others_nor_the_next_conne
     assert process.link.is_up
 
 
+async def test_a_fault_of_one_caller_keeps_neither_the_connection_nor_the_next_message(
+    process: FakeProcess,
+) -> None:
+    """Before, its answer ended the connection, and the outcome of all other calls was unknown."""
+    await process.welcome()
+
+    def faulty(_: Message | HubError) -> None:
+        raise RuntimeError("a fault")
+
+    number = process.link.call((frames.HISTORY, "a", 0, 1, 1), faulty)
+    other = answers_of(process, frames.HISTORY)
+    process.say((frames.PAGE, number), (frames.PAGE, number + 1))
+    assert other == [[frames.PAGE, number + 1]]
+    assert "broker_call_failed" in process.events
+
+
 async def test_calls_one_behind_the_other_leave_as_one(process: FakeProcess) -> None:
     """Nothing overtakes what was sent between two of them, and each turn has its own."""
     await process.welcome()
