@@ -153,5 +153,7 @@ def _skips(items: Sequence[Item]) -> dict[str, frozenset[int]]:
 
 def until_act(batches: Sequence[Batch]) -> Sequence[Batch]:
     """Return the first of these batches: those before an act, or the act alone."""
-    acts = [place for place, batch in enumerate(batches) if batch.act is not None]
-    return batches[: max(1, acts[0])] if acts else batches
+    for place, batch in enumerate(batches):
+        if batch.act is not None:
+            return batches[: max(1, place)]
+    return batches

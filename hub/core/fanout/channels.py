@@ -30,7 +30,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_acts", "_by_spoken", "_group_members", "_groups", "_joined", "_read_ahead", "_round",
+        "_by_spoken", "_group_members", "_groups", "_joined", "_read_ahead", "_round",
         "_shrunk", "asking", "cancels_from_seconds", "changes", "end_known", "ended_offset",
         "epoch", "name", "offset", "open", "open_at_seconds", "options", "sealed",
         "sealed_offset", "under_way",
@@ -60,8 +60,6 @@ class Channel:
         """From this time on a join and a leave may cancel out: no answer had the state between."""
         self.under_way: tuple[Batch, ...] = ()
         """The sealed batches that not all groups have taken and written, oldest first."""
-        self._acts = 0
-        """The number of acts among them."""
         self.sealed = 0
         """The number of batches that were ever sealed."""
         self.sealed_offset = head.offset
@@ -283,7 +281,6 @@ class Channel:
         self._put_under_way(
             Batch((), epoch=self.epoch, base=last, last=last, at_seconds=at, act=act)
         )
-        self._acts += 1
 
     def since(self, has: int, upto: int | None = None) -> Batch | None:
         """Return the sealed batches after the first `has` as one; None where there are none.
@@ -293,7 +290,7 @@ class Channel:
         if (count := (self.sealed if upto is None else upto) - has) <= 0:
             return None
         parts: Sequence[Batch] = self._after(has)[:count]
-        if self._acts:
+        if len(parts) > 1:
             parts = until_act(parts)
         if len(parts) == 1:
             return parts[0]
@@ -322,7 +319,6 @@ class Channel:
             return None
         batch, *rest = self.under_way
         self.under_way = tuple(rest)
-        self._acts -= batch.act is not None
         if not rest:
             self._joined = None
         return batch
