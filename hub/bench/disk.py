@@ -5,7 +5,7 @@ the node's core:
 
     python -m hub.bench.disk DIRECTORY ROWS SECONDS
 
-prints rows/s, the CPU of each in microseconds, and the shares of a core and of waiting for it.
+prints the rows, and the seconds that they took: of time, of CPU, and of waiting for a core.
 """
 
 import json
@@ -17,18 +17,16 @@ import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 from hub.bench.greetings import payload
-from hub.bench.meter import ProcessMeter
+from hub.bench.meter import ProcessMeter, Usage
 from hub.bench.plan import BenchError
 
 
-def commit_for(directory: str, rows: int, seconds: float) -> tuple[float, float, float, float]:
-    """Commit so many rows of 200 bytes at a time.
-
-    Returns rows/s, CPU microseconds of each, the share of a core, and that of waiting for it.
-    """
+def commit_for(directory: str, rows: int, seconds: float) -> tuple[int, float, Usage]:
+    """Commit so many rows of 200 bytes at a time; return all rows, their seconds and the usage."""
     data = [(payload(0, 200),)] * rows
     with (
         tempfile.TemporaryDirectory(dir=directory) as inside,
@@ -45,11 +43,10 @@ def commit_for(directory: str, rows: int, seconds: float) -> tuple[float, float,
             db.execute("COMMIT")
             made += rows
         usage = meter.usage().since(before)
-    spent, waited = usage.cpu_seconds, usage.waited_seconds or 0.0
-    return made / elapsed, spent / made * 1e6, spent / elapsed, waited / elapsed
+    return made, elapsed, usage
 
 
-def measured(rows: int, seconds: float) -> tuple[float, float, float, float]:
+def measured(rows: int, seconds: float) -> tuple[int, float, Usage]:
     """`commit_for` in another process, in the directory for temporary files (TMPDIR).
 
     Raises:
@@ -66,9 +63,10 @@ def measured(rows: int, seconds: float) -> tuple[float, float, float, float]:
     if told.returncode:
         why = (told.stderr.strip() or f"it ended with {told.returncode}").splitlines()[-1]
         raise BenchError(f"the bare SQLite loop in {tempfile.gettempdir()} failed: {why}")
-    per_second, microseconds, share, waited = json.loads(told.stdout)
-    return float(per_second), float(microseconds), float(share), float(waited)
+    made, elapsed, usage = json.loads(told.stdout)
+    return made, elapsed, Usage(**usage)
 
 
 if __name__ == "__main__":
-    print(json.dumps(commit_for(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))))  # noqa: T201
+    made, elapsed, usage = commit_for(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    print(json.dumps([made, elapsed, asdict(usage)]))  # noqa: T201

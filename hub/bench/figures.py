@@ -1,7 +1,7 @@
 """The figures of a round, as numbers with units, and the medians of several rounds."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from hub.bench.latencies import Latencies
@@ -138,6 +138,12 @@ def round_figures(
         load_cpu_share=max(report.cpu_seconds for report in reports) / seconds,
         failures=tuple(reason for report in reports for reason in report.failures),
     )
+
+
+def known_median(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:

@@ -278,7 +278,7 @@ def _serving(
 def _disk(way: IntakeWay, cores: Cores, seconds: float) -> Intake:
     """Measure the disk with as many rows in a commit as there are connections."""
     with Cores(server=cores.load, load=cores.server).as_load():
-        return Intake(way.name, *disk.measured(way.connections, seconds))
+        return _intake(way, *disk.measured(way.connections, seconds))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import psutil
 
 from hub.bench.bare_loop import BareLoop, command_of
 from hub.bench.cores import Cores
+from hub.bench.figures import known_median
 from hub.bench.hub_round import measure_hub
 from hub.bench.meter import Memory, ProcessMeter, Usage
 from hub.bench.phases import PhaseListener
@@ -147,8 +148,7 @@ def _measure(
 
 def _medians(rounds: Sequence[WorkersFigures]) -> WorkersFigures:
     def middle(name: str) -> float | None:
-        known = [value for each in rounds if (value := getattr(each, name)) is not None]
-        return median(known) if known else None
+        return known_median(getattr(each, name) for each in rounds)
 
     return WorkersFigures(
         workers=rounds[0].workers,

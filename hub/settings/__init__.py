@@ -272,9 +272,9 @@ class Settings(Fields):
         for small, large in WITHIN:
             yield from self._too_small(large, self._name(small), getattr(self, small))
         for name, changes in self.namespace_changes.items():
-            longest, of_namespace = "position_ttl_seconds", changes.history_ttl_seconds or 0
             what = f"history_ttl_seconds of the namespace {name}"
-            yield from self._too_small(longest, what, of_namespace)
+            seconds = changes.history_ttl_seconds or 0
+            yield from self._too_small("position_ttl_seconds", what, seconds)
 
     def _too_small(self, large: str, what: str, value: float) -> Iterator[str]:
         """Yield a sentence where the setting `large` is smaller than `value`, which is `what`."""

@@ -20,11 +20,11 @@ def with_peer(measure: Measure) -> Measure:
     """
 
     def measured(request: ScenarioOptions) -> Result:
-        ours = measure(request)
         if request.peer is None:
-            return ours
+            return measure(request)
         if request.peer.command is None:
             raise BenchError("this needs another version of the hub as its peer")
+        ours = measure(request)
         theirs = measure(replace(request, command=request.peer.command))
         return Result(
             goals=[

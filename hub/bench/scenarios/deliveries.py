@@ -1,11 +1,10 @@
 """Scenarios with one plan: the number of subscribers and publications, and the contestants."""
 
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from hub.bench.contest import Outcome, run
-from hub.bench.figures import Figures
+from hub.bench.figures import Figures, known_median
 from hub.bench.plan import Contestant, Plan
 from hub.bench.scenarios.probe import MeasuredPhase, Waits, watched
 from hub.bench.scenarios.scenario import Bar, Goal, Result, ScenarioOptions
@@ -73,15 +72,10 @@ class Deliveries:
 
 def _medians(waits: Sequence[Waits]) -> Waits:
     return Waits(
-        _median(each.loop_ms for each in waits),
-        _median(each.turn_ms for each in waits),
-        _median(each.answer_ms for each in waits),
+        known_median(each.loop_ms for each in waits),
+        known_median(each.turn_ms for each in waits),
+        known_median(each.answer_ms for each in waits),
     )
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
 
 
 def _scaled(plan: Plan, request: ScenarioOptions) -> Plan:
