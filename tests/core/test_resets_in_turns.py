@@ -163,6 +163,35 @@ def test_a_fault_at_one_member_ends_those_of_its_turn_and_moves_all_others(
             assert said(reader.read()) == ["reset", 1]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_fault_at_a_new_epoch_ends_members_that_read_history_too(
+    monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    """They would read the new epoch's history without a `reset`, also where one leaves."""
+    node, _ = crowd()
+    for _ in range(5):
+        node.publish("a", b'"%0998d"' % 0)
+    node.loop.settle()
+    reader = Subscriber(node)
+    reader.link.room = 2500
+    node.do(reader.session, Subscribe(1, "a", since=BEGINNING))
+
+    def faulty(*_: object) -> None:
+        raise ZeroDivisionError
+
+    node.begin_epoch("a")
+    monkeypatch.setattr(member_acts.MemberActs, "_enter", faulty)
+    if leaves:
+        with pytest.raises(ZeroDivisionError):
+            node.fanout.settle(reader.session.subscriptions["a"])
+    while node.loop.callbacks:
+        try:
+            node.loop.turn()
+        except ZeroDivisionError:
+            continue
+    assert reader.session.closing
+
+
 def test_members_with_state_get_rows_in_place_of_a_gap_some_in_each_turn() -> None:
     """A member without state gets the gap at the same place."""
     node, readers = crowd("rows:a", state=True)

@@ -178,10 +178,14 @@ class Fanout:
                 return
             # Before it is written: an act may begin to read rows, which catches up the rest.
             has = group.apart[subscription] = has + len(batch.parts)
-            if batch.act is None:
-                self._slow_path.write(subscription, batch)
-            else:
-                batch.act([subscription], partial(move, subscription, has, batch.epoch))
+            try:
+                if batch.act is None:
+                    self._slow_path.write(subscription, batch)
+                else:
+                    batch.act([subscription], partial(move, subscription, has, batch.epoch))
+            except Exception:
+                end_all([subscription])
+                raise
 
     def later(self, work: Callable[[], None]) -> None:
         """Have `work` called in the loop's next iteration."""
@@ -296,7 +300,8 @@ class Fanout:
                 self._count_left_out(batch, group)
                 batch.forget(group.dialect, wanted)
         except Exception:
-            end_all(group.unreached())
+            # Those that read history get the publications from there.
+            end_all([member for member in group.unreached() if member.live])
             self._end_turn(channel, group, batch)
             raise
         self._end_turn(channel, group, batch)

@@ -86,7 +86,7 @@ def end_all(members: Iterable[Subscription]) -> None:
     They must not go on as if it had reached them. Their peers come back and resume.
     """
     for member in members:
-        if member.live:
+        if not member.closed:
             # The session has ended even where its goodbye fails. The caller raises the fault.
             with contextlib.suppress(Exception):
                 member.session.close_error(HubError("internal error"))
