@@ -4,10 +4,12 @@ import pytest
 
 from hub.core.commands import Subscribe
 from hub.core.fanout import member_acts
-from hub.core.options import ChannelOptions, Namespaces
+from hub.core.forensics.answers import Fate
+from hub.core.forensics.question import Question
+from hub.core.options import ChannelOptions, Namespaces, Overflow
 from hub.core.publication import BEGINNING, Position
 from hub.core.session.subscription import Subscription
-from tests.core.small_node import Shape, SmallNode
+from tests.core.small_node import Shape, SmallNode, limits
 from tests.core.subscribers import Subscriber
 from tests.support.stream import Push
 
@@ -281,3 +283,25 @@ def test_rows_of_a_new_epoch_come_behind_all_of_the_old_one() -> None:
     assert reply["op"] == "reply"
     assert [push.get("position") for push in before].count(new) == 1
     assert before[-1].get("position") == new
+
+
+def test_a_session_that_ends_as_its_old_epoch_is_written_is_noted_in_no_other() -> None:
+    """What was withheld of the old epoch is more than its outbox holds, so it gets no `reset`."""
+    shape = Shape(
+        Namespaces(ChannelOptions(overflow=Overflow.DISCONNECT)), limits(outbox_max_bytes=900)
+    )
+    node = SmallNode(shape)
+    reader = Subscriber(node, "b")
+    node.do(reader.session, Subscribe(1, "a", every_ms=60_000))
+    reader.publish("a", 1)
+    reader.block()
+    reader.publish("b", 1)
+    node.publish("b", b'"%0698d"' % 0)
+    node.publish("a", b'"%0298d"' % 0)
+    node.loop.settle()
+    assert not reader.session.closing
+    node.downstream.reset("a", Position("new", 5))
+    node.loop.settle()
+    assert reader.session.closing
+    fate = node.explain(reader.session, Question("a", "new", 3, 5)).answer
+    assert fate is Fate.NOT_SUBSCRIBED

@@ -47,6 +47,9 @@ class MemberActs:
         frames: dict[Dialect, bytes] = {}
 
         def reset(members: Sequence[Subscription], enter: Callable[[], None]) -> None:
+            for each in members:
+                # It may be too much for its outbox, and end its session.
+                self._slow_path.release(each)
             before = {each: self._leave(each) for each in members if not each.closed}
             enter()
             for subscription, position in before.items():
@@ -61,7 +64,6 @@ class MemberActs:
 
     def _leave(self, subscription: Subscription) -> Position:
         """End the member's old epoch; return the position where it left it."""
-        self._slow_path.release(subscription)
         position = subscription.position
         self._journal.left(subscription, position.offset, "reset", position.epoch)
         return position
