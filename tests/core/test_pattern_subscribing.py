@@ -10,7 +10,7 @@ from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe, Unsubscr
 from hub.core.forensics.answers import Fate
 from hub.core.forensics.question import Question
 from hub.core.identity import Identity
-from hub.core.options import ChannelOptions, Namespaces
+from hub.core.options import ChannelOptions, Namespaces, Overflow
 from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, Position
 from hub.core.recovery import pattern_entering
@@ -452,3 +452,25 @@ def test_a_resume_behind_an_end_is_told_nothing_of_it(node: SmallNode) -> None:
     assert told_of_ends(link) == [2]
     publish(node, "p:a")
     assert told_of_ends(link) == [2, 3]
+
+
+def test_a_session_that_ends_as_a_resume_goes_back_is_noted_to_have_ended_then() -> None:
+    """What was under way to it is more than its outbox holds, so it begins nothing again."""
+    options = ChannelOptions(history_size=10, overflow=Overflow.DISCONNECT)
+    shape = Shape(Namespaces(options), limits(outbox_max_messages=1), slice_sessions=1)
+    node = SmallNode(shape)
+    sessions = [node.open() for _ in range(3)]
+    for each, _ in sessions:
+        node.do(each, Subscribe(1, "a"))
+    publish(node, "a", "a")
+    session, link = sessions[-1]
+    link.room = 0
+    for _ in range(3):
+        node.publish("a")
+    node.loop.turn()
+    epoch = node.channels["a"].epoch
+    node.commands.submit(session, SubscribePattern(2, "*", {"a": Position(epoch, 1)}))
+    publish(node, "a")
+    assert session.closing
+    assert not session.replaying
+    assert node.explain(session, Question("a", epoch, 6, 6)).answer is Fate.CLOSED

@@ -268,6 +268,9 @@ class Subscribing:
     def go_back(self, held: Subscription, command: Subscribe, began: Start) -> None:
         """Begin a subscription again at the position of a pattern's resume, from history."""
         self._fanout.catch_up(held)
+        if held.closed:
+            # That was too much, and ended the session.
+            return
         self._journal.left(held, held.offset, "unsubscribed")
         self._journal.began(held, began.position.offset)
         self._begin(held, command, began)
