@@ -59,11 +59,9 @@ class Acceptor:
 
     def awaits_first_requests(self) -> bool:
         """Return whether a connection that was accepted has sent no request yet, or waits for its
-        stream."""
-        handshakes = any(not each.done() for each in self._handshakes)
-        if handshakes or len(self._context.arrivals) > 0:
-            return True
-        return any(connection.awaits_stream for connection in self._node.sockets.http)
+        turn to open a stream."""
+        handshakes, context = any(not each.done() for each in self._handshakes), self._context
+        return handshakes or len(context.arrivals) > 0 or len(context.turns.crowd) > 0
 
     async def accept(self, listening: socket.socket) -> Accepting:
         """Begin to accept at `listening`; closing the returned server closes it."""

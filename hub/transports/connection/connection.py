@@ -157,12 +157,6 @@ class Connection(asyncio.Protocol):
         self._reader.close()
         self._buffer.hold(b"")
 
-    @property
-    def awaits_stream(self) -> bool:
-        """Whether its request for a stream waits, for a turn or for the peer's identity."""
-        call = None if self._phase.incoming is LOOK else self._requests.answering
-        return call is not None and call.stream is not None
-
     def leave_after_next(self) -> None:
         """Make the next answer the last: a peer that connects again finds another process."""
         self.begin()
