@@ -213,14 +213,15 @@ def run(
         command: What starts the hub.
 
     Raises:
-        BenchError: There is no redis-server, no openssl or no floor, a node does not become ready,
-            or it refuses.
+        BenchError: There is no such way, no redis-server, no openssl or no floor, a node does not
+            become ready, or it refuses.
     """
     if peer is not None and peer.contestant is not Contestant.NCHAN:
         raise BenchError("--intake is measured against nchan, and against nothing else")
     ways = [way for way in WAYS if named.lower() in way.name.lower()]
     if not ways:
-        raise BenchError(f"no way of publishing is named {named!r}")
+        rows = "".join(f"\n  {way.name}" for way in WAYS)
+        raise BenchError(f"--way is {named!r}, which no row's name contains; the rows are:{rows}")
     ways += NCHAN_WAYS if peer is not None else ()
     return uvloop.run(_measure_all(ways, seconds, rounds, peer, command))
 

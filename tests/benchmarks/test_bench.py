@@ -118,6 +118,13 @@ def test_publications_and_connections_over_tls_are_metered_beside_their_floors(
     ]
 
 
+def test_a_way_that_is_none_is_told_with_the_rows_that_there_are(bench: Bench) -> None:
+    result = bench("--intake", "--way", "nosuch")
+    assert result.exit_code == 2
+    assert "--way is 'nosuch', which no row's name contains; the rows are:" in result.output
+    assert "\n  TLS: single POSTs, 16 at a time\n" in result.output
+
+
 def test_the_intake_is_measured_against_nchan_only(bench: Bench) -> None:
     """Another version of the hub is measured by a scenario."""
     result = bench("--intake", "--way", "TLS", "--against", sys.executable)

@@ -184,7 +184,7 @@ def test_ctrl_c_ends_a_scenario_and_all_its_processes(
     eventually_blocking(are_there)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, output
     assert b"Traceback" not in output, output
     eventually_blocking(lambda: not any(each.is_running() for each in children))
 
