@@ -149,6 +149,28 @@ def test_a_new_epoch_comes_behind_what_is_held() -> None:
     assert offsets(reader.read()) == [1]
 
 
+def test_a_slow_peer_that_reads_history_gets_a_gap_in_its_order() -> None:
+    """What its interval held is read from history, and so is the gap behind it."""
+    node = SmallNode()
+    reader = Subscriber(node)
+    command = Subscribe(reader.next_id(), "a", fill=True, every_ms=EVERY_MS)
+    node.do(reader.session, command)
+    reader.read()
+    reader.block()
+    reader.publish("a", 1)
+    node.publish("a")
+    with node.losing_all():
+        node.publish("a")
+    node.publish("a")
+    node.loop.settle()
+    came = reader.drain()
+    node.wait(1)
+    came += reader.read()
+    places = [push.get("offset") or push["from"] for push in came]
+    assert places == sorted(places)
+    assert places[-1] == 4
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.sampled_from([None, "x", "y"]), st.integers(1, 4)),

@@ -66,12 +66,19 @@ class SlowPath:
             encoded = self._following(subscription, batch, encoded)
         else:
             subscription.presence_lost |= batch.has_presence
-            session.hold(subscription, encoded.entries)
-            encoded, cursor = encoded.unsequenced(), subscription.position.offset
-        if subscription.throttle is not None and subscription.live:
+            self._leave_to_history(subscription, encoded)
+            return
+        if subscription.throttle is not None:
             self._hold(subscription, subscription.throttle, encoded.entries, cursor)
             return
         self._send(subscription, encoded, cursor)
+
+    def _leave_to_history(self, subscription: Subscription, encoded: Encoded) -> None:
+        """Send a member that reads history what no history will bring, and hold what it lacks."""
+        session = subscription.session
+        if not subscription.closed and not session.closing:
+            session.hold(subscription, encoded.entries)
+            self._send(subscription, encoded.unsequenced(), subscription.position.offset)
 
     def _send(self, subscription: Subscription, encoded: Encoded, cursor: int) -> None:
         session = subscription.session
@@ -95,13 +102,18 @@ class SlowPath:
         frames.
         """
         held: list[Entry] = []
-        for entry in entries:
+        for place, entry in enumerate(entries):
             if entry.kind <= EntryKind.RAW or not entry.frame:
                 held.append(entry)
                 continue
             cursor = self._take(throttle, held, cursor)
             held = []
             self.release(subscription)
+            if not subscription.live:
+                # Its peer is slow, so it reads what was held from history, and what follows it too.
+                subscription.presence_lost |= subscription.channel.options.presence
+                self._leave_to_history(subscription, Encoded(entries[place:]))
+                return
             self._send(subscription, Encoded([entry]), cursor)
             cursor = max(cursor, entry.offset)
         self._take(throttle, held, cursor)
