@@ -5,7 +5,7 @@ TOML file, the environment and flags. `hub.settings.fields` holds the meaning of
 use of a setting does not belong here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -63,6 +63,16 @@ WITHIN = (
     ("max_subscriptions", "max_channels"),
     ("address_connections", "max_connections"),
     ("subject_connections", "max_connections"),
+)
+
+# The first settings have no effect where none of the second is set.
+NEEDING = (
+    (
+        ("hooks", "hook_timeout_seconds", "hook_cache_seconds", "hook_when_down"),
+        ("hook_url",),
+    ),
+    (("webhook_events",), ("webhook_url",)),
+    (("webhook_secret",), ("hook_url", "webhook_url")),
 )
 
 
@@ -269,6 +279,8 @@ class Settings(Fields):
                 f"{self._name('journal_path')} is set and {self._name('journal_bytes')} is 0: what "
                 "is not noted is not kept"
             )
+        for names, needed in NEEDING:
+            yield from self._without_effect(names, needed)
         for small, large in WITHIN:
             yield from self._too_small(large, self._name(small), getattr(self, small))
         for name, changes in self.namespace_changes.items():
@@ -283,6 +295,15 @@ class Settings(Fields):
                 f"{self._name(large)} ({most:,.15g}) is smaller than {what} ({value:,.15g}), which "
                 "can never be used up"
             )
+
+    def _without_effect(self, names: Sequence[str], needed: Sequence[str]) -> Iterator[str]:
+        """Yield a sentence for each of `names` that is set while none of `needed` is."""
+        if any(getattr(self, name) for name in needed):
+            return
+        for name in names:
+            if not self.is_default(name):
+                missing = " or ".join(map(self._name, needed))
+                yield f"{self._name(name)} has no effect without {missing}"
 
     def _token_contradictions(self) -> Iterator[str]:
         url = urlsplit(self.token_jwks_url)

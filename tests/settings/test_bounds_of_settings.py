@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import pytest
@@ -135,6 +136,31 @@ def test_a_namespaces_history_that_its_epoch_does_not_outlive_is_a_warning() -> 
         "position_ttl_seconds (999) is smaller than history_ttl_seconds of the namespace chat "
         "(1,000), which can never be used up"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "needed"),
+    [
+        ("HUB_HOOKS", "connect", ("HUB_HOOK_URL",)),
+        ("HUB_HOOK_TIMEOUT_SECONDS", "3", ("HUB_HOOK_URL",)),
+        ("HUB_HOOK_CACHE_SECONDS", "3", ("HUB_HOOK_URL",)),
+        ("HUB_HOOK_WHEN_DOWN", "allow", ("HUB_HOOK_URL",)),
+        ("HUB_WEBHOOK_EVENTS", "session.opened", ("HUB_WEBHOOK_URL",)),
+        ("HUB_WEBHOOK_SECRET", "whsec_" + "QUFB" * 10, ("HUB_HOOK_URL", "HUB_WEBHOOK_URL")),
+    ],
+)
+def test_a_setting_of_hooks_without_their_address_is_a_warning(
+    name: str, value: str, needed: Sequence[str]
+) -> None:
+    def warnings(more: Mapping[str, str]) -> Sequence[str]:
+        environ = {name: value, **more}
+        return load_settings(config_file=None, flags={}, environ=environ).warnings()
+
+    (sentence,) = warnings({})
+    assert sentence == f"{name} has no effect without {' or '.join(needed)}"
+    for address in needed:
+        told = warnings({address: "http://127.0.0.1:9/hub"})
+        assert not any("has no effect" in each for each in told)
 
 
 @pytest.mark.parametrize("over", ["17MiB", "33MiB", "65MiB"])
