@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub_process import START_SECONDS
-from tests.support.programs import outside
+from tests.support.programs import asked_of_an_index, outside
 from tests.support.waiting import eventually_blocking
 
 ROOT = Path(__file__).parents[1]
@@ -66,18 +66,8 @@ def other_pythons() -> dict[str, Path]:
 def installed(python: Path, environment: Path) -> Path:
     """The locked packages, and both of ours as wheels; return the folder of their programs."""
     command = ("uv", "sync", "--quiet", "--frozen", "--no-dev", "--no-editable", "--python", python)
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=outside() | {"UV_PROJECT_ENVIRONMENT": str(environment)},
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS,
-        check=False,
-    )
-    if done.returncode and re.search("connect|fetch|dns|offline", done.stderr, re.IGNORECASE):
-        pytest.skip("no package index is reached")
-    assert done.returncode == 0, done.stderr
+    folder = {"UV_PROJECT_ENVIRONMENT": str(environment)}
+    asked_of_an_index(*command, cwd=ROOT, seconds=INSTALL_SECONDS, environment=outside() | folder)
     return environment / "bin"
 
 

@@ -1,14 +1,16 @@
 """What the packages ask for: installable where README says so, and nothing that nobody imports."""
 
 import ast
+import os
 import re
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.programs import asked_of_an_index
 
 ROOT = Path(__file__).parents[1]
 HUB, CLIENT = ROOT / "pyproject.toml", ROOT / "clients" / "python" / "pyproject.toml"
@@ -36,18 +38,10 @@ def resolved(project: Path, platform: str, version: str) -> set[str]:
     """The packages that uv would install there, all of them as wheels."""
     command = ("uv", "pip", "compile", "-q", "--no-header", "--no-annotate")
     wanted = ("--only-binary", ":all:", "--python-platform", platform, "--python-version", version)
-    done = subprocess.run(
-        [*command, *wanted, str(project)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
+    output = asked_of_an_index(
+        *command, *wanted, project, cwd=ROOT, seconds=PATIENCE_SECONDS, environment=os.environ
     )
-    if done.returncode and re.search("connect|fetch|dns|offline", done.stderr, re.IGNORECASE):
-        pytest.skip("no package index is reached")
-    assert done.returncode == 0, done.stderr
-    return {line.split("==")[0] for line in done.stdout.splitlines() if "==" in line}
+    return {line.split("==")[0] for line in output.splitlines() if "==" in line}
 
 
 def imported(folder: Path) -> set[str]:

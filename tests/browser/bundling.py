@@ -1,10 +1,11 @@
 """Pages with React or Vue, bundled with the client's package as npm would install it."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import completed
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / "clients" / "js" / "node_modules"
@@ -39,16 +40,4 @@ def bundle(folder: Path, source: str, out: str) -> None:
         "--define:__VUE_PROD_HYDRATION_MISMATCH_DETAILS__=false",
         f"--outfile={out}",
     ]
-    run(MODULES / ".bin" / "esbuild", source, *flags, cwd=folder)
-
-
-def run(*command: str | Path, cwd: Path) -> None:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    completed(MODULES / ".bin" / "esbuild", source, *flags, cwd=folder, seconds=SECONDS)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.bundling import bundle, install, needs_frameworks, run
+from tests.browser.bundling import SECONDS, bundle, install, needs_frameworks
 from tests.browser.conftest import publish
 from tests.browser.serving import served
 from tests.support.hub_process import HubProcess
+from tests.support.programs import completed
 from tests.support.snippets import URL, Block, blocks, finished
 
 pytestmark = [
@@ -43,7 +44,7 @@ def vue(folder: Path, hub: HubProcess) -> None:
     (main,), (component,) = blocks("vue-main"), blocks("vue-page")
     (folder / "App.vue").write_text(component.text)
     shutil.copy(Path(__file__).parent / "bindings" / "compile_vue.mjs", folder)
-    run("node", "compile_vue.mjs", "App.vue", cwd=folder)
+    completed("node", "compile_vue.mjs", "App.vue", cwd=folder, seconds=SECONDS)
     text = main.text.replace(URL, hub.url).replace("./App.vue", "./App.js")
     (folder / "main.jsx").write_text(text)
 

@@ -28,6 +28,18 @@ def crowd(channel: str = "a", *, state: bool = False) -> tuple[SmallNode, list[S
     return node, readers
 
 
+def crowd_with_a_reader_of_history() -> tuple[SmallNode, Subscriber]:
+    """A crowd, and a member that reads five publications from history and has room for two."""
+    node, _ = crowd()
+    for _ in range(5):
+        node.publish("a", b'"%0998d"' % 0)
+    node.loop.settle()
+    reader = Subscriber(node)
+    reader.link.room = 2500
+    node.do(reader.session, Subscribe(1, "a", since=BEGINNING))
+    return node, reader
+
+
 def said(pushes: list[Push]) -> list[object]:
     """The offset of each message, and the reason of each gap."""
     found = [push for push in pushes if push["op"] in {"message", "gap"}]
@@ -116,13 +128,7 @@ def test_a_member_that_reads_history_reads_none_of_a_new_epoch_before_its_reset(
     drains_first: bool,
 ) -> None:
     """Also where the epoch begins while it reads, and before its turn."""
-    node, _ = crowd()
-    for _ in range(5):
-        node.publish("a", b'"%0998d"' % 0)
-    node.loop.settle()
-    reader = Subscriber(node)
-    reader.link.room = 2500
-    node.do(reader.session, Subscribe(1, "a", since=BEGINNING))
+    node, reader = crowd_with_a_reader_of_history()
     node.begin_epoch("a")
     node.publish("a")
     if drains_first:
@@ -170,13 +176,7 @@ def test_a_fault_at_a_new_epoch_ends_members_that_read_history_too(
     monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
     """They would read the new epoch's history without a `reset`, also where one leaves."""
-    node, _ = crowd()
-    for _ in range(5):
-        node.publish("a", b'"%0998d"' % 0)
-    node.loop.settle()
-    reader = Subscriber(node)
-    reader.link.room = 2500
-    node.do(reader.session, Subscribe(1, "a", since=BEGINNING))
+    node, reader = crowd_with_a_reader_of_history()
 
     def faulty(*_: object) -> None:
         raise ZeroDivisionError

@@ -1,11 +1,14 @@
 """Programs that run beside a test: examples, and snippets of documents."""
 
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+import pytest
 
 END_SECONDS = 10.0
 
@@ -23,6 +26,39 @@ class Ending(Protocol):
 def outside() -> dict[str, str]:
     """The environment without the caller's own settings of a hub."""
     return {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
+
+
+def completed(*command: str | Path, cwd: Path, seconds: float) -> str:
+    """Run a program that has to succeed to its end; return its output."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def asked_of_an_index(
+    *command: str | Path, cwd: Path, seconds: float, environment: Mapping[str, str]
+) -> str:
+    """The same for a program that asks a package index; the test is skipped without one."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    if done.returncode and re.search("connect|fetch|dns|offline", done.stderr, re.IGNORECASE):
+        pytest.skip("no package index is reached")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.support.hub_process import HubProcess
+from tests.support.programs import completed
 
 PROJECT = Path(__file__).parents[3] / "clients" / "python"
 PATIENCE_SECONDS = 50.0
@@ -19,16 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("uv") is None, reason="no uv here")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return completed(*command, cwd=cwd, seconds=PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")
