@@ -40,7 +40,7 @@ app = FastAPI()
 
 @dataclass
 class Answer:
-    """What was said so far, and the position of the publication that said the last of it."""
+    """The words said so far, and the position of the publication that brought the last one."""
 
     words: list[str] = field(default_factory=list)
     position: str = ""
@@ -100,7 +100,8 @@ async def say(publish: Any, id_: str, answer: Answer, word: str, *, end: bool = 
 
 @app.get("/answers/{id_}")
 async def so_far(id_: str) -> dict[str, Any]:
-    """What was said so far, joined, and the position that what follows comes behind."""
+    """Returns the words so far as one text, and the position from which a
+    client subscribes to the rest."""
     answer = answers.get(id_)
     if answer is None or not answer.position:
         raise HTTPException(404, "no such answer")

@@ -79,7 +79,7 @@ urlpatterns = [path("orders", orders)]
 
 
 def make_application() -> WSGIHandler:
-    """What gunicorn serves: `gunicorn 'django_app:make_application()'`."""
+    """Returns the WSGI application for gunicorn: `gunicorn 'django_app:make_application()'`."""
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1", "localhost"],
         ROOT_URLCONF=__name__,

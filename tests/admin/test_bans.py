@@ -154,7 +154,8 @@ def _undecided(node: AccessLog) -> bool:
 async def test_a_node_that_starts_later_knows_them_before_it_lets_anybody_in(
     running: Running,
 ) -> None:
-    """Who comes earlier waits; where the broker is away for long, it is told to try again."""
+    """A request that comes before the node has read the bans waits until
+    the broker has told them."""
     cluster = Cluster()
     first = cluster.node()
     first.start(running.spawn)
@@ -255,7 +256,7 @@ async def test_a_word_that_no_node_could_have_said_is_passed_over(running: Runni
 
 
 async def test_a_node_alone_needs_no_broker() -> None:
-    """What the memory broker keeps ends with the process too."""
+    """A node with the memory broker keeps bans itself, and they end with the process."""
     registry: Any = type("Registry", (), {"sessions": {}})()
     node = AccessLog(None, lambda: registry, now_ms=lambda: 1000, log=structlog.get_logger())
     await say(node, BAN)

@@ -183,7 +183,7 @@ async def test_a_silent_node_is_named() -> None:
 
 
 async def test_without_redis_the_nodes_own_channels_are_shown() -> None:
-    """And that there may be others."""
+    """The node says that the list is not complete while it cannot ask the other nodes."""
     nodes = await Nodes.with_channels(one={"a": 1}, two={"b": 1})
     nodes.network.away = True
     page = await nodes.page()
@@ -246,7 +246,8 @@ async def test_a_list_of_many_channels_lets_others_run_in_between() -> None:
 
 
 async def test_columns_that_only_the_broker_knows_are_asked_for_the_page_alone() -> None:
-    """And the page is in the order of it; without the broker nobody is asked."""
+    """The page is sorted by the broker's figure; while the broker is away the figures are
+    missing and nothing is asked."""
     nodes = await Nodes.with_channels(one={f"c{number}": 1 for number in range(300)})
     nodes.known["one"].stored = {"c0": 5, "c1": 9, "c10": 7}
     page = await nodes.page(limit=3, sort="history")
@@ -281,7 +282,7 @@ def test_a_rate_is_what_came_since_somebody_asked_before() -> None:
 
 
 def test_an_answer_of_long_ago_makes_no_rate() -> None:
-    """It would be one of the past."""
+    """A rate over so long a time would say nothing about now."""
     clock = FakeClock()
     rates = ChannelRates(clock)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What a node answers about its connections, and does to them."""
+"""A node lists and describes its connections, and closes or unsubscribes them for an operator."""
 
 import asyncio
 from typing import Any
@@ -51,7 +51,8 @@ async def test_a_connection_is_told_with_its_subscriptions(rig: Rig) -> None:
 
 
 async def test_a_connection_that_is_taken_out_of_a_channel_is_told(rig: Rig) -> None:
-    """It stays open; who is not there, or not in the channel, is not found."""
+    """The connection stays open; a connection that is not subscribed to the channel is
+    answered with not found."""
     reader = Subscriber(rig.node, "a")
     await rig.ask(UnsubscribeConnection(reader.session.id, "a"))
     rig.node.loop.settle()
@@ -80,7 +81,8 @@ async def test_a_connection_that_is_not_open_is_not_found(rig: Rig, request_: An
 async def test_a_list_of_many_connections_lets_others_run_in_between(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And lists come one after another: many who ask must not multiply what is done at a time."""
+    """A list is made in slices, and two lists are made one after the other, so that many
+    operators cannot hold the loop."""
     monkeypatch.setattr("hub.admin.connections._SLICE_SESSIONS", 10)
     for _ in range(55):
         rig.node.open()

@@ -1,4 +1,4 @@
-"""What a live node tells of itself: tasks, stalls, memory, and never a value."""
+"""A live node shows its tasks, stalls and memory, and never shows a value."""
 
 import asyncio
 import io
@@ -100,7 +100,7 @@ async def test_tasks_are_shown_by_where_they_wait(rig: Rig) -> None:
 
 
 async def test_a_look_at_tasks_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And lets others have their turn in between."""
+    """At most `MAX_TASKS` tasks are looked at, and the loop serves others in between."""
     monkeypatch.setattr("hub.observe.inspection.MAX_TASKS", 1000)
     event, turns = asyncio.Event(), 0
     tasks = [asyncio.create_task(waiting(event, "")) for _ in range(1500)]
@@ -173,7 +173,7 @@ async def test_no_more_stalls_are_kept_than_there_is_room_for(rig: Rig) -> None:
 
 
 class Hoarded:
-    """What the test allocates."""
+    """The object that the test allocates, with a secret in it."""
 
     def __init__(self) -> None:
         self.secret = SECRET * 2
@@ -203,7 +203,7 @@ async def test_memory_is_traced_for_a_while_and_then_no_more(rig: Rig) -> None:
 
 
 async def test_tracing_ends_with_the_node(rig: Rig) -> None:
-    """Who cancels it leaves nothing switched on."""
+    """Cancelling the trace switches tracing off."""
     await rig.ask(TraceMemory(60))
     await eventually(tracemalloc.is_tracing)
     rig.tasks[0].cancel()
@@ -231,7 +231,7 @@ async def test_seconds_have_bounds(rig: Rig, seconds: float) -> None:
 
 
 async def test_counting_objects_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not counted by then is told by the difference."""
+    """The answer says how many objects there are and how many of them were counted in time."""
     monkeypatch.setattr(inspection, "_OBJECTS_AT_ONCE", 100)
     ticks = iter(range(100))
     told: Any = await inspection.count_objects(lambda: float(next(ticks)))
@@ -242,7 +242,8 @@ async def test_counting_objects_ends_in_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_changed_levels_are_told_and_logged(rig: Rig) -> None:
-    """Who reads the log sees why it says more."""
+    """The change of a level is written to the log, so that its reader knows
+    why there are more lines."""
     told = await rig.ask(SetLogLevels({"broker": "debug"}))
     assert told == await rig.ask(GetLogLevels())
     assert told["levels"]["broker"] == "debug"

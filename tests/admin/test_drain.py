@@ -36,7 +36,7 @@ class Crowd:
         return session
 
     def begin(self, *, sheds: bool) -> None:
-        """What an operator does: a rebalance of all but one, or a drain."""
+        """Begins a rebalance that keeps one session, or a drain, as an operator does."""
         if sheds:
             count = len(self.sessions) - 1
             self.drainer.begin_shedding(count, window_seconds=LONG_SECONDS)

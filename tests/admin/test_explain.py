@@ -1,4 +1,5 @@
-"""What a node answers an operator who asks why; `hub.core.forensics.explaining` knows the rest."""
+"""A node answers an operator's "why did it not come?"; the cases are in
+`hub.core.forensics.explaining`."""
 
 from typing import Any
 
@@ -39,7 +40,8 @@ async def test_the_head_is_told_of_the_epoch_of_now_only() -> None:
 async def test_without_its_broker_a_node_answers_for_what_came_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And for nothing else: whether that was ever published it cannot know."""
+    """The node knows what it wrote itself; about any other offset it answers
+    that the broker is away."""
     asked = Asked()
 
     async def away(*_: object) -> HistoryPage:

@@ -1,4 +1,4 @@
-"""What a subject got and missed, over all its connections, as operators are told."""
+"""An operator sees what a subject received and missed, over all its connections."""
 
 from typing import Any
 
@@ -46,7 +46,8 @@ def line(told: dict[str, Any]) -> list[tuple[str, int | None, int | None]]:
 
 
 async def test_all_connections_of_a_subject_stand_on_one_line_of_time() -> None:
-    """What she got, when she was cut, what came meanwhile, and what she got again."""
+    """The line shows what the subject received, when it was cut off, what it missed and what it
+    received after its return."""
     town = Town()
     node = town.node
     first = Subscriber(node, "orders", identity=ADA)

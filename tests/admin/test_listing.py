@@ -85,7 +85,7 @@ def listed(name: str, sessions: Iterable[Held], query: Query, *, at_once: int) -
 
 
 def page(nodes: Nodes, query: Query, *, at_once: int = 3, most: int = 99) -> list[Listed]:
-    """What each node says, `most` rows of it at once."""
+    """The answer of each node, cut to `most` rows."""
     answers = [listed(name, sessions, query, at_once=at_once) for name, sessions in nodes.items()]
     return [
         Part(a.rows[:most], a.total, a.more or len(a.rows) > most) if a.rows else a for a in answers

@@ -86,7 +86,7 @@ async def two() -> tuple[Network, AdminRpc, AdminRpc]:
     ],
 )
 async def test_a_node_is_asked_by_what_is_known_of_it(at: AtConnection, tag: str) -> None:
-    """What looks like no node's connection is asked for here."""
+    """A request for a connection whose name holds no node's tag is answered here."""
     _, first, _ = await two()
     assert await first.call(WhoAreYou("you"), at) == f"{tag} you"
     assert await first.call(WhoAreYou(), at) is None
@@ -152,7 +152,8 @@ async def test_a_node_that_does_not_answer_is_unavailable() -> None:
 async def test_a_publish_without_an_answer_may_have_been_made(
     command: dict[str, object], error: type[HubError]
 ) -> None:
-    """So that nobody repeats it as if it had not been; other commands do no harm."""
+    """The error is `outcome_unknown`, so that nobody repeats the publication as if it had
+    failed; other commands can be repeated."""
     network, first, _ = await two()
     asked = SendCommand(f"{B}1", "right", json.dumps(command).encode())
     network.silent.add(B)
@@ -181,7 +182,7 @@ async def test_all_nodes_are_asked_at_once() -> None:
 
 
 async def test_where_the_others_are_not_known_this_node_answers_alone() -> None:
-    """And says so. What is asked of itself needs nobody."""
+    """The answer says that it is not complete. What is asked of itself needs nobody."""
     network, first, _ = await two()
     network.away = True
     answers = await first.call(WhoAreYou("all"), Everywhere())

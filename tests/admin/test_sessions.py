@@ -56,7 +56,7 @@ async def test_a_publish_without_a_reply_may_have_been_made(silent: SessionHandl
 
 
 async def test_another_command_without_a_reply_is_unavailable(silent: SessionHandlers) -> None:
-    """It does no harm when it is asked again."""
+    """The error is `unavailable`, because such a command can be repeated without harm."""
     with pytest.raises(UnavailableError):
         await silent.command(SendCommand("c1", "s1", b'{"op":"presence","id":1,"channel":"a"}'))
 
@@ -79,7 +79,7 @@ async def test_a_command_that_finds_too_many_waiting_is_told_when_to_come_again(
 
 
 def test_a_poll_goes_to_another_node_as_it_was_asked_but_for_how_much_it_may_bring() -> None:
-    """And the node may wait as long as the peer lets it, beside other requests that last."""
+    """Only `max_bytes` changes, and the other node may wait as long as the peer allows."""
     request = PollRequest(
         channels=("a", "b"),
         since={"a": Position("e1", 3)},

@@ -69,7 +69,8 @@ def test_a_hole_makes_forgotten_what_it_overlaps(tmp_path: Path) -> None:
 
 
 def test_processes_of_one_machine_have_a_file_each(tmp_path: Path) -> None:
-    """And after a restart the same ones again; a directory is named as well as a file."""
+    """Each process finds its own file again after a restart; the setting may
+    name a directory or a file."""
     one, two = Store(tmp_path, MIN_JOURNAL_BYTES), Store(tmp_path, MIN_JOURNAL_BYTES)
     assert (one.path.name, two.path.name) == (FILE_NAME, "hub-journal-2.sqlite3")
     one.close()

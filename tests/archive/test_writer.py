@@ -59,7 +59,7 @@ def rows(begin: int, count: int) -> list[NoteRow]:
 async def test_a_full_disk_is_one_line_and_a_number_and_never_an_outage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was noted meanwhile is said to be missing, once it can be said."""
+    """Once the disk has room again, the store notes the stretch of time that it lost."""
     monkeypatch.setattr(writer_module, "_RETRY_SECONDS", 0.0)
     rig = Rig(tmp_path)
     rig.writer.start()

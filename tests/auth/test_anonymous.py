@@ -1,4 +1,4 @@
-"""Who may read without credentials: by default nobody where others can connect and a key is set."""
+"""Without credentials nobody may read if others can connect and a key is set."""
 
 import asyncio
 import json
@@ -179,7 +179,8 @@ async def test_every_door_of_a_mounted_hub_is_closed_to_other_machines(
 
 
 async def test_a_peer_of_a_mounted_hub_has_one_address_whatever_family_its_socket_has() -> None:
-    """So a proxy that is trusted as IPv4 is one on a server that listens for both families."""
+    """A trusted IPv4 proxy is trusted also where the server's socket shows its
+    address as mapped to IPv6."""
     settings = Settings(drain_seconds=0, trusted_proxies="10.0.0.0/8", **P)
     async with Hub(settings, listen=False) as hub:
         for client, told, address in (
@@ -204,7 +205,7 @@ async def asked(
     method: str = "GET",
     told: str = "",
 ) -> list[dict[str, Any]]:
-    """What a mounted hub sends in answer, at least its first two messages."""
+    """Returns the first two messages or more that a mounted hub sends in answer to a request."""
     name, _, query = path.partition("?")
     scope: dict[str, Any] = {
         "type": kind, "method": method, "path": name, "raw_path": name.encode(),

@@ -79,7 +79,7 @@ def test_other_hosts_are_refused(host: str, entries: tuple[str, ...]) -> None:
 
 
 def test_a_request_that_names_no_host_is_allowed() -> None:
-    """It comes from no browser."""
+    """A request without a host comes from no browser, so it needs no check."""
     assert allowed(None)
 
 

@@ -20,7 +20,7 @@ def allowed(origin: str | None, host: str | None = "hub.example:8000", *entries:
 
 @pytest.mark.parametrize("entries", [(), ("https://example.com",), ("*",)])
 def test_a_request_without_an_origin_is_allowed(entries: tuple[str, ...]) -> None:
-    """It comes from no browser; its credentials decide."""
+    """A request without an origin comes from no browser, so its credentials decide."""
     assert allowed(None, "hub.example", *entries)
 
 
@@ -118,7 +118,7 @@ LABELS = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=12
 def test_a_wildcard_covers_subdomains_and_nothing_that_only_looks_alike(
     labels: list[str], stranger: str
 ) -> None:
-    """What matters is the dot before the domain, and that the domain is the end."""
+    """A wildcard matches only names that end with a dot and the domain."""
     below = ".".join((*labels, "example.com"))
     entry = "https://*.example.com"
 

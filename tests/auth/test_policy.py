@@ -1,4 +1,4 @@
-"""Who may do what, for every combination of what is set."""
+"""The policy's answer is tested for every combination of keys, tokens and settings."""
 
 import base64
 from collections.abc import Callable
@@ -160,7 +160,8 @@ def test_a_token_is_taken_from_the_url_and_from_the_header() -> None:
 
 @pytest.mark.parametrize("sent", ["abc", "ey.abc", "a.b.c.d"])
 def test_a_text_that_is_neither_a_key_nor_a_token_is_told_what_a_token_is(sent: str) -> None:
-    """Who cut a token short must not look for a key."""
+    """The message says what a token looks like, so that a user who cut off a part of one
+    looks in the right place."""
     configured = Policy(publish_keys=["key"], token_keys=[TOKEN_KEY])
     with pytest.raises(UnauthorizedError, match=r"no token .three parts joined by dots.* not one"):
         configured.identify(bearer(sent))

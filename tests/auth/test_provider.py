@@ -90,7 +90,7 @@ async def test_a_token_that_comes_before_the_first_keys_waits_for_them(fake: Fak
 
 
 async def test_a_new_key_is_fetched_when_a_token_names_it(fake: Fake) -> None:
-    """And the one that is gone verifies nothing any more."""
+    """A token that names the former key is refused from then on."""
     assert await fake.judge_twice("first") is None
     fake.kids = ("second",)
     assert await fake.judge_twice("second") is None

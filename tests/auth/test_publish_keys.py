@@ -52,7 +52,7 @@ def test_wrong_channels_are_refused_without_showing_the_key(entry: str) -> None:
 
 @given(st.text(min_size=1).filter(lambda text: text.strip()))
 def test_any_text_is_a_key_or_wrong_channels(entry: str) -> None:
-    """And a key without `=` is always itself."""
+    """Any entry is read as a key or refused, and an entry without `=` is a key for all channels."""
     try:
         found = read_publish_key(entry)
     except ValueError:
@@ -126,7 +126,8 @@ def test_a_wrong_table_says_what_is_wrong(tmp_path: Path, table: str, tail: str)
 
 
 def test_only_a_file_whose_keys_count_is_watched(tmp_path: Path) -> None:
-    """What the environment says wins, and cannot change."""
+    """A key from the environment wins over the file and cannot change while the hub runs, so
+    the file is not watched."""
     file = tmp_path / "hub.toml"
     file.write_text(TABLE)
     assert watched_file(load(file)) == file

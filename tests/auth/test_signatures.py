@@ -48,7 +48,7 @@ def refusal(token: str, *keys: str, **more: Any) -> tuple[str, str]:
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 def test_a_token_of_each_algorithm_is_verified_by_its_public_key(algorithm: str) -> None:
-    """And by no other key of the same kind."""
+    """Any other key of the same algorithm refuses the token."""
     key, other = make_key(algorithm), make_key(algorithm, "other")
     token = sign(key, algorithm, {"sub": "ann"})
     assert json.loads(payload(token, public_pem(other), public_pem(key))) == {"sub": "ann"}
@@ -150,7 +150,8 @@ def test_a_set_gives_its_public_signing_keys_and_nothing_else() -> None:
 
 
 def test_a_set_is_bounded_and_rubbish_is_none() -> None:
-    """What a provider sends is read as a stranger's."""
+    """A provider's answer is not trusted: a set has at most `MAX_KEYS` keys, and what
+    is no key set is refused."""
     many = [public_jwk(make_key("ES256"), kid=str(number)) for number in range(500)]
     assert len(read_set(json.dumps({"keys": many}).encode())) == MAX_KEYS
     for raw in (b"", b"<html>", b"[]", b'{"keys":{}}', b'{"keys":[]}', b"[" * 100_000, b"\xff"):

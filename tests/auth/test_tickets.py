@@ -53,7 +53,7 @@ def test_a_ticket_ends() -> None:
 
 
 def test_a_ticket_is_no_key() -> None:
-    """Who finds one in a log can do nothing with the API."""
+    """The API refuses a ticket as a key, so one that is read in a log is of no use there."""
     clock = FakeClock(NOW)
     ticket = ticket_of(policy(clock))
     for sent in (Credentials(authorization=f"Bearer {ticket}"), Credentials(api_key=ticket)):
@@ -71,7 +71,7 @@ def test_a_ticket_holds_at_every_node_with_the_key_and_nowhere_else() -> None:
 
 
 def test_a_token_is_no_ticket_even_where_both_keys_are_the_same_text() -> None:
-    """Who may sign tokens must not become an operator by that."""
+    """A holder of the token key must not become an operator by signing a token."""
     clock, shared = FakeClock(NOW), "the-same-text-of-at-least-32-bytes"
     claims = {"exp": NOW + 60, "hub": {"subscribe": ["*"]}}
     identity = policy(clock, operator_keys=(shared,), tokens=shared).authenticate(

@@ -35,7 +35,8 @@ class Watched:
 
 
 async def test_all_files_are_read_again_when_one_has_changed(tmp_path: Path) -> None:
-    """And has stood still, as half a file must not be taken for a whole one."""
+    """Files are read once they have stopped changing, so that half a file is
+    not taken for a whole one."""
     one, other = tmp_path / "a.pem", tmp_path / "b.pem"
     one.write_text(public_pem(make_key("EdDSA")))
     other.write_text(public_pem(make_key("ES256")))

@@ -1,4 +1,4 @@
-"""What a publication costs the broker process of `hub serve --workers`.
+"""Measures what a publication costs the broker process of `hub serve --workers`.
 
     uv run python -m tests.benchmarks.broker_cost
 

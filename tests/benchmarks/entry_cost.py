@@ -1,4 +1,4 @@
-"""What it costs a node to take in a connection, a command and a POST, without the kernel.
+"""Measures what a connection, a command and a POST cost a node, without the kernel.
 
     uv run python -m tests.benchmarks.entry_cost
 

@@ -1,4 +1,5 @@
-"""What a publication into a history file costs, in instructions of the broker and of SQLite.
+"""Measures what a publication into a history file costs, in instructions of the broker and of
+SQLite.
 
     uv run python -m tests.benchmarks.history_cost
     uv run python -m tests.benchmarks.history_cost CHECKOUT

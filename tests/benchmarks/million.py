@@ -1,4 +1,4 @@
-"""What a million connections need, by measured slopes; and how they come back, simulated.
+"""Computes from measured slopes what a million connections need, and simulates how they come back.
 
     uv run python -m tests.benchmarks.million
 
@@ -58,7 +58,7 @@ SLOPES = Slopes()
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is published."""
+    """The load: publications and their receivers."""
 
     name: str
     per_second: float
@@ -78,7 +78,7 @@ WORKS = (
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What that takes."""
+    """The nodes, memory, bytes and Redis time that a load takes."""
 
     nodes: int
     node_share: float
@@ -92,7 +92,7 @@ class Need:
 
 
 def need(work: Work, slopes: Slopes = SLOPES) -> Need:
-    """What a million connections with this work need."""
+    """Computes what a million connections with this load need."""
     nodes = math.ceil(CONNECTIONS / NODE_CONNECTIONS)
     while (share := _busy(work, slopes, nodes) / nodes) > NODE_SHARE:
         nodes = max(nodes + 1, math.ceil(nodes * share / NODE_SHARE))
@@ -153,7 +153,7 @@ class Story:
 
 @dataclass(slots=True)
 class Return:
-    """What came of it."""
+    """The result of a simulated return: when each client was back, and the longest queue."""
 
     back_at: list[float] = field(default_factory=list)
     tries: int = 0
@@ -199,7 +199,7 @@ def simulate(story: Story, *, busy: float, slopes: Slopes = SLOPES, seed: int = 
 
 
 def stories(connections: int = CONNECTIONS, nodes: int = 20) -> Sequence[Story]:
-    """What happens to a deployment."""
+    """Lists the events that are simulated: a node dies, a node drains, and the proxy restarts."""
     each = connections // nodes
     return (
         Story("a node dies", each, nodes - 1, (0, BASE_SECONDS)),

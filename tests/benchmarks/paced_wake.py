@@ -1,4 +1,4 @@
-"""What it costs a process that sleeps to be woken for one message, by how many come in a second.
+"""Measures what it costs a sleeping process to be woken for one message, at several rates.
 
     uv run python -m tests.benchmarks.paced_wake
 

@@ -1,4 +1,5 @@
-"""What the browser client costs a page: CPU and memory at a rate, and the way to its first message.
+"""Measures what the browser client costs a page: CPU and memory at a rate, and the time to its
+first message.
 
     uv run python -m tests.benchmarks.page_cost
     uv run python -m tests.benchmarks.page_cost --seconds 600 --rate 200

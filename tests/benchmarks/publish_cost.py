@@ -1,4 +1,4 @@
-"""What a publication costs the client that makes it: both publishers beside a bare `http.client`.
+"""Measures what a publication costs its client: both publishers beside a bare `http.client`.
 
     uv run python -m tests.benchmarks.publish_cost [--number 5000] [--rounds 5]
 

@@ -1,4 +1,4 @@
-"""What connection records and an open dashboard cost in a broadcast, in instructions.
+"""Measures what connection records and an open dashboard cost in a broadcast, in instructions.
 
     uv run python -m tests.benchmarks.record_cost
     uv run python -m tests.benchmarks.record_cost CHECKOUT

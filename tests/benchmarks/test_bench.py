@@ -301,7 +301,7 @@ def test_a_url_that_cannot_be_measured_is_refused(url: str) -> None:
 
 
 def test_an_unknown_transport_ends_with_a_message(bench: Bench) -> None:
-    """It names what is allowed."""
+    """The message lists the transports that there are."""
     result = bench("--transport", "pigeon")
 
     assert result.exit_code == 2

@@ -60,7 +60,8 @@ def test_the_page_shows_how_a_million_come_back() -> None:
     ],
 )
 def test_a_slope_is_what_the_figures_say(figure: str, command: str) -> None:
-    """Who corrects a figure corrects the page of a million too. 15,000 are held idle."""
+    """A slope in the program stands in the table of figures too, so that
+    both are corrected together."""
     row = next(line for line in FIGURES.read_text().splitlines() if command in line)
     assert figure in row
 
@@ -91,7 +92,8 @@ def test_everybody_comes_back_and_is_counted_once() -> None:
 
 
 def test_no_queue_is_longer_than_the_kernels() -> None:
-    """What does not fit is dropped unseen and comes again: a node does no work for nobody."""
+    """A connect that does not fit into the queue is dropped and repeated, so a node does no work
+    for a client that has left."""
     came = simulate(Story("", 20_000, 1, (0.0, 1.0)), busy=0.5)
     service = SLOPES.resume_us / 1e6 / 0.5
     assert came.busiest_seconds <= (BACKLOG + 1) * service

@@ -8,7 +8,8 @@ from hub.bench.plan import LoadCommand
 
 
 def test_the_measured_phase_begins_only_when_every_reader_has_begun_it() -> None:
-    """What one that is late read before would be missing in the bytes of a delivery."""
+    """Bytes that a late reader had read before it began would be missing from
+    the bytes of a delivery."""
     pipes = [Pipe() for _ in range(2)]
     herd = [LoadProcess(Process(name="reader"), pipe) for pipe, _ in pipes]
     begun = threading.Event()

@@ -99,7 +99,7 @@ def test_the_picture_of_the_documents_shows_the_goals_and_figures_of_today() -> 
 
 
 def test_a_scenario_writes_figures_and_a_picture(measure: Measure, tmp_path: Path) -> None:
-    """And says on the screen what was to be reached."""
+    """The command writes the JSON and the SVG, and prints the figure to reach."""
     result = measure("fanout", "--subscribers", "20")
     assert result.exit_code == 0, result.output
     told = written(tmp_path, "fanout")
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
 
 
 def test_a_scenario_that_fails_leaves_no_empty_files(measure: Measure, tmp_path: Path) -> None:
-    """And says which program did not start, and what it said."""
+    """The message names the program that did not start, and repeats what it said."""
     peer = "sh -c 'echo no such port; exit 3'"
     result = measure("few-flat-out", "--subscribers", "5", "--against", peer)
     assert result.exit_code == 2

@@ -50,7 +50,7 @@ def feed(check: StreamCheck, chunks: Iterable[bytes]) -> list[bytes]:
 
 @dataclass
 class Truth:
-    """What a frame-by-frame reading of the same stream counts."""
+    """The counts that a frame-by-frame reading of the same stream gives."""
 
     stream: bytes = b""
     received: int = 0
@@ -156,7 +156,7 @@ def test_a_chunk_that_is_as_long_as_a_known_one_and_differs_in_a_byte_is_looked_
 
 
 def test_the_same_chunk_again_is_all_duplicates() -> None:
-    """What is known follows the offset before it: behind itself it is a repetition."""
+    """A known chunk is counted anew behind another offset: behind itself it is a repetition."""
     known, chunk = KnownChunks(), text_frame(message(1)) + text_frame(message(2))
     feed(StreamCheck(known), [chunk])
     check = StreamCheck(known)

@@ -1,4 +1,4 @@
-"""What every broker has to keep (`hub.core.ports.Broker`)."""
+"""The contract that every broker must keep (`hub.core.ports.Broker`)."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ async def test_publications_are_numbered_from_one_in_one_epoch(rig: Rig) -> None
 
 
 async def test_a_channel_without_history_is_numbered_as_well(rig: Rig) -> None:
-    """So that a hole shows there too."""
+    """A channel without history has offsets too, so that subscribers notice a hole."""
     assert [(await rig.publish("none:a")).position.offset for _ in range(3)] == [1, 2, 3]
     page = await rig.history("none:a")
     assert (page.publications, page.oldest, page.head.offset) == ((), 4, 3)
@@ -56,7 +56,7 @@ async def test_two_channels_do_not_share_an_epoch(rig: Rig) -> None:
 
 
 async def test_the_head_comes_before_what_follows_it(rig: Rig) -> None:
-    """What was published before is in history, what comes after is delivered, in order."""
+    """Publications before the head are in history, and later ones are delivered in order."""
     await rig.publish(data=b'"before"')
     head = await rig.subscribe("a")
     assert (head.offset, rig.delivered) == (1, [])
@@ -66,7 +66,7 @@ async def test_the_head_comes_before_what_follows_it(rig: Rig) -> None:
 
 
 async def test_only_subscribed_channels_are_delivered(rig: Rig) -> None:
-    """And none any more after unsubscribing; its sequence goes on."""
+    """A channel is no longer delivered after unsubscribing, and its offsets go on."""
     await rig.subscribe("a")
     await rig.publish("b")
     await rig.publish("a")
@@ -230,7 +230,7 @@ async def test_history_is_let_go_of_and_numbers_go_on(rig: Rig) -> None:
 
 
 async def test_a_repeat_under_the_same_idempotency_key_gets_the_first_answer(rig: Rig) -> None:
-    """It is neither numbered nor delivered again."""
+    """The repeat gets no offset and is not delivered."""
     await rig.subscribe("a")
     first = await rig.publish(idempotency_key="i")
     await rig.publish()
@@ -338,7 +338,7 @@ async def test_the_newest_publication_of_each_key_is_the_state(rig: Rig) -> None
 
 
 async def test_a_row_is_taken_away_by_a_publication_that_removes_it(rig: Rig) -> None:
-    """It is numbered and delivered like any other."""
+    """The removal gets an offset and is delivered like any other publication."""
     await rig.subscribe("rows:a")
     await rig.publish("rows:a", key="a")
     await rig.publish("rows:a", key="b")
@@ -366,7 +366,8 @@ async def test_a_channel_that_is_not_keyed_keeps_no_state(rig: Rig) -> None:
 
 
 async def test_state_comes_in_pages_that_lose_nothing_when_rows_change(rig: Rig) -> None:
-    """What changed since the first page is as it was then, or left out: it follows that page."""
+    """A row that changed after the first page has its former value or is left out, because its
+    change follows that page."""
     keys = [f"k{number:02}" for number in range(20)]
     for key in keys:
         await rig.publish("rows:a", b"0", key=key)
@@ -409,7 +410,7 @@ async def test_keys_are_ordered_by_code_points(rig: Rig) -> None:
 
 
 async def test_the_row_that_changed_longest_ago_goes_where_there_are_too_many(rig: Rig) -> None:
-    """And that it went is said."""
+    """The state says how many rows were dropped."""
     for key in "abcd":
         await rig.publish("table:a", key=key)
     await rig.publish("table:a", key="a")

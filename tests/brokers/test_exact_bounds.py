@@ -127,7 +127,7 @@ class NobodyReads:
 
 @pytest.mark.parametrize(("size", "aborted"), [(64 * MIB, False), (64 * MIB + 1, True)])
 async def test_64_mib_wait_for_another_process_and_no_more(size: int, *, aborted: bool) -> None:
-    """It is cut off then, and reads from history later."""
+    """The hub cuts off a worker that is owed more; the worker reads the rest from history."""
     frames = Frames(on_messages=lambda _: None, on_lost=lambda: None)
     transport = NobodyReads(size)
     frames.connection_made(cast("asyncio.BaseTransport", transport))

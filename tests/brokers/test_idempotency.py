@@ -15,7 +15,7 @@ from tests.core.fakes import FakeClock
 
 
 class Keys:
-    """What brokers do with them: look, publish, remember."""
+    """Idempotency keys as a broker uses them: it looks for one, publishes, and remembers it."""
 
     def __init__(self, max_keys: int) -> None:
         self.clock = FakeClock()
@@ -103,7 +103,7 @@ def test_a_key_is_forgotten_after_its_time_also_of_who_never_comes_again() -> No
 
 
 def test_a_key_takes_the_same_memory_however_long_it_is() -> None:
-    """And no more than is said beside the setting."""
+    """A key takes no more than the figure beside the setting."""
     sizes = []
     for length in (10, 500):
         keys = Keys(100_000)

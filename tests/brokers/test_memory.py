@@ -1,4 +1,4 @@
-"""What is the memory broker's own: bounds, housekeeping, new epochs."""
+"""The memory broker has bounds, housekeeping and new epochs of its own."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ def memory(rig: Rig) -> MemoryBroker:
 
 
 async def test_a_restart_begins_a_new_epoch_in_every_channel() -> None:
-    """So that an offset is never repeated with other data."""
+    """An offset is never given to different data in one epoch."""
     epochs = [(await memory_rig().publish()).position.epoch for _ in range(20)]
     assert len(set(epochs)) == 20
 
@@ -131,7 +131,8 @@ async def test_reading_what_nobody_used_makes_nothing_and_costs_nobody_anything(
 
 
 async def test_subscribing_to_what_nobody_uses_costs_nobody_anything() -> None:
-    """It is forgotten first and soon, and whoever comes back finds the same epoch all the same."""
+    """A channel that was only subscribed to is forgotten first; a subscriber that comes
+    back finds the same epoch."""
     rig = memory_rig(max_channels=3)
     epoch = (await rig.publish("a")).position.epoch
     for number in range(50):

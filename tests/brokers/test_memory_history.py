@@ -169,7 +169,8 @@ async def test_marks_of_what_is_gone_do_not_pile_up() -> None:
 async def test_marks_of_what_is_gone_never_hold_a_publication_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It passes over some of them; the history is a little over its bound until the next."""
+    """A publication passes over a few marks at most, so the history stays a little over its
+    bound until the next sweep."""
     monkeypatch.setattr(memory_history, "_PASSED_AT_ONCE", 10)
     size = cost_bytes(Publication("long:x", 1, DATA, 0))
     rig, broker = bounded(100 * size)
@@ -225,7 +226,7 @@ def full_channels(broker: MemoryBroker, count: int) -> int:
 
 
 async def test_publications_that_expire_together_are_freed_in_slices() -> None:
-    """It is out of history at once; no call of `sweep` frees more than a slice."""
+    """Expired publications leave the history at once, and each `sweep` frees one slice of them."""
     rig, broker = bounded(1 << 30)
     size = full_channels(broker, 12)
     rig.clock.advance(301)
@@ -240,7 +241,7 @@ async def test_publications_that_expire_together_are_freed_in_slices() -> None:
 
 
 async def test_a_channel_that_is_forgotten_is_freed_in_slices_too() -> None:
-    """And is not among the known channels again when the bound frees the last of it."""
+    """The channel does not appear in the list again while the rest of it is freed."""
     rig, broker = bounded(20_000 * cost_bytes(Publication("long:0", 1, DATA, 0)))
     full_channels(broker, 12)
     for number in range(12):

@@ -41,7 +41,7 @@ def budget_of(size: int) -> HistoryBudget:
 
 
 def test_a_reader_that_never_ends_takes_nobody_elses_history_or_rows() -> None:
-    """What a row was before is kept for a reader up to what the rows take, and 1 MiB."""
+    """A reader's former rows are kept up to the bytes of the rows, and 1 MiB."""
     budget = budget_of(20 * MIB)
     table, other = Table(budget), Table(budget, "other")
     other.put("x")

@@ -1,4 +1,4 @@
-"""What is read of a channel waits until this node is in the epoch that it was read in."""
+"""A page of a channel waits until this node is in the epoch that the page was read in."""
 
 from dataclasses import dataclass, field
 

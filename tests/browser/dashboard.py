@@ -11,7 +11,7 @@ _FAULTS = {"serious", "critical"}
 
 
 async def sign_in(page: Page, key: str = OPERATOR_KEY) -> None:
-    """What the form does, before any page is loaded."""
+    """Puts the key where the sign-in form puts it, before any page is loaded."""
     await page.add_init_script(f"sessionStorage.setItem('hub.operator-key', '{key}')")
 
 
@@ -30,7 +30,7 @@ def row(page: Page, *texts: str) -> Locator:
 
 
 async def faults(page: Page) -> list[str]:
-    """What axe-core finds serious or critical on the page as it is now."""
+    """Returns the serious and critical findings of axe-core on the page."""
     results = await Axe().run(page)
     return [
         f"{found['id']}: {node['html'][:200]} {node['failureSummary']}"

@@ -1,4 +1,4 @@
-"""What an application was given by a client, and whether it was everything."""
+"""Records what a client gave to the application, and checks that nothing is missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
-"""What both clients can do, as one script (`tests/clients/abilities.json`), by the browser's.
+"""The browser client plays the script of abilities that both clients share.
 
-It runs in Chromium, out of the file that a hub serves, over each transport.
+The script is `tests/clients/abilities.json`. The client runs in Chromium, out of the file that a
+hub serves, over each transport.
 """
 
 from collections.abc import Iterator

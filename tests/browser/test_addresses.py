@@ -1,4 +1,4 @@
-"""What a page may write for the hub's address, and what it is told of anything else."""
+"""A page may write the hub's address in several ways, and is told what is wrong with any other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ async def test_a_page_reaches_the_hub_by_any_way_to_write_its_address(
 async def test_a_page_is_told_at_once_what_to_write(
     based: HubProcess, page: Page, channel: str, address: str
 ) -> None:
-    """And does not ask its own server for a path of that name."""
+    """The page does not ask its own server for a path of that name."""
     told = await in_a_page(based, page, address, channel)
     assert told == f'no hub at "{address}": write https://host, or /path in a page'
 

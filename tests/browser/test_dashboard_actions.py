@@ -1,4 +1,4 @@
-"""What an operator does in the dashboard, each with its question before, and what comes of it."""
+"""An operator acts in the dashboard: each action asks first and shows its result."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -93,7 +93,7 @@ async def test_unsubscribing_takes_one_channel_and_leaves_the_rest(
 
 
 async def test_a_test_message_is_published_once_it_is_json(hub: WatchedHub, page: Page) -> None:
-    """What the hub refuses stands in the dialog, and can be mended there."""
+    """The dialog shows why the data was refused, and the operator corrects it there."""
     await sign_in(page)
     await go(page, hub.url, "channels/tests")
     await page.get_by_role("button", name="Publish a test message").click()

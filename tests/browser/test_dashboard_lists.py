@@ -76,7 +76,8 @@ async def test_the_age_of_a_connection_is_sorted_as_it_is_shown(
 async def test_of_fifty_thousand_connections_the_browser_holds_a_page(
     plain_hub: HubProcess, page: Page
 ) -> None:
-    """It asks for pages, in the order and from the place that the hub named, and draws no more."""
+    """The dashboard asks for one page at a time, in the order and from the
+    place that the hub named."""
     asked: list[dict[str, list[str]]] = []
 
     async def answer(route: Route) -> None:

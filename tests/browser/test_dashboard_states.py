@@ -80,7 +80,7 @@ async def test_a_hub_that_is_gone_is_said_and_its_return_needs_no_hand(
 async def test_a_node_that_was_drained_from_its_own_page_is_taken_back_there(
     plain_hub: HubProcess, page: Page
 ) -> None:
-    """It takes no connections, the page's neither; it answers, and so is asked."""
+    """A drained node takes no connections, also not the dashboard's, but it answers requests."""
     await go(page, plain_hub.url)
     node = page.locator(".node")
     await node.get_by_role("button", name="Drain").click()

@@ -1,4 +1,4 @@
-"""What an operator in trouble looks for on the dashboard, in a real Chromium on three nodes."""
+"""An operator in trouble uses the dashboard in a real Chromium on three nodes."""
 
 import asyncio
 import contextlib

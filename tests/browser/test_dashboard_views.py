@@ -32,7 +32,7 @@ async def hub() -> AsyncIterator[WatchedHub]:
 
 
 async def all_there(hub: WatchedHub) -> bool:
-    """And the slow one has lost enough."""
+    """All subscribers are connected and the slow one has lost enough."""
     found = await hub.ask("/api/connections", sort="-dropped", limit=1)
     return bool(found["total"] >= EVERYBODY and found["connections"][0]["dropped"] > 3 * LOST)
 
@@ -123,7 +123,7 @@ async def test_channels_are_those_of_all_nodes_in_any_order(hub: WatchedHub, pag
 
 
 async def test_a_channel_shows_its_history_and_then_what_comes(hub: WatchedHub, page: Page) -> None:
-    """And who is present: not the operator who only looks."""
+    """The page lists the members, and the operator who only looks is not one of them."""
     await sign_in(page)
     await go(page, hub.url, "channels/chat%3A42")
     await expect(page.locator(".facts")).to_contain_text("Held in history")
@@ -179,7 +179,7 @@ async def test_the_form_says_why_a_publication_did_not_come(hub: WatchedHub, pag
 
 
 async def test_an_address_leads_back_to_what_it_showed(hub: WatchedHub, page: Page) -> None:
-    """It can be sent to a colleague."""
+    """The address can be sent to a colleague, who sees the same answer."""
     await sign_in(page)
     connection = await hub.connection_of(SLOW)
     await go(page, hub.url, f"explain?connection={connection}&channel=bulk&offset={LOST}")

@@ -42,7 +42,7 @@ async def test_the_search_finds_a_section_and_leads_to_it(hub: HubProcess, page:
 
 
 async def test_the_search_says_when_nothing_is_found(hub: HubProcess, page: Page) -> None:
-    """And Escape closes it."""
+    """Escape closes the empty list of results."""
     await page.goto(f"{hub.url}/docs/react")
     await page.fill("#words", "xyzzy")
     await expect(page.locator("#results")).to_contain_text("Nothing has all of these words")

@@ -35,7 +35,7 @@ LISTEN = """() => {
 async def test_event_source_gets_messages_and_resumes_every_channel_after_a_cut(
     plain_hub: HubProcess, page: Page
 ) -> None:
-    """What is published while it is away arrives once, in order, by one Last-Event-ID."""
+    """Publications during the cut arrive once and in order, by one Last-Event-ID."""
     await page.goto(f"{plain_hub.url}/healthz")  # a page of the hub's origin without a client
     await page.evaluate(LISTEN)
     await expect(page).to_have_title("a: subscribed, b: subscribed")

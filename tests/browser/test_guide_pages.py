@@ -79,7 +79,7 @@ async def test_the_loop_ends_where_it_is_left(hub: HubProcess, page: Page) -> No
 
 
 async def test_a_position_of_another_epoch_is_told_as_a_reset(hub: HubProcess, page: Page) -> None:
-    """And then everything that the new epoch has."""
+    """The page then gets all that the new epoch has."""
     logged = Logged(page, hub)
     publish(hub, 1.75)
     await logged.run("gaps")

@@ -1,4 +1,4 @@
-"""What `hub/docs/not-connecting.md` says that the console says, it says."""
+"""A browser's console shows the messages that `hub/docs/not-connecting.md` quotes."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager

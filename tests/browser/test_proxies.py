@@ -68,7 +68,7 @@ def through_nginx(rules: Callable[[int], str]) -> Case:
 
 
 def as_documented(hub_port: int) -> str:
-    """What `hub/docs/proxies.md` tells operators to put into `server`."""
+    """Returns the nginx lines of `hub/docs/proxies.md` with the hub's port."""
     (block,) = blocks("proxy")
     assert "127.0.0.1:8000" in block.text
     return block.text.replace("127.0.0.1:8000", f"127.0.0.1:{hub_port}")
@@ -129,7 +129,7 @@ async def test_a_page_gets_everything_once_and_moves_to_the_better_transport(
 async def test_the_python_client_arrives_at_the_same_transport_and_moves_to_the_better_one(
     hub: HubProcess, channel: str, case: Case, transport: str
 ) -> None:
-    """It finds out by itself as well, and gets everything once."""
+    """The client chooses the transport that works, and gets each message once."""
     async with case(hub) as way, Numbers(hub.url, channel) as numbers:
         async with python_subscriber(way.url, channel, numbers.start) as python:
             await eventually(lambda: python.transport == transport, seconds=READ_SECONDS)

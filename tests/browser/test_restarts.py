@@ -112,7 +112,7 @@ async def nobody_missed_anything(every: Mapping[str, Witness], numbers: Numbers)
 async def test_with_the_memory_broker_every_restart_is_exactly_one_reset(
     page: Page, channel: str
 ) -> None:
-    """What was lost stands before a reset, and every epoch is complete up to its reset."""
+    """Each epoch is complete up to its reset, and no other gap is told."""
     with a_hub() as hub:
         async with Numbers(hub.url, channel) as numbers:
             async with witnesses(page, hub.url, numbers) as every:

@@ -1,4 +1,4 @@
-"""What a test does to a hub from outside: publish a lot, look at connections and metrics."""
+"""Acts on a hub from outside: publishes much, and reads its connections and metrics."""
 
 import contextlib
 import json

@@ -18,7 +18,7 @@ _STEP_BYTES = 64 * 1024
 
 
 class Subscriber:
-    """What came so far, in the order it came; opened by `subscribed`."""
+    """A subscriber's pushes in the order in which they came; `subscribed` opens it."""
 
     def __init__(self, peer: RawConnection) -> None:
         self.peer = peer

@@ -87,7 +87,8 @@ async def test_heartbeats_overtake_queued_data(hub: HubProcess, transport: str) 
 async def test_peer_that_sends_commands_and_never_reads_is_closed_with_4508(
     hub: HubProcess,
 ) -> None:
-    """What it is owed in replies stays within the lane's limit until then."""
+    """The replies that wait for the peer stay within the control lane's
+    limit until it is closed."""
     async with (
         operating(hub) as operator,
         narrowly_subscribed(hub.port, "websocket", "talk") as talker,

@@ -52,7 +52,7 @@ async def test_peer_that_reads_nothing_is_cut_although_its_buffers_are_full(
 
 
 async def test_slow_reader_that_makes_progress_is_not_cut(hub: HubProcess) -> None:
-    """It reads for several time-outs at a rate at which no pong can come in time."""
+    """The reader reads for several time-outs at a rate at which no pong can come in time."""
     async with operating(hub) as operator, contextlib.AsyncExitStack() as stack:
         slow = {
             f"slow-{transport}": await stack.enter_async_context(
@@ -78,7 +78,8 @@ async def test_slow_reader_that_makes_progress_is_not_cut(hub: HubProcess) -> No
 
 
 async def test_peer_that_never_answers_pings_is_told_4504(hub: HubProcess) -> None:
-    """It reads, so it sees the goodbye and the close code; one that answers lives on."""
+    """The silent peer reads, so it sees the goodbye and the close code; one that
+    answers pings stays connected."""
     async with (
         operating(hub) as operator,
         subscribed(hub.port, "websocket", "pings") as silent,
@@ -128,7 +129,8 @@ async def test_every_session_gets_a_frame_in_each_heartbeat(hub: HubProcess) -> 
 async def test_stalled_peer_that_leaves_without_reading_is_let_go(
     hub: HubProcess, farewell: str
 ) -> None:
-    """It closed its side and keeps the socket: what it is owed must not hold the hub's."""
+    """The peer closed its side and keeps the socket, and the bytes that it is owed do not
+    keep the hub's socket open."""
     async with operating(hub) as operator:
         await operator.connections()
         before = operator.descriptors

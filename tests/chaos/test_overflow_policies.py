@@ -1,4 +1,5 @@
-"""What gives way for a reader that stops: by namespace, by limit, and by its own wish."""
+"""A reader that stops loses messages by the rule of its namespace, by
+limit, or by its own choice."""
 
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def aging_hub() -> Iterator[HubProcess]:
 async def test_latest_per_key_leaves_the_newest_of_every_key(
     hub: HubProcess, transport: str
 ) -> None:
-    """What a newer one with its key replaced is announced as conflated, and nothing as slow."""
+    """The messages that newer ones with their key replaced are announced as
+    conflated, and none as slow."""
     name = f"keyed:{transport}"
     async with (
         operating(hub) as operator,

@@ -99,7 +99,7 @@ async def test_reader_that_stalls_again_is_told_again(hub: HubProcess, transport
 
 
 async def test_stalled_sse_stream_resumes_where_its_last_event_id_says(hub: HubProcess) -> None:
-    """What it reads of its first stream and what the second one sends make the whole."""
+    """The first stream and the second one together hold every message."""
     names = ["resumed-a", "resumed-b"]
     async with operating(hub) as operator:
         async with narrowly_subscribed(hub.port, "sse", *names) as first:

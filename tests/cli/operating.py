@@ -1,4 +1,5 @@
-"""What tests of the operators' commands share: a hub with an operator key, and commands."""
+"""Tests of the operators' commands share a hub with an operator key, and
+helpers that run commands."""
 
 import asyncio
 import contextlib
@@ -31,7 +32,7 @@ class OperatedHub(HubProcess):
 
 
 def environment(hub: str, key: str | None = KEY) -> dict[str, str]:
-    """What the commands read: the hub's address and the operator's key."""
+    """Returns the environment of the commands: the hub's address and the operator's key."""
     return {"HUB_URL": hub} | ({} if key is None else {"HUB_OPERATOR_KEY": key})
 
 
@@ -52,7 +53,7 @@ async def run(*arguments: str, **variables: str) -> Ended:
 
 
 async def interrupted(process: PipedProcess) -> Ended:
-    """What Ctrl-C makes of it."""
+    """Sends Ctrl-C to the command and returns how it ended."""
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(DEADLINE_SECONDS):
         out, err = await process.communicate()

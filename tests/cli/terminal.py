@@ -26,7 +26,7 @@ _READ_BYTES = 65536
 
 
 class Terminal:
-    """What a user sees and does."""
+    """A terminal as a user has it: the screen and the keys."""
 
     def __init__(self, outer: int, inner: int, columns: int, lines: int) -> None:
         self._outer = outer

@@ -119,7 +119,7 @@ async def test_a_variable_that_does_not_concern_the_hubs_address_is_not_looked_a
 
 
 async def _first_line(hub: HubProcess, environment: dict[str, str]) -> bytes:
-    """What a subscriber over WebSocket gets first."""
+    """Returns the first line that `hub subscribe` prints over WebSocket."""
     asked = ("-m", "hub", "subscribe", "a", "--last", "1", "--url", hub.url)
     program = (*asked, "--transport", "websocket")
     async with (

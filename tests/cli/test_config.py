@@ -159,14 +159,14 @@ def test_help_does_not_load_the_settings_or_the_server() -> None:
 
 
 def test_a_node_that_stands_alone_does_not_load_the_redis_client() -> None:
-    """It would take a third of a start."""
+    """Loading the Redis client would take a third of the start."""
     _, loaded = ran("from hub import Hub, Settings\nHub(Settings(), listen=False).asgi()\n")
     assert "hub.node" in loaded
     assert "redis" not in loaded
 
 
 def ran(code: str) -> tuple[str, set[str]]:
-    """What `code` prints, and the modules that are loaded after it."""
+    """Runs `code`, and returns what it prints and the modules that are loaded after it."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}import sys\nprint('loaded:', *sys.modules)"],
         capture_output=True,

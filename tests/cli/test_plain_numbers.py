@@ -15,7 +15,7 @@ COMMAND = get_command(build())
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a wrong call is told, as one line without its frame."""
+    """Calls the command wrongly and returns its message as one line without its frame."""
     with pytest.raises(SystemExit) as ended:
         COMMAND.main(arguments, prog_name="hub")
     assert ended.value.code == 2, arguments

@@ -126,7 +126,7 @@ async def test_lines_that_are_not_json_are_refused_with_json() -> None:
 
 
 async def test_a_wrong_key_ends_the_stream_at_once() -> None:
-    """What every further line would meet too is said once."""
+    """Every further line would be refused as well, so the refusal is printed once."""
     async with http_hub(lambda _: problem(401, "unauthorized")) as (url, requests):
         ended = await run("publish", "a", "-", "--url", url, stdin=b"1\n" * 1000)
     assert ended.code == 1
@@ -177,7 +177,7 @@ async def test_a_publisher_without_a_key_is_told_where_one_goes() -> None:
 async def test_without_a_hub_it_names_where_it_looked_without_a_password(
     command: str, tmp_path: Path
 ) -> None:
-    """And asks what is most likely wrong."""
+    """The message asks whether a hub is running there."""
     file = tmp_path / "app.log"
     file.write_text("1\n")
     what = ["a", "1"] if command == "publish" else [str(file), "a", "--checkpoint", f"{file}.place"]

@@ -66,7 +66,8 @@ async def test_a_closed_pipe_ends_it(hub: HubProcess, channel: str) -> None:
 async def test_a_connections_channels_are_followed_and_its_end_told(
     hub: HubProcess, channel: str
 ) -> None:
-    """It says what is subscribed to, carries what is published there, and ends with it."""
+    """The command lists the connection's channels, prints their publications, and
+    ends with the connection."""
     variables = environment(hub.url)
     async with subscribed(hub, channel, "left-soon") as peer:
         arguments = ("tail", "--connection", peer.id, "--last", "1", "--json", *QUICK)
@@ -98,7 +99,7 @@ async def test_a_connections_channels_are_followed_and_its_end_told(
 
 
 async def test_losses_of_a_slow_connection_are_told(channel: str) -> None:
-    """It reads nothing: it is congested, and its outbox drops."""
+    """The peer reads nothing, so its connection is congested and its outbox drops messages."""
     from websockets.asyncio.client import connect
 
     with OperatedHub(HUB_OUTBOX_MAX_MESSAGES="5", HUB_HISTORY_SIZE="5") as own:

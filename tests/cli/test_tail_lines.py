@@ -86,7 +86,7 @@ def test_json_for_operators_is_safe_for_a_terminal(capsys: pytest.CaptureFixture
 
 
 class SlowToBegin:
-    """What `watch` tells, and subscriptions that the hub begins when the test says so."""
+    """Notes what `watch` tells, and begins subscriptions when the test says so."""
 
     def __init__(self) -> None:
         self.followed: tuple[str, ...] = ()

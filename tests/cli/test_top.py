@@ -134,7 +134,7 @@ async def test_a_row_is_opened_and_rows_are_filtered(hub: HubProcess, channel: s
 
 
 async def test_a_pause_lasts_until_it_is_ended(hub: HubProcess, channel: str) -> None:
-    """Who comes meanwhile is seen afterwards."""
+    """A connection that opens during the pause is shown after it."""
     async with terminal("top", *QUICK, variables=environment(hub.url)) as seen:
         await seen.sees(shows("0 connections"), "an empty hub")
         seen.press(" ")

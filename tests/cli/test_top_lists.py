@@ -1,4 +1,4 @@
-"""What keys change, how rows are sorted and which columns find room, without a terminal."""
+"""Keys change the lists of `hub top`: sorting, columns and filters, without a terminal."""
 
 import re
 from dataclasses import replace

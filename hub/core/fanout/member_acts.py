@@ -1,4 +1,5 @@
-"""What happens to all members of a channel at one place of it: the end of its epoch, and a gap.
+"""All members of a channel are moved into a new epoch, or are told of a gap, at one place of the
+channel.
 
 Each group of members takes it in its turn (`hub.core.fanout.batch`). Of a new epoch this means that
 a member stands in the old one until its group has the `reset`: if its connection is cut, its peer

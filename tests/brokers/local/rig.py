@@ -111,7 +111,7 @@ class BrokerProcess:
 
 
 class Worker(Rig):
-    """What a node has of the broker process."""
+    """One worker's side of the broker process: its link, its broker and its roster."""
 
     def __init__(
         self, process: BrokerProcess, tag: str, connect: Callable[[], socket.socket] | None = None

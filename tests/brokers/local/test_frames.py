@@ -1,4 +1,5 @@
-"""What workers and their broker process say: both ends know whether they say the same."""
+"""Workers and their broker process compare the shape of their messages, so that both
+know whether they agree."""
 
 import asyncio
 from typing import cast

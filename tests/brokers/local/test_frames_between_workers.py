@@ -129,7 +129,7 @@ async def test_a_frame_may_come_byte_by_byte(end: End) -> None:
 
 
 async def test_bytes_that_cannot_be_read_end_the_connection(end: End) -> None:
-    """And nothing behind it is heard."""
+    """The messages before the bad bytes are heard, and those behind them are not."""
     end.frames.data_received(frame(ONE) + b"\0\0\0\1\xc1" + frame(TWO))
     assert end.heard == [ONE]
     assert end.transport.aborted

@@ -62,7 +62,7 @@ class FakeProcess:
         return cast("socket.socket", self)
 
     def setblocking(self, _flag: bool) -> None:
-        """It is no socket."""
+        """Does nothing, because the fake has no socket."""
 
     async def connected(self, made: Callable[[], Frames], **_: object) -> None:
         protocol = made()
@@ -113,7 +113,7 @@ async def process(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeProcess]
 
 
 def answers_of(process: FakeProcess, *message: object, size_bytes: int = 0) -> list[object]:
-    """What a call is answered; empty while it waits."""
+    """Makes a call and returns the list that gets its answer; it is empty while the call waits."""
     found: list[object] = []
     process.link.call(message, found.append, size_bytes)
     return found
@@ -132,7 +132,7 @@ async def test_a_worker_says_hello_and_asks_nothing_before_the_welcome(
 
 
 async def test_another_layout_is_never_taken(process: FakeProcess) -> None:
-    """And is said once, however often it comes."""
+    """The error is logged once, however often the process sends another layout."""
     for _ in range(2):
         process.say((frames.WELCOME, "another"))
     assert not process.link.is_up
@@ -421,7 +421,8 @@ async def test_calls_that_leave_as_one_are_bounded_as_those_that_leave_alone(
 async def test_calls_that_left_as_one_count_each_where_they_fail(
     process: FakeProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So a turn fails as many as ever."""
+    """A joined call counts each of its publications, so a turn fails no
+    more of them than its bound."""
     monkeypatch.setattr(link, "FAILED_AT_ONCE", 4)
     await process.welcome()
     process.say((frames.REFUSED, 1, "unavailable", "not the ping"))

@@ -102,7 +102,8 @@ def _refused() -> socket.socket:
 
 
 async def test_a_broker_process_that_began_anew_is_a_reset(made: Machine) -> None:
-    """What was published in it meanwhile follows the reset; nobody repeats an offset."""
+    """The reset comes first and then the publications of the new epoch,
+    and no offset comes twice."""
     one, other = await made.worker("one"), await made.worker("other")
     before = await one.subscribe("a")
     await one.publish()
@@ -196,7 +197,7 @@ async def test_a_broker_process_that_stands_still_is_left(made: Machine) -> None
 
 
 async def test_calls_are_bounded_in_bytes(made: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes above the bound is refused, and is not published."""
+    """A publication above the bound is refused and does not reach the history."""
     monkeypatch.setattr(link, "MAX_CALL_BYTES", 1000)
     one = await made.worker()
     results = await asyncio.gather(
@@ -212,7 +213,8 @@ async def test_calls_are_bounded_in_bytes(made: Machine, monkeypatch: pytest.Mon
 async def test_a_worker_that_takes_nothing_is_cut_off_and_reads_it_later(
     made: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the broker process holds for it is bounded."""
+    """The broker process holds a bounded number of bytes for a worker,
+    so it cuts off a slow one."""
     one, other = await made.worker("one"), await made.worker("other")
     await one.subscribe("long:a")
     await eventually(lambda: len(made.process.server._channels._channels) == 1)
@@ -231,7 +233,8 @@ async def test_a_worker_that_takes_nothing_is_cut_off_and_reads_it_later(
 
 
 async def test_a_peer_of_another_version_is_refused(made: Machine) -> None:
-    """What one side knows and the other does not would be lost without a word."""
+    """Two versions would lose fields that only one of them knows, so the
+    worker and the process part."""
     lost = asyncio.Event()
     said: list[frames.Message] = []
     peer = frames.Frames(on_messages=said.extend, on_lost=lost.set)

@@ -1,4 +1,4 @@
-"""What a worker is told of the channels that there are."""
+"""A worker learns which channels there are, from the broker process."""
 
 from collections.abc import AsyncGenerator
 
@@ -17,7 +17,7 @@ async def made() -> AsyncGenerator[Machine]:
 
 
 class Told:
-    """What is told of channels that appear."""
+    """Notes the names of channels that appear, and how often some were missed."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

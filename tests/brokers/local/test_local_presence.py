@@ -47,7 +47,7 @@ async def test_a_member_joins_with_its_first_worker_and_leaves_with_its_last(mad
 
 
 async def test_members_of_a_worker_that_died_leave_when_its_lease_ends(made: Machine) -> None:
-    """Who is also at another worker stays."""
+    """A member that is also at another worker stays."""
     one, two = await made.worker(), await made.worker()
     await one.subscribe("a")
     join(one, ADA)
@@ -66,7 +66,8 @@ async def test_members_of_a_worker_that_died_leave_when_its_lease_ends(made: Mac
 
 
 async def test_a_worker_that_comes_back_says_all_it_has(made: Machine) -> None:
-    """Who left while it was cut off has left; who stayed never did."""
+    """A member that left while the worker was cut off has left; one that stayed is not
+    announced as having left."""
     one, two = await made.worker(), await made.worker()
     two.local._followed._namespaces = Namespaces(ChannelOptions(presence=True))
     await two.subscribe("a")

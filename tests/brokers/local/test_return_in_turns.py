@@ -226,7 +226,8 @@ async def test_members_of_a_worker_that_is_gone_leave_in_turns(table: Members) -
 
 
 async def test_a_member_that_comes_while_others_leave_stays(table: Members) -> None:
-    """It is of the new round, also where it was a member before."""
+    """A member that joins again while the worker's former members are removed belongs to
+    the new round, and stays."""
     table.table.came_back("w1")
     table.table.told_all("w1")
     table.table.change("w1", "a", member(19), joins=True)

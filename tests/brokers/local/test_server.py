@@ -57,7 +57,7 @@ class Peer:
         await turns()
 
     async def heard(self) -> list[Any]:
-        """What it was told since it was asked last, message by message."""
+        """Returns the messages that came since the last call."""
         await turns()
         found, data = [], bytes(self.transport.written[self._read :])
         self._read = len(self.transport.written)
@@ -154,7 +154,8 @@ def member(name: str) -> tuple[Any, ...]:
 async def test_a_worker_that_says_another_hello_is_heard_no_further(
     process: Process, first: Message
 ) -> None:
-    """What comes behind it in the same frame, too; the log says so."""
+    """The messages behind the hello in the same frame are not handled, and the log says
+    why the worker was cut off."""
     peer = Peer(process.server)
     peer.say(first, (frames.PUBLISH, 1, [request("a")]))
     assert await peer.heard() == [[frames.WELCOME, frames.SHAPE]]
@@ -287,7 +288,8 @@ async def test_the_figures_and_troubles_of_the_broker_come_with_each_pong(
 async def test_a_call_that_fails_is_refused_and_the_process_goes_on(
     process: Process, raised: BaseException, code: str, why: str
 ) -> None:
-    """What is no error of the hub's is in the log, and not told."""
+    """The worker is told a hub error; any other exception is logged, and the worker
+    is told a neutral reason."""
 
     async def fail(*_: Any, **__: Any) -> None:
         raise raised
@@ -388,7 +390,7 @@ async def test_workers_that_wait_for_a_channel_s_head_get_it_together() -> None:
 
 
 async def test_a_channel_that_cannot_be_followed_is_refused_to_all_who_wait() -> None:
-    """And asked for anew by the next one."""
+    """Both workers get the error, and the next request tries again."""
     process = Process(slow=True)
     one, two = await process.peer("w1"), await process.peer("w2")
     process.raises = UnavailableError("full")

@@ -39,7 +39,7 @@ def let_be(*answers: asyncio.Future[object]) -> None:
 
 
 class FakeConnection:
-    """What the hub uses of redis-py's connection."""
+    """The part of redis-py's connection that the hub uses."""
 
     def __init__(self, answer: Callable[[Command], object]) -> None:
         self.writes: list[list[Command]] = []

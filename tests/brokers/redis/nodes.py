@@ -54,7 +54,7 @@ def _push(item: Item) -> Push:
 
 @dataclass
 class Stream:
-    """What one node got of one channel, checked as it comes."""
+    """The items that one node got in one channel, checked as they come."""
 
     items: list[Item] = field(default_factory=list)
     seen: dict[Position, bytes] = field(default_factory=dict)

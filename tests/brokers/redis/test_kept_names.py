@@ -28,7 +28,7 @@ class FakeShard:
         self.calls = self.listeners = self.channels = cast("Any", self)
 
     def check_up(self) -> None:
-        """It is up."""
+        """Does nothing: this shard is always up."""
 
     def tracker(self, _name: str) -> "FakeShard":
         return self

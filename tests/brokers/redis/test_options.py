@@ -1,4 +1,4 @@
-"""What a node lends to a shard: background work that ends with its owner."""
+"""The background tasks that a node lends to a shard end with their owner."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from tests.brokers.redis.channels.rig import ShardRig
 
 
 async def test_stop_ends_what_runs_and_waits_for_its_end() -> None:
-    """What a shard runs must not outlive it: its connections would be kept up for ever."""
+    """A task that outlived its shard would keep the shard's connections up for ever."""
     tasks, ended = ShardRig().tasks, list[str]()
 
     async def endless() -> None:

@@ -40,7 +40,7 @@ def receivers(redis: RedisServer, name: str) -> int:
 async def test_a_message_that_redis_cli_publishes_arrives_without_an_offset(
     redis: RedisServer,
 ) -> None:
-    """And with the time at which this node got it; no position moves."""
+    """The message has the time at which the node got it, and no position moves."""
     async with node(redis.url, namespaces=NAMESPACES) as one:
         got = Unsequenced(one)
         await one.subscribe("open:a")

@@ -27,7 +27,7 @@ QUESTION = b"\xff not text"
 
 @dataclass
 class Asked:
-    """What one node does with what it is asked: it answers with its tag and the question."""
+    """One node's answers: its tag and the question."""
 
     tag: str
     never: bool = False
@@ -128,7 +128,8 @@ async def test_a_sender_without_the_operators_key_is_not_heard(redis: RedisServe
 async def test_a_node_that_does_not_answer_is_not_waited_for(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have done what was asked; what finds no room was not asked."""
+    """An asked node may have acted, so the error is `outcome_unknown`; a question that
+    finds no room was not sent."""
     async with place(redis, A, answer_seconds=0.5) as a, place(redis, B) as b:
         b.asked.never = True
         with pytest.raises(OutcomeUnknownError, match="does not answer"):
@@ -209,7 +210,7 @@ async def test_an_answer_that_lasts_ends_with_its_asker(redis: RedisServer) -> N
 
 
 async def test_nonsense_is_not_answered(redis: RedisServer) -> None:
-    """And harms nobody."""
+    """A node ignores messages that it cannot read, and still answers questions."""
     async with place(redis, A) as a, place(redis, B):
         for nonsense in (b"", b"\xc1", b"{}", b"x" * 1000):
             redis.ask("PUBLISH", f"hub:{{/nodes}}:ask:{A}", nonsense)

@@ -125,7 +125,7 @@ class _Settled:
 
 @pytest.fixture(params=[DEFAULT_PREFIX, "Staging_2.eu-west"])
 def prefix(request: pytest.FixtureRequest) -> str:
-    """What all names in Redis begin with."""
+    """The prefix of all names in Redis."""
     return str(request.param)
 
 

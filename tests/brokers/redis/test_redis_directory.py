@@ -23,7 +23,7 @@ KEYS = Keys(DEFAULT_PREFIX)
 
 @dataclass
 class Told:
-    """What is told of channels that appear."""
+    """Notes the names of channels that appear, and how often some were missed."""
 
     names: list[str] = field(default_factory=list)
     misses: int = 0
@@ -206,7 +206,8 @@ async def test_names_of_several_servers_are_one_list() -> None:
 
 
 async def test_names_of_a_cluster_are_one_list_also_behind_a_failover() -> None:
-    """What began at the replica that took over is told by it, or found there."""
+    """A channel that begins at the replica that took over is announced by
+    it or found in its list."""
     options = replace(FAST, cluster_seconds=0.2)
     with RedisCluster() as cluster:
         async with (

@@ -61,7 +61,8 @@ class Feed:
         await eventually(lambda: len(self.made) >= goal, what=f"{count} publications")
 
     def check(self, stream: Stream) -> None:
-        """What a stream delivered is what was published there; nothing refused ever arrives."""
+        """Checks that the stream has only what was published at each position, and
+        nothing that was refused."""
         published = set(self.made.values()) | self.unknown
         for position, data in stream.seen.items():
             assert self.made.get(position, data) == data

@@ -180,7 +180,8 @@ async def _answered_at(one: TestNode, channel: str, until: str) -> list[Position
 async def test_node_that_has_not_noticed_a_failover_takes_nothing_after_others_left(
     channel: str,
 ) -> None:
-    """Who has left a master tells it first, so nobody is told that it took what nobody hears."""
+    """The quick node tells the old master that it leaves, so that the master accepts
+    nothing that nobody would hear."""
     with SentinelSet() as redis:
         # Nobody makes it a replica.
         redis.be_patient(milliseconds=60_000)
@@ -205,7 +206,7 @@ async def test_node_that_has_not_noticed_a_failover_takes_nothing_after_others_l
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("asked", ["while it is frozen", "when it wakes"])
 async def test_master_that_wakes_after_others_left_takes_nothing(channel: str, asked: str) -> None:
-    """What it does with what it was sent meanwhile reaches nobody, so its answers do not count."""
+    """The answers of the old master do not count, because its publications reach nobody."""
     with SentinelSet() as redis:
         first = redis.master
         async with (
@@ -360,7 +361,8 @@ async def _publishes(one: TestNode, channel: str) -> Position:
 async def test_publisher_that_reaches_only_its_channels_begins_epochs_that_last(
     redis: RedisServer,
 ) -> None:
-    """It may not see which line the server is in; whoever may finds what it published."""
+    """Such a publisher may not read the server's line; a node that may read it
+    finds what was published."""
     names = ("prices", "orders:1")
     rules = [rule for rule in PUBLISHER_RULES if rule not in {"on", f">{PASSWORD}"}]
     assert redis.ask("ACL", "SETUSER", "shop", "on", "nopass", *rules) == b"+OK\r\n"

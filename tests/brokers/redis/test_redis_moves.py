@@ -96,7 +96,7 @@ async def test_slot_that_moves_there_and_back_costs_nobody_anything(
 async def test_server_that_gives_its_last_slot_away_vouches_as_a_replica(
     cluster: RedisCluster, channel: str
 ) -> None:
-    """It follows who got it, at once, and forgets what its history was called."""
+    """The server follows the new owner at once, and forgets the name of its history."""
     channel, slot = of_the_second(channel), slots.slot(of_the_second(channel))
     spare, target = cluster.spares[0], cluster.masters[2]
     async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
@@ -149,7 +149,7 @@ async def test_epoch_that_was_left_in_vain_does_not_come_back(
 async def test_a_loss_of_a_server_before_the_move_is_told(
     cluster: RedisCluster, channel: str
 ) -> None:
-    """It comes back with what it had saved, and nobody asks for the channel before it moves."""
+    """The server returns with its saved state, and nobody asks for the channel before it moves."""
     channel, slot = of_the_second(channel), slots.slot(of_the_second(channel))
     source = cluster.masters[1]
     async with node(cluster.url, options=ASLEEP, namespaces=KEEPS_ALL) as one:

@@ -146,7 +146,8 @@ async def test_server_that_is_pointed_to_by_name_is_the_one_known_by_address(
 
 
 async def test_name_that_is_not_preferred_is_not_needed(channel: str) -> None:
-    """It may be known elsewhere only."""
+    """A host name that the cluster does not prefer may be unknown here, so
+    the node uses the address."""
     with RedisCluster(more=UNHEARD) as made:
         async with node(made.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
             await works_everywhere(one, channel)

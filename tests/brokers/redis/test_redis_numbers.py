@@ -1,4 +1,4 @@
-"""What operators are told of the broker: counts of what happened, and what holds now."""
+"""Operators see counts of the broker's events, and its state now."""
 
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ async def test_publications_that_were_filled_in_and_those_that_were_lost_are_cou
 async def test_a_broker_that_is_away_shows_as_refusing_and_deaf(
     redis: RedisServer, channel: str
 ) -> None:
-    """And calls as not sent; when it is back the connections have been made anew."""
+    """Calls count as not sent; when Redis is back both connections have been made anew."""
     async with node(redis.url) as one:
         await one.is_ready()
         redis.kill()

@@ -286,7 +286,8 @@ async def test_a_refresh_takes_back_what_the_node_did_not_say(redis: RedisServer
 
 
 async def test_a_cut_connection_resets_presence_where_it_is_kept(redis: RedisServer) -> None:
-    """What was missed cannot be told; a channel without presence gets nothing."""
+    """The leaves and joins that were missed are unknown, so the room is reset; a channel
+    without presence gets nothing."""
     async with place(redis, "a") as a:
         await a.node.subscribe("plain")
         redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
@@ -438,7 +439,7 @@ async def _all_there(one: Place, said: Sequence[Member]) -> bool:
 async def test_members_that_have_gone_are_withdrawn_when_all_are_told_anew(
     redis: RedisServer,
 ) -> None:
-    """And who is said to be there by another node stays."""
+    """A member that another node still reports stays."""
     async with place(redis, "one") as one, place(redis, "two") as two:
         one.roster.change(ROOM, Join(ROOM, ANN))
         one.roster.change(ROOM, Join(ROOM, BOB))

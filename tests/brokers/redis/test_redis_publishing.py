@@ -1,4 +1,4 @@
-"""What a publisher is told, and what Redis holds afterwards."""
+"""Publications over Redis: the answer that the publisher gets, and what Redis holds afterwards."""
 
 import asyncio
 from dataclasses import replace
@@ -170,7 +170,7 @@ async def test_reading_what_nobody_used_makes_nothing(
 async def test_page_of_history_is_bounded_in_bytes_by_the_server(
     redis: RedisServer, channel: str, options: RedisOptions
 ) -> None:
-    """What is not answered does not travel: 12 MB lie there, a page is 128 KiB."""
+    """Redis sends no more than the page: 12 MB lie there, a page is 128 KiB."""
     async with node(redis.url, options=options) as one:
         for _ in range(200):
             await one.publish(channel, b'"' + b"1" * 60_000 + b'"')
@@ -247,7 +247,7 @@ async def test_any_client_publishes_by_the_public_function(
 async def test_public_function_refuses_keys_that_are_not_those_of_one_channel(
     redis: RedisServer, channel: str, keys: tuple[str, ...]
 ) -> None:
-    """What another channel has in its history stays there, and nothing is written."""
+    """The history of the other channel is unchanged, and nothing is written."""
     async with node(redis.url) as one:
         await one.publish(channel, 1)
         names = [key.replace("CHANNEL", channel) for key in keys]

@@ -1,4 +1,4 @@
-"""What pub/sub lost without anybody noticing: holes, tails, and channels that come and go."""
+"""Pub/sub loses messages silently: a node finds holes and tails, and channels that come and go."""
 
 import asyncio
 from dataclasses import replace

@@ -167,7 +167,8 @@ def _waiting(redirects: Redirects, channel: str) -> list[bytes]:
 async def test_order_is_not_given_up_for_a_call_that_waits(
     cluster: RedisCluster, channel: str
 ) -> None:
-    """What needs only keys that are still there would be published before it."""
+    """A later publication whose keys are still there is made first, and
+    the waiting one is refused."""
     move = Move(cluster, f"deep:{channel}", cluster.masters[1])
     async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
         assert not await _refusals(one, move.channel, 1)
@@ -182,7 +183,8 @@ async def test_order_is_not_given_up_for_a_call_that_waits(
 
 
 async def test_server_that_has_just_joined_is_followed_to(channel: str) -> None:
-    """It owns no slot yet, so that no node is connected to it, and none has the functions there."""
+    """A server that has just joined owns no slot, so no node is connected to it and
+    it has no functions yet."""
     with RedisCluster(spare=True) as cluster:
         move = Move(cluster, f"deep:{channel}", cluster.spares[0])
         async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:

@@ -1,4 +1,4 @@
-"""What a node does with a Redis that takes no functions, or a user who may not do everything."""
+"""A node works with a Redis that takes no functions, and with a user who may not do everything."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -64,7 +64,7 @@ def way(one: TestNode) -> object:
 
 
 async def test_documented_user_of_a_node_is_enough(redis: RedisServer, channel: str) -> None:
-    """And nothing is said to be missing."""
+    """The node uses functions and warns of no missing right."""
     url = set_user(redis, "hub", NODE_RULES)
     async with node(url, namespaces=KEEPS) as one:
         await works(one, f"deep:{channel}")
@@ -109,7 +109,7 @@ async def test_documented_publisher_publishes_nowhere_else(
 
 
 async def test_documented_publisher_is_no_operator(redis: RedisServer, publisher: Redis) -> None:
-    """It asks no node for anything, lists none, and reads nobody's keys."""
+    """The documented publisher asks no node anything, lists no nodes, and reads no other keys."""
     async with node(redis.url) as one:
         await one.is_ready()
         publisher.publish("hub:raw:ticks:eur", "1")

@@ -108,7 +108,8 @@ async def _two(redis: Secured) -> AsyncGenerator[tuple[TestNode, TestNode]]:
 
 
 async def test_failover_keeps_to_tls_and_to_the_users(redis: Secured, channel: str) -> None:
-    """And every connection, before and after it, is of the users and at the ports of TLS."""
+    """Every connection, before and after the failover, uses the documented
+    users and the TLS ports."""
     names = (f"deep:{channel}-{number}" for number in range(1000))
     channel = next(name for name in names if slots.slot(name) < 16384 // 3)
     async with _two(redis) as (one, two):

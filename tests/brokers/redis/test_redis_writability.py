@@ -135,7 +135,8 @@ async def test_cluster_that_takes_scripts_is_asked_without_a_complaint(channel: 
 
 
 async def test_redis_that_is_away_is_no_redis_that_takes_nothing(redis: RedisServer) -> None:
-    """It is a problem, and the node is not ready."""
+    """A Redis that is away is a problem, and the node is not ready; it is
+    not counted as unwritable."""
     async with node(redis.url) as one:
         await one.is_ready()
         redis.kill()

@@ -48,7 +48,7 @@ async def test_a_hub_without_its_directory_does_not_start(tmp_path: Path, worker
 
 
 def test_a_hub_starts_where_its_directory_is_missing(tmp_path: Path) -> None:
-    """And keeps its history there."""
+    """The hub makes the directory and keeps its history there."""
     with HubProcess(HUB_BROKER=f"sqlite://{tmp_path}/later/history.db"):
         assert (tmp_path / "later" / "history.db").is_file()
 

@@ -1,4 +1,4 @@
-"""What fsync promises: after a power cut at any moment, what was acknowledged is there.
+"""After a power cut at any moment the history file holds every acknowledged publication.
 
 A disk may keep any of the writes since the last fsync of their file, and lose any. So the writes of
 a real run are recorded by strace, in one order with its acknowledgements; then the power is cut at
@@ -86,7 +86,7 @@ class Acknowledged:
 
 @dataclass
 class Disk:
-    """What the recorded calls have made of it so far."""
+    """The files as the recorded calls have left them so far."""
 
     path: Path
     files: dict[str, Lying] = field(default_factory=dict)
@@ -141,7 +141,7 @@ def recorded(path: Path) -> Sequence[tuple[str, str]]:
 
 
 def _calls(path: Path, *arguments: str) -> Sequence[tuple[str, str]]:
-    """What `publisher` asks of the system."""
+    """Returns the system calls of `publisher` that change files."""
     log = path.parent / "calls"
     command = (
         "strace", "-f", "-y", "-xx", "-s", "200000", "-o", str(log),
@@ -201,7 +201,7 @@ async def test_acknowledged_publications_survive_a_power_cut_at_any_moment(
 async def test_without_fsync_the_same_cuts_lose_something(
     tmp_path: Path, path: Path, recorded: Sequence[tuple[str, str]]
 ) -> None:
-    """So the test above could tell: a disk that ignores fsync breaks the promise."""
+    """A disk that ignores fsync loses acknowledged publications, so the test above can fail."""
     calls = [call for call in recorded if "sync" not in call[0]]
     chance = random.Random(7)
     disk = Disk(path)

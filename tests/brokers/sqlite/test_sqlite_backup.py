@@ -76,7 +76,7 @@ async def test_a_hub_on_a_copy_never_gives_an_offset_out_that_the_source_has(
 
 
 def test_the_command_copies_the_file_of_a_hub_that_runs(tmp_path: Path) -> None:
-    """And that copy, put in its place, serves what was published."""
+    """A hub that starts on the copy serves what was published."""
     path, target = tmp_path / "hub.db", tmp_path / "copy.db"
     broker = f"sqlite://{path}"
     with HubProcess(HUB_BROKER=broker) as hub:
@@ -246,7 +246,8 @@ async def test_a_snapshot_that_is_read_only_can_be_copied(
 
 
 async def test_a_user_without_rights_gets_the_cure(tmp_path: Path) -> None:
-    """And not that a file which is there is not."""
+    """The message says that the user may not read the file, and does not say
+    that the file is missing."""
     path = tmp_path / "there" / "hub.db"
     path.parent.mkdir()
     async with StoredNode(path) as node:

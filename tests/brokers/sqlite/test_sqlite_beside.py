@@ -1,4 +1,5 @@
-"""What happens to the files beside the history, and to the history behind the hub's back."""
+"""Files beside the history are lost or exchanged, and the history is
+replaced while the hub runs."""
 
 import asyncio
 import shutil
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
 def killed(path: Path, where: Path, *suffixes: str) -> Path:
-    """What lies there now, as after a kill."""
+    """Copies the files as they are now, as a kill would leave them."""
     where.mkdir()
     for suffix in ("", *suffixes):
         shutil.copy(f"{path}{suffix}", where / f"{path.name}{suffix}")
@@ -96,7 +97,7 @@ async def test_a_note_that_cannot_be_read_says_nothing(path: Path, note: bytes) 
 
 
 async def test_the_note_follows_the_commits(path: Path) -> None:
-    """And is never above what is on the disk."""
+    """The note is never ahead of what is on the disk."""
     async with StoredNode(path) as node:
         for _ in range(3):
             await node.publish()
@@ -139,7 +140,8 @@ async def test_a_wal_that_is_deleted_while_the_hub_runs_loses_nothing(
 async def test_the_wal_of_the_file_before_is_not_read_into_a_copy(
     path: Path, tmp_path: Path
 ) -> None:
-    """Who restores a copy and forgets the WAL gets a line, not the history that was left."""
+    """The hub reports a problem and publishes nothing while another file's WAL is beside the
+    copy, and changes neither file."""
     backup = tmp_path / "copy.db"
     async with StoredNode(path) as node:
         await node.publish()
@@ -176,7 +178,8 @@ async def test_no_reader_makes_a_file(path: Path) -> None:
 
 
 async def test_a_reader_of_the_file_before_is_not_used_again(path: Path) -> None:
-    """It was given back at the moment that file was closed."""
+    """A reader that returns to the pool just as its file is closed belongs to the
+    former file, and is closed."""
     async with StoredNode(path) as node:
         await node.publish("long:a", b'"old"')
         file = node.stored._writer.file
@@ -244,7 +247,7 @@ async def test_a_schema_that_is_no_text_is_corrupt(path: Path) -> None:
     ],
 )
 async def test_a_file_without_what_a_hub_has_made_is_corrupt(path: Path, spoil: str) -> None:
-    """And not a disk that does not do what it is asked."""
+    """The hub says that the file is corrupt, and does not report a failing disk."""
     async with StoredNode(path) as node:
         await node.publish()
     HistoryFile(str(path)).close()

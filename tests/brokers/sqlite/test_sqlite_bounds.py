@@ -69,7 +69,7 @@ async def test_the_file_stays_within_its_bound_and_the_oldest_go_first(tmp_path:
 
 
 async def test_a_bound_below_what_an_empty_file_takes_keeps_nothing(tmp_path: Path) -> None:
-    """And goes on numbering."""
+    """The hub still numbers publications, and keeps none of them."""
     async with StoredNode(tmp_path / "hub.db", history_total_bytes=KIB) as node:
         for offset in range(1, 4):
             assert (await node.publish()).offset == offset
@@ -344,7 +344,7 @@ async def test_the_wal_begins_anew_under_load(
 
 
 async def test_trimming_has_its_turn_under_load(tmp_path: Path) -> None:
-    """So that what is too much goes although commits never end."""
+    """Trimming removes old blocks although commits never pause."""
     async with StoredNode(tmp_path / "hub.db") as node:
 
         async def one(number: int) -> None:
@@ -358,7 +358,7 @@ async def test_trimming_has_its_turn_under_load(tmp_path: Path) -> None:
 async def test_publications_that_wait_for_the_file_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes above it is not published, and its publisher is told."""
+    """A publication above the bound is not published, and its publisher gets `not_published`."""
     monkeypatch.setattr(intake, "MAX_WAITING_BYTES", 5000)
     async with StoredNode(tmp_path / "hub.db") as node:
         answers = await asyncio.gather(

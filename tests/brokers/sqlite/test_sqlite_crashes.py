@@ -78,7 +78,7 @@ Done = Published | Cleared | Forgotten
 
 @dataclass
 class Channel:
-    """What a channel holds after a part of the list."""
+    """The expected content of a channel after a part of the list."""
 
     epoch: str
     published: list[Published] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What was acknowledged is in the file, and goes on after a restart as if there had been none."""
+"""Every acknowledged publication is in the file, and a channel continues after a restart."""
 
 import asyncio
 import os
@@ -252,7 +252,8 @@ async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
 async def test_a_replaced_file_that_cannot_be_read_at_first_is_known_afterwards(
     path: Path, node: StoredNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not taken for the one before because it was opened once."""
+    """The hub compares the replaced file with the one before it even if its
+    first reading of it failed."""
     await node.publish()
     await node.subscribe("a")
     older = as_it_lies(path, path.parent / "older")
@@ -363,7 +364,7 @@ async def test_more_channels_than_there_may_be_in_one_call(path: Path) -> None:
 
 
 async def test_rows_of_state_survive_a_restart(path: Path) -> None:
-    """What was taken away stays away, and what is too many or too old goes from the file too."""
+    """Removed rows stay removed, and rows above the bounds of number and age leave the file too."""
     async with StoredNode(path) as node:
         for key in "abcdef":
             await node.publish("rows:a", b'"%b"' % key.encode(), key=key)

@@ -75,7 +75,7 @@ def test_publications_that_history_has_no_room_for_are_left_out() -> None:
 
 
 def test_a_channel_that_is_gone_leaves_nothing() -> None:
-    """And what came of another one stays."""
+    """The blocks of the other channel stay."""
     commits = [commit(1, (1, 1), (2, 1)), Commit(commits=2, clock_ms=TAKEN_MS, gone=(1,))]
     whole = merged(commits, {})
     assert [block[0] for block in whole.blocks] == [2]
@@ -285,7 +285,8 @@ async def test_a_page_has_no_hole_where_commits_are_moved_while_the_file_is_read
 async def test_a_page_has_no_hole_where_all_blocks_were_too_old_when_the_file_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the first recent commit has been moved there meanwhile."""
+    """The page is complete although the first recent commit moves into the
+    file while the page is read."""
     async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
         await one_in_the_file(node)
         node.clock.advance(200)

@@ -111,7 +111,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 @dataclass
 class FakeHub:
-    """What was asked of a fake, and its address."""
+    """The requests that a fake hub got, and its address."""
 
     url: str = ""
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -267,7 +267,7 @@ def problem(status: int, code: str, *, retryable: bool = False) -> HttpAnswer:
 
 
 def answers_all(request: HttpRequest) -> HttpAnswer:
-    """What a hub says that takes every publication: its offset is the number in its data."""
+    """Answers as a hub that takes every publication: the offset is the number in the data."""
     fields = {"channel": "a", "epoch": "e1"}
     return json_answer([fields | {"offset": item["data"]} for item in request.json])
 

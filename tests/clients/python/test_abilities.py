@@ -1,6 +1,6 @@
-"""What both clients can do, as one script (`tests/clients/abilities.json`), by the Python client.
+"""The Python client plays the script of abilities that both clients share.
 
-It plays against a real hub, over each transport.
+The script is `tests/clients/abilities.json`. It plays against a real hub, over each transport.
 """
 
 import asyncio

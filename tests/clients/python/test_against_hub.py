@@ -68,7 +68,7 @@ def data_of(items: "list[Message | Gap]") -> list[object]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_numbered_stream_arrives_complete_in_order_and_exact(transport: str) -> None:
-    """What the publisher sends is what the subscription gets, byte for byte."""
+    """The subscription gets the published payloads byte for byte."""
     payloads = [b'{"n": %d, "big": 12345678901234567890123}' % number for number in range(500)]
     async with (
         running_hub() as hub,

@@ -128,7 +128,7 @@ def test_each_publication_of_a_batch_has_its_own_outcome() -> None:
 
 
 def test_the_first_request_of_a_long_list_is_repeated_before_the_second_goes_out() -> None:
-    """So that a cut in between does not change the order."""
+    """A cut between the two requests must not change the order of publications."""
     broken = iter([True])
 
     def attempt(play: Play, sent: Send) -> None:
@@ -230,7 +230,7 @@ def test_an_interrupted_attempt_is_unknown_and_leaves_its_place_at_the_breaker()
 
 
 def test_a_new_call_fails_at_once_where_one_under_way_waits_with_the_breaker() -> None:
-    """Who was asked before the outage was known tries until its own deadline."""
+    """A call that began before the outage was known is tried until its own deadline."""
     shared = breaker()
     under_way = Play(breaker=shared, retry=PublishRetry(for_seconds=60))
     (outcome,) = under_way.run(never_sent)
@@ -283,7 +283,7 @@ def all_taken(play: Play, sent: Send) -> None:
 
 
 def test_a_payload_for_several_channels_is_one_request_with_one_payload() -> None:
-    """What stands before and behind it travels by itself; a list keeps its order."""
+    """The items before and behind it are requests of their own, and the list keeps its order."""
     several = Outgoing.to_each(["a", "b", "c"], {"n": 1}, key="k", idempotency_key="i", end=True)
     items = [Outgoing.of("x", 0), *several, Outgoing.of("y", 2), Outgoing.of("z", 3)]
     before, together, behind = sent_by(items, answers=all_taken)

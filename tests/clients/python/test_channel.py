@@ -1,4 +1,4 @@
-"""What a subscription makes of its channel's pushes: `hub_client.channel`."""
+"""A subscription turns the pushes of its channel into items: `hub_client.channel`."""
 
 import json
 
@@ -173,7 +173,7 @@ def test_of_two_connections_one_tells_what_has_no_offset() -> None:
 
 
 def test_a_reset_that_two_connections_tell_is_told_once() -> None:
-    """And the new epoch goes on from there, whichever of them brings it first."""
+    """The new epoch continues from there, whichever connection brings it first."""
     place = Two()
     told = {"op": "gap", "epoch": "e2", "position": "e2:0", "reason": "reset"}
     assert [str(item.position) for item in feed(place, **told)] == ["e2:0"]  # type: ignore[union-attr]  # a gap

@@ -1,4 +1,4 @@
-"""What a client is for, against a real hub: bad proxies, slow loops, tokens, presence."""
+"""The client works against a real hub behind bad proxies, with slow loops, tokens and presence."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""What one connection for everything promises: moves without a break, tokens, a window, an end."""
+"""A client has one connection for all: it moves without a break, renews tokens,
+keeps a window, and ends."""
 
 import asyncio
 import contextlib
@@ -357,7 +358,8 @@ async def test_a_command_that_was_not_sent_goes_by_the_next_connection() -> None
 async def test_a_certificate_that_is_not_trusted_ends_a_client_that_never_trusted_it(
     connected_before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was connected waits: a certificate that has expired meanwhile will be renewed."""
+    """A client that was connected before keeps trying, because an expired
+    certificate will be renewed."""
     said = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired"
     troubles: list[str] = []
     connected = asyncio.Event()

@@ -46,7 +46,7 @@ class Application:
 
 
 async def test_state_comes_first_and_then_what_follows_its_position(hub: HubProcess) -> None:
-    """What came while it was asked is not told twice, and nothing is left out."""
+    """Publications that come while the state is asked for are told once."""
     async with asyncio.timeout(DEADLINE_SECONDS), Publisher(hub.url) as publisher:
         application = Application(publisher, "counter:1")
         await application.add(5)

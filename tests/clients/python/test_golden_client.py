@@ -67,7 +67,7 @@ def row(message: Message) -> Json:
 
 
 def on_the_wire(item: Message | Gap | Presence | State) -> Json:
-    """What the application got, under the names of the wire."""
+    """Returns the item that the application got, under the names of the wire."""
     fields: Json
     body: Json
     match item:
@@ -287,7 +287,7 @@ async def test_at_the_golden_warning_the_client_authenticates_by_the_golden_comm
 
 
 async def answered(name: str, ask: Ask) -> object:
-    """What a method makes of the golden reply of this name."""
+    """Returns what a method of the client makes of the golden reply of this name."""
 
     async def script(peer: Peer) -> None:
         await peer.push(golden_case("pushes", "welcome")["wire"])

@@ -20,5 +20,5 @@ def test_a_golden_goodbye_is_read_with_its_window(name: str) -> None:
 
 @pytest.mark.parametrize("case", golden("closes"), ids=lambda case: str(case["code"]))
 def test_the_client_comes_back_after_the_golden_close_codes_that_allow_it(case: Case) -> None:
-    """And after no other."""
+    """The client does not come back after any other code."""
     assert forbids_reconnect(case["code"]) is not case["reconnect"]

@@ -57,7 +57,7 @@ async def test_the_publisher_says_all_that_a_golden_publication_may_say() -> Non
 
 
 async def test_a_payload_for_several_channels_is_the_golden_request() -> None:
-    """What became of each is told in their order."""
+    """The answers for the channels are in their order."""
     case = golden("publishing")["several"]
     request = dict(case["request"])
     channels: list[str] = request.pop("channels")
@@ -73,7 +73,7 @@ async def test_a_payload_for_several_channels_is_the_golden_request() -> None:
 
 @pytest.mark.parametrize("case", golden("problems"), ids=name_of)
 async def test_the_publisher_tries_again_what_a_golden_problem_allows(case: Case) -> None:
-    """What it does not try again is refused under the problem's code."""
+    """A problem that allows no other try is raised under its code."""
     wire = case["wire"]
     refusal = HttpAnswer(
         wire["status"], json_answer(wire).body, {"Content-Type": "application/problem+json"}

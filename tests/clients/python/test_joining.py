@@ -87,7 +87,7 @@ def test_where_one_is_no_text_all_come_singly() -> None:
 
 
 def test_answers_of_history_are_joined_between_their_gaps() -> None:
-    """And comes as it is where one is no text."""
+    """Answers that are not text are passed on one by one."""
     words: list[Item] = [message(1), message(2), gap(3, 4), message(5)]
     assert told(tuple(join_page(words))) == [
         (2, "1 2 ", "e:2"), (3, 4, "expired"), (1, "5 ", "e:5"),

@@ -63,7 +63,7 @@ class Story:
         self._tell(self._channel.release(everything=True))
 
     def _lacking(self, at: int, head: int) -> list[Told]:
-        """What a hub says to a client that resumes from `at` on the newer connection."""
+        """Returns what a hub sends to a client that resumes from `at` on the newer connection."""
         if self._scenario["history"]:
             return list(range(at + 1, head + 1))
         return [[at + 1, head, "expired"]] if head > at else []
@@ -71,7 +71,8 @@ class Story:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
 def test_two_connections_of_one_channel(scenario: Json) -> None:
-    """What the old one still brings is no gap; what nobody brings is one, told once."""
+    """Messages that the old connection still brings are no gap; what neither
+    brings is one gap, told once."""
     story = Story(scenario)
     story.play()
     if scenario["told"] is not None:

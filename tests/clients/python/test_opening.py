@@ -36,7 +36,7 @@ def test_pauses_have_full_jitter() -> None:
 
 
 def test_a_transport_that_worked_is_tried_first_and_those_before_it_are_better() -> None:
-    """What is better is tried beside it, not in its place."""
+    """Better transports are tried beside the one that works, not in its place."""
     choice = Choice(("websocket", "sse", "poll"))
     assert choice.better_than("websocket") == ()
     choice.worked("poll")

@@ -1,4 +1,4 @@
-"""What went wrong names the hub that it went wrong at, without a password."""
+"""Errors of the clients name the hub's address without its password."""
 
 import asyncio
 
@@ -88,7 +88,7 @@ async def test_a_client_that_is_rejected_has_the_hub_beside_its_traceback() -> N
 
 @pytest.mark.parametrize("url", ["http://h:8000?token=t0k", "http://h/#live"])
 def test_an_address_with_a_query_is_refused_and_what_is_in_it_not_repeated(url: str) -> None:
-    """It would stand in the middle of every URL that is made of it."""
+    """The query would stand in the middle of every URL that the client makes of the address."""
     with pytest.raises(ValueError, match=r"^hub URL is .*, expected") as raised:
         check_base_url(url)
     assert "t0k" not in str(raised.value)
@@ -110,7 +110,7 @@ def test_an_address_with_a_query_is_refused_and_what_is_in_it_not_repeated(url: 
     ],
 )
 def test_a_wrong_address_is_named_whole_but_for_its_secrets(url: str, shown: str) -> None:
-    """What was refused is seen, also where only its query is wrong."""
+    """The error shows the refused address, also if only its query is wrong."""
     with pytest.raises(ValueError, match="hub URL is") as raised:
         check_base_url(url)
     assert f"hub URL is {shown!r}, expected something like" in str(raised.value)

@@ -48,7 +48,7 @@ def python(wheel: Path) -> Path:
 
 
 def test_the_wheel_holds_every_module_the_type_marker_and_nothing_else(wheel: Path) -> None:
-    """And its metadata names what it depends on, which is not the hub."""
+    """The metadata names the client's dependencies, and the hub is not one of them."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith("/METADATA"))

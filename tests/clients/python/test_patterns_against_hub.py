@@ -42,7 +42,8 @@ async def left_all(hub: Hub) -> bool:
 
 @pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
 async def test_channels_that_appear_a_cut_and_another_client(hub: Hub, transport: str) -> None:
-    """What is published while nobody is connected comes after it, each message once."""
+    """Messages that are published while the client is closed come after it
+    connects again, each once."""
     only = (transport,)
     await hub.publish("p:a", 1)
     async with HubClient(hub.url, transports=only, options=OPTIONS) as client:
@@ -86,7 +87,8 @@ async def test_publications_that_follow_an_end_come_too(hub: Hub, transport: str
 
 
 async def test_a_polling_client_without_a_channel_keeps_its_session(hub: Hub) -> None:
-    """It names the pattern that it subscribed to by command, which is no second subscription."""
+    """The poll names the pattern that the client subscribed to by command, and that
+    makes no second subscription."""
     said: list[ConnectionState] = []
     options = ClientOptions(timing=OPTIONS.timing, on_state=said.append)
     async with HubClient(hub.url, transports=("poll",), options=options) as client:

@@ -161,7 +161,8 @@ async def test_a_connection_is_used_again_until_the_hub_ends_it(kind: str) -> No
 @both
 @pytest.mark.parametrize("more", [OK, OK[:20]], ids=["whole", "begun"])
 async def test_an_answer_that_nobody_asked_for_is_nobodys(kind: str, more: bytes) -> None:
-    """It comes in one read with the one before it: the next request takes another connection."""
+    """The unasked answer comes in one read with the one before it, and the next request
+    takes another connection."""
     connections = 0
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -199,7 +200,8 @@ async def test_an_answer_is_late_by_its_own_deadline() -> None:
 
 @both
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end(kind: str) -> None:
-    """What is longer than a hub's is somebody else's."""
+    """An answer longer than any of a hub's comes from another server, so
+    it is not read to its end."""
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asked(reader)
@@ -218,7 +220,7 @@ async def test_an_answer_that_is_too_long_is_not_read_to_its_end(kind: str) -> N
 
 @both
 async def test_where_no_connection_is_free_in_time_nothing_was_sent(kind: str) -> None:
-    """That is no fault of the hub."""
+    """The error says that the fault is on the client's side and that nothing was sent."""
 
     async def say(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await asked(reader)

@@ -1,4 +1,4 @@
-"""What the parts of a shard are handed, as fakes: no Redis, and a downstream that notes."""
+"""Fakes for the parts of a shard: there is no Redis, and the downstream notes what comes."""
 
 import asyncio
 from collections.abc import Coroutine

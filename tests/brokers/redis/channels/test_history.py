@@ -1,4 +1,4 @@
-"""What Redis answers about a channel, and how a node catches up by it."""
+"""Redis answers with pages and heads of a channel, and a node catches up by them."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -92,7 +92,7 @@ async def test_a_publication_that_cannot_be_delivered_keeps_its_number(bad: list
 
 
 async def test_an_answer_of_another_shape_is_an_error() -> None:
-    """It is not taken for an empty page, which would announce a loss."""
+    """An answer of another shape would announce a loss if it were taken for an empty page."""
     async with Rig() as rig:
         rig.endpoint.answer = lambda _: [EPOCH, b"seven"]
         reading = HistoryReader(
@@ -204,7 +204,7 @@ async def test_heads_of_many_channels_are_asked_for_some_at_a_time() -> None:
 
 
 async def test_a_tail_that_was_only_late_is_not_read_again() -> None:
-    """It passes the barrier, and then nothing is missing."""
+    """The late publication arrives before the barrier's answer, and then nothing is missing."""
     history = History()
     history.offset = 6
     async with catching(history) as rig:

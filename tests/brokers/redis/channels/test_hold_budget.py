@@ -33,7 +33,8 @@ def live(name: str, shared: HoldBudget) -> Tracker:
 
 
 def test_channels_share_the_room_of_the_process() -> None:
-    """What one channel holds another may not; what is left out is read with the hole."""
+    """The room is shared by all channels; a publication that finds none is read
+    from history with the hole."""
     counters = Counters()
     shared = room(counters, total=3 * SIZE)
     first, second = live("x", shared), live("y", shared)
@@ -79,7 +80,8 @@ def test_room_is_given_back_when_nobody_needs_the_channel() -> None:
 
 
 def test_room_is_given_back_when_a_channel_opens() -> None:
-    """What came before its head was known is delivered or dropped then."""
+    """Publications that came before the head was known are delivered or dropped when it is
+    known, and give back their bytes."""
     shared = room(Counters())
     tracker = Tracker("x", shared)
     for offset in (1, 2, 3):

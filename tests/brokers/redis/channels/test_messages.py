@@ -71,7 +71,7 @@ def test_numbered_message_that_cannot_be_delivered_keeps_its_number(raw: bytes) 
 
 
 def test_an_envelope_says_only_as_much_as_it_must() -> None:
-    """What is missing at its end is as if it said nothing of it."""
+    """Fields that are missing at the envelope's end have no value."""
     message = decode("c", b'e\n1\n2\n["a",null]\n3', max_message_bytes=100)
     assert message is not None
     assert message.publication == Publication("c", 1, b"3", 2, "a", None, None)

@@ -31,7 +31,8 @@ class Rig(ShardRig):
         return asyncio.create_task(self.channels.subscribe("news", self.heads.append))
 
     async def waiting(self, count: int = 1) -> tuple[Tracker, list[asyncio.Task[None]]]:
-        """So many callers that wait for the head, and the tracker that they wait for."""
+        """Starts `count` callers that wait for the head, and returns their
+        tracker and their tasks."""
         callers = [self.subscribe() for _ in range(count)]
         await eventually(lambda: self.channels.tracker("news"))
         await asyncio.sleep(0)
@@ -77,7 +78,7 @@ async def test_while_redis_is_away_nobody_waits_for_a_channel() -> None:
 
 
 async def test_a_caller_that_is_cancelled_leaves_the_others_waiting() -> None:
-    """It was given nothing, so another one is."""
+    """The first caller is cancelled before it has the head, so the head goes to the second."""
     rig = Rig()
     tracker, (first, second) = await rig.waiting(2)
     first.cancel()
@@ -124,7 +125,7 @@ async def test_after_that_moment_it_is_left() -> None:
 
 
 async def test_a_channel_that_moves_goes_on_behind_its_position() -> None:
-    """What the other server has beyond it is read from history there."""
+    """Publications that the other server has beyond the position are read from its history."""
     here, there = Rig(), Rig()
     tracker = await here.opened()
     position = here.channels.give(tracker)
@@ -148,7 +149,8 @@ async def test_a_channel_that_was_taken_already_stays_where_it_is() -> None:
 
 
 async def test_callers_of_a_channel_that_moves_before_it_is_open_may_try_again() -> None:
-    """And what comes back to this server meanwhile is not forgotten with them."""
+    """The channel that comes back to this server meanwhile is kept, though the
+    callers of the former one fail."""
     rig = Rig()
     tracker, (caller,) = await rig.waiting()
     assert rig.channels.give(tracker) is None
@@ -181,7 +183,7 @@ async def test_raw_publications_come_only_where_the_namespace_allows_them() -> N
 
 
 async def test_a_raw_publication_that_is_no_json_is_announced() -> None:
-    """It has no offset, so the gap has none either."""
+    """A raw publication has no offset, so its gap has offset 0."""
     rig = Rig(allow_raw=True)
     await rig.opened()
     rig.channels.receive_raw(RAW_NAME, b"{")

@@ -151,7 +151,7 @@ async def test_a_silent_server_is_given_up_at_the_oldest_calls_deadline() -> Non
 
 @pytest.mark.parametrize("refusal", ["READONLY a replica", "NOSCRIPT none", "LOADING wait"])
 async def test_a_server_that_cannot_serve_is_left_once_it_has_answered(refusal: str) -> None:
-    """What was written before is still answered; what is asked meanwhile is not sent."""
+    """A call that was written before the refusal is answered, and a later one is not sent."""
     async with Rig() as rig:
         first, second = rig.calls.call("SET", "a"), rig.calls.call("SET", "b")
         rig.server.say(ResponseError(refusal))
@@ -173,7 +173,8 @@ async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
 
 
 async def test_a_late_answer_of_a_server_that_was_replaced_does_not_count() -> None:
-    """It woke up and stored what nobody will ever read there."""
+    """The answer of the replaced server is an error, because nobody will
+    read there what it stored."""
     endpoint = FakeEndpoint()
     endpoint.may_be_replaced = True
     async with Rig(endpoint, stall_seconds=0.5, command_timeout_seconds=10.0) as rig:
@@ -259,7 +260,8 @@ async def test_a_call_is_not_handed_over_where_a_later_one_would_overtake_it() -
 
 
 async def test_a_full_redis_is_said_once_a_minute() -> None:
-    """It refuses every publication, thousands in a second."""
+    """A full Redis refuses thousands of publications a second, so the
+    warning comes once a minute."""
     async with Rig(FakeEndpoint(lambda _: ResponseError("OOM full"))) as rig:
         for _ in range(3):
             with pytest.raises(RefusedError):

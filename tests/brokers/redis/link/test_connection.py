@@ -127,7 +127,7 @@ def test_a_server_has_one_identity_however_its_url_is_written(one: str, other: s
 
 
 async def test_a_server_is_never_elsewhere() -> None:
-    """What `Endpoint` says by itself: no other place, no term, nothing to follow."""
+    """A fixed server has no other place, no term and nothing to follow."""
     server = FixedServer("redis://h")
     connection = server.make("test")
     assert server.has_lines

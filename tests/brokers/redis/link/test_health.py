@@ -178,7 +178,7 @@ async def test_another_refusal_says_nothing_about_writing() -> None:
 
 
 async def test_a_redis_that_cannot_be_asked_refuses_nothing() -> None:
-    """That it is away is the canary's to say."""
+    """The write check refuses nothing while Redis is away: the canary reports that."""
     rig = Rig(canary_seconds=1e6)
     check = WriteCheck(calls=rig.calls, options=rig.options, log=rig.log.logger)
     task = asyncio.create_task(check.run())

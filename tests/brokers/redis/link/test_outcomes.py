@@ -1,4 +1,4 @@
-"""What a refusal means for the call, for the connection and for the publisher."""
+"""The code of a refusal tells the call, the connection and the publisher what happened."""
 
 import pytest
 from redis.exceptions import AskError, MovedError, ResponseError
@@ -27,7 +27,7 @@ from hub.brokers.redis.link.outcomes import (
     ],
 )
 def test_a_refusal_before_redis_began_changed_nothing(said: str, code: str) -> None:
-    """So publishers are told `not_published`."""
+    """Publishers get `not_published`."""
     refused = RefusedError(ResponseError(said))
     assert refused.code == code
     assert refused.nothing_done
@@ -37,7 +37,7 @@ def test_a_refusal_before_redis_began_changed_nothing(said: str, code: str) -> N
     "said", ["ERR settings are not four numbers", "WRONGTYPE", "ERR Error running script: x"]
 )
 def test_another_error_may_have_come_after_a_change(said: str) -> None:
-    """So publishers are told `outcome_unknown`."""
+    """Publishers get `outcome_unknown`."""
     assert not RefusedError(ResponseError(said)).nothing_done
 
 

@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 
 class Heard:
-    """What a pub/sub connection told."""
+    """Notes what a pub/sub connection delivers."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[bytes, bytes]] = []
@@ -111,7 +111,8 @@ async def test_a_turn_subscribes_to_one_batch_of_names() -> None:
 
 
 async def test_a_barrier_does_not_wait_for_names_that_are_still_to_be_subscribed() -> None:
-    """It is for channels that Redis sends already, and has a deadline."""
+    """The barrier is for channels that are already subscribed, and it has a deadline, so its
+    ping goes before the names."""
     async with connected(*(b"%d" % number for number in range(20))) as rig:
         passing = asyncio.create_task(rig.pubsub.barrier())
         await eventually(lambda: (b"PING", b"1") in rig.server.commands)
@@ -203,7 +204,7 @@ async def test_a_barrier_fails_without_a_connection_with_it_and_after_its_time()
 
 
 async def test_a_fault_of_the_core_does_not_cost_the_connection() -> None:
-    """It is logged with its traceback, and the next message is delivered."""
+    """The fault is logged with its traceback, and the next message is delivered."""
     async with connected(b"a") as rig:
         rig.heard.fails = True
         rig.server.say([b"message", b"a", b"1"])

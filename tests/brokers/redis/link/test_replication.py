@@ -48,7 +48,7 @@ def line_at(endpoint: FakeEndpoint) -> ReplicationLine:
 
 
 async def enter(line: ReplicationLine, answer: object) -> list[Command]:
-    """What a server that answers so is asked."""
+    """Enters the line of a server that gives this answer, and returns the commands that it got."""
     connection = FakeConnection(lambda _: answer)
     assert await line.enter(cast("AbstractConnection", connection))
     return connection.commands
@@ -86,7 +86,7 @@ async def test_a_server_that_was_left_is_not_entered() -> None:
 
 
 async def test_a_server_that_is_replaced_while_it_is_entered_is_left() -> None:
-    """It may have been frozen between the sentinels' word and its own answer."""
+    """The server may have been frozen between the sentinels' answer and its own."""
     endpoint = Sentinels()
     endpoint.replaced = True
     with pytest.raises(LostError):

@@ -1,4 +1,4 @@
-"""What a broker's URL holds of secrets is shown nowhere, in whatever form it stands there."""
+"""Secrets in a broker's URL are never shown, in whatever form they are written."""
 
 import json
 from typing import Any
@@ -59,7 +59,7 @@ QUERIES = [
 
 
 def parts_of(password: str) -> list[str]:
-    """What of it must not be seen, even in part."""
+    """Returns the parts of the password that must not be seen."""
     return [part for part in ("s3cr3t", "w0rd", "w0") if part in password]
 
 
@@ -69,7 +69,7 @@ def shown_by_config(**environ: str) -> str:
 
 
 def shown_of_settings(**environ: str) -> list[str]:
-    """What the command prints, in JSON and as a table, or what is wrong: without the command,
+    """Returns what `hub config` prints, or the error's text, without running the command,
     which takes 30 ms to make."""
     try:
         settings = load_settings(config_file=None, flags={}, environ=environ)
@@ -100,7 +100,7 @@ def test_no_part_of_a_password_is_shown(form: str, password: str) -> None:
 
 
 def said_of(make: Any) -> list[str]:
-    """What an error says, or the name that comes out."""
+    """Returns the name that `make` gives, or the message of its error."""
     try:
         made = make()
     except HubError as error:

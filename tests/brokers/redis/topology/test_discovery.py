@@ -1,4 +1,4 @@
-"""Who is asked where others are: the slow, the silent and those that are away."""
+"""Discovery asks several servers where the others are: slow ones, silent ones and absent ones."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

@@ -126,7 +126,7 @@ async def test_an_error_that_points_nowhere_is_the_calls_answer() -> None:
 
 
 async def test_at_its_deadline_a_call_ends_with_what_is_known() -> None:
-    """It was refused everywhere, so nothing was done."""
+    """The call was refused everywhere, so it ends with that refusal: nothing was done."""
     async with servers() as made:
         made.around.clock.advance(1e3)
         made.says[HERE] = [TRYAGAIN] * 1000

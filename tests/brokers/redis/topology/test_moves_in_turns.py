@@ -67,7 +67,7 @@ async def test_channels_of_a_server_that_was_replaced_move_some_in_each_turn(
 async def test_a_channel_that_is_asked_for_before_its_turn_has_moved(
     topology: ClusterTopology,
 ) -> None:
-    """It is nowhere twice, and goes on where it was."""
+    """The channel is at one server only, and keeps its position."""
     following = asyncio.create_task(topology._follow(everything_at(B)))
     await asyncio.sleep(0)
     last = NAMES[-1]

@@ -76,7 +76,7 @@ async def test_a_sentinel_in_the_middle_of_a_failover_says_nothing() -> None:
 
 
 async def test_without_any_word_no_connection_is_made() -> None:
-    """And the reason is the one that a sentinel gave."""
+    """The error repeats the reason that a sentinel gave."""
     watched = Watched(SILENT, SILENT, SILENT)
     with pytest.raises(LostError, match="no sentinel tells where the master is: redis://s"):
         await watched.connection()
@@ -123,7 +123,8 @@ async def test_the_failovers_number_holds_for_connections_to_its_master_alone() 
 
 
 async def test_the_former_master_is_the_one_that_calls_went_to_last() -> None:
-    """It is told that it was left; nobody is, where the master is the same."""
+    """The former master is told that the node left it; there is no former one
+    if the master is the same."""
     watched = Watched(says(1, "Old"), SILENT, SILENT)
     old = await watched.connection()
     assert watched.master.former(old) is None
