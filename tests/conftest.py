@@ -1,4 +1,4 @@
-"""What many tests need: a channel nobody else uses; and in which order several workers run them."""
+"""Fixtures that many tests use, and the order in which several workers run the tests."""
 
 import functools
 import gc

@@ -98,7 +98,7 @@ async def test_a_broker_that_is_none_is_named(url: str) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
 async def test_an_address_that_is_not_this_machines_is_named(host: str) -> None:
-    """And not its port, which nothing is wrong with."""
+    """The message does not name the port, because nothing is wrong with it."""
     # RFC 5737: an address for documentation, on no machine. RFC 6761: a name of none.
     with pytest.raises(SettingsError, match=f"^HUB_HOST is {host}: .*an address of this machine"):
         async with Hub(Settings(host=host, port=0, insecure=True)):
@@ -125,7 +125,7 @@ async def test_a_hub_listens_on_ipv6_too() -> None:
 
 
 async def test_an_exception_in_the_body_stops_without_draining(channel: str) -> None:
-    """It reaches the caller, and nobody waits for the hour of draining."""
+    """The exception reaches the caller without waiting for the hour of draining."""
     hub = Hub(Settings(port=0, drain_seconds=3600, ready_delay_seconds=3600))
 
     async def run(stack: contextlib.AsyncExitStack) -> None:
@@ -238,7 +238,7 @@ async def test_a_fault_while_history_is_replayed_ends_the_session(
 
 
 async def test_a_hub_in_a_program_says_that_workers_are_not_its_business() -> None:
-    """It is one process, whatever HUB_WORKERS says; who thinks otherwise should know."""
+    """A hub in a program is one process whatever HUB_WORKERS says, so it logs a warning."""
     log = Mock()
     async with Hub(Settings(port=0, drain_seconds=0, workers=4), log=log):
         pass

@@ -165,7 +165,7 @@ async def test_authenticate_puts_the_end_off(
 
 
 async def test_a_token_that_takes_a_held_channel_away_is_refused(hub: Hub) -> None:
-    """And so is that of another subject; the session keeps what it has."""
+    """A token of another subject is refused too, and the session keeps its grants."""
     async with WebSocketPeer(hub.url, Query("prices", token=token()), {}) as peer:
         less = await peer.command(op="authenticate", token=token(hub={"subscribe": ["chat:*"]}))
         other = await peer.command(op="authenticate", token=token(sub="bob"))

@@ -91,7 +91,7 @@ async def test_an_unknown_path_or_method_is_a_problem_document(
 async def test_a_body_that_is_no_json_is_refused(
     http: httpx.AsyncClient, channel: str, body: bytes, status: int, code: str
 ) -> None:
-    """And nothing of it is published: the witnesses see only numbers."""
+    """Nothing of the body is published: the witnesses see only numbers."""
     answer = await http.post(f"/api/publish/{channel}", content=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
@@ -134,7 +134,7 @@ async def test_a_head_without_end_is_431(hub: HubProcess, path: str, start: str)
 
 
 async def test_a_url_over_4_kb_is_refused_for_a_session(hub: HubProcess) -> None:
-    """Who has more channels subscribes by command."""
+    """A peer with more channels subscribes to them by command."""
     async with raw_connection(hub.url) as peer:
         peer.request("GET", f"/sse?channel=a&x={'y' * 4100}")
         answer = await peer.answer()

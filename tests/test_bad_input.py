@@ -81,7 +81,7 @@ def command(**fields: object) -> bytes:
 async def test_a_wrong_command_is_a_reply(
     hub: HubProcess, text: bytes, code: str, id_: int | str | None
 ) -> None:
-    """It carries the id where that can be read, and the connection goes on."""
+    """The reply carries the command's id if that can be read, and the connection stays open."""
     async with raw_connection(hub.url) as peer:
         await peer.upgrade("/ws")
         peer.send(masked(text))

@@ -96,7 +96,7 @@ def is_ignored(path: str, patterns: list[str]) -> bool:
 
 
 def context_files() -> list[str]:
-    """What would be sent to the engine; symbolic links stay what they are."""
+    """Returns the files that would be sent to the engine; symbolic links stay links."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     found = []
@@ -274,7 +274,7 @@ def test_the_image_holds_the_package_itself_compiled_and_not_a_link_to_its_sourc
 
 
 def test_without_a_key_the_container_says_what_is_missing_and_ends(image: Image) -> None:
-    """It listens on all addresses, and so the hub's own rule applies."""
+    """The container listens on all addresses, so the hub refuses to start without keys."""
     ended = subprocess.run(
         last_stage("CMD").exec_form,
         env=image.environment,

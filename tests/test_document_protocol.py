@@ -13,7 +13,7 @@ _NAME = re.compile(r"`([a-z_]+)`")
 
 
 def section(title: str) -> str:
-    """What stands under a heading, up to the next."""
+    """Returns the text under a heading, up to the next heading."""
     _, _, after = PROTOCOL.partition(f"# {title}\n")
     assert after, f"PROTOCOL.md has no heading {title!r}"
     return re.split(r"^#+ ", after, maxsplit=1, flags=re.MULTILINE)[0]
@@ -37,7 +37,7 @@ def fields_used(kind: str) -> dict[str, set[str]]:
 
 
 def test_every_command_stands_there_with_its_fields() -> None:
-    """And no other: a client's author finds all of them in one table."""
+    """The table lists no command that does not exist."""
     told, used = fields_by_op(section("Commands")), fields_used("commands")
     assert set(told) == set(used)
     assert {op: missing for op in used if (missing := used[op] - told[op] - {"id"})} == {}

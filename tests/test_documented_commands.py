@@ -102,7 +102,7 @@ NOT_RUN = {"text"}
 
 
 def test_every_block_that_somebody_could_run_has_a_label() -> None:
-    """And so a test (`tests/test_documents.py` looks for it)."""
+    """A label is what `tests/test_documents.py` looks for, so every such block has a test."""
     bare = [
         f"{block.document}: {block.text.splitlines()[0]}"
         for guide in GUIDES
@@ -117,7 +117,8 @@ def test_every_block_that_somebody_could_run_has_a_label() -> None:
 
 @pytest.mark.parametrize("words", of_guides("kubectl"), ids=" ".join)
 def test_kubectl_takes_the_command(words: list[str]) -> None:
-    """It gets as far as asking a cluster; what needs none is carried out."""
+    """kubectl accepts the command and tries to reach a cluster; a command that
+    needs none is carried out."""
     kubectl, arguments = program("kubectl"), words[1:]
     if "create" in arguments:
         made = ended(kubectl, *arguments, "--dry-run=client", "-o", "yaml", KUBECONFIG=os.devnull)
@@ -147,7 +148,7 @@ def test_the_secrets_that_the_commands_make_have_what_the_chart_asks_for() -> No
     "label", ["cluster-secrets", "helm-install", "helm-redis", "image-digest", "container"]
 )
 def test_a_block_that_is_only_judged_has_nothing_else_in_it(label: str) -> None:
-    """What stood beside these programs would be run by nobody."""
+    """No test would run any other program in such a block."""
     assert {words[0] for words in commands(one(label).text)} <= {"kubectl", "helm", "docker"}
 
 
@@ -202,7 +203,8 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("words", of_guides("docker"), ids=" ".join)
 def test_docker_takes_the_command(words: list[str]) -> None:
-    """It gets as far as asking its daemon. Files and images that it names are there."""
+    """docker accepts the command and tries to reach its daemon. The files and images that the
+    command names exist."""
     docker = shutil.which("docker")
     if docker is None:
         pytest.skip("docker is not installed")
@@ -301,7 +303,8 @@ def test_the_signal_for_new_workers_is_one_that_replaces_them() -> None:
 
 
 def test_the_first_command_serves_the_demo() -> None:
-    """But for pip, which needs an index; uv's own part is what brings the hub."""
+    """The hub is started as the document says; pip's line is only compared,
+    because it needs an index."""
     install, serve = commands(one("start").text)
     assert install == ["pip", "install", "uv"]
     assert serve[:4] == ["uv", "run", "hub", "serve"]

@@ -161,7 +161,7 @@ def test_the_embedding_snippet_starts_a_hub_and_publishes() -> None:
 
 
 async def test_the_mounting_snippet_serves_hub_and_application_under_uvicorn() -> None:
-    """What the application publishes arrives, and a signal ends both in order."""
+    """A publication of the application arrives, and a signal ends hub and application in order."""
     (block,) = blocks("mount")
     source = block.text.replace("{", "{{").replace("}", "}}")
     with ForeignServer("uvicorn", application=source) as server:
@@ -187,7 +187,7 @@ def test_a_hub_with_keys_takes_the_token_and_the_requests_of_the_readme() -> Non
 
 
 def test_the_keys_of_the_readme_let_the_hub_listen_everywhere() -> None:
-    """And there are no warnings about them."""
+    """The hub prints no warning about the keys."""
     block = blocks("keys")[0]
     *exports, serve = block.text.splitlines()
     shown = "uv run hub config " + serve.removeprefix("uv run hub serve ") + " 2>&1"

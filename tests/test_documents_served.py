@@ -24,7 +24,8 @@ PAGES = sorted({path.stem for path in DIRECTORY.glob("*.md")} - {INDEX})
 
 
 class Seen(HTMLParser):
-    """What a page refers to, and what in it could run or look otherwise than its files say."""
+    """Collects a page's links and anchors, and whatever could run or change
+    its look beside its files."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What clients/PROTOCOL.md says, asked of a running hub at its edges: a row is one question."""
+"""A running hub is asked about the edges of clients/PROTOCOL.md, one row for each question."""
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -236,7 +236,7 @@ async def test_an_item_that_is_no_json_is_its_own_400(http: httpx.AsyncClient, w
     ids=lambda text: text[:60].decode(),
 )
 async def test_an_id_is_read_however_it_is_written(hub: HubProcess, text: bytes) -> None:
-    """Who waits for the reply to it would wait for ever."""
+    """A peer would wait for ever for a reply without its id."""
     assert (await command(hub, text))["id"] == 7
 
 

@@ -1,4 +1,4 @@
-"""What an error says is bounded, however much of it a peer wrote."""
+"""The text of an error is bounded, however much of it a peer wrote."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def test_a_message_has_up_to_a_thousand_characters_of_what_a_peer_sent() -> None
 
 
 def test_a_brief_error_has_up_to_so_many_bytes() -> None:
-    """And says that it is cut; no character is."""
+    """The brief message ends with dots and cuts no character in two."""
     error = BadRequestError("é" * 50)
     assert error.brief(100) is error
     assert error.brief(99).message == "é" * 48 + "..."

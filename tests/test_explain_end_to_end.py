@@ -1,4 +1,5 @@
-"""What operators are told of subscriptions that asked for less than all, with real processes."""
+"""Operators are told what became of publications where subscriptions asked for less than
+all, with real processes."""
 
 import asyncio
 import json

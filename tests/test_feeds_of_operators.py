@@ -1,4 +1,4 @@
-"""What operators see of state, patterns and of what subscriptions ask for, with real processes."""
+"""Operators see rows of state, patterns, and what subscriptions ask for, with real processes."""
 
 import asyncio
 import json

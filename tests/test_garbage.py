@@ -29,7 +29,8 @@ class HubThatCounts(HubProcess):
 
 
 def test_the_loop_does_not_stand_still_for_what_was_loaded_before_it_began() -> None:
-    """That takes 50 ms on a calm machine, and was logged as a blocked loop on a busy one."""
+    """A visit to all that was loaded takes 50 ms on a calm machine, and was logged as a blocked
+    loop on a busy one."""
     with HubThatCounts() as hub:
         visited = [line for line in hub.stderr.splitlines() if line.startswith("visited=")]
         assert len(visited) == 1

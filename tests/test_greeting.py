@@ -1,4 +1,4 @@
-"""What `hub serve` prints for whoever started it can be copied and works."""
+"""The commands that `hub serve` prints at its start can be copied and work."""
 
 import json
 
@@ -22,7 +22,7 @@ KEY, TOKEN = '-H "Authorization: Bearer $KEY" ', '-H "Authorization: Bearer $TOK
 def test_the_commands_shown_carry_the_credentials_that_they_need(
     keys: dict[str, str], publish: str, subscribe: str, operate: bool
 ) -> None:
-    """And a dashboard that nobody may use is not shown."""
+    """The dashboard's address is shown only if somebody may use it."""
     with HubProcess(allow_tracebacks=False, HUB_LOG_FORMAT="console", **keys) as hub:
         shown = hub.stderr
     assert f"curl {publish}-d '{{\"hello\":1}}' {hub.url}/api/publish/news\n" in shown

@@ -1,4 +1,4 @@
-"""What the image's HEALTHCHECK runs, against hubs with every address that settings allow."""
+"""The image's HEALTHCHECK works with every address that settings allow."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_a_hub_below_a_path_is_healthy_however_that_is_written(path: str) -> Non
     ],
 )
 def test_a_hub_is_asked_where_it_listens(host: str) -> None:
-    """And where it listens everywhere, on this machine's own address."""
+    """A hub that listens everywhere is asked at this machine's own address."""
     with HubProcess(HUB_HOST=host, HUB_INSECURE="true", HUB_HOSTS="*") as hub:
         assert check(hub, HUB_HOST=host).returncode == 0
 

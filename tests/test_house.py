@@ -85,7 +85,7 @@ STEP = re.compile(r"^  (\w+)(?:\.(\w+))?[ ,].*?(hub/\S+\.py)$", re.MULTILINE)
 
 
 def test_the_architecture_is_two_pages() -> None:
-    """What is longer belongs to the documents."""
+    """A longer text belongs to the documents."""
     assert len(ARCHITECTURE.splitlines()) <= 120
     assert len(WAYS) == 3
 

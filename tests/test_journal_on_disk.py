@@ -33,7 +33,8 @@ async def test_publications_that_a_subject_got_are_known_after_a_restart(tmp_pat
 
 
 async def test_a_hub_that_was_killed_remembers_who_was_there(tmp_path: Path) -> None:
-    """That a connection was cut with its node is an answer; what it got is unknown, not guessed."""
+    """The answer says that the connection was cut with its node, and
+    that what it got is unknown."""
     with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY, HUB_JOURNAL_PATH=str(tmp_path)) as hub:
         async with subscribed(hub, "orders", subject="ada") as peer:
             await publish(hub, "orders", 1)

@@ -180,7 +180,7 @@ async def test_nobody_can_hold_the_exit_up() -> None:
 
 
 async def test_waiting_poll_is_answered_with_the_goodbye() -> None:
-    """It does not learn of the stop by a broken connection."""
+    """The waiting peer gets a goodbye, and not a broken connection."""
     with _hub() as hub:
         async with (
             httpx.AsyncClient(base_url=hub.url, timeout=30) as client,

@@ -109,7 +109,7 @@ def free_port() -> int:
 def test_a_hub_installs_serves_and_loses_nothing_when_it_is_killed(
     version: str, tmp_path: Path
 ) -> None:
-    """And nothing of ours is deprecated there."""
+    """The interpreter warns of nothing deprecated in the project's code."""
     programs = installed(other_pythons()[version], tmp_path / "environment")
     port = free_port()
     client = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What the packages ask for: installable where README says so, and nothing that nobody imports."""
+"""The packages install where README says so, and depend on nothing that they do not import."""
 
 import ast
 import os
@@ -59,20 +59,20 @@ def imported(folder: Path) -> set[str]:
 @pytest.mark.parametrize("platform", ["linux", "macos", "windows"])
 @pytest.mark.parametrize("version", ["3.11", "3.14"])
 def test_the_client_resolves_on_every_platform(platform: str, version: str) -> None:
-    """It runs wherever Python does, so nothing of what it needs is of one platform."""
+    """The client runs wherever Python does, so it depends on no package of one platform."""
     assert "httpx2" in resolved(CLIENT, platform, version)
 
 
 @pytest.mark.skipif(shutil.which("uv") is None, reason="no uv here")
 @pytest.mark.parametrize("platform", ["linux", "macos", "windows"])
 def test_the_hub_resolves_and_takes_uvloop_only_where_uvloop_exists(platform: str) -> None:
-    """Who works on the client on Windows installs the whole workspace."""
+    """A developer of the client on Windows installs the whole workspace."""
     assert ("uvloop" in resolved(HUB, platform, "3.13")) == (platform != "windows")
 
 
 @pytest.mark.parametrize("project", [HUB, CLIENT], ids=["hub", "client"])
 def test_every_dependency_is_imported(project: Path) -> None:
-    """What nobody imports is one more thing to keep up."""
+    """A dependency that nothing imports is needless upkeep."""
     names = {re.split(r"[<>=!~;\[ ]", asked)[0] for asked in required(project)} - TAKEN_BY_OTHERS
     assert {MODULES.get(name, name) for name in names} <= imported(SOURCES[project])
 

@@ -111,7 +111,7 @@ async def test_by_the_url_of_a_websocket(hub: Hub, http: httpx.AsyncClient) -> N
 async def read_events(
     http: httpx.AsyncClient, count: int, last_event_id: str | None = None
 ) -> tuple[list[tuple[str, int]], str]:
-    """So many messages of a stream, and its last id once they are all in it."""
+    """Returns the first `count` messages of a stream, and its id once they are all in it."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     came: list[tuple[str, int]] = []
     last_id = ""

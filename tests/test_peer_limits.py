@@ -1,4 +1,4 @@
-"""What one peer may ask for, over every transport, and what it is told when it asks for more."""
+"""One peer has limits over every transport, and is told when it asks for more."""
 
 import asyncio
 import gzip

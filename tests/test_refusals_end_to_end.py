@@ -133,7 +133,7 @@ async def test_a_token_that_does_not_hold_for_a_websocket_is_in_the_log(
 async def test_an_origin_that_may_not_is_in_the_log_with_the_host(
     hub: Hub, logged: Logged, path: str
 ) -> None:
-    """So that an operator sees which of both is not what it should be."""
+    """The line has both names, so that an operator sees which of them is wrong."""
     origin = "https://app.example:8443"
     headers = {"Origin": origin, "Host": "app.example"}
     if path == "/ws":

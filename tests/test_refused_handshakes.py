@@ -80,7 +80,7 @@ COUNTED = ("refused", "refusals", "http_errors", "opened", "closed")
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_the_first_bytes_are_refused_as_a_head_in_pieces_is(name: str) -> None:
-    """It has the same answer and the same counts, and one line in the table of refusals each."""
+    """Both have the same answer and counts, and one row each in the table of refusals."""
     async with hub_of() as hub:
         async with http_client(base_url=hub.url, headers=OPERATOR) as http:
             ban = await http.put("/api/subjects/eve/ban", json={"seconds": 60, "reason": "spam"})

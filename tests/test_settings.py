@@ -99,7 +99,7 @@ def test_size_is_its_number_times_its_unit(number: int, unit: str) -> None:
 
 @given(st.integers(1, 2**50))
 def test_size_shown_reads_back_the_same(size: int) -> None:
-    """What `hub config` prints can be pasted."""
+    """A size can be copied from `hub config` into a setting."""
     assert parse_size(show_size(size)) == size
 
 
@@ -149,7 +149,8 @@ def test_insecure_hub_says_so() -> None:
 
 
 def test_a_journal_on_disk_of_nothing_is_a_warning() -> None:
-    """What is not noted is not kept; a path alone is no warning."""
+    """A journal without memory notes nothing, so nothing reaches the disk; a
+    path alone is no warning."""
     assert Settings(journal_path="/var/lib/hub").warnings() == []
     (warning,) = Settings(journal_path="/var/lib/hub", journal_bytes=0).warnings()
     assert "journal_path is set and journal_bytes is 0" in warning

@@ -34,7 +34,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def shell(redirections: str) -> tuple[str, ...]:
-    """What starts `python -m hub` so redirected, in place of the shell."""
+    """Returns the arguments with which a shell starts `python -m hub` with these redirections."""
     return ("sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-m", "hub")
 
 
@@ -110,7 +110,7 @@ FRESH_HUBS = {("<&- >&- 2>&-", "console"), (">/dev/full 2>/dev/full", "json")}
 def test_a_hub_starts_serves_and_stops_without_its_standard_streams(
     redirections: str, log_format: str
 ) -> None:
-    """It ends with 0, and no socket of its own stands where a stream would."""
+    """The hub ends with 0, and no socket of its own has the number of a standard stream."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = {"HUB_PORT": str(port), "HUB_DRAIN_SECONDS": "0", "HUB_LOG_FORMAT": log_format}
@@ -159,7 +159,7 @@ async def test_a_hub_that_is_hung_up_says_goodbye() -> None:
 
 
 def test_under_nohup_it_stays() -> None:
-    """Who starts it so has said what a closed terminal means."""
+    """A hub that was started under nohup outlives its terminal."""
     ignoring = "import os,signal,sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     program = f"{ignoring} os.execv(sys.executable, [sys.executable, '-m', 'hub', 'serve'])"
     with _Nohup(program) as hub:
@@ -189,7 +189,7 @@ def hub() -> Iterator[HubProcess]:
 def run(
     redirections: str, *arguments: str, url: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """What became of the command; by an interpreter that begins where it is one of `FRESH`."""
+    """Runs a command and returns its result; one of `FRESH` gets a new interpreter."""
     given = clean_environment() | ({"HUB_URL": url} if url else {}) | environment
     if arguments in FRESH:
         return subprocess.run(

@@ -56,7 +56,7 @@ async def goodbye(peer: Peer) -> tuple[int, str]:
 async def test_a_subject_is_listed_with_its_connections(
     hub: Hub, http: httpx.AsyncClient, sub: str
 ) -> None:
-    """And nobody else's; whatever characters its name has."""
+    """Connections of other subjects are not listed, and the name may have any characters."""
     async with (
         WebSocketPeer(hub.url, Query("news", token=token(sub)), {}),
         SsePeer(hub.url, Query("news", token=token(sub)), {}),

@@ -1,4 +1,4 @@
-"""What a payload may be is decided once: every way to publish gives the same answer."""
+"""One rule decides what a payload may be: every way to publish gives the same answer."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 

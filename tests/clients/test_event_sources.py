@@ -102,7 +102,7 @@ async def positions_are_told() -> None:
 
 @asynccontextmanager
 async def reading(package: str, url: str) -> AsyncIterator[list[dict[str, Any]]]:
-    """What a program got whose EventSource is that package's."""
+    """Yields the pushes that a program got with the EventSource of this package."""
     assert NODE is not None
     process: Process = await asyncio.create_subprocess_exec(
         NODE, str(PROGRAM), package, url, stdout=PIPE
@@ -128,7 +128,7 @@ async def reading(package: str, url: str) -> AsyncIterator[list[dict[str, Any]]]
 async def test_an_event_source_of_npm_resumes_every_channel_after_a_cut(
     hub: HubProcess, channel: str, package: str
 ) -> None:
-    """And its `onmessage` gets messages only."""
+    """`onmessage` gets no event but `subscribed` and messages."""
     if not (MODULES / package).exists():
         pytest.skip(f"{package} is not installed: npm install --prefix clients/js")
     names = [f"{channel}.a", f"{channel}.b"]
@@ -181,7 +181,7 @@ async def test_sseclient_py_hands_out_an_id_that_resumes_every_channel(
 async def test_httpx_sse_hands_out_an_id_that_resumes_every_channel(
     hub: HubProcess, channel: str
 ) -> None:
-    """It keeps the last id for each event."""
+    """httpx-sse repeats the last id with each event that has none."""
     names = [f"{channel}.a", f"{channel}.b"]
     params = {"channel": names}
     async with httpx.AsyncClient(base_url=hub.url, timeout=SECONDS) as http:

@@ -240,7 +240,8 @@ def test_a_celery_task_that_runs_twice_publishes_an_order_once(
 
 @pytest.mark.skipif(NODE is None, reason="Node 20 or newer is not installed")
 def test_a_node_program_prints_messages_through_a_restart_of_the_hub(tmp_path: Path) -> None:
-    """What was there before it came, and what follows; state and gaps go to stderr."""
+    """The program prints messages from before and after the restart;
+    state and gaps go to stderr."""
     assert NODE is not None
     log = tmp_path / "log"
     with HubProcess() as hub:

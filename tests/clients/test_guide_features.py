@@ -80,7 +80,7 @@ def test_a_member_says_something_of_itself_and_is_asked_for() -> None:
 
 
 def test_history_is_read_both_ways_and_from_a_moment_on_and_let_go_of() -> None:
-    """And what is to be kept for less time, or not at all, is so."""
+    """A publication with a shorter time, or none, is kept for that time or not at all."""
     with HubProcess() as hub:
         for price in (1, 2, 3):
             httpx.post(f"{hub.url}/api/publish/prices", json=price).raise_for_status()
@@ -109,7 +109,7 @@ def test_a_loop_ends_behind_the_last_message_of_its_channel() -> None:
 
 
 def test_an_answer_said_so_far_is_one_message() -> None:
-    """And the end comes as ever."""
+    """The end of the answer comes as a message of its own."""
     with HubProcess() as hub:
         said = finished(block("joined"), hub.url)
     assert said.splitlines() == ["3 All is said", "0 "]

@@ -37,7 +37,8 @@ def hub() -> Iterator[HubProcess]:
 
 
 def run(program: str, hub: HubProcess) -> str:
-    """What the program prints, with the client and the address of this tree and this hub."""
+    """Runs the program with this tree's client and this hub's address,
+    and returns what it prints."""
     program = re.sub(
         r'from "(?:broadcast-hub-client|https://[^"]+/client\.js)"', f'from "{SOURCE}"', program
     )

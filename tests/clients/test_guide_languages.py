@@ -50,7 +50,7 @@ def history(hub: HubProcess, channel: str) -> list[object]:
 def test_a_program_in_another_language_publishes_with_a_key(
     hub: HubProcess, tmp_path: Path, language: str
 ) -> None:
-    """And prints the answer."""
+    """The program prints the hub's answer."""
     name, program = PROGRAMS[language]
     command, *arguments = program.split()
     if shutil.which(command) is None:
@@ -73,7 +73,7 @@ def test_a_program_in_another_language_publishes_with_a_key(
 
 
 def test_the_tested_labels_are_those_of_the_document() -> None:
-    """So that a language without a test is noticed."""
+    """A language in the document without a test fails here."""
     text = (ROOT / "hub" / "docs" / "http.md").read_text()
     named = ["publish-php", "publish-ruby", "publish-go", "publish-java"]
     assert [label for label in named if f" {label}\n" not in text] == []

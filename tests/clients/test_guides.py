@@ -95,7 +95,8 @@ def test_a_file_is_published_line_by_line_and_once(hub: HubProcess, tmp_path: Pa
 
 
 def test_a_program_goes_on_where_it_was(hub: HubProcess, tmp_path: Path) -> None:
-    """What came while it did not run is printed at its next start, and nothing else."""
+    """The program prints at its next start what was published while it did
+    not run, and nothing twice."""
     publish(hub, 21)
     assert printed_by_resume(hub, tmp_path / "1", then=22) == ["{'eur': 21}", "{'eur': 22}"]
     publish(hub, 23)

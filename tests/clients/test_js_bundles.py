@@ -79,7 +79,7 @@ def installed(folder: Path, *packages: str) -> None:
 
 @pytest.fixture(scope="module")
 def built() -> None:
-    """What the package has besides its sources."""
+    """Builds the files that the package has besides its sources."""
     run(str(NODE), "build.mjs", "--package", cwd=PACKAGE)
 
 
@@ -141,7 +141,7 @@ def test_no_module_of_the_package_asks_where_it_came_from() -> None:
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("kind", ["iife", "cjs", "esm"])
 def test_a_bundle_of_every_format_runs(tmp_path: Path, kind: str) -> None:
-    """And without the warning of an empty `import.meta`."""
+    """The bundle is built without the warning of an empty `import.meta`."""
     folder = application(tmp_path)
     bundle = folder / ("bundle.mjs" if kind == "esm" else "bundle.cjs")
     flags = ("--bundle", f"--format={kind}", "--log-override:empty-import-meta=error")
@@ -171,7 +171,7 @@ def test_a_script_runs_where_there_is_no_module_system_at_all(tmp_path: Path) ->
 
 @pytest.mark.parametrize("mode", ["production", "development"])
 def test_webpack_bundles_it_without_the_path_of_the_machine(webpack: Path, mode: str) -> None:
-    """It replaces `import.meta.url` by the file's place at build time."""
+    """Webpack replaces `import.meta.url` by the file's place at build time."""
     program = webpack / "node_modules" / ".bin" / "webpack"
     flags = (f"--mode={mode}", "--devtool=false", "--target=web", "-o", str(webpack / mode))
     run(program, "./use.mjs", *flags, cwd=webpack)

@@ -35,7 +35,7 @@ def hub() -> Iterator[HubProcess]:
 
 @dataclass
 class Numbers:
-    """What the subscriber has said so far."""
+    """The events that the subscriber program has printed so far."""
 
     process: Process
     events: list[tuple[str, Any]] = field(default_factory=list)

@@ -107,6 +107,6 @@ def listed(guide: str, head: str) -> set[str]:
     ],
 )
 def test_a_guide_lists_every_option(guide: str, head: str, name: str) -> None:
-    """And none that there is not."""
+    """The guide lists no option that does not exist."""
     by_place = {"onMessage"} if name == "SubscribeOptions" else set()
     assert listed(guide, head) | by_place == set(taken()[name])

@@ -47,7 +47,7 @@ STRICT = {
 
 
 def run(*command: str | Path, cwd: Path = PACKAGE) -> str:
-    """What a program that succeeds prints."""
+    """Runs a program that must succeed, and returns what it prints."""
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
@@ -61,7 +61,7 @@ def test_the_sources_pass_the_strict_type_checker() -> None:
 
 
 def test_the_minified_bundle_stays_below_its_limit() -> None:
-    """What a page loads when it bundles the client; compressed it is half of that."""
+    """A page that bundles the client loads this much; compressed it is half of the limit."""
     options = ("--bundle", "--minify", "--format=esm")
     bundle = run(BINARIES / "esbuild", "src/hub.js", *options).encode()
     assert len(bundle) < MAX_BYTES
@@ -99,7 +99,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(unpacked: Path, tmp_path: Path) -> Path:
-    """It in the `node_modules` of the test's folder."""
+    """The package in the `node_modules` of the test's folder."""
     place = tmp_path / "node_modules" / "broadcast-hub-client"
     return Path(shutil.copytree(unpacked, place))
 
@@ -110,7 +110,8 @@ def installed(unpacked: Path, tmp_path: Path) -> Path:
 def test_a_typescript_program_compiles_against_the_installed_package(
     tmp_path: Path, module: str, kind: str
 ) -> None:
-    """And what is wrong in it does not: `@ts-expect-error` fails where there is no error."""
+    """Wrong calls in the program do not compile: `@ts-expect-error` fails
+    where there is no error."""
     shutil.copy(USER, tmp_path / "user.ts")
     (tmp_path / "package.json").write_text(json.dumps({"type": kind}))
     settings = {"compilerOptions": STRICT | {"module": module}, "files": ["user.ts"]}

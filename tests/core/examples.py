@@ -1,4 +1,4 @@
-"""What an example of the node's model looks like: its channels, peers, limits and shape."""
+"""The shape of an example of the node's model: its channels, peers and limits."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""What a small node explains, asked as an operator asks."""
+"""Asks a small node what became of a publication, as an operator asks."""
 
 from hub.core.forensics.question import Explanation, Question
 from hub.core.publication import Position
@@ -13,6 +13,6 @@ def head(reader: Subscriber, channel: str) -> Position:
 
 
 def why(reader: Subscriber, channel: str, offset: int) -> Explanation:
-    """What the hub says of one publication of the channel's epoch of now."""
+    """Returns the hub's answer for one publication of the channel's present epoch."""
     now = head(reader, channel)
     return reader.node.explain(reader.session, Question(channel, now.epoch, offset, now.offset))

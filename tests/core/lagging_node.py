@@ -69,7 +69,7 @@ class LaggingNode(SmallNode):
     # -- what a test lets happen -------------------------------------------------------------
 
     def lose(self, channel: str, index: int) -> None:
-        """What stands there in the queue does not get through."""
+        """Loses the publication at this place of the queue."""
         waiting = self.on_their_way.get(channel, deque())
         if index < len(waiting) and isinstance(waiting[index].item, Publication):
             waiting[index].lost = True
@@ -113,7 +113,7 @@ class LaggingNode(SmallNode):
             self.downstream.reset(channel.name, Position(log.epoch, log.oldest - 1))
 
     def _fill(self, channel: Channel, through: int) -> None:
-        """What is missing up to `through`: from history, or announced."""
+        """Delivers what is missing up to `through` from history, or announces it as lost."""
         log = self.memory._logs[channel.name]
         kept = (
             log.page(channel.offset, ALL, now_seconds=0.0).publications

@@ -1,4 +1,4 @@
-"""What really happened on a small node, for whoever checks what its peers were told."""
+"""Knows what happened on a small node, for tests that check what its peers were told."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ NAMESPACES = Namespaces(
 
 
 def entries(ring: Ring) -> list[Entry]:
-    """What the ring holds, without what a newer publication replaced."""
+    """Returns the ring's entries without those that a newer publication replaced."""
     waiting = [entry for entry in ring._entries if entry.offset not in ring._conflated]
     return waiting + [entry for _, entry in ring._kept]
 

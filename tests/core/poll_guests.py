@@ -74,7 +74,7 @@ class PollChecker(StreamChecker):
 
 @dataclass
 class Poller:
-    """What a peer keeps, and the poll that it waits for."""
+    """The state of a polling peer, and the poll that it waits for."""
 
     channels: Sequence[str]
     says_connection: bool
@@ -85,7 +85,7 @@ class Poller:
 
 
 class PollerRules(RuleBasedStateMachine):
-    """What may happen to who polls."""
+    """The steps that a model can take with polling peers."""
 
     node: SmallNode
     truth: Truth

@@ -84,7 +84,7 @@ class FakePolicy:
 
 @dataclass
 class Shape:
-    """What a test chooses of a node."""
+    """The options of a node that a test chooses."""
 
     namespaces: Namespaces = field(default_factory=Namespaces)
     limits: SessionLimits = field(default_factory=SessionLimits)
@@ -248,7 +248,7 @@ class SmallNode:
 
     @contextmanager
     def losing_all(self) -> Iterator[None]:
-        """What is published meanwhile never comes here from the broker, which says so."""
+        """Publications during the block never reach the node, and the broker announces the loss."""
         self.losing = True
         yield
         self.losing = False
@@ -308,11 +308,11 @@ class SmallNode:
         raise AssertionError("the memory broker waited while publishing")
 
     def evidence(self, recall: Recall | None = None) -> Evidence:
-        """What this node knows of what became of publications."""
+        """Returns what this node knows of the fate of publications."""
         return Evidence(self.registry, self.journal, self.channels, self.memory, recall)
 
     def members(self, channel: str) -> Sequence[Member]:
-        """Who is present; nothing waits for anything here."""
+        """Returns the members of a channel; the local roster never waits."""
         asking = self.presence_commands.members(channel)
         try:
             asking.send(None)
@@ -322,7 +322,7 @@ class SmallNode:
         raise AssertionError("the local roster waited")
 
     def explain(self, session: Session, question: Question) -> Explanation:
-        """What became of a publication on its way to a session, open or ended."""
+        """Returns what became of a publication on its way to a session, open or ended."""
         closed = self.journal.closed.get(session.id)
         open_ = self.registry.sessions.get(session.id)
         return Explainer(question, self.journal, session=open_, closed=closed).explain()

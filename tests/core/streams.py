@@ -60,7 +60,8 @@ def _event(block: str) -> list[Push]:
 
 
 class Truth(Protocol):
-    """What the checker knows beside the streams: what was really published and what is left."""
+    """The checker's knowledge beside the streams: what was published and
+    what history still holds."""
 
     def at(self, channel: str, epoch: str, offset: int) -> PublishRequest: ...
 
@@ -271,7 +272,8 @@ class StreamChecker:
             assert not why, why
 
     def _why_beyond_since(self, name: str, position: str) -> str:
-        """What it asked to resume from is not passed over without a word."""
+        """Returns the fault of a subscription that skips publications behind the
+        position that it asked for."""
         ids = [id_ for id_, wanted in self.wanted.items() if wanted == ("subscribe", name)]
         if not ids or (asked := self.asked.get(ids[-1])) is None:
             return ""

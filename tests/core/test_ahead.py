@@ -65,7 +65,8 @@ def test_a_gap_for_all_that_the_subscriber_has_is_not_told() -> None:
 
 
 def test_a_join_among_what_the_subscriber_has_is_not_lost() -> None:
-    """It has no offset, so nobody can know that he was told of it elsewhere."""
+    """A join has no offset, so the node cannot know that the subscriber
+    was told of it elsewhere."""
     behind = Behind()
     behind.arrives(2)
     behind.node.announce(CHANNEL, Join(CHANNEL, Member("cat", "c", "cat")))
@@ -76,7 +77,7 @@ def test_a_join_among_what_the_subscriber_has_is_not_lost() -> None:
 
 
 def test_a_publication_that_was_got_and_is_forgotten_is_not_taken_for_never_sent() -> None:
-    """It left, its notes went, and only then what it had got came to this node."""
+    """The subscriber left and its notes were dropped before its publications reached this node."""
     behind = Behind()
     assert why(behind.ahead, CHANNEL, 4).answer is Fate.WRITTEN
     behind.ahead.unsubscribe(CHANNEL)

@@ -96,7 +96,7 @@ async def test_a_limit_that_is_not_allowed_is_refused_with_both_bounds(limit: in
 
 
 async def test_a_history_answer_is_bounded_in_bytes() -> None:
-    """It says less than was asked for, but always something."""
+    """The page holds fewer publications than were asked for, but at least one."""
     node = SmallNode()
     for _ in range(30):
         node.publish("a", b'"%b"' % (b"x" * 60_000))

@@ -105,7 +105,7 @@ def keys_of(reader: Subscriber, channel: str, count: int, data: bytes = b"1") ->
 
 
 def test_many_keys_come_before_their_time_where_an_outbox_holds_no_more() -> None:
-    """What is held of a channel is bounded as what is owed of it, and nothing of it is lost."""
+    """The number of messages that a throttle holds is bounded as an outbox is, and none is lost."""
     node = SmallNode(Shape(limits=limits(outbox_max_messages=10)))
     reader = throttled(node)
     keys_of(reader, "a", 25)
@@ -150,7 +150,8 @@ def test_a_new_epoch_comes_behind_what_is_held() -> None:
 
 
 def test_a_slow_peer_that_reads_history_gets_a_gap_in_its_order() -> None:
-    """What its interval held is read from history, and so is the gap behind it."""
+    """The messages that its interval held are read from history, and the gap behind
+    them comes in its place."""
     node = SmallNode()
     reader = Subscriber(node)
     command = Subscribe(reader.next_id(), "a", fill=True, every_ms=EVERY_MS)

@@ -52,7 +52,7 @@ def test_rates_are_those_of_the_last_whole_window() -> None:
 
 
 def test_the_window_moves_on_every_step() -> None:
-    """What comes in the seventh second is seen in the eighth, and no longer in the thirteenth."""
+    """A count made in second 7 is in the rate until second 11, and no longer in second 12."""
     counters, clock, seen = Counters(), FakeClock(), []
     rates = Rates(counters, clock)
     for second in range(14):
@@ -81,7 +81,7 @@ def test_latencies_are_those_of_the_window_and_absent_where_nothing_was_publishe
 
 
 def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
-    """It is not known how far beyond."""
+    """The histogram does not say how far beyond the value is."""
     histogram = Histogram()
     histogram.observe(60.0)
     assert quantile(histogram.buckets, 0.99) == 10.0

@@ -46,7 +46,7 @@ def test_each_falls_due_once_not_early_and_at_most_two_steps_late(
 def test_a_deadline_that_is_not_due_within_some_time_is_not_missed_by_a_tick_after_it(
     now: float, ahead: float, punctual: bool
 ) -> None:
-    """Who waits so long between two ticks calls back when he who does not would."""
+    """A timer that is not due within the time may be skipped by one tick without being late."""
     deadlines, called = Deadlines(now), list[float]()
     deadlines.tick(now)
     add = deadlines.punctually_at if punctual else deadlines.at
@@ -151,7 +151,7 @@ def test_a_deadline_that_fails_does_not_take_the_others_with_it() -> None:
 
 
 def test_thousands_that_are_due_together_run_in_many_ticks() -> None:
-    """So other work goes on meanwhile. Their order stays."""
+    """Other work goes on between the ticks, and the order of the deadlines stays."""
     clock = FakeClock()
     deadlines, called = Deadlines(0.0, clock=clock), list[int]()
 

@@ -1,4 +1,4 @@
-"""What concerns many sessions is done in turns: bans, kicks, keys that are taken out."""
+"""Bans, kicks and keys that are taken out concern many sessions, which are handled in turns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -108,7 +108,7 @@ async def test_a_turn_looks_at_a_bounded_number_of_sessions() -> None:
 
 
 async def test_a_session_that_ends_or_comes_between_two_turns_is_left_out() -> None:
-    """It has ended by itself; and the one that comes was judged at the door."""
+    """A session that ended needs no action, and one that comes was judged at the door."""
     node = a_node()
     acted: list[Session] = []
 

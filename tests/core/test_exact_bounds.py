@@ -168,7 +168,7 @@ def test_changes_of_a_batch_are_kept_up_to_their_bytes_and_then_announced_as_los
 
 
 def blocked(node: SmallNode, *channels: str) -> Subscriber:
-    """It takes nothing, and one frame is on its way already."""
+    """Returns a subscriber whose link takes nothing, with one frame already on its way."""
     reader = Subscriber(node, *channels)
     reader.block()
     reader.ping()

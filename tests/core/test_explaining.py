@@ -120,7 +120,7 @@ def test_a_publication_that_never_was_is_no_loss() -> None:
 
 
 def test_a_publication_that_never_came_to_the_node_was_lost() -> None:
-    """It was announced as a gap `broker`, also to one that got the notice late."""
+    """The loss was announced as a gap `broker`, also to the reader that got the notice late."""
     node = small()
     quick, slow = Subscriber(node, "a"), Subscriber(node, "a")
     slow.block()
@@ -155,7 +155,7 @@ def test_after_ten_minutes_the_answer_is_unknown_not_a_guess() -> None:
 
 
 def test_beyond_the_events_of_a_connection_the_answer_is_unknown() -> None:
-    """What came before the oldest event that is kept may have been dropped or not."""
+    """Before the oldest note that is kept, a publication may have been dropped or written."""
     node = small()
     reader = Subscriber(node, "key:a")
     reader.publish("key:a", 1)
@@ -187,7 +187,7 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
 
 
 def test_a_journal_of_no_bytes_keeps_nothing() -> None:
-    """And answers nothing."""
+    """The answer is `unknown` for every publication."""
     node = small(0)
     reader = Subscriber(node, "a")
     reader.publish("a", 1)

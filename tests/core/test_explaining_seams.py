@@ -98,7 +98,7 @@ def test_publications_that_a_new_epoch_had_already_were_passed_over_by_its_reset
 
 
 def test_an_epoch_that_the_node_has_not_heard_of_yet_is_still_to_come() -> None:
-    """It does not follow that the connection was not subscribed."""
+    """The answer is `queued`, and does not say that the connection was not subscribed."""
     node = small()
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
@@ -116,7 +116,7 @@ def test_an_epoch_that_nobody_knows_is_unknown() -> None:
 
 
 def test_an_epoch_that_is_over_is_known_as_far_as_it_came_here() -> None:
-    """What it may have had beyond that is no guess."""
+    """About publications of the old epoch that did not come here the answer is `unknown`."""
     node = small()
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
@@ -130,7 +130,7 @@ def test_an_epoch_that_is_over_is_known_as_far_as_it_came_here() -> None:
 
 
 def test_a_connection_that_was_refused_at_the_door_is_told_how_it_ended() -> None:
-    """It never came as far as to subscribe: the close code has the reason."""
+    """The connection never subscribed, so the answer repeats its close code and reason."""
     node = small()
     reader, refused = Subscriber(node), Subscriber(node)
     refused.session.close(4403, "no grant for 'a'")
@@ -150,7 +150,8 @@ def test_a_journal_of_no_bytes_does_not_take_what_it_did_not_note_for_not_subscr
 
 
 def test_a_publication_while_nobody_subscribed_here_was_not_sent_when_somebody_came_back() -> None:
-    """Who read it from history meanwhile, and whose notes of that are gone, is not told no."""
+    """A session whose notes are gone may have read the publication from history, so
+    the answer is `unknown`."""
     node = small()
     reader, other = Subscriber(node, "a"), Subscriber(node)
     reader.publish("a", 1)
@@ -171,7 +172,8 @@ def test_a_publication_while_nobody_subscribed_here_was_not_sent_when_somebody_c
 
 
 def test_a_loss_outlives_the_mark_before_it() -> None:
-    """What was noted as lost and is still to be sent is not taken for sent."""
+    """A publication that was noted as lost is not taken for sent, although the
+    gap is still to be sent."""
     node = small()
     reader = Subscriber(node, "a")
     reader.publish("a", 1)
@@ -223,7 +225,7 @@ def test_losses_count_in_the_bytes_of_the_journal() -> None:
 
 
 def test_a_publication_that_history_is_not_to_keep_outlives_the_mark_before_it() -> None:
-    """It is noted before its batch is sent, and takes room until that is forgotten."""
+    """The note is made before the batch is sent, and takes room until the batch is forgotten."""
     node = small()
 
     def send(base: int) -> None:

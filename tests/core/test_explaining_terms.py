@@ -1,5 +1,8 @@
-"""What became of a publication where a subscription asked for less than all: by a filter, by an
-interval, by rows, through a pattern; and where its channel ended, or history was not to keep it."""
+"""The fate of a publication is explained where a subscription asked for less than all.
+
+It asked by a filter, by an interval, by rows or through a pattern; or its channel ended, or history
+was not to keep the publication.
+"""
 
 from typing import Any
 
@@ -175,7 +178,7 @@ def test_the_answer_is_what_came_for_every_publication_whatever_its_key(
 
 
 def run(asking: Any) -> Any:
-    """What is in this process waits for nothing."""
+    """Runs a coroutine that never waits, and returns its result."""
     try:
         asking.send(None)
     except StopIteration as stop:
@@ -239,7 +242,7 @@ async def test_rows_that_were_written_anew_stand_for_what_history_lost(case: Cas
 async def test_of_rows_with_a_filter_a_change_that_does_not_match_came_as_a_removal(
     case: Case,
 ) -> None:
-    """And a row that does not match was in no page."""
+    """A row that does not match was in no page of the state."""
     nba = b'{"league":"nba"}'
     case.publish("table:a", key="x", tags=nba)
     case.publish("table:a", key="y")
@@ -292,7 +295,7 @@ async def test_a_subscriber_by_a_pattern_is_told_since_when_and_which_channels_d
 
 
 async def test_after_the_end_of_a_channel_the_subscription_has_ended_with_it(case: Case) -> None:
-    """It did not leave, nor was it taken out."""
+    """The answer does not say that the connection left or was taken out."""
     case.reader.subscribe("a")
     case.publish("a", end=True)
     case.publish("a")

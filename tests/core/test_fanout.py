@@ -104,7 +104,7 @@ def test_channels_take_turns_between_slices() -> None:
 
 
 def test_a_channels_batches_do_not_overtake_each_other() -> None:
-    """What comes while one is under way is the next, for every member."""
+    """Publications that come while a batch is under way are the next batch, for every member."""
     node = SmallNode(Shape(slice_sessions=1))
     readers = [Subscriber(node, "a") for _ in range(4)]
     for _ in range(4):
@@ -115,7 +115,7 @@ def test_a_channels_batches_do_not_overtake_each_other() -> None:
 
 
 def test_a_session_that_subscribes_in_the_middle_of_a_broadcast_gets_nothing_twice() -> None:
-    """It starts at the head, so the batch under way is not for it, and the next one is."""
+    """The session starts at the head: the batch under way is not for it, and the next one is."""
     node = SmallNode(Shape(slice_sessions=1))
     for _ in range(3):
         Subscriber(node, "a")
@@ -192,7 +192,7 @@ def test_a_session_that_ends_during_a_broadcast_does_not_stop_it() -> None:
 
 
 def test_a_loss_of_the_broker_is_announced_in_its_place() -> None:
-    """And counted once for each session."""
+    """The gap is counted once for each session."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(2)]
     node.publish("a")
@@ -225,7 +225,7 @@ def test_a_new_epoch_is_announced_behind_all_of_the_old_one() -> None:
 
 
 def test_the_backlog_is_what_is_taken_in_and_not_yet_written() -> None:
-    """It is what publishers are held back by."""
+    """Publishers are held back by the backlog."""
     node = SmallNode(Shape(slice_sessions=1))
     for _ in range(3):
         Subscriber(node, "a")

@@ -61,7 +61,8 @@ def test_heartbeats_are_spread_over_the_interval() -> None:
 
 
 def test_few_moments_have_all_heartbeats_of_an_interval() -> None:
-    """Who is beaten beside others costs less; no more than a hundredth of all are at once."""
+    """A heartbeat beside others of the same moment costs less; at most a few hundredths of all
+    sessions share a moment."""
     node = SmallNode(Shape(max_connections=2000))
     links = [node.open(answers_pings=True)[1] for _ in range(1000)]
     beaten: list[int] = []
@@ -123,7 +124,7 @@ def test_a_peer_that_takes_nothing_is_cut_although_no_ping_could_be_written() ->
 
 
 def test_a_slow_peer_is_not_dead() -> None:
-    """It gets as much time again as long as its transport drains."""
+    """A slow peer gets its whole time again as long as its transport drains."""
     node = SmallNode()
     reader = Subscriber(node, "a", transport="sse")
     for _ in range(30):
@@ -178,7 +179,7 @@ def test_the_kernel_is_asked_only_where_a_pong_is_late() -> None:
 
 
 def test_of_a_peer_that_takes_nothing_the_kernel_is_asked_at_once() -> None:
-    """What it acknowledges from the moment on in which a sign of life is due is one."""
+    """Bytes that the peer acknowledges after a sign of life is due are a sign of life."""
     node = SmallNode()
     reader = Subscriber(node, "a", transport="sse")
     reader.block()
@@ -243,7 +244,7 @@ def test_a_peer_that_is_not_read_from_is_not_silent() -> None:
 
 
 def test_a_peer_that_is_read_from_again_has_its_whole_time() -> None:
-    """What it sent before is still to be read when the next look comes."""
+    """Bytes that the peer sent before are still unread when it is next judged."""
     node = SmallNode(Shape(limits=limits(inbox_max_commands=2), latent=True))
     session, link = pinged(node)
     for number in range(4):
@@ -267,7 +268,8 @@ def run_only_time(node: SmallNode, seconds: float) -> None:
 
 
 def test_a_stall_of_the_node_is_no_silence_of_its_peers() -> None:
-    """Who answered meanwhile is read first; who did not is cut after its own time."""
+    """A peer that answered during the stall is read first; one that did not is
+    cut off after its own time."""
     node = SmallNode()
     awake = AwakeClock(node.clock)
     node.heartbeats._awake = awake

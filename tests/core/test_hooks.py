@@ -1,4 +1,4 @@
-"""What is published by the application's word, of a session's command and of a request alike."""
+"""A publication carries the application's data, whether a command or a request brought it."""
 
 from typing import Any, cast
 

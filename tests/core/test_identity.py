@@ -27,7 +27,7 @@ def test_a_pattern_is_a_name_or_a_prefix(pattern: str, channel: str, granted: bo
 
 
 def test_subscribing_and_publishing_are_granted_apart() -> None:
-    """And nothing at all without a grant."""
+    """Without a grant neither is allowed."""
     identity = Identity(subscribe=("a", "b:*"), publish=("c",))
     identity.check_subscribe("b:1")
     identity.check_publish("c")

@@ -32,7 +32,7 @@ def in_step(node: SmallNode, channel: str = "a") -> int:
 
 
 def test_a_live_member_comes_into_step_with_the_first_batch() -> None:
-    """And from then on its place follows from its group."""
+    """From then on the member's place follows from its group."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(3)]
     assert in_step(node) == 0
@@ -86,7 +86,7 @@ def test_an_ended_connection_leaves_all_its_channels_before_its_number_is_free()
 
 
 def test_a_member_that_takes_less_stands_apart_in_every_channel_until_its_peer_took_all() -> None:
-    """What the transport holds is never written past, in this channel or another."""
+    """Bytes that the transport holds are never overtaken, in this channel or another."""
     node = SmallNode()
     slow, fast = Subscriber(node, "a", "b"), Subscriber(node, "a", "b")
     for channel in ("a", "b"):
@@ -235,7 +235,7 @@ def test_a_new_epoch_in_a_read_that_gathers_a_write_overtakes_nothing() -> None:
 
 
 def test_a_member_ahead_of_the_channel_comes_into_step_when_the_channel_is_there() -> None:
-    """It skips what it has, once."""
+    """The member skips the publication that it has, once."""
     here = Namespaces(ChannelOptions(history_size=10))
     node = SmallNode(Shape(namespaces=here))
     reader = Subscriber(node, "a")

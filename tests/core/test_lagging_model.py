@@ -15,7 +15,7 @@ from tests.core.test_node_model import PROFILE, OneNode
 
 
 class OneOfSeveral(OneNode):
-    """What can happen on one node, and on the way to it, in any order."""
+    """The steps that the model can take on one node and on the way to it."""
 
     node: LaggingNode
 

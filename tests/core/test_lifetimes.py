@@ -39,7 +39,7 @@ def test_connections_that_came_together_do_not_leave_together() -> None:
 
 
 def test_without_an_age_they_stay() -> None:
-    """And no deadline is kept for any of them."""
+    """No deadline is kept for any of the sessions."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(20)]
     assert len(node.deadlines) == 0
@@ -88,7 +88,8 @@ def test_a_refreshed_token_begins_its_time_anew() -> None:
 
 
 def test_a_short_token_is_warned_of_halfway_so_that_authenticating_does_not_go_in_circles() -> None:
-    """Who answers each warning with the same token is warned less than ten times in 30 s."""
+    """A peer that answers each warning with the same token is warned
+    less than ten times in 28 s."""
     node = SmallNode()
     node.policy.known["same"] = identity = expiring(node, 28)
     reader = Subscriber(node, identity=identity)

@@ -58,7 +58,7 @@ class Peer:
 
 
 class OneNode(GuestRules, PollerRules):
-    """What can happen on one node, in any order."""
+    """The steps that the model can take on one node."""
 
     def __init__(self) -> None:
         super().__init__()

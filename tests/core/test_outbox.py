@@ -1,4 +1,5 @@
-"""What an outbox holds back, and who gives way when it is too much."""
+"""An outbox holds messages for a slow peer, and drops some or closes the
+session when they are too many."""
 
 import pytest
 
@@ -40,7 +41,8 @@ def test_a_peer_that_takes_everything_has_no_outbox() -> None:
 
 
 def test_the_newest_messages_are_kept_and_the_loss_is_announced_before_them() -> None:
-    """What was in flight, one gap with the true range, then the newest."""
+    """The peer gets the frame in flight, one gap with the true range, and
+    then the newest messages."""
     node = node_with(outbox_max_messages=3)
     reader = Subscriber(node, "a")
     reader.block()
@@ -118,7 +120,7 @@ def test_messages_that_are_too_old_are_dropped_when_more_come() -> None:
 
 
 def test_latest_per_key_keeps_the_newest_of_each_key() -> None:
-    """And announces the others as conflated, which is never filled."""
+    """The other messages are announced as conflated, and are never filled."""
     node = node_with()
     reader = Subscriber(node, "key:a")
     reader.block()
@@ -131,7 +133,7 @@ def test_latest_per_key_keeps_the_newest_of_each_key() -> None:
 
 
 def test_disconnect_closes_with_4508_instead_of_dropping() -> None:
-    """What is already in flight is finished; then a goodbye, and no gap."""
+    """The frame in flight is finished; then comes a goodbye, and no gap."""
     node = node_with(outbox_max_messages=2)
     reader = Subscriber(node, "die:a")
     reader.block()
@@ -215,7 +217,7 @@ def test_replies_count_towards_the_process_bound() -> None:
 
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_a_frame_is_never_cut_in_two_however_slowly_the_peer_reads(step: int) -> None:
-    """What is owed of a started frame is finished before anything else, whatever is dropped."""
+    """The rest of a started frame goes out before anything else, whatever is dropped."""
     node = node_with(outbox_max_messages=2)
     reader = Subscriber(node, "a")
     reader.block()

@@ -1,4 +1,5 @@
-"""What waits for peers is counted wherever it waits, and bounded for all together."""
+"""Bytes that wait for peers are counted wherever they wait, and bounded
+for all sessions together."""
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_replies_that_nobody_reads_are_bounded_for_all_together() -> None:
 
 @pytest.mark.parametrize("end", ["lost", "closed"])
 def test_bytes_in_the_transport_of_a_closed_session_count_until_it_is_gone(end: str) -> None:
-    """But closes nobody else: it goes by itself."""
+    """The bytes close no other session, because they go by themselves."""
     node = node_with_history(3 * MIB)
     reader = deaf(node)
     node.do(reader.session, History(1, "a", limit=1000))

@@ -6,7 +6,8 @@ from tests.core.subscribers import Subscriber
 
 
 def test_a_gap_that_waits_is_not_passed_over_by_what_history_brings() -> None:
-    """It was: the place to resume was behind the gap, and nobody who was cut there heard of it."""
+    """The place to resume must not be behind a gap that still waits, or a peer that is cut
+    there never hears of it."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=100))))
     reader = Subscriber(node)
     reader.subscribe("a", fill=True)

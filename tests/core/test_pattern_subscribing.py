@@ -71,7 +71,7 @@ def test_without_history_the_first_message_of_a_channel_comes_all_the_same() -> 
 
 
 def test_a_resume_reads_what_it_does_not_name_from_the_beginning(node: SmallNode) -> None:
-    """What it does not know has come since."""
+    """A channel that the resume does not name has appeared since."""
     publish(node, "p:a", "p:a", "p:b", "p:b")
     node.memory.notes.clear()
     position = Position.parse(f"{node.memory._logs['p:a'].epoch}:1")
@@ -186,7 +186,7 @@ def test_a_pattern_that_resumes_further_on_changes_nothing(node: SmallNode) -> N
 def test_a_pattern_that_resumes_in_an_epoch_that_is_over_is_told_beside_a_name(
     node: SmallNode,
 ) -> None:
-    """And gets all of the epoch that there is."""
+    """The subscriber gets all publications of the new epoch."""
     publish(node, "p:a", "p:a")
     session, link = node.open()
     node.do(session, Subscribe(1, "p:a"))
@@ -199,7 +199,7 @@ def test_a_pattern_that_resumes_in_an_epoch_that_is_over_is_told_beside_a_name(
 def test_a_pattern_joins_its_channels_in_slices_and_misses_nothing(
     node: SmallNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes between two slices is read from history, also where an epoch ends meanwhile."""
+    """Publications between two slices are read from history, also where an epoch ends meanwhile."""
     monkeypatch.setattr(pattern_entering, "SLICE_CHANNELS", 10)
     names = [f"p:{number:02}" for number in range(45)]
     publish(node, *names)
@@ -387,7 +387,7 @@ def told_of_ends(link: FakeLink) -> list[object]:
 def test_publications_that_follow_an_end_come_through_the_pattern(
     node: SmallNode, at_once: bool
 ) -> None:
-    """It begins the channel anew, which the pattern matches as before."""
+    """A publication behind an end begins the channel anew, and the pattern matches it as before."""
     publish(node, "p:a")
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*"))
@@ -455,7 +455,8 @@ def test_a_resume_behind_an_end_is_told_nothing_of_it(node: SmallNode) -> None:
 
 
 def test_a_session_that_ends_as_a_resume_goes_back_is_noted_to_have_ended_then() -> None:
-    """What was under way to it is more than its outbox holds, so it begins nothing again."""
+    """The publications under way to the session are more than its outbox holds, so
+    its resume does not begin."""
     options = ChannelOptions(history_size=10, overflow=Overflow.DISCONNECT)
     shape = Shape(Namespaces(options), limits(outbox_max_messages=1), slice_sessions=1)
     node = SmallNode(shape)

@@ -103,7 +103,8 @@ class Reader:
             self.places[channel] = Position(place.epoch, last)
 
     def named(self, channel: str, at: Position) -> None:
-        """It subscribed by name, before or after the pattern brought the channel."""
+        """Notes that the reader subscribed by name, before or after the
+        pattern brought the channel."""
         assert self.places is not None
         known = self.places.setdefault(channel, at)
         # Whoever names a channel that has ended gets all there is, also of a new epoch.
@@ -111,14 +112,14 @@ class Reader:
             self.places[channel] = at
 
     def reset(self, channel: str, at: Position) -> None:
-        """It is owed to who was in another epoch, and to nobody else."""
+        """Checks that the reset was owed: only a reader in another epoch gets one."""
         assert self.places is not None
         assert self.resets_due.pop(channel, at) == at
         assert self.places[channel].epoch != at.epoch
         self.places[channel] = at
 
     def check(self, begun_at: dict[str, int]) -> None:
-        """It has come as far as every channel that matches."""
+        """Checks that the reader is at the head of every channel that matches."""
         self.read()
         assert self.places is not None
         for name in self.node.memory.names():

@@ -87,7 +87,7 @@ def test_each_id_names_all_that_a_resumed_stream_asked_for(steps: int) -> None:
 @pytest.mark.parametrize("back", [0, 2])
 @pytest.mark.parametrize("is_latent", [False, True])
 def test_no_place_is_told_twice_in_a_row(back: int, is_latent: bool) -> None:
-    """What is read from history ends with an id; another one follows only where more came."""
+    """An id ends what is read from history, and another one follows only if more came."""
     node = SmallNode(Shape(NAMESPACES, latent=is_latent))
     for channel in (A, B):
         for _ in range(3):
@@ -141,7 +141,8 @@ def test_a_stream_that_resumes_one_channel_and_begins_another_names_both(steps: 
 @pytest.mark.parametrize("steps", range(STEPS))
 @pytest.mark.parametrize("room", [ENDLESS, 400, 900])
 def test_a_reset_is_named_only_once_it_was_told(steps: int, room: int) -> None:
-    """Who is cut before it comes back with the epoch that was his, and is told then."""
+    """A peer that is cut before its reset resumes in the old epoch, and
+    is told of the reset then."""
     node = latent()
     session, link = begun(node, asks(A, OLD), asks(B, OLD), room=room)
     for _ in range(steps):
@@ -194,7 +195,7 @@ def test_a_command_that_is_refused_leaves_nothing_to_resume() -> None:
 
 
 def test_a_stream_of_one_channel_says_where_it_starts_also_where_history_lacks_some() -> None:
-    """It asked for more than there is, and nothing follows that would carry the id."""
+    """The peer asked for more than there is, and no message follows that would carry the id."""
     node = latent()
     _, link = node.open(
         dialect=SseDialect(SEVERAL), transport="sse", subscriptions=[asks(C, last=2)]

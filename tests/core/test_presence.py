@@ -50,7 +50,7 @@ def test_the_first_session_of_a_subject_is_its_join_and_the_last_its_leave() -> 
 
 
 def test_an_anonymous_member_is_its_connection() -> None:
-    """It cannot come back, so its leave waits for nothing."""
+    """An anonymous member cannot come back, so its leave is announced at once."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")
     other = Subscriber(node, "a")
@@ -234,7 +234,7 @@ async def test_a_page_of_very_many_members_is_chosen_in_turns(
 
 
 def said(watcher: Subscriber) -> list[tuple[object, object]]:
-    """What came of members that say something: the change, and what they say now."""
+    """Returns the changes of members that have data: the kind of change and the data."""
     watcher.node.loop.settle()
     members = [(push["op"], push.get("member")) for push in watcher.read()]
     return [(op, member.get("data")) for op, member in members if isinstance(member, dict)]
@@ -249,7 +249,7 @@ def say(member: Subscriber, data: bytes) -> None:
 
 
 def test_data_of_a_member_comes_with_its_join_its_updates_and_its_leave() -> None:
-    """And with the list of members. What is said again is no update."""
+    """The list of members has the data too, and the same data again is no update."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")
     member = Subscriber(node, identity=person("ann"))
@@ -317,7 +317,7 @@ def test_a_member_that_talks_all_the_time_is_told_of_now_and_then_and_at_the_end
 
 
 def test_only_a_member_says_something_of_itself() -> None:
-    """Who is not subscribed is told so, and where no presence is kept."""
+    """A session that is not subscribed is refused, and so is one where presence is off."""
     node = node_with_presence()
     stranger = Subscriber(node)
     say(stranger, b"1")

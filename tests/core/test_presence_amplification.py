@@ -121,7 +121,7 @@ def test_members_that_come_all_at_once_are_one_notice_to_ask() -> None:
 
 
 class View:
-    """Who is there, as a peer knows it from a reply and what is pushed."""
+    """The members that a peer knows from a reply and from pushes."""
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber

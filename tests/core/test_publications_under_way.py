@@ -40,7 +40,7 @@ class Held:
 
     @property
     def sent(self) -> list[int]:
-        """What the broker was asked to publish."""
+        """Returns the numbers that the broker was asked to publish."""
         return [int(request.data) for request, _ in self.asked]
 
     def answer(self, *places: int) -> None:

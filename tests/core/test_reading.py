@@ -62,7 +62,7 @@ def test_pages_bring_all_that_was_asked_for_in_its_order(
 
 
 def test_a_moment_in_a_long_history_takes_few_questions() -> None:
-    """It is found by halving."""
+    """The moment is found by halving."""
     held = Held(
         [Publication("a", n, b"1", n * 10) for n in range(1, 10_001)], head=10_000, oldest=1
     )

@@ -1,4 +1,5 @@
-"""What a node remembers of refusals and of limits: every one counts, and rows are bounded."""
+"""A node counts every refusal and every peer that a limit held back, in
+a bounded number of rows."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -69,7 +69,8 @@ def test_channels_that_are_open_here_begin_in_the_call_whatever_the_broker() -> 
 
 
 def test_the_answer_to_a_subscription_names_the_head_of_its_moment() -> None:
-    """It is encoded once for all who come before the next publication, and not kept beyond."""
+    """The answer is encoded once for all sessions that come before the next
+    publication, and then dropped."""
     node = SmallNode()
     wanted = [Subscribe(None, "a", in_url=True)]
     positions = []
@@ -99,7 +100,7 @@ def test_a_url_of_too_many_open_channels_ends_the_session() -> None:
 
 
 def test_a_peer_that_takes_only_a_part_of_the_beginning_gets_the_rest_later() -> None:
-    """And what is published meanwhile behind it."""
+    """Publications meanwhile come behind the rest of the beginning."""
     node = SmallNode()
     link = FakeLink(node.loop.defer, room=40)
     wanted = [Subscribe(None, "a", in_url=True)]
@@ -164,7 +165,7 @@ def _fail(*_: object) -> None:
 
 
 def test_a_session_is_found_only_with_its_own_secret() -> None:
-    """And no more when it has ended."""
+    """A session that has ended is not found."""
     node = SmallNode()
     (first, _), (second, _) = node.open(), node.open()
     secret = node.registry.welcome(first).secret
@@ -380,7 +381,7 @@ def test_a_connection_that_ended_needs_no_abort() -> None:
 
 
 def test_a_farewell_that_fails_ends_its_session_all_the_same() -> None:
-    """It ends once; to close it again does nothing."""
+    """The session ends once, and closing it again does nothing."""
     node = SmallNode()
     session, link = node.open()
 
@@ -395,7 +396,7 @@ def test_a_farewell_that_fails_ends_its_session_all_the_same() -> None:
 
 
 def test_a_connection_whose_end_nobody_tells_is_waited_for_no_longer_than_the_time_out() -> None:
-    """It may have gone before its session was known."""
+    """The connection may have gone before its session was known."""
     node = SmallNode()
     session, link = node.open()
     session.close(1012, "draining")

@@ -170,7 +170,7 @@ def test_ones_own_publications_are_not_replayed_either(fill: bool) -> None:
 
 
 def test_a_broker_that_cannot_be_read_ends_the_session_with_a_code_to_come_back_on() -> None:
-    """It resumes by position elsewhere or later."""
+    """The peer resumes by position elsewhere or later."""
     node = node_with(100)
     reader = Subscriber(node, "b")
     reader.block()
@@ -186,7 +186,7 @@ def test_a_broker_that_cannot_be_read_ends_the_session_with_a_code_to_come_back_
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) -> None:
-    """What history held of the epoch before says nothing of this one."""
+    """The number of publications that history held of the former epoch is not counted."""
     node = node_with(5, "short:a", latent=True)
     place = Position(beginning(node, "short:a").epoch, 4)
     witness, reader = Subscriber(node, "short:a"), Subscriber(node)
@@ -256,7 +256,7 @@ def read_slowly(node: SmallNode, reader: Subscriber, *, at_a_time: int) -> list[
 
 @pytest.mark.parametrize("at_a_time", [90, 1500, 20_000])
 def test_a_slow_reader_costs_the_broker_no_more_than_a_fast_one(at_a_time: int) -> None:
-    """What its peer has not taken of a page is kept, not read again."""
+    """The part of a page that the peer has not taken is kept and not read again."""
     node = node_with(0)
     for number in range(300):
         node.publish("a", b'"%0998d"' % number)

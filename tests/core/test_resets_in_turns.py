@@ -75,7 +75,7 @@ def test_members_move_to_a_new_epoch_some_in_each_turn() -> None:
 
 
 def test_a_member_that_is_cut_before_its_reset_resumes_from_the_old_epoch() -> None:
-    """It would not learn of the new one else."""
+    """A resume from the new epoch would never tell the member of the reset."""
     node, readers = crowd()
     node.publish("a")
     node.loop.settle()
@@ -235,7 +235,8 @@ def test_members_with_state_get_rows_in_place_of_one_gap_once() -> None:
 
 
 def test_a_member_that_has_two_resets_at_once_is_in_each_epoch_in_its_turn() -> None:
-    """It is cut between the two: it was not told of the third epoch, and resumes in the second."""
+    """A member that is cut between the two resets was not told of the third epoch,
+    and resumes in the second."""
     node, readers = crowd()
     reader = readers[-1]
     reader.block()
@@ -286,7 +287,8 @@ def test_rows_of_a_new_epoch_come_behind_all_of_the_old_one() -> None:
 
 
 def test_a_session_that_ends_as_its_old_epoch_is_written_is_noted_in_no_other() -> None:
-    """What was withheld of the old epoch is more than its outbox holds, so it gets no `reset`."""
+    """The withheld publications of the old epoch are more than the outbox holds, so the
+    session gets no `reset`."""
     shape = Shape(
         Namespaces(ChannelOptions(overflow=Overflow.DISCONNECT)), limits(outbox_max_bytes=900)
     )

@@ -110,7 +110,7 @@ def test_a_silent_publication_is_no_hole() -> None:
 
 
 def test_a_gap_owed_stands_for_its_whole_range() -> None:
-    """What the broker lost is not announced a second time as conflated."""
+    """Publications that the broker lost are not announced a second time as conflated."""
     lost = Entry(EntryKind.KEEP, 4, b"lost 2-4", 0.0, first=2)
     assert take(ring_of([publication(1), lost, publication(5)])) == [b"p1", b"lost 2-4", b"p5"]
 

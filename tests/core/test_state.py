@@ -46,7 +46,7 @@ def put(
 
 @dataclass
 class Table:
-    """What an application makes of a stream, by what clients/PROTOCOL.md says."""
+    """The table that an application makes of a stream, by the rules of clients/PROTOCOL.md."""
 
     rows: dict[str, object] = field(default_factory=dict)
     position: str | None = None
@@ -169,7 +169,7 @@ def test_a_resume_that_history_makes_whole_gets_no_rows() -> None:
 
 @pytest.mark.parametrize("channel", ["short:a", "none:a"])
 def test_a_resume_that_history_cannot_make_whole_gets_the_rows_and_no_gap(channel: str) -> None:
-    """What went away meanwhile is not among them."""
+    """Rows that were removed meanwhile are not in the state."""
     node = small_node()
     table = Table()
     put(node, channel, "gone")

@@ -91,7 +91,7 @@ def test_publications_that_history_no_longer_has_are_announced_before_the_rest()
 
 
 def test_without_history_everything_since_is_announced_as_expired() -> None:
-    """And it is live at once, also for a peer that takes nothing just now."""
+    """The subscription is live at once, also for a peer that takes nothing just now."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=0))))
     first = node.publish("a").position
     node.publish("a")
@@ -134,7 +134,8 @@ def test_a_position_that_was_never_given_out_is_reset_to_the_head() -> None:
 
 
 def test_a_position_from_a_node_that_is_ahead_is_not_reset() -> None:
-    """What it has already is on its way to this node still, and is skipped when it comes."""
+    """A publication that the subscriber already has is still on its way to this node, and
+    is skipped when it comes."""
     node = SmallNode()
     Subscriber(node, "a")
     node.publish("a")
@@ -158,7 +159,7 @@ def test_a_position_from_a_node_that_is_ahead_is_not_reset() -> None:
 
 
 def test_a_congested_session_that_joins_late_is_told_of_no_gap() -> None:
-    """What was published before it joined was never owed to it."""
+    """Publications from before the session joined were never owed to it."""
     node = SmallNode()
     reader = Subscriber(node, "b")
     for _ in range(9):
@@ -363,7 +364,7 @@ def test_a_publication_after_the_end_begins_the_channel_anew() -> None:
 
 
 def test_a_member_that_reads_slowly_gets_the_end_before_it_leaves() -> None:
-    """What it is owed goes out first."""
+    """The messages that the member is owed go out before the end."""
     node = SmallNode()
     reader = Subscriber(node)
     reader.subscribe("a")
@@ -376,7 +377,7 @@ def test_a_member_that_reads_slowly_gets_the_end_before_it_leaves() -> None:
 
 
 def test_a_resume_from_before_history_was_let_go_of_gets_expired() -> None:
-    """And then what came later; so does a session that is reading it."""
+    """Later publications come behind the gap."""
     node = SmallNode()
     places = [node.publish("a").position for _ in range(3)]
     asyncio.run(node.memory.clear("a"))

@@ -39,7 +39,7 @@ def publish_and_turn(node: SmallNode, *, turns: int = 1) -> None:
 
 
 def test_each_group_gets_in_its_turn_all_that_came_since_its_last_one_in_one_write() -> None:
-    """So a publication waits for one round over all members at most, and not for two."""
+    """A publication waits for one round over all members at most, and not for two."""
     node = SmallNode(Shape(slice_sessions=1))
     readers = [Subscriber(node, "a") for _ in range(3)]
     readers[0].publish("a", 1)
@@ -129,7 +129,7 @@ def test_a_member_that_came_and_leaves_between_two_turns_is_told_of_nothing_befo
 
 
 def test_a_member_that_got_all_that_came_ahead_of_its_turn_gets_none_of_it_again() -> None:
-    """It got that because it left one of two ways to its channel."""
+    """A member that leaves one of two ways to its channel gets what it is owed at once."""
     round_ = OneTurnOfTwo()
     round_.node.fanout.settle(round_.untold.session.subscriptions["a"])
     assert ops(round_.untold.read()) == ["leave"]
@@ -173,7 +173,7 @@ def test_all_members_that_end_in_the_middle_of_a_round_leave_nothing_behind() ->
 def test_a_session_that_changes_its_dialect_between_two_turns_misses_and_repeats_nothing(
     slice_sessions: int,
 ) -> None:
-    """It takes what it is owed along, and not into a group that has had its turn."""
+    """The session takes along what it is owed, and joins no group that has had its turn."""
     node = SmallNode(Shape(namespaces=PRESENCE, slice_sessions=slice_sessions))
     ahead = [sse(node, "a", "b") for _ in range(2)]
     leaving, _ = Subscriber(node, "a"), Subscriber(node, "a")

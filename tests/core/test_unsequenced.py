@@ -142,7 +142,7 @@ def test_an_unsequenced_publication_between_replayed_ones_is_still_sent() -> Non
 
 
 def test_an_invalid_one_is_a_gap_that_moves_nothing() -> None:
-    """It has no range: the position stays, also the channel's."""
+    """An invalid publication has no offset, so the positions of subscription and channel stay."""
     node = SmallNode()
     reader = Subscriber(node, "a")
     node.publish("a")

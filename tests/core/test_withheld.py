@@ -60,7 +60,7 @@ def blocked(
     wanted: Filter | None = None,
     every_ms: int | None = None,
 ) -> Subscriber:
-    """It reads history again, and takes nothing now."""
+    """Returns a subscriber that reads history again and takes nothing now."""
     reader = Subscriber(node)
     node.do(reader.session, Subscribe(1, channel, fill=True, filter=wanted, every_ms=every_ms))
     reader.read()

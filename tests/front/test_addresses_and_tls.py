@@ -38,7 +38,7 @@ async def addresses(hub: Hub) -> list[str]:
 
 
 async def ask(hub: Hub, data: bytes, context: ssl.SSLContext | None = None) -> bytes:
-    """What comes first where a connection begins with `data`; b"" where it ends."""
+    """Sends `data` on a new connection and returns the first bytes that come; b"" if it ends."""
     port = int(hub.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -65,7 +65,7 @@ async def echo(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
 
 
 async def judged(echo: str, cases: list[str]) -> dict[str, set[str]]:
-    """What was said of each case: of the messages, and of the closing handshake."""
+    """Returns the verdicts on each case: on its messages, and on its closing handshake."""
     kosoku: Any = pytest.importorskip("kosoku", reason="comes with `uv sync --group test`")
     try:
         found = await kosoku.run_fuzzingclient(echo, cases, None, concurrency=4)

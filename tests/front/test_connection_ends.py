@@ -126,7 +126,7 @@ async def test_requests_behind_a_poll_are_answered_in_their_order(hub: Hub, chan
 
 @pytest.mark.parametrize("method", ["close", "half-close"])
 async def test_half_a_request_ends_with_its_peer(hub: Hub, method: str) -> None:
-    """Who can still read is told why."""
+    """A peer that can still read is answered with 400."""
     for start in (b"P", HEALTH[:-2], HEALTH[:-2] + b"Content-Length: 9\r\n\r\n12"):
         async with raw_connection(hub.url) as peer:
             peer.send(start)

@@ -67,7 +67,7 @@ async def test_in_a_rolling_restart_behind_a_proxy_all_come_back(proxy: str) -> 
 
 
 async def test_a_full_node_tells_when_to_come_back() -> None:
-    """And takes the reader as soon as there is room."""
+    """The node takes the reader as soon as there is room."""
     with HubProcess(HUB_MAX_CONNECTIONS="2") as hub:
         async with readers(hub.url, 2) as first, EventSource(f"{hub.url}/sse?channel=a") as late:
             await asyncio.sleep(1)

@@ -48,7 +48,7 @@ async def http(hub: HubProcess) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def run(*command: str, given: bytes = b"") -> bytes:
-    """What a program prints."""
+    """Runs a program and returns what it prints."""
     done = await asyncio.to_thread(
         subprocess.run, command, input=given, capture_output=True, check=False, timeout=50
     )
@@ -68,7 +68,7 @@ async def published(http: httpx.AsyncClient, channel: str) -> list[object]:
 async def test_curl_that_offers_http_2_publishes_every_body(
     hub: HubProcess, http: httpx.AsyncClient, channel: str
 ) -> None:
-    """It sends `Upgrade: h2c` with the body, and the next request on the same connection."""
+    """curl sends `Upgrade: h2c` with the body, and the next request on the same connection."""
     words = [str(CURL), "-sS", "-w", "%{http_code} %{num_connects}\n", "-o", "/dev/null"]
     one = ["--http2", f"{hub.url}/api/publish/{channel}", "-d"]
     command = [*words, *one, "1", "--next", *words[1:], *one, "2", "--next", *words[1:], *one, "3"]
@@ -287,7 +287,8 @@ async def test_a_body_that_cannot_be_inflated_is_refused(
 
 
 async def test_bodies_under_way_share_a_bound(hub: HubProcess, http: httpx.AsyncClient) -> None:
-    """What is over it is 503; the gauge shows what is held, and nothing is when all are gone."""
+    """A body above the bound gets 503; the gauge shows the bytes held, and shows 0
+    when all bodies are gone."""
     async with asyncio.timeout(40):
         async with raw_connection(hub.url) as a, raw_connection(hub.url) as b:
             async with raw_connection(hub.url) as c:

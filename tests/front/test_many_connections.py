@@ -52,7 +52,7 @@ def hub() -> Iterator[HubProcess]:
 
 @asynccontextmanager
 async def peers(hub: HubProcess, count: int, says: bytes) -> AsyncIterator[list[socket.socket]]:
-    """So many sockets that each send `says` and read nothing."""
+    """Yields `count` sockets that each send `says` and read nothing."""
     with contextlib.ExitStack() as stack:
         each = []
         for number in range(count):

@@ -67,7 +67,7 @@ class CutPeer:
             self._socket.shutdown(socket.SHUT_WR)
 
     def take(self) -> None:
-        """What has come."""
+        """Takes the bytes that have come."""
         try:
             while part := self._socket.recv(1 << 16):
                 self._answers += part
@@ -89,7 +89,7 @@ async def _turns(count: int) -> None:
 
 
 async def cut_conversations(hub: Hub, data: bytes, cuts: Sequence[int]) -> list[bytes]:
-    """What is answered to `data` in two reads that meet at each of `cuts`."""
+    """Returns the answers to `data` in two reads that meet at each of `cuts`."""
     peers = [CutPeer(hub, (data[:cut], data[cut:])) for cut in cuts]
     try:
         for _ in range(2):

@@ -54,7 +54,7 @@ def is_untouched(hub: HubProcess) -> bool:
 
 
 async def attack(proxy: Daemon, head: str, body: bytes) -> list[int]:
-    """What one client is answered that sends its body in a segment of its own."""
+    """Returns the statuses that a client gets that sends its body in a segment of its own."""
     async with raw_connection(proxy.url) as peer:
         peer.send(f"{head}Content-Length: {len(body)}\r\n\r\n")
         await peer.sent()

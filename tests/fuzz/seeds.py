@@ -1,4 +1,4 @@
-"""What the targets are to begin with: examples that are right, for somebody to make wrong."""
+"""The first inputs of the fuzz targets: correct examples, which the fuzzer makes wrong."""
 
 import gzip
 import json

@@ -54,7 +54,7 @@ _proof = Proof(["a-key"], lambda: 1e9)
 
 
 class _Peer:
-    """What a reader tells of requests."""
+    """Takes what a reader reads of requests."""
 
     def __init__(self) -> None:
         self.body_bytes = 0
@@ -86,7 +86,7 @@ class _Peer:
 
 
 def _refusing(read: Callable[[], object]) -> object:
-    """What was read; None where it is refused."""
+    """Returns what was read, or None if it was refused."""
     try:
         return read()
     except HubError:
@@ -113,7 +113,7 @@ def requests(data: bytes) -> None:
 
 
 def first_bytes(data: bytes) -> None:
-    """What is read before there is a parser; the answer repeats what it takes."""
+    """Checks the fields that are read before there is a parser, because an answer repeats them."""
     door._LINE.match(data)
     fields = door._fields(data) or {}
     assert all(text.isascii() and text.isprintable() for text in fields.values())
@@ -146,7 +146,7 @@ def publications(data: bytes) -> None:
 
 
 def payload(data: bytes) -> None:
-    """What is taken is JSON to everybody, on one line, and is taken again as it is."""
+    """Checks that an accepted payload is JSON on one line, and is accepted again unchanged."""
     taken = _refusing(lambda: check_payload(data, limit=LIMIT))
     if isinstance(taken, bytes):
         json.loads(taken)

@@ -1,4 +1,4 @@
-"""What an application gives along with its yes reaches the peer, whatever its transport."""
+"""Data that an application adds to its yes reaches the peer over every transport."""
 
 import asyncio
 import json

@@ -392,7 +392,8 @@ async def test_connections_to_the_application_are_kept(app: Application, channel
 async def test_a_pattern_is_refused_to_whom_the_application_is_asked_about(
     app: Application,
 ) -> None:
-    """It names no channel: nothing may come through it that the application has not seen."""
+    """A pattern names no channel, and nothing may come through it that the application
+    has not been asked about."""
     async with Hub(settings(app, "subscribe")) as hub:
         async with WebSocketPeer(hub.url, Query(), {}) as peer:
             reply = await peer.command(op="subscribe", pattern="room:*")

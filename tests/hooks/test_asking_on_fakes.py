@@ -121,7 +121,7 @@ async def test_a_try_that_fails_keeps_the_application_from_being_asked_for_longe
 
 
 async def test_a_try_that_finds_too_many_waiting_leaves_the_try_to_the_next() -> None:
-    """It was not asked, so it says nothing of the application."""
+    """The application was not asked, so the failure says nothing about it."""
     rig = Rig()
     await rig.come_to_the_try()
     rig.caller.answer = HookError("busy", "2,000 calls wait already")

@@ -1,4 +1,4 @@
-"""What calls of the application have in common, and what none of them has of another."""
+"""Calls of the application share connections and imports, and no call has another one's cookies."""
 
 import asyncio
 import subprocess
@@ -13,7 +13,8 @@ from tests.support.application import Application
 
 @pytest.mark.parametrize("name", ["session", "s{}"], ids=["the same", "another each time"])
 async def test_a_cookie_of_the_application_goes_with_no_other_call(name: str) -> None:
-    """It is of the peer that was asked about; the next question may be about any other."""
+    """A cookie belongs to the peer that was asked about, and the next
+    question may be about another."""
     async with Application() as app:
         app.fields = lambda: f"Set-Cookie: {name.format(len(app.asked))}=1; Path=/\r\n"
         caller = Caller(app.url, timeout_seconds=10)

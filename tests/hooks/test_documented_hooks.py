@@ -40,7 +40,7 @@ def settings(app: Application, hooks: str = "connect,subscribe", **more: Any) ->
 
 
 async def test_the_question_has_the_documented_fields(app: Application) -> None:
-    """And of the headers those that the table names, in lower case."""
+    """The question has those headers that the table names, in lower case."""
     question = documented("hook-question")
     headers = {**COOKIE, "Origin": "https://shop.example", "X-Private": "not this one"}
     async with Hub(settings(app, origins="https://shop.example")) as hub:

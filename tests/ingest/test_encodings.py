@@ -49,7 +49,7 @@ def read(path: Path, encoding: Encoding | None = None, *, offset: int = 0) -> li
 
 @encoded
 def test_a_file_says_by_its_beginning_how_it_is_written(tmp_path: Path, raw: bytes) -> None:
-    """And its lines are UTF-8 then, the first one without the mark."""
+    """The lines are read as UTF-8, and the first one comes without the mark."""
     path = tmp_path / "log"
     path.write_bytes(raw)
     assert read(path) == [line.encode() for line in LINES]
@@ -126,8 +126,8 @@ def test_a_name_that_is_no_encoding_of_lines_is_refused(name: str) -> None:
 
 
 def test_zeros_before_a_line_are_none_of_it(tmp_path: Path) -> None:
-    """What a file begins with that was truncated under a writer who keeps his place; more of
-    them than a line may be long."""
+    """A file that is truncated under a writer begins with zeros, and may have more of them
+    than a line may be long."""
     path = tmp_path / "log"
     path.write_bytes(b"\0" * 5 + b'{"n":1}\n')
     assert read(path) == [b'{"n":1}']

@@ -114,7 +114,7 @@ async def test_lines_too_large_are_named_counted_and_skipped(case: Case) -> None
 
 
 async def test_with_stop_a_refused_line_ends_it_and_the_next_run_begins_there(case: Case) -> None:
-    """What was published after that line in the same request does not come again."""
+    """Lines behind the refused one that the same request published do not come again."""
     case.file.write_text('1\n2\noops\n3\n{"n": 4}\n')
     first = await case.ingest("--json", "--stop")
     second = await case.ingest("--json", "--stop")

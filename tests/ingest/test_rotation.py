@@ -60,7 +60,7 @@ async def test_several_rotations_lose_no_file_in_between(case: Case) -> None:
 
 
 async def test_copying_and_truncating_loses_nothing(case: Case) -> None:
-    """What stands in the copy alone is read there; an equal line in the new content counts."""
+    """Lines that only the copy has are read there, and an equal line in the new content counts."""
     case.append("one\ntwo\n")
     async with case.following():
         await case.until(["one", "two"])
@@ -99,7 +99,7 @@ async def test_rotations_while_it_did_not_run_are_caught_up_with(case: Case) -> 
 
 
 async def test_a_copy_made_while_it_did_not_run_is_found_by_its_content(case: Case) -> None:
-    """It has another inode and nothing but its bytes to tell it by."""
+    """The copy has another inode and is recognised by its bytes."""
     case.append("one\n")
     await case.ingest()
     case.append("two\n")
@@ -155,7 +155,7 @@ class Linked:
 
 
 async def test_a_link_that_is_led_elsewhere_is_followed_there(case: Case) -> None:
-    """What was written to the former file meanwhile comes first; another log is left alone."""
+    """Lines that were written to the former file come first, and another log is left alone."""
     linked = Linked(case)
     linked.write(9, "one\n")
     linked.write(5, "of another week\n", lead=False)
@@ -216,7 +216,7 @@ async def test_a_link_that_leads_nowhere_is_said(case: Case, target: str) -> Non
 async def test_each_file_says_how_it_is_written_through_rotations(
     case: Case, encoding: str
 ) -> None:
-    """And a last line without an end waits for it, until its file can get no more."""
+    """A last line without a line end waits for it until the file can grow no more."""
     mark = "" if encoding == "utf-8-sig" else "\ufeff"
     case.file.write_bytes(f'{mark}{{"n":1}}\r\n{{"n":'.encode(encoding))
     async with case.following():

@@ -122,7 +122,7 @@ def test_a_file_is_read_although_it_was_deleted_while_another_one_waited(log: Lo
 
 
 def test_lines_that_a_writer_adds_to_a_renamed_file_come_in_its_place(log: Log) -> None:
-    """And its wait begins again."""
+    """The wait of the renamed file begins again with the added line."""
     log.write("0\n")
     assert log.read() == ["0"]
     log.rename("2\n")
@@ -287,7 +287,7 @@ def test_several_copies_between_two_looks_are_read_in_order(log: Log) -> None:
 
 
 def test_lines_written_copied_and_emptied_between_two_looks_are_read(log: Log) -> None:
-    """It was empty at both, so only the copy tells."""
+    """The file was empty at both looks, so the lines are found in the copy."""
     assert log.read() == []
     log.write("1\n")
     log.copy_away("")
@@ -338,7 +338,8 @@ def test_a_copy_without_the_end_that_was_seen_is_told(log: Log) -> None:
 def test_lines_that_were_read_while_the_file_was_emptied_do_not_count(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stood behind the place was of the new content already."""
+    """The bytes behind the place belong to the new content, so they are
+    read again from its start."""
     log.write("one\n")
     assert log.read() == ["one"]
     log.write("two\n")

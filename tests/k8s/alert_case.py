@@ -1,4 +1,4 @@
-"""What a case of an alert is: series that make it fire, and similar ones that must not."""
+"""The case of an alert: series that make it fire, and similar ones that must not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -214,7 +214,8 @@ def adapter_rules() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_autoscaler_asks_for_what_the_adapter_serves(overlay: str) -> None:
-    """And for connections well below the number at which a node refuses them."""
+    """The autoscaler adds nodes well below the number of connections at
+    which a node refuses them."""
     scaler = the(built(overlay), "HorizontalPodAutoscaler", "hub")["spec"]
     targets = {m["pods"]["metric"]["name"]: m["pods"]["target"] for m in scaler["metrics"]}
     assert targets.keys() == adapter_rules().keys()
@@ -227,7 +228,7 @@ def test_the_autoscaler_asks_for_what_the_adapter_serves(overlay: str) -> None:
 
 
 def test_the_alert_on_the_loop_comes_after_the_autoscaler_has_tried() -> None:
-    """It scales at half of what the alert calls slow."""
+    """The autoscaler adds nodes at half of the lag that the alert calls slow."""
     scaler = the(built("production"), "HorizontalPodAutoscaler", "hub")["spec"]
     (lag,) = (
         m["pods"]["target"]["averageValue"]

@@ -33,7 +33,8 @@ def rules_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def promtool_tests(case: Case) -> list[Manifest]:
-    """What fires with the right labels and text, and what stays calm."""
+    """Returns promtool's tests of a case: one where the alert fires with its labels and text,
+    and one where it stays calm."""
     rule = alerts()[case.alert]
     firing = {
         "exp_labels": dict(case.labels) | rule["labels"],
@@ -99,5 +100,5 @@ def test_an_alert_leads_to_its_entry_in_the_runbook(name: str) -> None:
 
 
 def test_the_runbook_has_no_entry_for_an_alert_that_is_gone() -> None:
-    """What nobody can be sent to is stale."""
+    """An entry that no alert leads to is out of date."""
     assert runbook().keys() == {name.lower() for name in alerts()}

@@ -32,7 +32,8 @@ _HASH = re.compile(r"^(hub-settings|hub-keys|hub-redis)-[a-z0-9]{10}$")
 
 
 def essence(manifest: Manifest) -> Any:
-    """What a manifest asks for: without labels, and with names as they are before kustomize."""
+    """Returns what a manifest asks for, without labels and with names as
+    they are before kustomize."""
     found: dict[str, Any] = {
         key: plain(manifest[key]) for key in ("spec", "data") if key in manifest
     }
@@ -90,7 +91,7 @@ def test_every_object_of_the_chart_is_in_its_namespace_and_says_who_made_it(over
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_chart_has_nothing_that_helm_complains_of(overlay: str) -> None:
-    """But for an icon."""
+    """Helm's only complaint is the missing icon."""
     found = helm.lint(CHART, yaml.safe_load((CHART / f"{overlay}.yaml").read_text()))
     assert found["errors"] == []
     assert [each for each in found["messages"] if "icon" not in each["error"]] == []
@@ -140,7 +141,7 @@ def test_the_values_in_the_documents_commands_are_values_of_the_chart() -> None:
 
 
 def host_of(given: str) -> dict[str, Any]:
-    """What has to stand beside it."""
+    """Returns the values that these values need beside them."""
     if "ingress" not in given:
         return {}
     return {"ingress": {"enabled": True, "host": "a.example", "operatorsHost": "b.example"}}

@@ -84,7 +84,7 @@ def test_a_stop_fits_into_the_grace_period() -> None:
 
 
 def test_only_nginx_can_be_reached_and_only_from_this_machine() -> None:
-    """Who wants it open to others says so, behind TLS."""
+    """Only an operator's own change opens the hub to other machines, behind TLS."""
     published = {name: each["ports"] for name, each in services().items() if "ports" in each}
     assert published == {"nginx": ["127.0.0.1:8000:80"]}
 

@@ -1,4 +1,4 @@
-"""What `k8s/compose.yaml` starts, as processes of this machine: its commands, variables and probes.
+"""The commands, variables and probes of `k8s/compose.yaml` work as processes of this machine.
 
 Only what an engine adds is not shown here: images, networks with names, rights taken away.
 """
@@ -97,7 +97,7 @@ def test_redis_evicts_nothing_and_answers_its_probe(redis: RedisServer) -> None:
 
 
 def test_each_node_answers_the_probe_of_its_image(nodes: list[HubProcess]) -> None:
-    """What Compose waits for (`service_healthy`) before nginx begins."""
+    """Compose waits for this probe (`service_healthy`) before it starts nginx."""
     for each in nodes:
         probe = (sys.executable, "-m", "hub.healthcheck")
         given = {"HUB_HOST": "::", "HUB_PORT": str(each.port)}

@@ -107,7 +107,7 @@ def test_every_metric_of_the_hub_is_on_the_dashboard(exported: set[str]) -> None
 
 
 def test_the_dashboard_has_its_rows_and_its_panels_do_not_overlap() -> None:
-    """What the issue lists, each panel in its own place and with its own id."""
+    """The dashboard has all required rows, and each panel has its own place and id."""
     assert {panel["title"] for panel in panels() if panel["type"] == "row"} >= ROWS
     assert len({panel["id"] for panel in panels()}) == len(panels())
     taken: set[tuple[int, int]] = set()

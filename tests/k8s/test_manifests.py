@@ -1,4 +1,5 @@
-"""What `kubectl apply -k` sends: valid, restricted, closed, and at one with itself."""
+"""The manifests that `kubectl apply -k` sends are valid, restricted, closed,
+and agree with each other."""
 
 import ipaddress
 import re
@@ -203,7 +204,7 @@ def test_an_image_that_kustomize_edit_writes_is_the_image_that_runs(tmp_path: Pa
 
 
 def edited_production(tmp_path: Path, edit: Callable[[Manifest], None]) -> list[Manifest]:
-    """What a copy of the overlay makes, once its file says something else."""
+    """Returns the manifests of a copy of the overlay whose file `edit` has changed."""
     folder = shutil.copytree(K8S, tmp_path / "k8s", symlinks=True)
     file = folder / "overlays" / "production" / "kustomization.yaml"
     said = yaml.safe_load(file.read_text())
@@ -230,7 +231,7 @@ def of_production() -> dict[str, Any]:
 
 
 def test_production_holds_no_secret_and_dev_only_examples() -> None:
-    """What is in the repository is no secret: keys there would be everybody's."""
+    """Keys in the repository would be known to everybody."""
     assert of_kind(built("production"), "Secret") == []
     for secret in of_kind(built("dev"), "Secret"):
         assert secret["metadata"]["name"].startswith(tuple(SECRET_NAMES["dev"]))
@@ -242,7 +243,7 @@ def test_production_holds_no_secret_and_dev_only_examples() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_refer_to_the_secrets_that_are_documented(overlay: str) -> None:
-    """And so do not start without keys and without a broker that the nodes share."""
+    """The references are not optional, so a pod does not start without keys and a shared broker."""
     manifests = built(overlay)
     references = found(pods(manifests), "secretRef") + found(pods(manifests), "secretKeyRef")
     names = {reference["name"] for reference in references}

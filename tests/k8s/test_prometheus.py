@@ -128,7 +128,7 @@ def test_every_query_of_the_dashboard_has_an_answer(prometheus: Prometheus) -> N
 
 
 def publish_some(prometheus: Prometheus) -> None:
-    """And wait until a scrape has seen that it was delivered."""
+    """Publishes until a scrape has seen deliveries."""
     (node, *_) = prometheus.ask("targets")["activeTargets"]
     url = node["scrapeUrl"].removesuffix("/metrics")
 

@@ -57,7 +57,7 @@ def _build(overlay: str) -> list[Manifest]:
 
 
 def built(overlay: str) -> list[Manifest]:
-    """What would be applied, each time a copy of its own."""
+    """Returns a copy of the manifests that would be applied."""
     return copy.deepcopy(_build(overlay))
 
 
@@ -67,7 +67,7 @@ def _rendered(values: str) -> list[Manifest]:
 
 
 def rendered(given: dict[str, Any]) -> list[Manifest]:
-    """What these values make, over the chart's own."""
+    """Returns the manifests that the chart makes with these values over its own."""
     return [each for each in yaml.safe_load_all(_templates(given)) if each]
 
 
@@ -81,7 +81,7 @@ def _templates(given: dict[str, Any]) -> str:
 
 
 def of_chart(overlay: str) -> list[Manifest]:
-    """What `helm install -f k8s/helm/OVERLAY.yaml` sends, each time a copy of its own."""
+    """Returns a copy of what `helm install -f k8s/helm/OVERLAY.yaml` sends."""
     return copy.deepcopy(_rendered(f"{overlay}.yaml"))
 
 

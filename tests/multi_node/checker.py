@@ -1,4 +1,4 @@
-"""What was wrong with all that subscribers saw, given what publishers and history know.
+"""Finds what is wrong in what all subscribers saw, given what publishers and history know.
 
 Judges both ways: a message that never came and was not announced is a fault, and so is a gap for
 what came, for what history still had, or for what nothing was wrong with.
@@ -12,7 +12,7 @@ from tests.support.stream import Place, View
 
 @dataclass(frozen=True)
 class Truth:
-    """What the publishers were told and what is known to have been done to the hub."""
+    """The answers that publishers got, and what is known to have been done to the hub."""
 
     acknowledged: Mapping[Place, object]
     held: Mapping[Place, object]

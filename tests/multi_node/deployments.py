@@ -68,7 +68,8 @@ class Wide(Story):
 
 
 def _late_answers(lane: Lane) -> Iterator[str]:
-    """What was asked for after a subscriber's reset is never numbered in the epoch before it."""
+    """Yields the publications that were asked for after a subscriber's reset and got an
+    offset in the epoch before it."""
     for seat in lane.seats:
         for place, asked_at in lane.asked_at.items():
             if _had_left(seat.view, place, asked_at):
@@ -104,13 +105,13 @@ async def _cut(story: Story, name: str, seconds: float) -> None:
 
 
 async def a_node_hears_nothing(story: Story) -> None:
-    """And publishes: a hole in one direction."""
+    """A node gets no pub/sub messages for a while, but publishes."""
     number = story.chance.randrange(len(story.nodes))
     await _cut(story, f"hub:node-{number}:subscriber", story.chance.uniform(0.1, 1.5))
 
 
 async def a_node_says_nothing(story: Story) -> None:
-    """And hears: the other direction."""
+    """A node cannot publish for a while, but gets pub/sub messages."""
     number = story.chance.randrange(len(story.nodes))
     await _cut(story, f"hub:node-{number}:commands", story.chance.uniform(0.1, 1.5))
 
@@ -145,7 +146,7 @@ FAULTS: list[Step] = [
 
 @dataclass
 class Servers:
-    """That know nothing of each other."""
+    """Several Redis servers that know nothing of each other."""
 
     servers: Sequence[RedisServer]
     restarts: int = 0
@@ -243,7 +244,7 @@ class Sentinels:
         await eventually(asked, seconds=FAILOVER_SECONDS, what="a failover")
 
     async def master_freezes(self, story: Story) -> None:
-        """And wakes up as one that was replaced, with what it was sent meanwhile."""
+        """The master wakes up after it was replaced, and still has what it was sent meanwhile."""
         if self._begin(story, 1):
             master = self.redis.master
             master.freeze()

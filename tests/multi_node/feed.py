@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 0.05
 
 
 class Feed:
-    """What was published to one channel, and what publishers were told."""
+    """The publications to one channel, and the answers that publishers got."""
 
     def __init__(
         self, channel: str, nodes: Sequence[HubProcess], client: httpx.AsyncClient

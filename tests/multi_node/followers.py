@@ -29,7 +29,7 @@ class _Views(dict[str, View]):
         return view
 
     def begin(self, positions: dict[str, str]) -> None:
-        """What the answer to the pattern says."""
+        """Begins each channel's view at the position that the pattern's answer gives."""
         for channel, position in positions.items():
             self[channel].feed({"op": "subscribed", "position": position})
 
@@ -92,7 +92,7 @@ class StreamFollower(EventStream):
         return True
 
     def _check_id(self) -> None:
-        """It names what has begun, which is judged by what a resume brings."""
+        """Checks nothing: the id is judged by what a resume brings."""
 
     def _take(self, push: Push) -> None:
         assert push["op"] != "unsubscribed" or push["reason"] == "ended", push

@@ -80,7 +80,7 @@ def stream(channel: str, name: str) -> Chair:
 
 
 class _Running:
-    """What both have: a task that reads, and a client for HTTP."""
+    """The part that both readers share: a task that reads, and a client for HTTP."""
 
     def __init__(self, name: str, channels: Sequence[str]) -> None:
         self.channels = channels

@@ -48,7 +48,7 @@ class SocketReader(abc.ABC):
 
     @abc.abstractmethod
     async def _take(self, connection: ClientConnection, push: Push) -> None:
-        """What came behind the start."""
+        """Takes a push that came behind the start."""
 
     def _read_on(self, connection: ClientConnection) -> None:
         self._connection = connection

@@ -100,7 +100,7 @@ class Story:
 
     @property
     def figures(self) -> str:
-        """What the story was, in one line for whoever keeps a record of many."""
+        """Returns the story's figures in one line, for a record of many stories."""
         views = [seat.view for seat in self.seats]
         published = sum(lane.published for lane in self.lanes)
         delivered = sum(len(view.delivered) for view in views)
@@ -198,7 +198,7 @@ class Story:
         return found
 
     def break_once_more(self) -> None:
-        """What is published last is lost on its way to the nodes."""
+        """Cuts the nodes' pub/sub connections, so that the last publication is lost on its way."""
         self.redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def close(self) -> None:
@@ -401,7 +401,7 @@ async def a_message_is_cut(story: Story) -> None:
 
 
 async def messages_are_late(story: Story) -> None:
-    """What nodes ask for overtakes what pub/sub carries."""
+    """Pub/sub messages are held back, so that the answers to the nodes' questions overtake them."""
     story.proxy.hold_subscribers()
     asyncio.get_running_loop().call_later(
         story.chance.uniform(0.05, 0.5), story.proxy.release_subscribers
@@ -441,7 +441,7 @@ async def redis_begins_anew(story: Story) -> None:
 
 
 async def node_dies(story: Story) -> None:
-    """And is started again; its sessions are gone."""
+    """A node is killed and started again, and its sessions are gone."""
     if story.node_kills < MAX_NODE_KILLS:
         story.node_kills += 1
         hub = story.anywhere()

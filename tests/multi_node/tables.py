@@ -15,7 +15,7 @@ KEYS = 40
 
 
 def key_of(number: int) -> str:
-    """What a publication is about, of which there are many."""
+    """Returns the key of a publication; many publications share it."""
     return f"k{number % KEYS}"
 
 

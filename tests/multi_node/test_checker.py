@@ -77,7 +77,7 @@ def test_a_gap_without_a_cause_is_a_fault_and_with_one_is_none() -> None:
 
 
 def test_a_reset_explains_what_was_lost_behind_it_and_nothing_before() -> None:
-    """What was published after the place where the view left the epoch."""
+    """Publications behind the place where the view left the epoch are explained by the reset."""
     new = {("f", 1): "new"}
     truth = {"acknowledged": SAID | new, "held": new, "head": ("f", 1), "epochs": 2}
     end = [reset("f", 0), message(1, "new")]

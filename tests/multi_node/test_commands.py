@@ -30,7 +30,8 @@ async def command(
 
 
 async def test_any_node_takes_a_command(redis: RedisServer, channel: str) -> None:
-    """It is carried out where the connection is, if the secret is right; operators too."""
+    """The command is carried out where the connection is, if the secret is right; an
+    operator's question is too."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two):
         async with watching(one, channel, "ann") as ann, operator(two) as client:
             status, reply = await command(

@@ -1,4 +1,4 @@
-"""What operators see of connections, at any node, is all nodes' connections."""
+"""An operator sees the connections of all nodes, at any node."""
 
 import asyncio
 import signal

@@ -43,7 +43,7 @@ async def test_any_node_tells_of_any_other(
 async def test_a_node_says_more_for_as_long_as_it_is_asked_to(
     pair: tuple[HubProcess, httpx.AsyncClient], channel: str
 ) -> None:
-    """What happens to sessions is not logged otherwise."""
+    """The ends of sessions are logged only while the level is `debug`."""
     one, client = pair
     levels = "/api/debug/log-levels?node=node-0"
 

@@ -68,7 +68,7 @@ async def test_nothing_is_lost_while_the_nodes_are_restarted_in_turn(
 
 
 def test_a_path_that_asks_nobody_who_they_are_is_not_led_to(deployment: Deployment) -> None:
-    """And everything else is."""
+    """Every other path is led to the hub."""
     for path in ("/metrics", "/healthz", "/readyz"):
         assert httpx.get(deployment.url + path, timeout=SECONDS).status_code == 404
     for path in ("/", "/docs", "/dashboard", "/client.js", "/api/channels"):

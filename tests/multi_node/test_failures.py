@@ -1,4 +1,5 @@
-"""What Redis does to real nodes: sessions stay, publishers are told, and nothing goes silently."""
+"""Redis dies, freezes and cuts connections under real nodes: sessions stay,
+and publishers are told."""
 
 import asyncio
 import signal
@@ -137,7 +138,7 @@ async def test_each_node_answers_for_itself_while_redis_is_away(
 
 
 async def asked(hub: HubProcess, name: str) -> dict[str, Any]:
-    """What an operator reads."""
+    """Returns an operator's answer from the API."""
     async with httpx.AsyncClient(timeout=10) as client:
         answer = await client.get(f"{hub.url}/api/{name}")
     told: dict[str, Any] = answer.raise_for_status().json()
@@ -153,7 +154,8 @@ def own(told: dict[str, Any]) -> dict[str, Any]:
 async def test_a_frozen_redis_is_noticed_and_what_was_lost_meanwhile_comes(
     redis: RedisServer, channel: str
 ) -> None:
-    """It answers nothing and closes nothing; afterwards everything stands in order."""
+    """A frozen Redis answers nothing and closes nothing; afterwards all
+    publications come in order."""
     said: dict[Place, object] = {}
     async with hubs(redis.url, 2) as nodes, seats(channel, *nodes) as taken:
         assert await is_published(nodes[0], channel, "before", said)
@@ -185,7 +187,7 @@ async def test_a_slow_redis_delays_and_loses_nothing(redis: RedisServer, channel
 async def test_a_connection_cut_in_the_middle_of_a_reply_is_an_unknown_outcome(
     redis: RedisServer, channel: str
 ) -> None:
-    """And the retry with the same key tells: it was published, once."""
+    """The retry with the same key shows that the publication was made, once."""
     said: dict[Place, object] = {}
     async with (
         proxy(redis.port) as between,

@@ -1,4 +1,4 @@
-"""What a hub says while its history file cannot be written, and when it can again."""
+"""A hub reports that its history file cannot be written, and works again when it can."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,5 @@
-"""What an operator asks of any node is done, or answered, by the node it concerns."""
+"""An operator's question or command is handled by the node that it concerns,
+whichever node is asked."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -120,7 +121,8 @@ async def test_a_subject_that_went_from_node_to_node_has_one_line_of_time(
 async def test_a_node_is_drained_and_taken_back_from_another(
     redis: RedisServer, channel: str
 ) -> None:
-    """It closes its own, tells them why, is not ready, and stays up until it is taken back."""
+    """The drained node closes its sessions with a reason, is not ready, and stays
+    up until it is taken back."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two), operator(two) as client:
         async with AsyncExitStack() as stack:
             mine = [

@@ -90,7 +90,7 @@ async def test_polls_at_alternating_nodes_get_a_whole_stream(
 async def test_a_session_without_history_loses_nothing_between_polls(
     redis: RedisServer, channel: str
 ) -> None:
-    """What is published while nobody polls waits in the session, whoever is asked next."""
+    """Publications between two polls wait in the session, whichever node gets the next poll."""
     settings = SETTINGS | {"HUB_HISTORY_SIZE": "0"}
     async with hubs(redis.url, 2, **settings) as (one, two):
         poller = Poller(channel)
@@ -140,7 +140,8 @@ async def test_a_session_stays_the_same_wherever_it_is_asked_for(redis: RedisSer
 async def test_a_poller_that_subscribes_by_command_may_ask_any_node(
     redis: RedisServer, channel: str
 ) -> None:
-    """It keeps to one session: where a subscription starts is told in it, wherever it is asked."""
+    """The poller keeps one session, and its subscription is told in it at
+    whichever node it polls."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two):
         headers = {"Authorization": f"Bearer {token('ann')}"}
         async with httpx.AsyncClient(timeout=60) as client:

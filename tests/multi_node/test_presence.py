@@ -1,4 +1,4 @@
-"""Who is present is one list, whatever node they are at, and whatever becomes of that node."""
+"""The members of a channel are one list over all nodes, also when a node dies."""
 
 import asyncio
 import time

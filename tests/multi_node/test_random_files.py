@@ -32,7 +32,8 @@ async def test_every_subscriber_sees_all_in_order_over_kills_and_restarts(
 async def test_a_full_disk_loses_nothing_that_was_acknowledged(
     tmp_path: Path, channel: str
 ) -> None:
-    """And what it did not take was never published: it is retried under its key, and is in once."""
+    """A publication that the disk did not take was refused; its retry under the
+    same key is stored once."""
     with small_file_system(tmp_path / "small", 64) as directory:
         async with telling_of(directory, channel) as told:
             steps = [*stored_story.CALM, *stored_story.FAULTS, *[stored_story.the_disk_is_full] * 4]

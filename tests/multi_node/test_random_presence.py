@@ -130,7 +130,7 @@ async def messages_are_late(evening: Evening) -> None:
 
 
 async def redis_dies(evening: Evening) -> None:
-    """And comes back with nothing."""
+    """Redis dies and comes back empty."""
     if evening.kills < MAX_KILLS:
         evening.kills += 1
         restarting = asyncio.create_task(asyncio.to_thread(evening.redis.restart))

@@ -53,7 +53,8 @@ def polled(hub: HubProcess, query: str, secret: str = "") -> dict[str, Any]:
 
 
 def publishes_both(hub: HubProcess, publish: Callable[[], object]) -> None:
-    """What `publish` does arrives, numbered on one channel and without an offset on another."""
+    """Checks that `publish` makes a publication with an offset on one channel
+    and one without on another."""
     welcome = polled(hub, "channel=prices&channel=ticks:eur&wait=0")["welcome"]
     session = partial(polled, hub, secret=welcome["secret"])
     query = f"connection={welcome['connection']}"

@@ -14,7 +14,7 @@ from tests.support.waiting import eventually
 
 
 async def close_code(hub: HubProcess, subject: str) -> int:
-    """What a handshake of the subject ends with; 0 where it is let in."""
+    """Returns the close code of the subject's handshake, or 0 if it is let in."""
     url = f"{hub.url.replace('http', 'ws', 1)}/ws?channel=news&token={token(subject)}"
     async with connect(url) as socket:
         try:

@@ -1,4 +1,4 @@
-"""What operators say of a subject holds at every node sooner than the next message comes.
+"""An operator's command on a subject holds at every node before the next message comes.
 
 "Within a second" is shown by the order of events, which no busy machine changes: what an operator
 said at one node, and whose answer has come, precedes at every node a message that is published
@@ -38,7 +38,7 @@ Act = Callable[[httpx.AsyncClient, str], Awaitable[httpx.Response]]
 
 @dataclass(frozen=True)
 class Case:
-    """What an operator does, and what the subject's connections see of it."""
+    """A command of an operator, and what the subject's connections see of it."""
 
     act: Act
     sees: tuple[str, object]
@@ -118,7 +118,7 @@ async def publish(hub: HubProcess, data: object) -> None:
 
 
 async def statuses(place: Place, sub: str) -> set[int]:
-    """What polls of the subject are answered with, at whichever nodes they come to."""
+    """Returns the statuses that polls of the subject get at all nodes."""
     query = {"channel": "news", "wait": "0", "token": token(sub)}
     found: set[int] = set()
     for hub in place:

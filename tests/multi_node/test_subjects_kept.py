@@ -67,7 +67,7 @@ async def revoke_two(hub: HubProcess) -> None:
 
 
 async def refused(hub: HubProcess) -> list[int]:
-    """What becomes of the revoked ones, then of others that are not."""
+    """Returns the statuses of two revoked tokens, and then of two that are not revoked."""
     now = time.time()
     revoked = [made("ann", jti="t-1"), made("bob", iat=now - 100)]
     others = [made("ann", jti="t-2"), made("bob", iat=now)]
@@ -183,7 +183,7 @@ async def test_workers_keep_bans_in_a_file_too(tmp_path: Path) -> None:
 
 
 async def test_workers_know_who_is_banned_when_the_broker_process_has_died() -> None:
-    """So does a worker that is started after it."""
+    """A worker that is started later knows the ban too."""
     with WorkersHub(2, **SETTINGS) as hub:
         async with operator(hub) as client:
             assert (await client.put("/api/subjects/cyd/ban", json=BAN)).status_code == 200

@@ -464,7 +464,7 @@ async def test_an_application_beside_the_hub_runs_in_each_worker(channel: str) -
 
 
 async def test_with_redis_each_worker_is_a_node_of_it(redis: RedisServer, channel: str) -> None:
-    """And there is no broker process; another machine's workers are nodes beside them."""
+    """There is no broker process, and the workers of another machine are nodes beside these."""
     with (
         WorkersHub(HUB_BROKER=redis.url) as hub,
         WorkersHub(HUB_BROKER=redis.url, HUB_NODE="other") as other,

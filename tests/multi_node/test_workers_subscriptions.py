@@ -96,7 +96,7 @@ async def test_a_pattern_finds_channels_that_appear_at_any_worker(
 
 
 async def test_a_filter_holds_at_any_worker(hub: WorkersHub, channel: str) -> None:
-    """What does not match moves the position, and is no gap."""
+    """A publication that does not match moves the position, and is no gap."""
     wanted = httpx.QueryParams({"channel": channel, "filter": '{"league":"nba"}'})
     async with one_at_each(hub, str(wanted)) as subscribers:
         leagues = ("nba", "nfl", "nba", "nfl", "nba")

@@ -55,7 +55,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is up while the fault comes."""
+    """The servers, nodes and channels that are up when the fault comes."""
 
     redis: Topology
     nodes: Sequence[HubProcess]
@@ -96,7 +96,8 @@ async def sentinel_takes_its_time(scene: Scene) -> None:
 
 
 async def sentinel_master_freezes(scene: Scene) -> None:
-    """And wakes up when another one is the master, with what it was sent meanwhile."""
+    """The master wakes up when another server is the master, and still has
+    what it was sent meanwhile."""
     redis = scene.redis
     assert isinstance(redis, SentinelSet)
     first, second = redis.servers

@@ -72,7 +72,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Served]:
 
 @pytest.mark.parametrize("end", ["told", "supervisor dies"])
 async def test_the_broker_process_ends_behind_the_last_worker(served: Served, end: str) -> None:
-    """What workers that drain publish is taken until they have gone."""
+    """Publications of workers that drain are taken until the workers have gone."""
     reader, writer = await served.worker("w1")
     if end == "told":
         served.control.send(b"drain\n")
@@ -132,7 +132,7 @@ async def test_a_fault_that_keeps_one_worker_from_connecting_keeps_no_later_one(
 def test_where_names_stand_in_a_directory_it_is_this_user_s_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And is gone with the hub."""
+    """The directory is removed when the hub ends."""
     monkeypatch.setattr("sys.platform", "darwin")
     with broker_socket() as (name, _):
         directory = Path(name).parent

@@ -94,7 +94,7 @@ def test_a_machine_without_memory_figures_does_not_divide_by_zero() -> None:
 
 
 def test_this_machine_can_be_read() -> None:
-    """What is published from a real reading is JSON on the four demo channels."""
+    """A real reading makes JSON on the four demo channels."""
     now = take_reading()
     assert now.memory_total_bytes > now.memory_used_bytes > 0
     sent = messages(now, now, 1.0)

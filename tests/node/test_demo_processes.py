@@ -97,7 +97,7 @@ def test_the_busiest_are_rows_by_node_and_number() -> None:
 
 
 def test_a_change_smaller_than_is_shown_is_the_same_row() -> None:
-    """So that a process that rests is published once."""
+    """A process that rests is published once."""
     nearly = ProcessSample(pid=7, name="postgres", cpu_percent=3.04, memory_bytes=50_020_000)
     assert rows_of([POSTGRES], node="n1") == rows_of([nearly], node="n1")
 
@@ -120,7 +120,7 @@ def test_no_command_line_or_environment_is_published() -> None:
 
 
 async def test_rows_appear_change_and_are_removed_as_processes_end() -> None:
-    """What did not change is not published again."""
+    """A row that did not change is not published again."""
     table = FakeTable()
     busier = ProcessSample(pid=7, name="postgres", cpu_percent=9.0, memory_bytes=50_000_000)
     readings = one_by_one([POSTGRES, SHELL], [busier, SHELL], [busier])

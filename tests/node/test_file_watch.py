@@ -155,7 +155,7 @@ async def test_a_renewed_certificate_is_shown_to_new_handshakes(served: Served) 
 
 
 async def test_a_certificate_whose_key_is_another_one_changes_nothing(served: Served) -> None:
-    """It is said once, and the old pair is shown until a whole one is there."""
+    """The error is logged once, and the hub keeps the old pair until a whole one is there."""
     served.put(served.after, key=served.before)
     assert await served.look(6) == ["tls_certificate_not_read"]
     assert await served.is_trusted_by(served.before)

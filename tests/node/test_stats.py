@@ -55,7 +55,8 @@ async def ticket(hub: Hub) -> str:
 async def pushes(
     hub: Hub, token: str, count: int, *, last: int | None = None
 ) -> list[dict[str, Any]]:
-    """What a session with `token` that subscribes to the figures gets, without its welcome."""
+    """Returns the first `count` pushes of a session that subscribes to the
+    figures, without its welcome."""
     found: list[dict[str, Any]] = []
     url = f"ws{hub.url.removeprefix('http')}/ws?channel=hub:stats&token={token}"
     url += "" if last is None else f"&last={last}"

@@ -23,7 +23,7 @@ async def test_each_worker_accepts_at_its_own_socket(made: Supervisor) -> None:
 
 
 async def test_a_socket_whose_worker_is_away_is_accepted_at_by_the_next(made: Supervisor) -> None:
-    """And by its own again when that is back."""
+    """The worker's own successor accepts there again once it is up."""
     await FakeChild.made[1].ends()
     assert sorted(FakeChild.made[2].slots) == [1, 2]
     await eventually(lambda: len(FakeChild.made) == 4)
@@ -36,7 +36,7 @@ async def test_a_socket_whose_worker_is_away_is_accepted_at_by_the_next(made: Su
 async def test_a_worker_that_has_not_reached_its_broker_accepts_nowhere_beside_another(
     made: Supervisor,
 ) -> None:
-    """It would answer with 503 what the others can take."""
+    """Such a worker would answer with 503 what the other can serve."""
     await FakeChild.made[1].ends()
     await eventually(lambda: len(FakeChild.made) == 4)
     again = FakeChild.made[3]
@@ -112,7 +112,7 @@ async def test_a_child_that_ends_again_and_again_waits_longer(made: Supervisor) 
 async def test_settings_that_no_child_can_use_end_the_start_with_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the first child says of them, once, whatever the others say."""
+    """The supervisor repeats once what the first child says."""
     FakeChild.made.clear()
     monkeypatch.setattr(module, "Child", FakeChild)
     listening = [socket.socket() for _ in range(3)]
@@ -203,7 +203,7 @@ async def test_a_worker_that_dies_while_it_is_replaced_has_one_successor(made: S
 async def test_the_loss_of_the_terminal_ends_the_hub(
     made: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But under nohup."""
+    """Under nohup the hub goes on."""
     monkeypatch.setattr(module, "_has_terminal", lambda: False)
     made._has_terminal = made._outlives_terminal = True
     made.hang_up()

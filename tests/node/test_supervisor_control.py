@@ -1,4 +1,4 @@
-"""What a supervisor and its children say to each other, line by line, without a process."""
+"""A supervisor and its children talk in lines, without a process here."""
 
 import asyncio
 from typing import cast
@@ -81,7 +81,7 @@ async def test_an_empty_line_says_nothing(told: Conversation) -> None:
 
 @pytest.mark.parametrize("end", ["closed", "half a line", "reset", "no text", "no end of a line"])
 async def test_the_end_of_the_stream_is_the_others_death(told: Conversation, end: str) -> None:
-    """What came before it counts, and a line without its end does not."""
+    """Lines before the end of the stream count, and a line without its end does not."""
     told.reader.feed_data(b"up\n")
     await told.turn()
     match end:

@@ -1,4 +1,4 @@
-"""What a supervisor does about children that do not do what they should, on fake children."""
+"""Children misbehave, and the supervisor replaces or reports them; the children are fakes."""
 
 import asyncio
 import signal
@@ -141,7 +141,7 @@ async def test_a_hangup_while_an_earlier_one_fails_is_not_lost(made: Supervisor)
 async def test_a_system_that_starts_no_successor_leaves_the_workers(
     made: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the log says so; the next SIGHUP tries again."""
+    """The log says so, and the next SIGHUP tries again."""
     made._has_terminal = False
     with structlog.testing.capture_logs() as lines:
         made._log = structlog.get_logger()
@@ -220,7 +220,7 @@ async def test_a_socket_whose_worker_says_nothing_is_accepted_at_by_the_next(
 async def test_a_worker_with_newer_settings_has_the_time_that_they_give_it(
     made: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It drains for longer than the supervisor's own settings say."""
+    """The worker drains for longer than the supervisor's own settings say."""
     first, second, _ = FakeChild.made
     assert made._stop_seconds(first) == stop_seconds(made._settings)
     asked: dict[Child, float] = {}

@@ -1,4 +1,5 @@
-"""What a worker that is started later does with settings that it cannot change."""
+"""A worker that is started later keeps settings that cannot change before
+a restart, and logs them."""
 
 from typing import Any
 

@@ -59,7 +59,7 @@ class Worked:
         return made
 
     async def lives_on(self) -> None:
-        """It says so twice more."""
+        """Waits until the worker has said twice more that it is alive."""
         said = self.words.count("alive")
         await eventually(lambda: self.words.count("alive") >= said + 2)
 

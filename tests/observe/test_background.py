@@ -76,7 +76,7 @@ async def test_a_tick_that_fails_is_logged_and_the_next_one_comes() -> None:
 
 
 async def test_a_tick_may_be_the_last_one() -> None:
-    """Who stops it within one gets no other."""
+    """A tick that stops the ticks is the last one."""
     ended, count = asyncio.Event(), 0
 
     def tick() -> None:

@@ -83,7 +83,7 @@ def test_a_field_may_have_the_name_of_whatever_a_logger_calls_its_own(
 def test_the_general_level_holds_for_all_that_have_none_of_their_own(
     log: FilteringBoundLogger, stream: io.StringIO
 ) -> None:
-    """And null takes a subsystem's own away."""
+    """Null takes a subsystem's own level away."""
     found = levels(log)
     found.change({"default": "error", "http": "debug"})
     assert found.shown() == {

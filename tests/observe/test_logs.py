@@ -45,7 +45,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_event_is_one_json_line_with_level_time_in_utc_and_node() -> None:
-    """What a log collector needs, in every line."""
+    """A log collector finds level, time in UTC and node in every line."""
     stream = io.StringIO()
     make_logger(LogChoice(), stream).bind(session="s1").info("session_opened", transport="sse")
     (event,) = lines(stream)

@@ -110,7 +110,7 @@ def test_there_is_one_timer_and_none_after_stop(fake: tuple[FakeLoop, LoopLag]) 
 def test_stalls_are_counted_all_and_logged_at_most_once_per_interval(
     fake: tuple[FakeLoop, LoopLag], log: CapturingLogger
 ) -> None:
-    """What is held back is told with the next report."""
+    """The next report says how many were suppressed."""
     loop, lag = fake
 
     for late in (1.0, 1.0, 1.0, 0.4, 10.0):

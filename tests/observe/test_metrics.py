@@ -1,4 +1,4 @@
-"""What Prometheus reads: all that is counted, in both formats, in a fixed number of series."""
+"""The metrics page has every count, in both formats and in a fixed number of series."""
 
 import dataclasses
 import re
@@ -212,7 +212,7 @@ def test_every_field_of_the_counters_is_exported(name: str) -> None:
     "name", [field.name for field in dataclasses.fields(Gauges) if field.name != "broker"]
 )
 def test_every_gauge_is_exported(name: str) -> None:
-    """What the composition root fills in arrives on the page."""
+    """A gauge that the node fills in is on the page."""
     value: object = {"sse": 13} if name == "connections" else 13
     changed = dataclasses.replace(CALM, **{name: value})  # type: ignore[arg-type]  # by name
 
@@ -270,7 +270,7 @@ def test_every_label_has_a_listed_set_of_values() -> None:
 
 @pytest.mark.parametrize("label", LABELS)
 def test_every_label_value_has_a_meaning(label: Label) -> None:
-    """And it stands in the documents, not in what each scrape carries."""
+    """The meaning stands in the documents, and not in each scrape."""
     assert all(meaning.strip() for meaning in label.meanings.values())
     rows = [f"| `{value}` | {meaning} |" for value, meaning in label.meanings.items()]
     assert "\n".join(rows) in METRICS_PAGE.read_text()
@@ -287,7 +287,7 @@ def test_every_metric_has_a_prefix_and_a_meaning() -> None:
 
 
 def test_the_documents_name_every_histogram() -> None:
-    """And nothing else as one: it has buckets to ask for a quantile of."""
+    """The documents name no other metric as a histogram, because only a histogram has quantiles."""
     told = METRICS_PAGE.read_text().partition("Histograms are ")[2].partition(". All")[0]
     found = {each.name for each in hub_families(Counters()) if each.type == "histogram"}
     assert set(re.findall("`([^`]+)`", told)) == found

@@ -76,7 +76,7 @@ def test_a_refusal_is_one_line_with_address_reason_origin_and_host() -> None:
 
 
 def test_whom_a_limit_holds_back_is_one_line_with_its_name() -> None:
-    """So is each refusal; of a flood some, as of any other kind."""
+    """Each refusal by a limit is one line, and of a flood only some are logged."""
     rig = Rig()
     for _ in range(10 + 5):
         rig.refusals.held(LimitRefusal("publishes", "subject", "ann", "10.0.0.1", "too many"))

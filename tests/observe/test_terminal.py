@@ -1,4 +1,4 @@
-"""What strangers wrote moves no cursor and turns no line, and JSON stays the same document."""
+"""Text from strangers cannot control a terminal or break a line, and JSON keeps its meaning."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What the tests of the settings share."""
+"""A helper that the tests of the settings share."""
 
 from collections.abc import Callable
 from pathlib import Path

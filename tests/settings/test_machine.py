@@ -1,4 +1,5 @@
-"""What of the machine this process may use: how many workers `auto` is, and how much memory."""
+"""The number of workers of `auto`, and the memory, follow from what this
+process may use of the machine."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What goes on beside a test, from `async with` to its end."""
+"""Background work that goes on beside a test, from `async with` to its end."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -29,7 +29,7 @@ class Background:
         raise NotImplementedError
 
     async def begin(self) -> None:
-        """What has to be done before the block begins."""
+        """Does what is needed before the block begins; nothing by default."""
 
     async def __aenter__(self) -> Self:
         await self.begin()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Block:
-    """What stood between two empty lines."""
+    """A block of the stream: the lines between two empty ones."""
 
     id: str | None = None
     event: str = ""

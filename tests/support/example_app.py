@@ -8,7 +8,7 @@ EXAMPLES = Path(__file__).parents[2] / "clients" / "examples"
 
 
 def _program(name: str) -> tuple[str, str]:
-    """What `python NAME` runs, so that it can be forked."""
+    """Returns the arguments that run the file as `python NAME` does, so that it can be forked."""
     path = str(EXAMPLES / name)
     return "-c", f"import runpy; runpy.run_path({path!r}, run_name='__main__')"
 

@@ -178,7 +178,7 @@ def _fork_server() -> ForkServer:
 def ran(
     *program: str, environment: Mapping[str, str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """What became of `program`, without input; see `ForkServer.start`."""
+    """Runs `program` without input and returns its result; see `ForkServer.start`."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         forked = fork_server().start(program, environment, stdout=out.fileno(), stderr=err.fileno())
         try:
@@ -312,7 +312,7 @@ def _be_called(*command: str) -> None:
 
 
 def _import_what_they_need() -> None:
-    """What a node and the commands load when they run."""
+    """Imports the modules that a node and the commands load when they run."""
     import rich.live
     import rich.table  # noqa: F401
 

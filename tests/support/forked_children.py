@@ -78,7 +78,7 @@ class _Starting:
 
 
 class _Child:
-    """What the hub uses of `asyncio.subprocess.Process`."""
+    """The part of `asyncio.subprocess.Process` that the hub uses."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -18,7 +18,7 @@ _Output = tuple[asyncio.StreamReader, asyncio.ReadTransport]
 
 
 class ForkedProcess:
-    """It has to be ended, by a signal if by nothing else."""
+    """A forked program that must be ended, if need be by a signal."""
 
     def __init__(self, forked: Forked) -> None:
         self.pid = forked.pid

@@ -30,7 +30,7 @@ def name_of(case: object) -> str:
 
 
 def shape(value: object) -> object:
-    """What must not change where the values may: names, and the kind of each value.
+    """Returns the part of a value that must not change: its names, and the kind of each value.
 
     A list has the shape of its longest element.
     """

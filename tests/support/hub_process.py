@@ -103,7 +103,8 @@ class HubProcess:
 
     @property
     def memory_bytes(self) -> int:
-        """What it has in memory that is no file's: code is read when it is used first."""
+        """Returns the bytes of anonymous memory; the hub's code is a file's, and is
+        read when it is first used."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
         assert found is not None, status

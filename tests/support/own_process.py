@@ -50,7 +50,7 @@ class OwnProcess:
 
     @property
     def log(self) -> str:
-        """What all its runs have printed."""
+        """Returns the output of all its runs."""
         return (self.path / "log").read_text(errors="replace")
 
     def start(self) -> None:

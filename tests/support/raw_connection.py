@@ -102,7 +102,7 @@ class RawConnection:
 
     @property
     def unread_bytes(self) -> int:
-        """What has come and was not taken (FIONREAD)."""
+        """Returns the number of bytes that have come and were not taken (FIONREAD)."""
         answer = fcntl.ioctl(self._socket, termios.FIONREAD, struct.pack("i", 0))
         return len(self._ahead) + int(struct.unpack("i", answer)[0])
 

@@ -56,7 +56,7 @@ class _Sentinel(RedisServer):
 
     @property
     def state(self) -> bytes:
-        """What it knows of the master."""
+        """Returns what the sentinel knows of the master."""
         return self.ask("INFO", "sentinel")
 
 

@@ -50,7 +50,8 @@ class Block:
         return self.text.replace(URL, url).replace("uv run hub", f"{sys.executable} -m hub")
 
     def command(self, url: str) -> tuple[str, ...]:
-        """What runs it; a shell reads the repository's files from any directory."""
+        """Returns the command that runs the block; a shell reads the repository's
+        files from any directory."""
         text = self.against(url)
         if self.language == "sh":
             return ("bash", "-euc", text.replace("clients/", f"{ROOT}/clients/"))
@@ -73,7 +74,7 @@ def blocks(label: str) -> list[Block]:
 
 
 def environment(url: str) -> dict[str, str]:
-    """What a block finds: the hub's address, and output that comes at once."""
+    """Returns the environment of a block: the hub's address, and output that comes at once."""
     return outside() | {"HUB_URL": url, "PYTHONUNBUFFERED": "1"}
 
 

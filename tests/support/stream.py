@@ -1,4 +1,4 @@
-"""What a subscriber saw of one channel, judged as it comes: the promise, in one place.
+"""Judges what a subscriber sees of one channel, as it comes: the promise, in one place.
 
     view = View("ann")
     view.feed({"op": "subscribed", "position": "e:0"})

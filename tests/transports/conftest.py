@@ -45,7 +45,7 @@ def foreign() -> Iterator[ForeignServer]:
 
 @pytest.fixture
 def process(own_listener: HubProcess) -> HubProcess:
-    """What peers connect to; a module may have others too."""
+    """The hub that peers connect to; a module may have others too."""
     return own_listener
 
 

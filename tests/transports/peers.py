@@ -32,7 +32,7 @@ def http_client(
 
 
 class Query:
-    """What a peer puts in its URL."""
+    """The query of a peer's URL."""
 
     def __init__(self, *channels: str, since: Mapping[str, str] | None = None, **more: str) -> None:
         pairs = [("channel", channel) for channel in channels]

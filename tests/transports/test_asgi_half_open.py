@@ -138,8 +138,8 @@ async def test_a_fault_in_a_command_is_told_to_its_peer(monkeypatch: pytest.Monk
 async def test_a_server_ends_where_the_hub_does_not_start(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It says why. Without that, uvicorn would take the hub for an application that has no
-    lifespan, and answer each request with 500."""
+    """The server prints why. Without that, uvicorn would take the hub for an application that
+    has no lifespan, and answer each request with 500."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         broken = Hub(Settings(port=taken.getsockname()[1], log_level="critical"), listen=True)
         server = uvicorn.Server(uvicorn.Config(broken.asgi(), port=0, log_level="error"))

@@ -149,7 +149,7 @@ async def test_ping_is_answered(open_peer: Open, channel: str) -> None:
 
 
 async def test_members_join_and_leave(open_peer: Open, channel: str) -> None:
-    """Who is there is told by command; who comes and goes by pushes in the channel's order."""
+    """The command lists the members, and pushes tell who comes and goes, in the channel's order."""
     room = f"room:{channel}"
     async with open_peer(room) as peer:
         me = peer.welcome["connection"]

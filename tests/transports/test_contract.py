@@ -1,4 +1,4 @@
-"""What every transport owes its peers, asked of each through the same questions."""
+"""Every transport owes its peers the same, and is asked the same questions."""
 
 import asyncio
 from typing import Any

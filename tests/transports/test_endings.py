@@ -63,7 +63,7 @@ async def test_a_draining_hub_takes_nobody_new(hub: Hub, channel: str) -> None:
 
 
 async def test_an_operator_disconnects_a_session(hub: Hub, kind: type[Peer], channel: str) -> None:
-    """It is told not to come back, and the hub forgets it."""
+    """The peer is told not to come back, and the hub forgets the session."""
     async with kind(hub.url, Query(channel), {}) as peer, http_client() as http:
         at = f"{hub.url}/api/connections/{peer.welcome['connection']}"
         assert (await http.get(at)).json()["transport"] == kind.transport

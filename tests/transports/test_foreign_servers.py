@@ -83,7 +83,7 @@ async def test_a_poll_is_answered_and_ends_with_its_peer_under_any_server(name: 
 
 
 async def test_an_operators_drain_before_the_signal_says_goodbye_under_any_server() -> None:
-    """What to do before the stop of a server that cuts WebSockets at once."""
+    """Operators drain a node before they stop a server that cuts WebSockets at once."""
     pytest.importorskip("granian")
     with ForeignServer("granian", drain_seconds=1) as server:
         async with AsyncExitStack() as stack:

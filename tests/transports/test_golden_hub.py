@@ -1,4 +1,4 @@
-"""What a running hub answers has the names that the golden files say.
+"""The answers of a running hub have the names that the golden files say.
 
 The encoders are compared byte by byte in `tests/wire/test_golden.py`; here is what only the whole
 hub makes: the `ok` of each reply, polls, and answers to `POST /api/publish`.

@@ -35,7 +35,7 @@ async def test_an_idempotency_key_makes_a_retry_harmless(
 async def test_an_array_is_answered_item_by_item(
     http: httpx.AsyncClient, open_peer: Open, channel: str
 ) -> None:
-    """What is right is published although other items are wrong."""
+    """Correct items are published although other items are wrong."""
     async with open_peer(channel) as peer:
         answer = await http.post(
             "/api/publish",
@@ -166,7 +166,7 @@ async def test_a_websocket_is_told_of_a_misspelt_parameter_at_once(keyed: Hub) -
 async def test_the_api_names_a_misspelt_parameter(
     keyed: Hub, method: str, path: str, given: str, meant: str
 ) -> None:
-    """It would be ignored otherwise, and the answer be that of another question."""
+    """The hub would otherwise ignore the parameter and answer another question."""
     async with http_client(headers={"Authorization": f"Bearer {KEY}"}) as http:
         answer = await http.request(method, keyed.url + path, content=b"1")
         wrong = {"Authorization": "Bearer wrong"}

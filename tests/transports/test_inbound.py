@@ -37,7 +37,7 @@ def packed(data: bytes) -> bytes:
 
 
 def read_all(inbound: Inbound) -> list[object]:
-    """What is there now; the end of a broken protocol is its close code."""
+    """Returns the events that can be read now; a broken protocol ends them with its close code."""
     found: list[object] = []
     while True:
         try:
@@ -102,7 +102,7 @@ def _in_parts(data: bytes) -> bytes:
 
 
 def reference(stream: bytes, *, deflate: bool) -> list[object]:
-    """What websockets' own protocol reads."""
+    """Returns what websockets' own protocol reads."""
     protocol = ServerProtocol(state=State.OPEN, max_size=LIMIT)
     if deflate:
         protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]

@@ -1,4 +1,4 @@
-"""Who gets a session, whatever carries it, and that it begins in one write."""
+"""A peer is let in or refused over any transport, and its session begins in one write."""
 
 import asyncio
 import tracemalloc

@@ -188,7 +188,7 @@ async def test_the_channels_that_moved_are_the_last_in_the_positions() -> None:
 
 
 async def test_the_positions_beside_a_goodbye_go_exactly_with_the_messages_before_it() -> None:
-    """Who comes back from there repeats nothing and misses nothing."""
+    """A client that resumes from there repeats nothing and misses nothing."""
     hub = Hub()
     first = await hub.answer(ask(A, B))
     waiting = hub.begin(
@@ -273,7 +273,8 @@ async def test_a_peer_that_was_told_its_session_may_come_back_for_a_while() -> N
 
 
 async def test_sessions_between_two_polls_are_bounded() -> None:
-    """Who polls without `connection` leaves one behind with every answer; the oldest go first."""
+    """A client that polls without `connection` leaves a session behind with every
+    answer; the oldest go first."""
     hub = Hub(max_connections=100)
     told = [await hub.answer(ask(A)) for _ in range(60)]
     assert hub.held == (25, 1)

@@ -8,7 +8,7 @@ from hub.transports.poll_link import PollLink
 
 
 class FakeSession:
-    """What a link tells its session."""
+    """Notes what a link tells its session."""
 
     def __init__(self) -> None:
         self.writable = True

@@ -101,7 +101,7 @@ async def test_an_answer_that_told_of_a_new_subscription_is_missed_by_who_does_n
 async def test_a_session_that_is_behind_catches_up_by_the_page_not_by_the_message(
     process: HubProcess, channel: str
 ) -> None:
-    """What came between two polls is read from history: 90 messages are not 90 round trips."""
+    """Messages between two polls are read from history: 90 messages are not 90 round trips."""
     async with httpx.AsyncClient(base_url=process.url) as client:
         answer = (await poll(client, channel=channel, wait="0")).json()
         same = {key: answer["welcome"][key] for key in ("connection", "secret")}
@@ -121,7 +121,7 @@ async def test_a_session_that_is_behind_catches_up_by_the_page_not_by_the_messag
 async def test_a_session_that_is_not_continued_is_let_go_soon(
     process: HubProcess, channel: str
 ) -> None:
-    """Who polls without `connection` leaves no crowd behind."""
+    """A client that polls without `connection` leaves no crowd of sessions behind."""
     async with httpx.AsyncClient(base_url=process.url) as client:
         for _ in range(3):
             await poll(client, channel=channel, wait="0")

@@ -67,7 +67,7 @@ LAST: tuple[bytes, ...] = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What everybody saw: the publisher's bytes, and what others got and counted."""
+    """The results of a run: the publisher's bytes, and what others got and counted."""
 
     sent: bytes
     streams: Sequence[object]
@@ -172,7 +172,7 @@ async def test_publications_of_one_read_in_one_channel_reach_the_broker_together
 async def test_publications_of_a_run_that_the_broker_refuses_are_answered_at_their_place(
     node: SmallNode,
 ) -> None:
-    """And the others are made."""
+    """The other publications are made."""
     calls, peer = Calls(node), Wired(node, Turns(node.clock))
     many = node.memory.publish_many_now
 

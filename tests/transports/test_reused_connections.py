@@ -68,7 +68,7 @@ async def test_a_refused_stream_as_second_request_gets_its_problem(hub: Hub) -> 
 
 
 async def test_many_requests_share_a_connection_with_paths_like_ours(hub: Hub) -> None:
-    """What only begins like `/ws` or `/sse` goes back and forth without harm."""
+    """A path that only begins like `/ws` or `/sse` is answered, and the connection goes on."""
     async with raw_connection(hub.url) as connection:
         for target, status in [
             ("/healthz", 200),

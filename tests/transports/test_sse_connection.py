@@ -16,7 +16,7 @@ __all__ = ["ends"]
 
 
 class NotingSession:
-    """What a connection tells its session."""
+    """Notes what a connection tells its session."""
 
     def __init__(self) -> None:
         self.told: list[object] = []

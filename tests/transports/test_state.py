@@ -105,7 +105,7 @@ async def test_polls_get_rows_and_go_on_behind_them() -> None:
 
 @pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
 async def test_the_python_client_is_given_rows_and_then_changes(transport: str) -> None:
-    """And rows anew, in place of a gap, where it was away for too long."""
+    """The client gets the rows anew, in place of a gap, if it was away for too long."""
     async with hub_with_tables() as hub:
         for key in "ab":
             await hub.publish("table:a", 1, key=key)
@@ -148,7 +148,8 @@ async def _output(*arguments: str) -> list[str]:
 
 
 async def test_a_filtered_table_is_that_of_the_rows_that_match() -> None:
-    """What stops to match goes as a removal, live and in a resume; what begins to match comes."""
+    """A row that matches no longer is removed, live and in a resume; a row
+    that begins to match comes."""
     async with hub_with_tables() as hub, httpx.AsyncClient(base_url=hub.url) as http:
         url = hub.url.replace("http", "ws") + "/ws"
 

@@ -1,4 +1,5 @@
-"""What goes straight to the kernel and what must not, on a transport that only notes."""
+"""Frames go straight to the kernel unless the transport still holds bytes; here
+the transport only notes."""
 
 import asyncio
 import contextlib
@@ -201,7 +202,7 @@ class StandingSession:
         assert not self.in_step, f"told of its end first: {code} {reason}"
 
     def on_writable(self) -> None:
-        """It may come into step again."""
+        """Does nothing; a session may come into step again here."""
 
 
 @pytest.mark.parametrize("end", ["pause_writing", "close", "half_close", "abort", "lost"])

@@ -177,7 +177,7 @@ async def test_frames_without_a_command_count_as_well(
 
 
 async def test_while_much_is_unread_the_peer_is_not_read_from(wired: Wired) -> None:
-    """And is again when it was worked off."""
+    """The peer is read from again when the bytes were worked off."""
     wired.receive(masked(b"", PONG) * 40_000)
     assert not wired.transport.reading
     await until_read(wired)
@@ -222,7 +222,7 @@ def _takes(clock: FakeClock, seconds: float) -> Callable[[object], bool]:
 
 
 async def test_connections_take_turns(node: SmallNode, turns: Turns) -> None:
-    """Who sends little comes after one piece of who sends much, not after all of it."""
+    """A connection that sends little waits for one piece of a busy one, not for all of it."""
     greedy, modest = Wired(node, turns), Wired(node, turns)
     greedy.receive(b"".join(ping(number) for number in range(5 * PIECE_FRAMES)))
     modest.receive(ping(1))
@@ -356,8 +356,8 @@ async def test_time_in_which_the_hub_does_not_read_is_not_the_peers() -> None:
 async def test_a_refused_peer_is_not_listened_to_any_more(
     wired: Wired, broken: bytes, code: int
 ) -> None:
-    """What came before is carried out, nothing after; what still comes is thrown away, to a
-    limit, so that a reset does not overtake the reason."""
+    """Commands before the fault are carried out and none after it. Later bytes are thrown away,
+    up to a limit, so that a reset does not overtake the reason."""
     wired.receive(ping(1) + broken + ping(2))
     reply, goodbye = wired.pushes()
     assert (reply["id"], goodbye["code"]) == (1, code)
@@ -492,7 +492,7 @@ async def test_a_lost_connection_leaves_nothing_waiting(
 async def test_of_many_that_end_at_once_each_has_its_turn(
     node: SmallNode, turns: Turns, way: str
 ) -> None:
-    """What is open goes on meanwhile, and whoever has gone is written nothing."""
+    """Open sessions are served meanwhile, and a session whose peer has gone is written nothing."""
     leaving, staying = Wired(node, turns, channels=("a",)), Wired(node, turns, channels=("a",))
     turns.crowd.spent(2 * TURN_SECONDS)
     if way == "lost":

@@ -58,7 +58,7 @@ def test_http_statuses_are_those_of_the_wire_contract(code: str, status: int) ->
 
 
 def may_reconnect(code: int) -> bool:
-    """What a client does with a close code, as clients/PROTOCOL.md has it."""
+    """Returns whether a client comes back after this close code, by clients/PROTOCOL.md."""
     return 4500 <= code <= 4599 or code in {1001, 1006, 1011, 1012, 1013}
 
 

@@ -1,4 +1,4 @@
-"""What a filter lets through, and what is no filter."""
+"""A filter passes publications by their tags, and a text that is no filter is refused."""
 
 import sys
 import tracemalloc

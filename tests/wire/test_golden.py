@@ -123,7 +123,7 @@ def error_classes() -> list[type[HubError]]:
 
 
 def test_positions_of_several_channels_are_one_event_id_and_come_back_as_one() -> None:
-    """What EventSource returns as Last-Event-ID resumes every channel."""
+    """The Last-Event-ID that EventSource returns resumes every channel."""
     case = golden("sse")["several_channels"]
     positions = [(name, Position.parse(text)) for name, text in case["positions"].items()]
     assert SeveralSseDialect().encode_positions(positions).decode() == case["block"]
@@ -133,7 +133,7 @@ def test_positions_of_several_channels_are_one_event_id_and_come_back_as_one() -
 
 
 def test_the_last_event_id_of_one_channel_wins_over_since() -> None:
-    """It is a plain position."""
+    """With one channel the id is a plain position."""
     case = golden("sse")["one_channel"]
     query = parse_query(case["query"].encode(), max_channels=32)
     resumed = query.resume_from(case["last_event_id"])
@@ -248,7 +248,7 @@ def test_every_push_and_each_of_its_fields_is_in_a_golden_file() -> None:
 
 
 def test_every_reason_of_a_gap_every_close_code_and_every_error_is_in_a_golden_file() -> None:
-    """So that a new one has to be shown to the clients."""
+    """A new one must be shown to the clients by a golden file."""
     reasons = {case["is"]["reason"] for case in PUSHES if case["is"]["class"] == "Gap"}
     assert reasons == {reason.value for reason in GapReason}
     closes = {case["code"] for case in golden("closes")}

@@ -69,7 +69,7 @@ def test_splitting_keeps_the_bytes_of_every_item(values: list[object]) -> None:
 
 
 def test_an_object_is_a_batch_of_one_that_is_no_array() -> None:
-    """So that it is answered with one object."""
+    """Such a batch is answered with one object and not with an array."""
     batch = split_items(b' {"channel":"a","data":1.0,"key":"k","idempotency_key":"i"}', max_items=1)
     (item,) = batch.items
     assert not batch.is_array
@@ -105,7 +105,7 @@ def test_invalid_utf_8_inside_an_items_data_is_found_by_check_payload() -> None:
 
 
 def test_invalid_utf_8_in_a_channel_is_an_error_of_its_item() -> None:
-    """It must not end as a fault of the hub."""
+    """Invalid UTF-8 is the peer's error and must not end as a fault of the hub."""
     (item,) = split_items(b'[{"channel":"\xff","data":1}]', max_items=1).items
     assert isinstance(item, BadRequestError)
 
@@ -176,7 +176,8 @@ def test_half_an_emoji_and_a_deep_item_in_one_array_are_two_errors() -> None:
 
 
 def checked(item: Item | BadRequestError) -> bytes:
-    """What the hub takes of it: from Python 3.12 on the parser itself reads 5,000 levels."""
+    """Returns the item's payload if the hub takes it: from Python 3.12 on the parser
+    itself reads 5,000 levels."""
     if isinstance(item, BadRequestError):
         raise item
     return check_payload(bytes(item.data), limit=1_000_000)
@@ -248,7 +249,7 @@ def test_a_full_batch_with_very_many_fields_is_read() -> None:
 
 
 def in_slices(raw: bytes, *, max_items: int = 10_000) -> tuple[PublishBody, int]:
-    """What the body holds, and in how many slices it was found."""
+    """Returns the items of the body, and the number of slices in which they were found."""
     slices, count = split_in_slices(raw, max_items=max_items), 1
     while True:
         try:

@@ -254,7 +254,8 @@ def test_data_over_the_limit_is_named_with_both_sizes_and_the_id() -> None:
 
 
 def test_an_id_of_200_characters_is_repeated_and_a_longer_one_is_refused() -> None:
-    """It is not repeated then: a reply must not be as long as a peer likes."""
+    """A longer id is not repeated in the error, because a reply must not be
+    as long as a peer likes."""
     assert read(f'{{"op":"ping","id":"{"é" * 200}"}}') == commands.Ping("é" * 200)
     expected = "id is not allowed: a string of at most 200 characters"
     with pytest.raises(BadRequestError, match=expected) as caught:
@@ -364,7 +365,7 @@ def test_pushes_are_written_as_the_wire_contract_shows_them(push: Push, text: st
 
 
 def test_a_history_reply_carries_publications_byte_for_byte() -> None:
-    """And members as a join shows them."""
+    """Members look as in a join."""
     ok = {"publications": (PUBLICATION,), "members": [MEMBER]}
     encoded = native_pushes.encode(Reply(1, ok))
     assert b'{"offset":42,"time":1700000000000,"data":%b}' % HUGE in encoded

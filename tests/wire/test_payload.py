@@ -36,7 +36,7 @@ def test_valid_json_stays_byte_for_byte_but_for_its_line_breaks(
 
 @given(VALUES, st.text(" \t\r\n"), st.text(" \t\r\n"))
 def test_surrounding_whitespace_is_stripped(value: object, before: str, after: str) -> None:
-    """What stands around the value is not part of it."""
+    """White space around the value is not part of it."""
     raw = json.dumps(value).encode()
     assert check_payload(before.encode() + raw + after.encode(), limit=1_000_000) == raw
 

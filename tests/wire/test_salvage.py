@@ -1,4 +1,4 @@
-"""What is read of JSON that no parser takes: the fields and items that its brackets still show."""
+"""Fields and items are found by their brackets in JSON that no parser takes."""
 
 import json
 

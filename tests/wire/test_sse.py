@@ -117,7 +117,7 @@ def test_a_push_is_one_event_with_the_native_object_as_its_data(
     ],
 )
 def test_with_one_channel_what_moves_the_position_carries_it(push: Push, id_: str) -> None:
-    """So that `Last-Event-ID` resumes there."""
+    """`Last-Event-ID` resumes from there."""
     epoch = "n" if id_.startswith("n") else "e"
     browser = Browser().read(ONE.encode(push, epoch))
     assert browser.last_event_id == id_
@@ -150,7 +150,7 @@ def test_a_peer_cut_before_a_reset_resumes_from_the_epoch_before_it() -> None:
 
 
 def test_a_heartbeat_is_a_comment() -> None:
-    """It dispatches nothing."""
+    """A comment dispatches no event."""
     for dialect in (ONE, SEVERAL):
         assert dialect.encode(Heartbeat(), "").startswith(b":")
         assert Browser().read(dialect.encode(Heartbeat(), "")).events == []

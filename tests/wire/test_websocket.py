@@ -82,7 +82,7 @@ def test_compressed_frames_are_read_in_every_window(window_bits: int) -> None:
 
 
 def test_a_compressed_frame_is_read_by_connections_of_different_pasts() -> None:
-    """It is shared: no connection's context goes into it."""
+    """The compressed frame is shared, so no connection's context goes into it."""
     dialect = WebSocketDialect(window_bits=12)
     fresh, old = client(12), client(12)
     received(old, dialect.encode(publication(4_000), "e"))

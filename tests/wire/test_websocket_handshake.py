@@ -84,7 +84,7 @@ def test_lists_and_letter_case_of_the_headers_are_understood(changes: dict[str, 
 def test_a_request_that_is_no_handshake_of_version_13_needs_an_upgrade(
     changes: dict[str, str],
 ) -> None:
-    """It is answered with 426."""
+    """The peer gets status 426."""
     with pytest.raises(UpgradeRequiredError):
         accept_handshake(headers(**changes), deflate=False)
 
@@ -139,7 +139,7 @@ def test_compression_is_agreed_on_without_context_either_way(offered: str, bits:
     ],
 )
 def test_an_offer_that_cannot_be_met_leaves_the_connection_uncompressed(offered: str) -> None:
-    """It is no error: extensions are optional."""
+    """An offer that cannot be met is no error, because extensions are optional."""
     assert offer(offered) == ("", None)
 
 

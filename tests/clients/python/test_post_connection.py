@@ -80,7 +80,7 @@ async def test_an_answer_may_be_cut_anywhere(asked: Asked, cut: int) -> None:
 
 @pytest.mark.parametrize("came", range(len(OK)))
 async def test_an_end_in_the_middle_of_an_answer_is_told_once(asked: Asked, came: int) -> None:
-    """What was sent may have been carried out."""
+    """The request may have been carried out, so the failure says that the hub was reached."""
     asked.connection.data_received(OK[:came])
     asked.connection.connection_lost(ConnectionResetError("reset"))
     assert asked.failure().reached

@@ -64,7 +64,7 @@ class HalfOpen:
 
 
 async def first_message(answer: HalfOpen, timing: ReconnectTiming) -> tuple[Message, str]:
-    """What came first, and the transport that it came over."""
+    """Returns the first message and the transport over which it came."""
     states: list[ConnectionState] = []
     options = ClientOptions(timing=timing, on_state=states.append)
     async with (

@@ -1,4 +1,4 @@
-"""What travels together, and what becomes of it when somebody leaves early."""
+"""Publications are batched into requests, and a caller who leaves early harms no other."""
 
 import asyncio
 from contextlib import suppress
@@ -94,7 +94,7 @@ async def test_a_bad_publication_does_not_take_its_neighbours_with_it() -> None:
 
 
 async def test_a_cancelled_call_that_was_not_sent_does_not_happen() -> None:
-    """It is taken out of the queue; the hub never sees it."""
+    """The call is taken out of the queue, and the hub never sees it."""
     options = PublisherOptions(batching=Batching(max_wait_seconds=60))
     async with (
         http_hub(answers_all) as (url, requests),
@@ -140,7 +140,8 @@ async def test_leaving_normally_waits_for_publications_of_other_tasks() -> None:
 
 
 async def test_leaving_by_an_error_waits_for_nobody_and_says_what_is_known() -> None:
-    """What had been sent is unknown, what had not surely did not happen."""
+    """The outcome of a publication that was sent is unknown; one that was still
+    queued was not published."""
     arrived = asyncio.Event()
 
     async def silent(_: HttpRequest) -> HttpAnswer:
@@ -164,7 +165,7 @@ async def test_leaving_by_an_error_waits_for_nobody_and_says_what_is_known() -> 
 
 
 async def test_a_publication_after_another_takes_three_turns_of_the_loop() -> None:
-    """What is sent, what is read and what goes on each have a turn; nothing else has.
+    """Sending, reading and going on take one turn of the loop each, and nothing else takes one.
 
     Counted where nobody else uses the loop, because a hub in it would take turns of its own.
     """
@@ -190,7 +191,7 @@ def _turns_of_a_loop(url: str, number: int) -> int:
 
 
 async def test_leaving_by_an_error_gives_up_what_a_kept_connection_was_sent() -> None:
-    """It may have happened, as what went out on a new connection may have."""
+    """The publication may have happened, as one on a new connection may have."""
     arrived = asyncio.Event()
 
     async def once(request: HttpRequest) -> HttpAnswer:
@@ -280,6 +281,6 @@ async def test_a_turn_is_given_up_where_the_hub_takes_nothing() -> None:
 
 @pytest.mark.parametrize("data", [b"", b'{"a":', b'1},{"channel":"b","data":2', b"1 2"])
 def test_bytes_that_are_not_one_json_document_are_refused_before_they_travel(data: bytes) -> None:
-    """What is more than one document would become a publication of its own."""
+    """A second document in the bytes would become a publication of its own."""
     with pytest.raises(ValueError, match="no JSON"):
         Outgoing("a", data)

@@ -1,4 +1,4 @@
-"""What the environment says about the way to a hub, and what of it concerns that hub at all."""
+"""The environment names proxies and certificates; a client uses what concerns its hub."""
 
 import os
 import ssl
@@ -66,7 +66,7 @@ def test_an_entry_of_no_proxy_that_names_another_host_is_passed_over(
 def test_no_proxy_names_hosts_networks_ports_and_what_is_below_a_name(
     monkeypatch: pytest.MonkeyPatch, url: str, no_proxy: str
 ) -> None:
-    """And a proxy that cannot be used is then no matter of this client."""
+    """A proxy that cannot be used is then no error."""
     given(monkeypatch, ALL_PROXY=SOCKS, NO_PROXY=no_proxy)
     assert find_route(url).proxy is None
 
@@ -92,7 +92,7 @@ def test_no_proxy_names_nobody_else(
 
 
 def test_the_proxy_of_the_addresses_own_scheme_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the other scheme is not looked at."""
+    """The proxy of the other scheme is ignored."""
     given(monkeypatch, HTTPS_PROXY="http://tls.example.org:1", ALL_PROXY=SOCKS, http_proxy="p:1")
     assert find_route(HTTP).proxy == "http://p:1"
     assert find_route(HTTPS).proxy == "http://tls.example.org:1"

@@ -293,7 +293,8 @@ def test_an_event_without_end_of_empty_lines_is_over_the_limit_too() -> None:
 
 
 def test_a_url_holds_only_channels_that_agree_and_fit() -> None:
-    """What differs in `last` or `fill`, or makes the URL too long, is subscribed by command."""
+    """A channel with another `last` or `fill`, or one too many for the URL, is
+    subscribed to by command."""
     long = [{"channel": f"{number}:" + "x" * 190} for number in range(40)]
     wanted: list[Mapping[str, object]] = [
         {"channel": "a+b", "since": "e1:3", "fill": None},

@@ -1,4 +1,4 @@
-"""What subscriptions and commands of a client cost and promise each other."""
+"""Subscriptions and commands of one client share a connection and do not harm each other."""
 
 import asyncio
 
@@ -222,7 +222,7 @@ async def reply(peer: Peer, command: dict[str, object], ok: dict[str, object]) -
 
 
 async def test_a_token_function_that_is_cancelled_costs_the_connection_and_not_the_client() -> None:
-    """What the application gives up inside of it is not the client's own end."""
+    """The cancellation inside the token function does not close the client."""
     asked = 0
 
     async def token() -> str:

@@ -177,7 +177,7 @@ async def test_closing_ends_a_retry_under_way_in_another_thread() -> None:
 
 
 class SoftTimeLimitError(Exception):
-    """What a signal handler raises in the middle of anything, as Celery's does."""
+    """The error that a signal handler raises at any moment, as Celery's does."""
 
 
 def test_an_exception_in_the_thread_that_sends_does_not_leave_the_others_waiting() -> None:

@@ -57,7 +57,7 @@ async def test_somebody_who_gives_up_takes_no_place_along(handed_over: bool) -> 
 
 
 async def test_a_place_that_does_not_come_in_time_is_a_time_out() -> None:
-    """And whoever gave up is not handed anything later."""
+    """A place that comes free later is not given to a caller that gave up."""
     turns = FairSemaphore(1)
     assert turns.take()
     with pytest.raises(TimeoutError):

@@ -24,7 +24,7 @@ class LoopProxy:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self, browser: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        """What becomes of one connection; `answer` is closed behind it."""
+        """Carries one connection; `answer` is closed afterwards."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:

@@ -47,7 +47,7 @@ class Nginx(Daemon):
 
 
 def plain(hub_port: int) -> str:
-    """What every tutorial has: HTTP/1.0 to the hub, no upgrade, `proxy_buffering` on."""
+    """Returns what every tutorial has: HTTP/1.0 to the hub, no upgrade, `proxy_buffering` on."""
     return f"location / {{ proxy_pass http://127.0.0.1:{hub_port}; }}"
 
 

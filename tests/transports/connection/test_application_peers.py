@@ -270,7 +270,7 @@ async def test_a_fault_is_500_or_ends_half_an_answer(beside: Callable[[ASGIApp],
 async def test_a_field_with_a_line_end_is_no_field(
     beside: Callable[[ASGIApp], Rig], field: tuple[bytes, bytes]
 ) -> None:
-    """It would be a way for the application's input to write the answer."""
+    """A line end in a field would let the application's input write parts of the answer."""
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [field]})

@@ -19,7 +19,7 @@ def crowd(rig: Rig) -> None:
 
 
 async def test_a_stream_that_comes_in_a_crowd_waits_for_its_turn(rig: Rig) -> None:
-    """And takes along what came behind its request meanwhile."""
+    """The bytes that came behind its request meanwhile go to the stream."""
     crowd(rig)
     assert not rig.streams.opened
     rig.receive(b"second")
@@ -70,7 +70,7 @@ async def test_a_peer_that_asks_for_no_stream_is_answered_beside_a_crowd(rig: Ri
 
 
 async def test_a_peer_that_waits_among_a_crowd_is_not_told_that_it_is_late(rig: Rig) -> None:
-    """It has sent all that it has to: only the time for an answer runs."""
+    """The peer has sent its whole request, so only the time for an answer runs."""
     crowd(rig)
     rig.wait(LIMITS.handshake_timeout_seconds + 1)
     assert not rig.transport.ended

@@ -1,4 +1,5 @@
-"""Who is refused by address and first bytes costs no parser, and is told what others are told."""
+"""A peer that is refused by its address or first bytes costs no parser,
+and gets the usual answer."""
 
 import time
 from collections import Counter
@@ -68,7 +69,7 @@ async def test_a_peer_that_begins_no_session_is_not_held_back_by_their_rate(
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
 async def test_a_head_that_comes_in_pieces_is_read_as_ever(limited: Rig, cut: int) -> None:
-    """And what then refuses it is asked where sessions are opened."""
+    """The limit is checked later, where the session is opened."""
     limited.receive(get("/ws", UPGRADE), cut=cut)
     assert len(limited.streams.opened) == 1
 
@@ -189,7 +190,7 @@ MISDIRECTED = {
 async def test_a_handshake_for_elsewhere_is_refused_before_anything_is_made(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """It is told and counted once, and its connection ends with the answer."""
+    """The refusal is answered and counted once, and the connection ends with it."""
     request, status, _ = MISDIRECTED[name]
     no_readers(monkeypatch)
     rig.receive(request)

@@ -78,7 +78,7 @@ async def test_a_body_is_never_a_request_wherever_it_is_cut(
 async def test_an_upgrade_that_nobody_takes_is_ignored_and_its_body_read(
     keyed: Rig, upgrade: str, *, chunked: bool
 ) -> None:
-    """What every Java client sends; cut at every byte."""
+    """Every Java client sends such an upgrade; the request is cut at every byte."""
     announced, body = framed(b'{"a":1}', chunked=chunked)
     head = f"POST /api/publish/a HTTP/1.1\r\nHost: localhost\r\n{WITH_KEY}{upgrade}{announced}\r\n"
     request = head.encode() + body

@@ -218,8 +218,8 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 
 
 async def outcome(rig: Rig, reads: Sequence[bytes], heads: KnownHeads | None) -> object:
-    """What a node that begins anew answers and publishes; each connection that ends is followed by
-    another."""
+    """Returns what a new node answers and publishes; a connection that
+    ends is followed by another."""
     if heads is not None:
         rig.context.dispatcher.heads = heads
         rig.connect()

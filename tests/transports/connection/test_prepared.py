@@ -135,7 +135,7 @@ async def test_publications_behind_one_that_is_answered_later_wait_for_it(make_r
 
 
 async def test_nobody_is_answered_whose_connection_is_gone(make_rig: Make) -> None:
-    """It is published all the same, and what was held of it is let go of."""
+    """The publication is made, and the bytes held for it are released."""
     rig = make_rig(publishes="soon")
     rig.registry.gate.set()
     rig.receive(post("slow", b"0"))

@@ -89,7 +89,7 @@ def test_no_bytes_raise_anything_else_or_wait_for_ever(data: bytes, begin: bytes
 
 @pytest.mark.parametrize("end", ["\r\n", "\r\nGET"])
 def test_a_line_has_up_to_107_bytes_with_its_end(end: str) -> None:
-    """And is not waited for beyond that."""
+    """A line is refused as soon as it is longer."""
     line = b"PROXY UNKNOWN " + b"x" * (107 - 14 - 2)
     assert read(line + end.encode()) == Header(None, end[2:].encode())
     for beyond in (line + b"x", line + b"x\r", line + b"x" + end.encode()):

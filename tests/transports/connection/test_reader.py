@@ -19,7 +19,7 @@ Seen = tuple[str, str, bytes]
 
 
 class Collector:
-    """What was read, in order."""
+    """Collects in order what a reader has read."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -284,7 +284,8 @@ def test_fields_that_repeat_are_joined_in_their_order() -> None:
 async def test_a_connection_answers_each_request_once_and_ends_where_one_is_refused(
     files: Path, parts: list[str], data: st.DataObject
 ) -> None:
-    """What no reader takes for a request is never answered as one."""
+    """The number of answers shows that no bytes were taken for a request that
+    the reference does not see."""
     stream = "".join(parts).encode("latin-1")
     # The reference ends behind each request of HTTP/1.0; the hub does as the peer asks.
     assume(not (b"HTTP/1.0" in stream and b"keep-alive" in stream))
@@ -319,7 +320,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     ids=["one trailer", "many trailers", "an extension"],
 )
 def test_a_large_payload_buys_no_large_trailers(filler: bytes) -> None:
-    """What follows the last byte of payload is bounded like a head."""
+    """The bytes behind the last byte of payload are bounded like a head."""
     payload = b"%x\r\n%b\r\n" % (100_000, b"y" * 100_000)
     data = CHUNKED + payload + filler
     found = Collector()
@@ -353,7 +354,7 @@ def test_a_head_has_a_bounded_number_of_fields(cut: int, count: int, *, allowed:
 
 
 def test_a_head_of_fields_without_end_is_refused_at_once() -> None:
-    """It is not waited for the end of the head."""
+    """The reader does not wait for the end of the head."""
     found = read(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (128 + 10), [])
     assert [error.code for error in found.errors] == ["headers_too_large"]
 

@@ -19,7 +19,7 @@ async def worked_off(turns: Turns, rig: Rig) -> None:
 
 
 async def test_an_address_with_one_connection_waits_for_one_of_each_busy_address(rig: Rig) -> None:
-    """And not for each connection of an address that has hundreds."""
+    """The modest address does not wait for each connection of an address that has hundreds."""
     turns, done = Turns(FakeClock(100.0)), list[str]()
 
     def note(name: str) -> Callable[[], None]:

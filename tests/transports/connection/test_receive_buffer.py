@@ -118,7 +118,7 @@ def test_bytes_behind_a_request_that_waits_are_held_and_counted() -> None:
 
 
 def test_a_parse_that_takes_too_long_has_another_turn() -> None:
-    """And nothing is parsed before it, whatever comes meanwhile."""
+    """Nothing is parsed before that turn, whatever comes meanwhile."""
     rig = Rig(seconds_for_a_piece=PIECE_SECONDS)
     rig.buffer.parse(b"x" * (2 * PIECE_BYTES))
     assert (len(rig.sides.fed), len(rig.buffer.held)) == (1, PIECE_BYTES)

@@ -40,7 +40,8 @@ def make(
 
 
 def arrive(sockets: Sockets, address: str, count: int) -> list[str | None]:
-    """So many connections of one address; the codes with which each is refused."""
+    """Opens `count` connections of one address, and returns the code with which
+    each is refused, or None."""
     codes = []
     for each in held(sockets, *[0] * count):
         sockets.enter(each, address)

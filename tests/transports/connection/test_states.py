@@ -45,7 +45,7 @@ async def test_a_trickle_of_a_head_puts_its_deadline_off_by_nothing(rig: Rig) ->
 
 
 async def test_a_second_head_has_a_deadline_of_its_own(rig: Rig) -> None:
-    """It runs from the head's first byte, not from the answer before."""
+    """The deadline runs from the head's first byte, not from the answer before."""
     rig.receive(get("/healthz"))
     rig.wait(50)
     rig.receive(b"GET /healthz HTTP")
@@ -69,7 +69,7 @@ async def test_an_idle_connection_is_closed_without_a_word(rig: Rig) -> None:
 
 @pytest.mark.parametrize("stray", [b"\r\n", b"\r\n\r\n", b"\n"])
 async def test_a_stray_line_end_keeps_no_connection_alive(rig: Rig, stray: bytes) -> None:
-    """It is no request: what the connection waits for is the same as before."""
+    """A line end is no request, so the connection's deadline stays as it was."""
     rig.receive(get("/healthz"))
     for _ in range(8):
         rig.wait(LIMITS.keep_alive_seconds / 8 + 0.1)
@@ -175,7 +175,8 @@ async def test_bytes_held_behind_an_answer_are_bounded(rig: Rig) -> None:
 
 
 async def test_bytes_held_behind_answers_are_bounded_over_all_connections(rig: Rig) -> None:
-    """Who holds longest is cut; what is read on afterwards counts no more."""
+    """The connection that holds bytes longest is cut off, and bytes that are parsed
+    afterwards no longer count."""
     first = rig.transport
     behind = get("/healthz") * 200
     assert 10_000 > len(behind) > 5_000
@@ -194,7 +195,7 @@ async def test_bytes_held_behind_answers_are_bounded_over_all_connections(rig: R
 
 
 async def test_few_requests_are_parsed_ahead_of_one_that_waits(rig: Rig) -> None:
-    """What is parsed costs many times its bytes, so the rest stays bytes."""
+    """A parsed request takes many times its bytes, so the rest stays bytes."""
     rig.receive(post("slow", b"1") + get("/healthz") * 2000)
     assert len(rig.connection._requests.queue) < 100
 
@@ -378,7 +379,7 @@ async def test_nothing_is_a_request_behind_a_stream_that_waited_for_the_peer(rig
 
 
 async def test_a_stream_is_read_from_however_it_had_to_wait(rig: Rig) -> None:
-    """It may pause the reading itself from then on."""
+    """Reading is resumed before the stream opens, and the stream may pause it from then on."""
     rig.transport.room = 5
     rig.receive(get("/healthz") + get("/ws", UPGRADE) + b"x" * 100)
     assert rig.transport.paused
@@ -424,7 +425,8 @@ async def test_an_upgrade_behind_one_that_waits_keeps_its_frames(rig: Rig) -> No
 
 
 async def test_a_stream_begins_only_when_the_peer_has_taken_what_came_before(rig: Rig) -> None:
-    """It writes past the transport, whose bytes would come later."""
+    """A stream writes past the transport, so bytes that the transport
+    still holds would come later."""
     rig.transport.room = 5
     rig.receive(get("/healthz") + get("/sse?channel=a"))
     assert rig.streams.opened == []

@@ -1,4 +1,4 @@
-"""What becomes of a request for a stream: opened, asked about first, or refused in its own way."""
+"""A request for a stream is opened, waits for a decision, or is refused in its own way."""
 
 import asyncio
 from typing import Any, cast

@@ -27,7 +27,7 @@ async def test_a_batch_answers_every_item_in_order(hub: Hub) -> None:
 
 
 async def test_an_object_is_answered_with_one_object(hub: Hub) -> None:
-    """And its error with a problem."""
+    """An object that fails is answered with a problem."""
     hub.node.fails["b"] = ConflictError("other data")
     async with hub.client(**PUBLISHER) as client:
         good = await client.post("/api/publish", json={"channel": "a", "data": None})

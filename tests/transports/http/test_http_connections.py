@@ -84,7 +84,7 @@ async def test_a_page_names_the_nodes_that_are_missing_in_it(hub: Hub) -> None:
 
 
 async def test_nodes_of_one_name_alone_are_asked_where_one_is_named(hub: Hub) -> None:
-    """It is no filter of theirs."""
+    """The name chooses the nodes that are asked, and is no filter of theirs."""
     async with hub.client(**OPERATOR) as client:
         await client.get("/api/connections?node=n2")
     assert hub.admin.asked == [(ListConnections(query()), Everywhere("n2"))]

@@ -1,4 +1,4 @@
-"""What holds for every path: errors, methods, origins, the base path, the fallback."""
+"""Rules that hold for every path: errors, methods, origins, the base path and the fallback."""
 
 import base64
 from pathlib import Path
@@ -134,7 +134,7 @@ async def test_a_preflight_names_methods_and_headers(hub: Hub) -> None:
 
 
 async def test_the_base_path_goes_before_everything(files: Path) -> None:
-    """And nothing answers without it."""
+    """No path answers without the base path."""
     hub = make_hub(files, base_path="/live")
     async with hub.client() as client:
         assert (await client.get("/live/healthz")).status_code == 200
@@ -295,7 +295,7 @@ async def test_nothing_but_the_listed_files_can_be_had(hub: Hub, path: str) -> N
 
 @pytest.mark.parametrize("host", ["a;b", "a b", "*", "x' 'unsafe-inline", "a,b", "a" * 300])
 async def test_a_page_may_connect_to_its_own_hub_alone(hub: Hub, host: str) -> None:
-    """What a request calls the hub never writes the policy."""
+    """The Host header of a request never gets into the policy."""
     async with hub.client() as client:
         answer = await client.get("/", headers={"Host": host})
     assert "connect-src 'self'; " in answer.headers.get(
@@ -311,7 +311,7 @@ async def test_a_number_of_a_query_is_plain_digits(hub: Hub, text: str) -> None:
 
 
 async def test_an_error_is_short_however_much_it_is_about(hub: Hub) -> None:
-    """What a peer sent may stand in a message; its size may not."""
+    """A message may quote the peer, but does not grow with what the peer sent."""
     item = b'[{"channel":"a","data":1,"' + b"y" * 50_000 + b'":1}]'
     async with hub.client(**PUBLISHER) as client:
         answer = await client.post("/api/publish", content=item)
@@ -387,7 +387,7 @@ async def test_a_path_that_is_almost_one_is_told_the_right_one(
     ],
 )
 async def test_other_paths_get_no_such_hint(hub: Hub, method: str, path: str, detail: str) -> None:
-    """It would send its reader the wrong way."""
+    """The hint would mislead readers of these paths."""
     async with hub.client(**PUBLISHER) as client:
         answer = await client.request(method, path)
     assert answer.json()["detail"] == detail

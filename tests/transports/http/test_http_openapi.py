@@ -28,7 +28,7 @@ def table(files: Path) -> RouteTable:
 
 @pytest.fixture
 def document(table: RouteTable) -> dict[str, Any]:
-    """What `/api/openapi.json` answers."""
+    """Returns the answer of `/api/openapi.json`."""
     place, _ = table.find(b"/api/openapi.json") or pytest.fail("it is not served")
     answer = place.routes["GET"].handler(Request())
     assert isinstance(answer, Answer)

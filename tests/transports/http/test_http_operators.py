@@ -134,7 +134,8 @@ async def test_sessions_that_ended_may_be_asked_of_one_subject(hub: Hub) -> None
 
 
 def test_every_request_that_a_node_carries_out_says_who_may_ask() -> None:
-    """And the routes that bring it take its word: what a peer asks of its session needs no key."""
+    """The routes follow that declaration: a peer's request to its own
+    session needs no operator key."""
     asked: set[type[AdminRequest[Any]]] = set()
     for module in (channels, connections, debugging, drain, explain, explain_subject, sessions):
         asked |= {

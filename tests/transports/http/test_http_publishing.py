@@ -121,7 +121,7 @@ async def test_a_publication_that_the_broker_did_not_take_says_when_to_retry(
 
 
 async def test_a_body_without_a_length_is_cut_off_at_the_limit(files: Path) -> None:
-    """What a peer claims is not what is trusted: the stream itself is counted."""
+    """The hub counts the bytes of the stream itself, whatever length the peer claims."""
     hub = make_hub(files, limits=HttpLimits(max_message_bytes=1000))
     sent = 0
 
@@ -188,7 +188,7 @@ async def test_a_repeat_is_told_that_it_is_one(hub: Hub) -> None:
 
 
 async def test_a_body_that_never_ends_is_a_408(files: Path) -> None:
-    """And the connection is given up, because the rest may come at any time."""
+    """The connection ends with the answer, because the rest of the body may come at any time."""
     hub = make_hub(files, limits=HttpLimits(body_timeout_seconds=0.01))
 
     async def stuck() -> AsyncIterator[bytes]:

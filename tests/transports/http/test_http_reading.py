@@ -65,7 +65,7 @@ async def test_an_operator_sorts_channels_by_any_column(hub: Hub) -> None:
 
 
 async def test_an_operators_ticket_is_asked_for_with_the_key(hub: Hub) -> None:
-    """It goes where the key must not: into URLs."""
+    """A ticket goes into URLs, where the key must not be."""
     async with hub.client() as client:
         assert (await client.post("/api/ticket")).status_code == 401
         assert (await client.post("/api/ticket", headers=PUBLISHER)).status_code == 403
@@ -102,7 +102,7 @@ async def test_a_token_reads_only_what_it_may_subscribe_to(files: Path) -> None:
 
 
 async def test_an_unknown_channel_is_not_found(hub: Hub) -> None:
-    """And a name that can be none is a bad request."""
+    """A name that no channel can have is a bad request."""
     async with hub.client() as client:
         assert (await client.get("/api/channels/none")).status_code == 404
         assert (await client.get("/api/channels/a%21")).status_code == 400
@@ -210,7 +210,7 @@ async def test_stats_are_the_nodes_state_and_its_counters(hub: Hub) -> None:
 
 
 async def test_a_node_that_does_not_know_the_others_lists_what_it_last_knew(hub: Hub) -> None:
-    """And says so; it answers for itself."""
+    """The answer says that it is not complete, and the node answers for itself."""
     hub.admin.away = True
     async with hub.client(**OPERATOR) as client:
         told = (await client.get("/api/nodes")).raise_for_status().json()

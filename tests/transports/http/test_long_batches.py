@@ -51,7 +51,7 @@ class Turns:
 async def test_the_bytes_judged_in_a_turn_are_bounded_however_many_arrays_come(
     monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    """What comes first is looked at as it comes; then one of the arrays has each turn."""
+    """The first bytes are judged as they come, and then one of the arrays has each turn."""
     turns = Turns(check_payload)
     monkeypatch.setattr(batches, "check_payload", turns.check)
     async with Hub(Settings(port=0, drain_seconds=0)) as hub:
@@ -81,8 +81,8 @@ async def test_an_item_at_the_end_that_is_refused_takes_no_other_with_it() -> No
 async def test_a_slice_that_goes_one_by_one_has_nothing_before_it_published_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What waits to be written reaches its bound between two turns, so the node has no one call
-    for the second slice. The first one is published already, and stays what it is."""
+    """The backlog reaches its bound between two turns, so the node does not make the second
+    slice in one call. The first slice is published already, and is not published again."""
     many, calls = Publishing.publish_many_now, 0
 
     def none_for_the_second(
