@@ -28,7 +28,7 @@ REFUSED = 1
 TIMEOUT_SECONDS = 10.0
 _UNKNOWN_CODES = frozenset({"outcome_unknown"})
 _KEY_CODES = frozenset({"unauthorized", "forbidden"})
-"""What another key would change."""
+"""The codes of refusals that another key would change."""
 
 
 class OperatorError(Exception):

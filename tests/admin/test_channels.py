@@ -40,7 +40,7 @@ class FakeKnown:
         self._held = held
         self.looked = 0
         self.stored: dict[str, int] = {}
-        """What the broker holds of some."""
+        """The number of publications that the broker holds of some channels."""
         self.offsets: dict[str, int] = {}
 
     async def look(self) -> None:

@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 FAULTY_OFFSET = 10
-"""What is wrong is wrong with this publication."""
+"""The offset of the publication with which the fault happens."""
 
 
 class FaultyHub:

@@ -42,15 +42,15 @@ class Slopes:
     kernel_bytes: int = 4000
     """Of an idle TCP socket with its file. Guess, not measured."""
     publish_us: float = 18.1
-    """What a node pays to hand a publication to Redis (`redis_publish`, 64 at once)."""
+    """The cost for a node of handing a publication to Redis (`redis_publish`, 64 at once)."""
     hear_us: float = 5.4
-    """What each node with a subscriber pays to hear it (the same)."""
+    """The cost for each node with a subscriber of hearing it (the same)."""
     batch_us: float = 40.0
     """To seal, encode and account for it, caches cold: `channels`, less its writes and replies."""
     redis_us: float = 26.3
-    """What Redis pays for a publication (the same)."""
+    """The cost of a publication for Redis (the same)."""
     redis_node_us: float = 0.8
-    """And for each node that hears it: PUBLISH to 1, 10 and 40 subscribers."""
+    """The cost for Redis of each node that hears it: PUBLISH to 1, 10 and 40 subscribers."""
 
 
 SLOPES = Slopes()
@@ -146,7 +146,7 @@ class Story:
     name: str
     clients: int
     nodes: int
-    """That are there to take them."""
+    """The number of nodes that take them."""
     first_seconds: tuple[float, float]
     """From when until when they first try, evenly."""
 

@@ -43,7 +43,7 @@ ANSWERS = {
     "reset": {Fate.LOST},
 }
 NOTHING = {Fate.NOT_SUBSCRIBED, Fate.CLOSED, Fate.DROPPED}
-"""What may have become of one that the peer saw nothing of."""
+"""The possible fates of a publication of which the peer saw nothing."""
 UNTOLD = {Fate.EXPIRED, Fate.LOST, Fate.CONFLATED}
 """The connection ended before it could be told."""
 

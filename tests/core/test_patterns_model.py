@@ -45,7 +45,7 @@ class Reader:
         self.resets_due: dict[str, Position] = {}
         """By channel, where a resume said that it begins in place of what was asked for."""
         self.missing: set[tuple[str, str, int]] = set()
-        """What gaps said would not come."""
+        """The publications that a gap announced as missing."""
         self.ended: set[str] = set()
         """Channels of which the last message was an end."""
         self.connect()

@@ -55,7 +55,7 @@ class Table:
     states: int = 0
     whole: bool = False
     truth: dict[str, dict[str, object]] | None = None
-    """What is so at each position, where a test knows it."""
+    """The right rows at each position, if the test knows them."""
     _at: str | None = None
     _epoch: str = ""
 

@@ -16,7 +16,7 @@ class Truth:
 
     acknowledged: Mapping[Place, object]
     held: Mapping[Place, object]
-    """What history held at the end."""
+    """The publications that history held at the end."""
     head: Place
     may_lose: bool
     """Whether anything happened that can cost a message."""

@@ -103,9 +103,9 @@ class Seat(SocketReader):
         self.id = self.secret = ""
         """Of the connection, as its welcome said."""
         self.more: dict[str, str] = {}
-        """What it asks for besides."""
+        """Further parameters of its query."""
         self.changes: list[tuple[str, str]] = []
-        """Who joined and who left, in the order they came."""
+        """The joins and leaves, in the order in which they came."""
 
     async def _try(self, hub: HubProcess) -> bool:
         query = {"channel": self.channel, **self.more}

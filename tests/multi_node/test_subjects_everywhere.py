@@ -43,7 +43,7 @@ class Case:
     act: Act
     sees: tuple[str, object]
     status: int
-    """What a poll of the subject is answered with from then on."""
+    """The status that a poll of the subject gets from then on."""
 
 
 async def close(client: httpx.AsyncClient, sub: str) -> httpx.Response:

@@ -28,7 +28,7 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
     "hypercorn": ("-m", "hypercorn", "application:app", "--bind", "127.0.0.1:{port}", "-w", "0"),
     "granian": ("-m", "granian", "application:app", "--interface", "asgi", "--port", "{port}"),
 }
-"""What the interpreter runs; the application is in `application.py`."""
+"""The arguments of the interpreter for each server; the application is in `application.py`."""
 
 _APPLICATION = """
 import json

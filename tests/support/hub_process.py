@@ -44,7 +44,7 @@ class HubProcess:
     """
 
     program: tuple[str, ...] = _PROGRAM
-    """What the interpreter runs; a subclass may run a program that calls `hub.serve`."""
+    """The arguments of the interpreter; a subclass may run a program that calls `hub.serve`."""
 
     is_forked = True
     """Whether it comes from a process that has imported the hub (`tests.support.fork_server`).

@@ -78,7 +78,7 @@ class ScenarioOptions:
     subscribers: int | None = None
     seconds: float | None = None
     command: Sequence[str] | None = None
-    """What starts the hub, with None this version."""
+    """The command that starts the hub; None starts this version."""
 
 
 @dataclass(frozen=True, slots=True)

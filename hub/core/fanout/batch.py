@@ -45,7 +45,7 @@ class Batch:
     ) -> None:
         self.items = items
         self.act = act
-        """What happens to each member here. It has no items then."""
+        """Called for each member at this place; a batch with an act has no items."""
         self.epoch = epoch
         self.base = base
         """The channel's offset before the batch. Its members are there or ahead."""

@@ -15,4 +15,4 @@ def documented(label: str) -> list[str]:
 NODE_RULES = documented("acl-node")
 PUBLISHER_RULES = documented("acl-publisher")
 ACL = " ".join(rule for rule in NODE_RULES if rule not in {"on", f">{PASSWORD}"})
-"""What a node's user may do."""
+"""The rights of a node's user."""

@@ -16,7 +16,7 @@ class _Pair:
     server: asyncio.StreamWriter
     subscribes: bool = False
     deaf: bool = False
-    """What Redis sends is thrown away; the connection stays open."""
+    """Whether bytes from Redis are thrown away; the connection stays open."""
 
 
 class Proxy:

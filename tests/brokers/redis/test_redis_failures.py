@@ -31,7 +31,7 @@ class Feed:
     publisher: TestNode
     channel: str
     made: dict[Position, bytes] = field(default_factory=dict)
-    """What the broker said it took."""
+    """The publications that the broker acknowledged."""
     unknown: set[bytes] = field(default_factory=set)
     refused: int = 0
     number: int = 0

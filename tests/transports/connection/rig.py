@@ -65,7 +65,7 @@ class FakeTransport(asyncio.Transport):
         self.closing = self.aborted = self.eof = self.paused = False
         self.protocol: Any = None
         self.to_stream = b""
-        """What came behind a handshake beyond the first piece."""
+        """The bytes behind a handshake that came after the first piece."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("192.0.2.7", 4711) if name == "peername" else default
@@ -180,12 +180,12 @@ class FakeStreams(Streams):
     """Takes connections over, or refuses them."""
 
     opened: list[tuple[StreamKind, bytes, bytes]] = field(default_factory=list)
-    """What kind, which target, and the bytes behind it."""
+    """The kind of each stream, its target, and the bytes behind its request."""
     refuses: HubError | None = None
     farewell: bytes = b""
-    """What is said to a WebSocket that is refused behind its handshake."""
+    """The bytes for a WebSocket that is refused behind its handshake."""
     judged: Judged | bytes | None = None
-    """What the door is told of each handshake; None for an unknown admission."""
+    """The verdict that the door gets on each handshake; None for an unknown admission."""
 
     def open(
         self, stream: StreamKind, request: Request, transport: Any, rest: bytes

@@ -28,7 +28,7 @@ class Servers:
         self.rigs = {HERE: here, THERE: there}
         self.seen: list[tuple[str, bytes]] = []
         self.says: dict[str, list[object]] = {HERE: [], THERE: []}
-        """What each answers next; `b"OK"` behind that."""
+        """The next answers of each server; after them it answers `b"OK"`."""
         self.in_order = True
         self.asked_about: list[str] = []
         for address, rig in self.rigs.items():
