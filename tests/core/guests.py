@@ -89,7 +89,7 @@ class GuestRules(RuleBasedStateMachine):
 
     @rule(guest=SOME_GUEST)
     def guest_is_cut(self, guest: int) -> None:
-        """In the middle of a frame, perhaps."""
+        """The guest's connection is cut, perhaps in the middle of a frame, and it comes back."""
         self.come_back(self.guests[guest])
 
     @rule(guest=SOME_GUEST, takes=st.sampled_from((0, 60, ENDLESS)))

@@ -337,5 +337,5 @@ TEXT = TextDialect()
 
 
 def limits(**changes: int) -> SessionLimits:
-    """The default limits but for `changes`."""
+    """Returns the default limits with `changes`."""
     return replace(SessionLimits(), **changes)

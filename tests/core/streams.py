@@ -13,14 +13,14 @@ Read = Callable[[bytearray], list[Push]]
 
 
 def read_lines(received: bytearray) -> list[Push]:
-    """Native pushes, one on each line."""
+    """Takes native pushes, one on each line."""
     whole = received.rfind(b"\n") + 1
     text, received[:] = bytes(received[:whole]), received[whole:]
     return [json.loads(line) for line in text.splitlines()]
 
 
 def read_websocket(received: bytearray) -> list[Push]:
-    """Native pushes in unmasked, final text frames (RFC 6455 section 5.2)."""
+    """Takes native pushes out of unmasked, final text frames (RFC 6455 section 5.2)."""
     pushes: list[Push] = []
     at = 0
     while len(received) >= at + 2:

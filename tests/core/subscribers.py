@@ -41,11 +41,11 @@ class Subscriber:
         return pushes
 
     def block(self) -> None:
-        """Take nothing more."""
+        """The peer takes nothing more."""
         self.link.room = 0
 
     def drain(self) -> list[Push]:
-        """Take everything again."""
+        """The peer takes everything again; returns the pushes that came."""
         for _ in range(3):
             self.link.drain()
             self.node.loop.settle()

@@ -35,7 +35,8 @@ def offsets(pushes: list[Push]) -> list[object]:
 
 
 def test_the_newest_comes_at_most_once_in_an_interval() -> None:
-    """The first at once, the last always; others get everything."""
+    """The first one comes at once and the last one always; another
+    subscriber gets every message."""
     node = SmallNode()
     reader, everything = throttled(node), Subscriber(node, "a")
     one_by_one(reader, 3)

@@ -24,7 +24,7 @@ TIMES = st.floats(0, 10_000)
 def test_each_falls_due_once_not_early_and_at_most_two_steps_late(
     times: list[float], waits: list[float]
 ) -> None:
-    """Whatever the rhythm of the ticks."""
+    """Deadlines are kept whatever the rhythm of the ticks."""
     deadlines, called = Deadlines(0.0), list[tuple[float, float]]()
     now = 0.0
 
@@ -212,7 +212,7 @@ def test_a_crowd_goes_on_in_the_loops_next_turns() -> None:
 
 
 def test_the_awake_clock_follows_the_true_clock_while_the_node_ticks_in_time() -> None:
-    """To within the rounding of floats."""
+    """The two clocks differ only by the rounding of floats."""
     clock = FakeClock(100.0)
     awake = AwakeClock(clock)
     for _ in range(200):

@@ -25,7 +25,7 @@ BOB = Identity(subject="bob", subscribe=("*",))
 
 
 def a_node(count: int = COUNT) -> SmallNode:
-    """A node with sessions of ann, and one of bob."""
+    """Makes a node with sessions of ann, and one of bob."""
     node = SmallNode(Shape(max_connections=10**6))
     for number in range(count + 1):
         session, _ = node.open(identity=BOB if number == 1 else ANN)

@@ -55,7 +55,7 @@ def test_a_publication_that_was_dropped_names_the_policy_and_the_time() -> None:
 
 
 def test_a_publication_that_was_conflated_names_the_one_that_replaced_it() -> None:
-    """The next one with its key."""
+    """The newer publication is the next one with the same key."""
     node = small()
     reader = Subscriber(node, "key:a")
     reader.block()

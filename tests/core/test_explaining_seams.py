@@ -201,7 +201,7 @@ def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
 
 
 def test_texts_that_peers_make_long_count_as_long() -> None:
-    """A user agent, a close reason."""
+    """A close reason counts with its length in the journal's bytes."""
     node = small()
     for reason in ("", "x" * 100):
         before = node.journal.bytes

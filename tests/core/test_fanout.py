@@ -131,7 +131,7 @@ def test_a_session_that_subscribes_in_the_middle_of_a_broadcast_gets_nothing_twi
 
 
 def test_a_session_that_unsubscribes_in_the_middle_of_a_broadcast_gets_its_rest_first() -> None:
-    """Once; then the reply, and nothing behind it."""
+    """Each publication of the broadcast comes once, then the reply, and nothing behind it."""
     node = SmallNode(Shape(slice_sessions=1))
     readers = [Subscriber(node, "a") for _ in range(3)]
     node.publish("a")

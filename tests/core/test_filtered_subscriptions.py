@@ -25,7 +25,7 @@ def small(history: int = 1000, outbox: int = 1000) -> SmallNode:
 
 
 def publish(node: SmallNode, leagues: list[str]) -> None:
-    """One batch."""
+    """Publishes one batch."""
     for league in leagues:
         node.request(PublishRequest("a", b"1", "p", tags=TAGS[league]))
     node.loop.settle()

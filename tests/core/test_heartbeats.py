@@ -54,7 +54,7 @@ def test_every_session_gets_a_heartbeat_in_each_interval() -> None:
 
 
 def test_heartbeats_are_spread_over_the_interval() -> None:
-    """Not all sessions in the same moment."""
+    """The sessions do not all have their heartbeat at the same moment."""
     node = SmallNode()
     slots = {node.open()[0].beat_slot for _ in range(200)}
     assert len(slots) > 50
@@ -92,7 +92,7 @@ def test_a_pong_nobody_asked_for_counts_for_nothing() -> None:
 
 
 def test_a_peer_that_misses_its_pong_is_closed_with_4504() -> None:
-    """Although its kernel took the ping."""
+    """The peer is closed although its kernel took the ping."""
     node = SmallNode()
     session, link = pinged(node)
     run(node, TIMEOUT_SECONDS - 1)

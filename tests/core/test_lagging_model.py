@@ -48,7 +48,7 @@ class OneOfSeveral(OneNode):
 
     @rule(name=names)
     def arrive_and_settle(self, name: int) -> None:
-        """The common case: nothing lags."""
+        """Delivers all that is on its way, as when nothing lags."""
         self.node.catch_up(self.names[name])
         self.node.loop.settle()
 
@@ -66,5 +66,5 @@ class OneOfSeveral(OneNode):
 # Four seconds of CPU; a busy machine has taken two minutes for them.
 @pytest.mark.timeout(300)
 def test_whatever_lags_or_is_lost_every_message_arrives_or_its_loss_is_announced() -> None:
-    """The promise, at the seam between history and pub/sub."""
+    """The promise of clients/PROTOCOL.md holds at the seam between history and pub/sub."""
     run_state_machine_as_test(OneOfSeveral, settings=PROFILE)

@@ -13,7 +13,7 @@ from tests.core.subscribers import Subscriber
 
 
 def lifetimes(node: SmallNode, readers: list[Subscriber], seconds: int) -> list[int]:
-    """After how many seconds each ended."""
+    """Returns in order the seconds after which the sessions ended."""
     ended: dict[str, int] = {}
     for second in range(seconds):
         node.clock.advance(1)
@@ -59,7 +59,7 @@ def expiring(node: SmallNode, seconds: float) -> Identity:
 
 
 def test_a_session_is_warned_before_its_token_ends_and_ends_with_it() -> None:
-    """30 s before, then 4401."""
+    """The warning comes 30 s before the end, and the session ends with 4401."""
     node = SmallNode()
     reader = Subscriber(node, identity=expiring(node, 100))
     node.wait(69)

@@ -189,7 +189,7 @@ def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
 
 
 def test_at_the_process_bound_the_session_owed_most_is_closed() -> None:
-    """The others lose nothing."""
+    """The other session loses nothing."""
     node = node_with(total=3000)
     small, large = Subscriber(node, "a"), Subscriber(node, "a", "b")
     small.block()

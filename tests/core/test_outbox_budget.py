@@ -116,7 +116,7 @@ def test_a_transport_that_takes_all_at_once_is_given_slices() -> None:
 
 
 class Owing:
-    """An outbox with one frame."""
+    """A session's outbox with one frame, which counts how often its age is asked for."""
 
     def __init__(self, at_seconds: float | None) -> None:
         self.at_seconds = at_seconds

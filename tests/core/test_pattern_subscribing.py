@@ -245,7 +245,7 @@ def test_a_pattern_that_ends_between_two_slices_leaves_nothing(
 
 
 def test_channels_over_the_bound_end_the_pattern_and_say_so(node: SmallNode) -> None:
-    """At the beginning by an error, later by a push."""
+    """At the beginning the pattern ends by an error, and later by a push."""
     node = SmallNode(
         Shape(latent=node.shape.latent, limits=limits(max_pattern_channels=2, max_patterns=1))
     )
@@ -265,7 +265,7 @@ def test_channels_over_the_bound_end_the_pattern_and_say_so(node: SmallNode) -> 
 
 
 def test_channels_of_the_hub_come_only_to_operators_who_name_them() -> None:
-    """`**` never matches them."""
+    """The pattern `**` never matches a channel of the hub."""
     node = SmallNode()
     stranger, link = node.open(identity=Identity(subscribe=("*",)))
     operator, operators = node.open(identity=Identity(subscribe=("*",), operator=True))

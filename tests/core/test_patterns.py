@@ -43,7 +43,7 @@ PATTERNS = st.tuples(
 def test_a_star_is_one_segment_and_two_are_all_the_rest(
     pattern: str, name: str, *, does: bool
 ) -> None:
-    """Between `:` or `.`, which stand for themselves."""
+    """Segments are separated by `:` or `.`, and neither stands for the other."""
     tree: PatternTree[str] = PatternTree()
     tree.add(check_pattern(pattern), "found")
     assert matches(pattern, name) is does
@@ -52,7 +52,7 @@ def test_a_star_is_one_segment_and_two_are_all_the_rest(
 
 @pytest.mark.parametrize("text", ["a*", "a:b*", "**:a", "a:***", "a b:*", "", "a" * 201])
 def test_a_text_that_would_silently_match_nothing_is_no_pattern(text: str) -> None:
-    """A star beside letters, or two before the end."""
+    """A star beside letters, or two stars before the end, make a text no pattern."""
     with pytest.raises(BadRequestError):
         check_pattern(text)
 

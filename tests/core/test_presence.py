@@ -107,7 +107,7 @@ def test_another_subject_is_another_member() -> None:
 
 
 def test_a_join_stands_in_the_channels_order() -> None:
-    """Between the messages around it."""
+    """The join comes between the messages around it."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")
     node.publish("a")
@@ -206,7 +206,7 @@ def test_an_answer_about_members_is_bounded_in_number_and_bytes() -> None:
 async def test_a_page_of_very_many_members_is_chosen_in_turns(
     limit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To sort 50,000 of them took 30 ms. The pages are the same."""
+    """Sorting 50,000 members took 30 ms; the pages are the same in turns."""
     looked: list[int] = []
     whole = page_of
 

@@ -152,7 +152,7 @@ def newcomer(node: SmallNode, chance: random.Random) -> Subscriber:
 def do_something(
     node: SmallNode, chance: random.Random, crowd: list[Subscriber], views: list[View]
 ) -> None:
-    """One of the things that happen, before or after the loop turns."""
+    """Does one random thing, before or after the loop turns."""
     place = chance.randrange(len(crowd))
     session = crowd[place].session
     match chance.randrange(9):

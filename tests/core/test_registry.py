@@ -332,7 +332,7 @@ def test_a_subscription_of_the_url_that_is_refused_ends_the_session() -> None:
 
 
 def test_a_fault_of_the_hub_is_reported_and_the_peer_gets_a_neutral_error() -> None:
-    """The session lives on."""
+    """The session stays open."""
     node = SmallNode()
     reader = Subscriber(node)
 

@@ -155,7 +155,7 @@ def test_a_filled_subscription_gets_everything_a_slow_reader_missed() -> None:
 
 @pytest.mark.parametrize("fill", [False, True])
 def test_ones_own_publications_are_not_replayed_either(fill: bool) -> None:
-    """Neither from history nor after congestion, and they make no gap."""
+    """They come neither from history nor after congestion, and make no gap."""
     node = node_with(1)
     reader = Subscriber(node)
     reader.subscribe("a", last=0, fill=fill)

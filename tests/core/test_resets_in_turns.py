@@ -41,7 +41,7 @@ def crowd_with_a_reader_of_history() -> tuple[SmallNode, Subscriber]:
 
 
 def said(pushes: list[Push]) -> list[object]:
-    """The offset of each message, and the reason of each gap."""
+    """Returns the offset of each message, and the reason of each gap."""
     found = [push for push in pushes if push["op"] in {"message", "gap"}]
     return [push.get("offset") or push["reason"] for push in found]
 
@@ -252,7 +252,8 @@ def test_a_member_that_has_two_resets_at_once_is_in_each_epoch_in_its_turn() -> 
 
 
 def test_a_channel_of_a_new_epoch_has_no_more_turns_than_others() -> None:
-    """Also where its publication waited for its first turn when the epoch began."""
+    """The channel has no extra turn even if its publication waited for its first
+    turn when the epoch began."""
     node, readers = crowd()
     others = [Subscriber(node, "b") for _ in range(COUNT)]
     for name in ("b", "a"):

@@ -20,7 +20,7 @@ def reply(text: bytes = b"reply") -> Entry:
 
 
 def silent(offset: int) -> Entry:
-    """One that its own publisher asked not to get back."""
+    """Makes the entry of a publication that its own publisher asked not to get back."""
     return Entry(EntryKind.KEEP, offset, b"", 0.0, first=offset)
 
 
@@ -54,7 +54,7 @@ def test_entries_come_out_in_order_until_none_is_owed() -> None:
 
 
 def test_dropped_publications_leave_one_gap_in_front() -> None:
-    """With the exact range, and the newest behind it."""
+    """The gap has the exact range, and the newest publications come behind it."""
     ring = ring_of([publication(n) for n in range(1, 6)])
     assert [dropped.offset for _ in range(3) if (dropped := ring.drop_oldest())] == [1, 2, 3]
     assert take(ring) == [b"gap 1-3 slow", b"p4", b"p5"]
@@ -88,7 +88,7 @@ def test_keys_mean_nothing_to_other_policies() -> None:
 
 
 def test_a_hole_at_the_ring_head_is_slow_and_one_behind_it_conflated() -> None:
-    """Each for its own reason."""
+    """Each hole is announced with its own reason."""
     ring = ring_of(
         [publication(1), publication(2, "a"), publication(3), publication(4, "a")],
         Overflow.LATEST_PER_KEY,
@@ -152,7 +152,7 @@ def test_the_oldest_time_is_that_of_what_may_be_dropped() -> None:
 
 
 def test_replies_are_what_is_left_when_the_rest_is_forgotten() -> None:
-    """Also those that dropping already took out."""
+    """Replies are kept that dropping has already taken out of the ring."""
     ring = ring_of([reply(b"1"), publication(1), reply(b"2"), publication(2)])
     ring.drop_oldest()
     assert [entry.frame for entry in ring.replies()] == [b"1", b"2"]

@@ -75,7 +75,7 @@ def test_a_publication_is_counted_as_sent_when_it_is_handed_over() -> None:
 
 @pytest.mark.parametrize("room", range(400))
 def test_wherever_a_write_stops_the_stream_is_the_same(room: int) -> None:
-    """One batch of several frames, cut at every byte."""
+    """The batch has several frames and is cut at every byte."""
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.link.room = room

@@ -74,7 +74,7 @@ def test_a_peers_own_publications_need_not_come() -> None:
     ids=json.dumps,
 )
 def test_a_breach_of_the_promise_is_noticed(pushes: list[Push]) -> None:
-    """A hole, a repetition, a step back, a gap without a loss, an echo."""
+    """A hole, a repetition, a step back, a gap without a loss, and an echo each fail."""
     with pytest.raises(AssertionError):
         feed(*pushes)
 

@@ -243,7 +243,8 @@ def test_a_channel_nobody_needs_is_closed() -> None:
 
 
 def test_refusals_change_nothing_and_name_the_reason() -> None:
-    """Not granted, twice, too many, not subscribed."""
+    """A command is refused if its channel is not granted, subscribed to already, one too
+    many, or not subscribed to."""
     node = SmallNode(Shape(limits=limits(max_subscriptions=2)))
     reader = Subscriber(node, identity=Identity(subscribe=("a", "b", "c")))
     for channel in ("a", "x", "a", "b", "c"):
@@ -299,7 +300,7 @@ def test_an_event_stream_changes_its_ids_with_its_second_channel() -> None:
 
 
 def end(node: SmallNode) -> PublishResult:
-    """Publish the last one of channel a."""
+    """Publishes the last publication of channel a."""
     return node.request(PublishRequest("a", b"1", "backend", marks=ENDS))
 
 
@@ -310,7 +311,7 @@ def told(pushes: list[Push]) -> list[object]:
 
 
 def test_the_last_one_of_a_channel_is_followed_by_unsubscribed() -> None:
-    """For each member, behind the message; other channels of the session go on."""
+    """Each member gets `unsubscribed` behind the message, and its other channels go on."""
     node = SmallNode()
     readers = [Subscriber(node) for _ in range(500)]
     for reader in readers:
@@ -390,7 +391,7 @@ def test_a_resume_from_before_history_was_let_go_of_gets_expired() -> None:
 
 
 def test_a_resume_past_publications_that_were_not_kept_gets_expired_in_their_place() -> None:
-    """Also at the end of history; live members get it as ever."""
+    """The gap comes also at the end of history, and live members get the publications as usual."""
     node = SmallNode()
     live = Subscriber(node)
     live.subscribe("a")

@@ -97,7 +97,7 @@ class OneTurnOfTwo:
         assert ops(self.told.read()) == ["leave"]
 
     def comes(self, late: Subscriber) -> None:
-        """Let a member come, into the other group."""
+        """Subscribes a member, which joins the other group."""
         self.node.commands.submit(late.session, Subscribe(1, "a"))
         assert sizes(self.node) == [2, 2]
         assert ops(late.read()) == ["reply"]

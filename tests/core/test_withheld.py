@@ -134,7 +134,7 @@ def test_another_epoch_brings_nothing_of_the_old_one() -> None:
 
 
 def test_a_first_reading_gets_what_comes_meanwhile() -> None:
-    """With `since`, and without `fill`."""
+    """The subscription has `since` and no `fill`."""
     node = small_node()
     publish(node, "kkk")
     reader = Subscriber(node)

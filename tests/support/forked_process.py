@@ -73,7 +73,7 @@ class PipedProcess(ForkedProcess):
         self._stdout.close()
 
     async def communicate(self, given: bytes | None = None) -> tuple[bytes, bytes]:
-        """Hand it `given`, and read both outputs to their end."""
+        """Hands the program `given`, and reads both outputs to their end."""
         _, out, err, _ = await asyncio.gather(
             self._hand(given), self.stdout.read(), self.stderr.read(), self.wait()
         )
@@ -93,7 +93,7 @@ class PipedProcess(ForkedProcess):
 async def piped(
     program: Sequence[str], environment: Mapping[str, str], *, stdin: int = DEVNULL
 ) -> AsyncIterator[PipedProcess]:
-    """`program` with both outputs in pipes; ended at the latest with the block.
+    """Runs `program` with both outputs in pipes; it is ended at the latest with the block.
 
     Args:
         program, environment: see `tests.support.fork_server.ForkServer.start`.
@@ -124,7 +124,7 @@ async def piped(
 async def in_terminal(
     program: Sequence[str], environment: Mapping[str, str], terminal: int
 ) -> ForkedProcess:
-    """`program` with this descriptor as its streams and its controlling terminal."""
+    """Starts `program` with this descriptor as its streams and its controlling terminal."""
     started = await asyncio.to_thread(
         fork_server().start,
         program,

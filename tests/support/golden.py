@@ -14,7 +14,7 @@ Case = dict[str, Any]
 
 
 def golden(kind: str) -> Any:
-    """The contents of one file, such as `pushes`."""
+    """Returns the contents of one golden file, such as `pushes`."""
     return json.loads((DIRECTORY / f"{kind}.json").read_text())
 
 
@@ -25,7 +25,7 @@ def golden_case(kind: str, name: str) -> Case:
 
 
 def name_of(case: object) -> str:
-    """For pytest's ids."""
+    """Returns the name of a case for pytest's ids."""
     return str(case["name"]) if isinstance(case, dict) and "name" in case else str(case)
 
 

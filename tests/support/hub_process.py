@@ -87,7 +87,7 @@ class HubProcess:
 
     @property
     def ws_url(self) -> str:
-        """The WebSocket endpoint, such as `ws://127.0.0.1:40001/ws`."""
+        """Returns the WebSocket endpoint, such as `ws://127.0.0.1:40001/ws`."""
         return f"ws{self.url.removeprefix('http')}/ws"
 
     @property

@@ -23,7 +23,8 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 
 @lru_cache(maxsize=64)
 def make_key(algorithm: str, name: str = "") -> PrivateKey:
-    """A key for `algorithm`: the same one for the same name, because RSA keys take their time."""
+    """Makes a key for `algorithm`; the same name gives the same key, because
+    RSA keys take long to make."""
     if algorithm in {"RS256", "PS256"}:
         return rsa.generate_private_key(65537, 2048)
     if algorithm == "ES256":

@@ -24,7 +24,7 @@ class Ending(Protocol):
 
 
 def outside() -> dict[str, str]:
-    """The environment without the caller's own settings of a hub."""
+    """Returns the environment without the caller's own settings of a hub."""
     return {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
 
 

@@ -31,7 +31,7 @@ _HEAD_STEP_BYTES = 1024
 
 
 def get(target: str, *, upgrade: bool = False) -> bytes:
-    """The bytes of a GET request, or of a WebSocket handshake without extensions."""
+    """Returns the bytes of a GET request, or of a WebSocket handshake without extensions."""
     fields = UPGRADE if upgrade else ""
     return f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n".encode()
 
@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def code(self) -> object:
-        """Of the problem document."""
+        """Returns the code of the problem document."""
         assert self.headers["content-type"] == "application/problem+json", self
         return orjson.loads(self.body)["code"]
 
@@ -193,7 +193,7 @@ class RawConnection:
         return data
 
     async def until(self, end: bytes) -> bytes:
-        """All to the next `end`, that included."""
+        """Returns all bytes up to and including the next `end`."""
         data = bytearray()
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while (found := data.find(end)) < 0:
@@ -236,7 +236,7 @@ class RawConnection:
         return await self.answer()
 
     async def frame(self) -> tuple[int, bytes]:
-        """The hub's next frame: its first byte without FIN, and its payload."""
+        """Returns the hub's next frame: its first byte without FIN, and its payload."""
         first, second = await self.exactly(2)
         assert not second & 0x80, "a server's frame is not masked"
         length = second

@@ -125,7 +125,7 @@ class RedisCluster:
     def move_keys(
         self, slot: int, source: RedisServer, target: RedisServer, *, only: bytes = b""
     ) -> None:
-        """Those that end with `only`."""
+        """Moves the keys of the slot whose names end with `only`."""
         while names := [name for name in keys_in(source, slot) if name.endswith(only)]:
             move = ("MIGRATE", "127.0.0.1", str(target.public_port), "", "0", "1000", "KEYS")
             # A busy machine takes servers for dead, for a moment.
@@ -153,7 +153,7 @@ def _do(server: RedisServer, *command: str | bytes) -> None:
 
 
 def keys_in(server: RedisServer, slot: int) -> list[bytes]:
-    """The hub's, at most a hundred."""
+    """Returns at most a hundred of the hub's keys in the slot."""
     answer = server.ask("CLUSTER", "GETKEYSINSLOT", str(slot), "100")
     return [line for line in answer.split(b"\r\n") if line.startswith(b"hub:")]
 

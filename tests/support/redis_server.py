@@ -34,7 +34,7 @@ _PROBE_SECONDS = 2.0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listened on a moment ago.
+    """Returns a port of 127.0.0.1 that was free a moment ago.
 
     Below those that Linux gives to outgoing connections (from 32,768): one of these might get it
     before the server does that it is for.
@@ -133,7 +133,8 @@ class RedisServer(OwnProcess):
         return answer.startswith((b"+PONG", b"-NOAUTH", b"-WRONGPASS"))
 
     def ask(self, *command: str | bytes, seconds: float = _PROBE_SECONDS) -> bytes:
-        """Send one command on a connection of its own; the first 64 KiB of its raw answer."""
+        """Sends one command on a connection of its own, and returns the first
+        64 KiB of its raw answer."""
         parts = [part.encode() if isinstance(part, str) else part for part in command]
         packed = b"*%d\r\n" % len(parts)
         packed += b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)

@@ -59,7 +59,7 @@ class Block:
 
 
 def blocks_in(document: Path) -> list[Block]:
-    """All of a document."""
+    """Returns all fenced blocks of a document."""
     return [
         Block(match[1], match[2] or "", match[3], document.stem)
         for match in FENCE.finditer(document.read_text())

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, instead of for time to pass."""
+"""Tests wait for a condition with a deadline, and not for time to pass."""
 
 import asyncio
 import inspect
@@ -60,7 +60,7 @@ def eventually_blocking(
     seconds: float = DEADLINE_SECONDS,
     what: str = "the condition",
 ) -> Value:
-    """`eventually` for tests without an event loop."""
+    """Waits like `eventually`, without an event loop."""
     began = time.monotonic()
     while not (value := condition()):
         time.sleep(_step(time.monotonic() - began, seconds, what, value))

@@ -24,7 +24,7 @@ def _replaced(text: str, line: str, by: str) -> str:
 
 
 class DocumentedNginx(Nginx):
-    """Two nodes behind the documents' nginx."""
+    """The documents' nginx in front of two nodes."""
 
     probe = "/docs"
 
@@ -38,7 +38,7 @@ class DocumentedNginx(Nginx):
 
 
 class DocumentedHaProxy(HaProxy):
-    """Two nodes behind the documents' HAProxy."""
+    """The documents' HAProxy in front of two nodes."""
 
     probe = "/docs"
 
@@ -64,5 +64,5 @@ DOCUMENTED: dict[str, type[DocumentedNginx] | type[DocumentedHaProxy]] = {
 
 
 def documented(proxy: str, ports: Sequence[int]) -> Daemon:
-    """One of them before the nodes at these ports."""
+    """Returns a documented proxy in front of the nodes at these ports."""
     return DOCUMENTED[proxy](ports)

@@ -38,7 +38,7 @@ class HaProxy(Daemon):
 
 
 def one(hub_port: int) -> str:
-    """Mode http without a word about WebSocket."""
+    """Returns rules in mode http that do not mention WebSocket."""
     return f"backend hubs\n  server hub 127.0.0.1:{hub_port}"
 
 

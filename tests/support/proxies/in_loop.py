@@ -41,7 +41,7 @@ class LoopProxy:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def cut(self) -> None:
-        """End every connection."""
+        """Ends every connection."""
         for connection in self._connections:
             connection.cancel()
 
@@ -58,7 +58,7 @@ class LoopProxy:
             self._connections.discard(task)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the hub."""
+        """Opens a connection to the hub."""
         opening = asyncio.open_connection("127.0.0.1", self._hub_port, limit=self._limit_bytes)
         return await asyncio.wait_for(opening, _CONNECT_SECONDS)
 

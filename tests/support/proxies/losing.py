@@ -27,7 +27,7 @@ class LosingProxy(LoopProxy):
         self._marks: list[bytes] = []
 
     def lose(self, *marks: bytes) -> None:
-        """For each mark the next answer that contains it, of those that say their length."""
+        """Loses, for each mark, the next answer that contains it and states its length."""
         self._marks += marks
 
     async def serve(self, browser: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:

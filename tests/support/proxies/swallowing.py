@@ -29,7 +29,7 @@ class SwallowingProxy(LoopProxy):
         self._network.set()
 
     def lift(self) -> None:
-        """New connections pass whole; those that swallow go on doing so."""
+        """New connections pass whole from now on; those that swallow bytes continue to."""
         self.to_browser = self.to_hub = False
 
     def block(self) -> None:
