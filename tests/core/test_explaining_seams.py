@@ -190,7 +190,7 @@ def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
     budget = 100 * (TIMELINE_BYTES + 50)
     node = small(budget)
     for number in range(1000):
-        node.journal.sent(f"channel-{number}", "e", 0, 1, since_seconds=0.0)
+        node.journal.sent(f"channel-{number}", "e", 0, 1, 0.0, node.clock())
         assert node.journal.bytes <= budget
     kept = [number for number in range(1000) if node.journal.timeline(f"channel-{number}", "e")]
     assert 90 <= len(kept) <= 105
@@ -229,7 +229,7 @@ def test_a_publication_that_history_is_not_to_keep_outlives_the_mark_before_it()
     node = small()
 
     def send(base: int) -> None:
-        node.journal.sent("a", "e", base, base + 1, since_seconds=0.0)
+        node.journal.sent("a", "e", base, base + 1, 0.0, node.clock())
 
     send(0)
     node.journal.not_kept("a", "e", 2, 0)

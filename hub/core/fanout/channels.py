@@ -201,13 +201,13 @@ class Channel:
         """Return the members by dialect and filter."""
         return self._groups
 
-    def lone(self, most: int) -> tuple[Publication, Group] | None:
+    def lone(self) -> tuple[Publication, Group] | None:
         """Return the open publication and the group, where there is one of each, and no more.
 
-        All members, at most `most`, are in step, and each wants the publication. So it needs no
-        batch: `sent_lone` follows the write. None where anything is different.
+        All members are in step, and each wants the publication. So it needs no batch: `sent_lone`
+        follows the write. None where anything is different.
         """
-        if len(self.open) != 1 or len(self._groups) != 1 or self.under_way:
+        if len(self.open) != 1 or len(self._groups) != 1 or self.under_way or self._read_ahead:
             return None
         item, group = self.open[0], self._groups[0]
         if (
@@ -216,7 +216,6 @@ class Channel:
             or item.marks >= ENDS
             or group.apart
             or group.filter is not None
-            or len(group.descriptors) > most
         ):
             return None
         return item, group

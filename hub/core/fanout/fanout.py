@@ -232,34 +232,33 @@ class Fanout:
         while sending and spent < self._slice_sessions:
             channel = sending.popleft()
             try:
-                spent += self._write_some(channel)
+                spent += self._write_lone(channel) or self._write_round(channel)
             finally:
                 # A fault may have ended this. Items that came meanwhile must not wait for ever.
-                if channel.has_more:
+                if channel.open or channel.under_way:
                     sending.append(channel)
-
-    def _write_some(self, channel: Channel) -> int:
-        """Write a slice: the turns of some groups; return its cost in sessions."""
-        return self._write_lone(channel) or self._write_round(channel)
 
     def _write_lone(self, channel: Channel) -> int:
         """Write what `Channel.lone` finds; return the number of members, 0 where a batch is needed.
 
         Nearly all batches are such. To make a batch costs more than its first ten writes.
         """
-        if (lone := channel.lone(self._slice_sessions)) is None or self._on_written is not None:
+        if self._on_written is not None or (lone := channel.lone()) is None:
             return 0
         publication, group = lone
         try:
             frame = group.dialect.encode(publication, channel.epoch)
         except Exception:  # noqa: BLE001 - raised again where the batch is encoded, which it ends
             return 0
-        base, members = channel.sealed_offset, len(group.descriptors)
-        if (short := self._in_step.write_lone(channel, group, frame)) is None:
-            self._note_sent(channel, channel.epoch, base, channel.offset, channel.open_at_seconds)
-            self._count_written(len(publication.data), 1, channel.open_at_seconds)
-        elif (batch := channel.take(group)) is not None:
-            self._write_turn(channel, group, batch, short)
+        base, came, members = channel.sealed_offset, channel.open_at_seconds, len(group.descriptors)
+        if (short := self._in_step.write_lone(channel, group, frame)) is not None:
+            if (batch := channel.take(group)) is not None:
+                self._write_turn(channel, group, batch, short)
+            return members
+        now = self._clock()
+        self.backlog_bytes -= len(publication.data)
+        self._counters.publish_to_write.observe(now - came)
+        self._journal.sent(channel.name, channel.epoch, base, channel.offset, came, now)
         return members
 
     def _write_round(self, channel: Channel) -> int:
@@ -364,29 +363,20 @@ class Fanout:
         """Finish a batch that was written to all its members, or that a fault has ended."""
         if batch.act is not None:
             return
-        self._note_sent(channel, batch.epoch, batch.base, batch.last, batch.at_seconds)
+        base, last, since_seconds = batch.base, batch.last, batch.at_seconds
+        if batch.epoch == channel.epoch:
+            since_seconds = channel.sent_since(last, since_seconds)
+        now = self._clock()
+        self._journal.sent(channel.name, batch.epoch, base, last, since_seconds, now)
         publications = [item for item in batch.items if isinstance(item, Publication)]
-        size = sum([len(publication.data) for publication in publications])
-        elapsed = self._count_written(size, len(publications), batch.at_seconds)
+        elapsed = now - batch.at_seconds
+        self.backlog_bytes -= sum([len(publication.data) for publication in publications])
+        self._counters.publish_to_write.observe(elapsed, len(publications))
         if self._on_written is not None:
             self._on_written(batch, publications, elapsed)
         ended = batch.epoch == channel.epoch and batch.base < channel.ended_offset <= batch.last
         if ended and self.on_ended is not None:
             self.on_ended(channel)
-
-    def _note_sent(
-        self, channel: Channel, epoch: str, base: int, last: int, at_seconds: float
-    ) -> None:
-        if epoch == channel.epoch:
-            at_seconds = channel.sent_since(last, at_seconds)
-        self._journal.sent(channel.name, epoch, base, last, since_seconds=at_seconds)
-
-    def _count_written(self, size: int, count: int, at_seconds: float) -> float:
-        """Count publications that were written to all; return the seconds that it took."""
-        elapsed = self._clock() - at_seconds
-        self.backlog_bytes -= size
-        self._counters.publish_to_write.observe(elapsed, count)
-        return elapsed
 
     def _write_marks(self) -> None:
         unmarked, self._unmarked = self._unmarked, {}

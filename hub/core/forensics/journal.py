@@ -292,14 +292,28 @@ class Journal:
             self.bytes += event.size - notes.forget_oldest()
             notes.events.append(event)
 
-    def sent(self, channel: str, epoch: str, base: int, last: int, *, since_seconds: float) -> None:
-        """Note that the offsets after `base` up to `last` were written to the live members.
+    def sent(
+        self,
+        channel: str,
+        epoch: str,
+        base: int,
+        last: int,
+        since_seconds: float,
+        now_seconds: float,
+    ) -> None:
+        """Note that the offsets after `base` up to `last` were written to the live members by now.
 
         No part of them was written to any member before `since_seconds`.
         """
-        if last == base or not self._max_bytes:
+        if last == base:
             return
-        if (timeline := self._timelines.get((channel, epoch))) is None:
+        timeline = self._timelines.get((channel, epoch))
+        if timeline is not None and timeline.goes_on(base, last, since_seconds, now_seconds):
+            # Nearly always: a busy channel has a new mark four times a second.
+            return
+        if not self._max_bytes:
+            return
+        if timeline is None:
             timeline = self._begin_timeline(channel, epoch, base)
         if base != (known := timeline.last):
             if not timeline:
@@ -308,8 +322,7 @@ class Journal:
             elif base > known:
                 # Publications that came while nobody subscribed here must not count as sent.
                 self.bytes += timeline.lost(known + 1, base)
-        now = self._clock()
-        if timeline.passed(last, since_seconds=since_seconds, now_seconds=now):
+        if timeline.passed(last, since_seconds=since_seconds, now_seconds=now_seconds):
             if self.archive is not None:
                 self.archive.sent(timeline)
             self._keep(timeline, MARK_BYTES)

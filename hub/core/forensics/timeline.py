@@ -70,17 +70,28 @@ class Timeline:
 
         The new part came after `since_seconds`: a long broadcast takes time.
         """
-        self.last = offset
-        times = self._times
-        if len(times) > 1 and now_seconds - times[-2] < RESOLUTION_SECONDS:
-            times[-1], self._offsets[-1] = now_seconds, offset
-            # Called for each publication. `min` would cost three times as much.
-            if since_seconds < self._since[-1]:  # noqa: PLR1730
-                self._since[-1] = since_seconds
+        if self.goes_on(self.last, offset, since_seconds, now_seconds):
             return False
+        self.last = offset
         self._since.append(since_seconds)
-        times.append(now_seconds)
+        self._times.append(now_seconds)
         self._offsets.append(offset)
+        return True
+
+    def goes_on(self, base: int, last: int, since_seconds: float, now_seconds: float) -> bool:
+        """Move the newest mark on to `last`; return False where that takes a new mark.
+
+        It also returns False, and changes nothing, where the offsets after `base` do not follow
+        those of the newest mark.
+        """
+        times = self._times
+        if base != self.last or len(times) < 2 or now_seconds - times[-2] >= RESOLUTION_SECONDS:
+            return False
+        self.last = self._offsets[-1] = last
+        times[-1] = now_seconds
+        # Called for each publication. `min` would cost three times as much.
+        if since_seconds < self._since[-1]:  # noqa: PLR1730
+            self._since[-1] = since_seconds
         return True
 
     def when(self, offset: int) -> tuple[float, float] | None:
