@@ -53,14 +53,15 @@ def encode(push: Push) -> bytes:
 
 def _message(publication: Publication) -> bytes:
     # A channel name needs no JSON escape: its alphabet has no quote, backslash or control.
-    offset = b',"offset":%d' % publication.offset if publication.offset else b""
-    return b'{"op":"message","channel":"%b"%b,"time":%d%b,"data":%b}' % (
-        publication.channel.encode(),
-        offset,
-        publication.time_ms,
-        _optional(publication),
-        publication.data,
-    )
+    channel, time_ms, data = publication.channel.encode(), publication.time_ms, publication.data
+    optional = _optional(publication)
+    if not publication.offset:
+        return b'{"op":"message","channel":"%b","time":%d%b,"data":%b}' % (
+            channel, time_ms, optional, data,
+        )  # fmt: skip
+    return b'{"op":"message","channel":"%b","offset":%d,"time":%d%b,"data":%b}' % (
+        channel, publication.offset, time_ms, optional, data,
+    )  # fmt: skip
 
 
 def _state(state: State) -> bytes:

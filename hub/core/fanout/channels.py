@@ -32,8 +32,8 @@ class Channel:
     __slots__ = (
         "_by_spoken", "_group_members", "_groups", "_joined", "_read_ahead", "_round",
         "_shrunk", "asking", "cancels_from_seconds", "changes", "end_known", "ended_offset",
-        "epoch", "name", "offset", "open", "open_at_seconds", "options", "sealed",
-        "sealed_offset", "under_way",
+        "epoch", "name", "offset", "open", "open_at_seconds", "open_seen",
+        "options", "sealed", "sealed_offset", "under_way",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,9 @@ class Channel:
         self.open: list[Item] = []
         """Items since the last seal."""
         self.open_at_seconds = 0.0
+        self.open_seen: int | None = 0
+        """Items that were open when the fan-out last asked whether the batch grows fast; None where
+        it does not ask, because another batch was under way when this one began."""
         self.changes: OpenChanges | None = None
         """Net presence changes in `open`; None without any, or where an answer has them."""
         self.asking = 0
@@ -263,6 +266,7 @@ class Channel:
 
     def _put_under_way(self, batch: Batch) -> None:
         batch.groups_left = len(self._groups)
+        self.open_seen = None
         self.under_way = (*self.under_way, batch)
         self.sealed += 1
 

@@ -85,6 +85,7 @@ class Fanout:
             clock=runtime.clock, deadlines=runtime.deadlines, counters=counters, journal=journal
         )
         self._acts = MemberActs(journal, self._slow_path, self.mark)
+        self._write_each = runtime.write_each
         self._in_step = InStep(runtime.write_each, counters, self._slow_path)
         self._find_session = find_session
         self._slice_sessions = slice_sessions
@@ -92,10 +93,8 @@ class Fanout:
         self.on_ended: Callable[[Channel], None] | None = None
         """Called with a channel whose last publication was written to all members."""
         self._ticking = False
-        self._waiting: dict[Channel, int] = {}
-        """Channels with an open batch and none under way, and its items at the last tick."""
         self._sending: deque[Channel] = deque()
-        """Channels with a batch under way, in the order of their next slices."""
+        """Channels with items to be written, in the order of their next slices."""
         self._unmarked: dict[Session, None] = {}
         """Sessions whose positions are to be written at the end of the tick."""
         self.backlog_bytes = 0
@@ -106,7 +105,8 @@ class Fanout:
         if not channel.open:
             channel.open_at_seconds = self._clock()
             if not channel.under_way:
-                self._waiting[channel] = 0
+                channel.open_seen = 0
+                self._sending.append(channel)
                 self._schedule()
         channel.open.append(item)
         if isinstance(item, Publication):
@@ -154,7 +154,7 @@ class Fanout:
 
     def _each_member(self, channel: Channel, act: Act, head: Position | None = None) -> None:
         """Have `act` act on the members of each group in its turn."""
-        if self._waiting.pop(channel, None) is not None or not channel.has_more:
+        if not channel.has_more:
             self._sending.append(channel)
             self._schedule()
         channel.each_member(act, head)
@@ -203,40 +203,38 @@ class Fanout:
 
     def _tick(self) -> None:
         self._ticking = False
-        self._end_waiting()
         try:
             self._send_slices()
         finally:
             # A fault may have ended this tick. The other channels continue in the next one.
-            if self._sending or self._waiting:
+            if self._sending:
                 self._schedule()
         if self._unmarked:
             self._write_marks()
 
-    def _end_waiting(self) -> None:
-        """Have the open batches sent, but for those that still grow fast."""
-        waiting, self._waiting = self._waiting, {}
-        for channel, before in waiting.items():
-            items = len(channel.open)
-            if items - before >= GROWTH_ITEMS and self._may_gather(channel):
-                self._waiting[channel] = items
-            else:
-                self._sending.append(channel)
-
-    def _may_gather(self, channel: Channel) -> bool:
-        age_seconds = self._clock() - channel.open_at_seconds
-        return self.backlog_bytes < GATHER_BYTES and age_seconds < GATHER_SECONDS
-
     def _send_slices(self) -> None:
-        spent, sending = 0, self._sending
+        spent, sending, gathering = 0, self._sending, []
         while sending and spent < self._slice_sessions:
             channel = sending.popleft()
+            if len(channel.open) >= GROWTH_ITEMS and self._gathers(channel):
+                gathering.append(channel)
+                continue
             try:
                 spent += self._write_lone(channel) or self._write_round(channel)
             finally:
                 # A fault may have ended this. Items that came meanwhile must not wait for ever.
                 if channel.open or channel.under_way:
                     sending.append(channel)
+        sending.extend(gathering)
+
+    def _gathers(self, channel: Channel) -> bool:
+        """Return whether the open batch grows so fast that it waits for more."""
+        items = len(channel.open)
+        if (before := channel.open_seen) is None or items - before < GROWTH_ITEMS:
+            return False
+        channel.open_seen = items
+        age_seconds = self._clock() - channel.open_at_seconds
+        return self.backlog_bytes < GATHER_BYTES and age_seconds < GATHER_SECONDS
 
     def _write_lone(self, channel: Channel) -> int:
         """Write what `Channel.lone` finds; return the number of members, 0 where a batch is needed.
@@ -250,15 +248,20 @@ class Fanout:
             frame = group.dialect.encode(publication, channel.epoch)
         except Exception:  # noqa: BLE001 - raised again where the batch is encoded, which it ends
             return 0
-        base, came, members = channel.sealed_offset, channel.open_at_seconds, len(group.descriptors)
-        if (short := self._in_step.write_lone(channel, group, frame)) is not None:
+        members = len(group.descriptors)
+        if (short := self._write_each(group.descriptors, 0, frame)) is not None:
+            # Nothing is counted yet: it is a batch from here on.
             if (batch := channel.take(group)) is not None:
                 self._write_turn(channel, group, batch, short)
             return members
-        now = self._clock()
+        counters, now, came = self._counters, self._clock(), channel.open_at_seconds
+        counters.deliveries += members
+        counters.bytes_sent += members * len(frame)
+        counters.publish_to_write.observe(now - came)
         self.backlog_bytes -= len(publication.data)
-        self._counters.publish_to_write.observe(now - came)
-        self._journal.sent(channel.name, channel.epoch, base, channel.offset, came, now)
+        base, last = channel.sealed_offset, channel.offset
+        channel.sent_lone(group)
+        self._journal.sent(channel.name, channel.epoch, base, last, came, now)
         return members
 
     def _write_round(self, channel: Channel) -> int:

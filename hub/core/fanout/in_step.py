@@ -6,7 +6,6 @@ whole is looked at: it stands apart from then on, and is owed the rest.
 
 from hub.core.counters import Counters
 from hub.core.fanout.batch import Batch
-from hub.core.fanout.channels import Channel
 from hub.core.fanout.group import Group
 from hub.core.fanout.slow_path import SlowPath
 from hub.core.ports import NO_DESCRIPTOR, WriteEach
@@ -23,19 +22,6 @@ class InStep:
         self._write_each = write_each
         self._counters = counters
         self._slow_path = slow_path
-
-    def write_lone(self, channel: Channel, group: Group, frame: bytes) -> Short | None:
-        """Write the publication that `Channel.lone` found; return the first that took less.
-
-        Where one did, nothing is counted: the publication is a batch from here on.
-        """
-        members = len(group.descriptors)
-        if (short := self._write_each(group.descriptors, 0, frame)) is not None:
-            return short
-        self._counters.deliveries += members
-        self._counters.bytes_sent += members * len(frame)
-        channel.sent_lone(group)
-        return None
 
     def write(self, batch: Batch, group: Group, short: Short | None = None) -> None:
         """Write a batch to the members in step, or go on behind the first that took less."""

@@ -3,6 +3,7 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from math import inf
 
 RESOLUTION_SECONDS = 0.25
 """At most one mark in this time, so that a busy channel costs no more than any other."""
@@ -27,8 +28,8 @@ class Timeline:
     """
 
     __slots__ = (
-        "_brief", "_offsets", "_since", "_times", "began_offset", "kept_offset", "last", "losses",
-        "name",
+        "_brief", "_grows_until", "_offsets", "_since", "_times", "began_offset", "kept_offset",
+        "last", "losses", "name",
     )  # fmt: skip
 
     def __init__(self, name: tuple[str, str], began_offset: int) -> None:
@@ -49,6 +50,9 @@ class Timeline:
         """Arrival of the first offset of each mark. It was not sent to any member before."""
         self._times = array("d")
         self._offsets = array("q")
+        self._grows_until = -inf
+        """Until when the newest mark may move on, so that it is not too long after the one before.
+        """
 
     def __len__(self) -> int:
         return len(self._times)
@@ -74,7 +78,9 @@ class Timeline:
             return False
         self.last = offset
         self._since.append(since_seconds)
-        self._times.append(now_seconds)
+        if times := self._times:
+            self._grows_until = times[-1] + RESOLUTION_SECONDS
+        times.append(now_seconds)
         self._offsets.append(offset)
         return True
 
@@ -84,11 +90,10 @@ class Timeline:
         It also returns False, and changes nothing, where the offsets after `base` do not follow
         those of the newest mark.
         """
-        times = self._times
-        if base != self.last or len(times) < 2 or now_seconds - times[-2] >= RESOLUTION_SECONDS:
+        if base != self.last or now_seconds >= self._grows_until:
             return False
         self.last = self._offsets[-1] = last
-        times[-1] = now_seconds
+        self._times[-1] = now_seconds
         # Called for each publication. `min` would cost three times as much.
         if since_seconds < self._since[-1]:  # noqa: PLR1730
             self._since[-1] = since_seconds
@@ -189,6 +194,8 @@ class Timeline:
     def forget_oldest(self) -> int:
         self._times.pop(0)
         self._since.pop(0)
+        if len(self._times) < 2:
+            self._grows_until = -inf
         self._begin_after(self._offsets.pop(0))
         kept = [loss for loss in self.losses if loss[1] > self.began_offset]
         freed = MARK_BYTES + LOSS_BYTES * (len(self.losses) - len(kept))
