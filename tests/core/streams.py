@@ -13,14 +13,14 @@ Read = Callable[[bytearray], list[Push]]
 
 
 def read_lines(received: bytearray) -> list[Push]:
-    """Takes native pushes, one on each line."""
+    """Reads native pushes, one on each line."""
     whole = received.rfind(b"\n") + 1
     text, received[:] = bytes(received[:whole]), received[whole:]
     return [json.loads(line) for line in text.splitlines()]
 
 
 def read_websocket(received: bytearray) -> list[Push]:
-    """Takes native pushes out of unmasked, final text frames (RFC 6455 section 5.2)."""
+    """Reads native pushes out of unmasked, final text frames (RFC 6455 section 5.2)."""
     pushes: list[Push] = []
     at = 0
     while len(received) >= at + 2:

@@ -88,8 +88,8 @@ def test_a_quantile_beyond_the_last_bound_is_that_bound() -> None:
 
 
 def test_a_quantile_is_interpolated_within_its_bucket() -> None:
-    """Half of the values are below 0.1 ms and half below 0.25 ms, so three quarters are below
-    the second bucket's middle."""
+    """Ten values lie below 0.1 ms and ten from there to 0.25 ms, so three quarters lie below the
+    second bucket's middle."""
     histogram = Histogram()
     histogram.observe(0.0001, times=10)
     histogram.observe(0.0002, times=10)

@@ -36,8 +36,8 @@ _PROBE_SECONDS = 2.0
 def free_port() -> int:
     """Returns a port of 127.0.0.1 that was free a moment ago.
 
-    Below those that Linux gives to outgoing connections (from 32,768): one of these might get it
-    before the server does that it is for.
+    It is below the ports that Linux gives to outgoing connections (from 32,768): one of these
+    might get it before the server does that it is for.
     """
     while True:
         port = 15_000 + secrets.randbelow(17_000)

@@ -29,7 +29,7 @@ class SwallowingProxy(LoopProxy):
         self._network.set()
 
     def lift(self) -> None:
-        """New connections pass whole from now on; those that swallow bytes continue to."""
+        """New connections pass whole from now on; old ones go on swallowing bytes."""
         self.to_browser = self.to_hub = False
 
     def block(self) -> None:
