@@ -6,7 +6,7 @@ from tests.core.subscribers import Subscriber
 
 
 def head(reader: Subscriber, channel: str) -> Position:
-    """Where the channel is now, at the broker."""
+    """Returns the head of the channel at the broker."""
     held = reader.node.memory.held(channel)
     assert held is not None
     return held[0]

@@ -65,7 +65,7 @@ class GuestRules(RuleBasedStateMachine):
     def _opened(
         self, channels: Sequence[str], last: int | None, checker: ResumingChecker, *, fill: bool
     ) -> tuple[Session, FakeLink]:
-        """By the URL, as it was at first, and the last event id."""
+        """Opens a session by the URL of the first connection and the last event id."""
         checker.connects(channels)
         asked: list[Subscribe] = []
         for name in channels:
@@ -94,7 +94,7 @@ class GuestRules(RuleBasedStateMachine):
 
     @rule(guest=SOME_GUEST, takes=st.sampled_from((0, 60, ENDLESS)))
     def guest_is_sent_away(self, guest: int, takes: int) -> None:
-        """With a goodbye, of which it gets so many bytes."""
+        """The guest gets `takes` more bytes, of a goodbye among them, and comes back."""
         away = self.guests[guest]
         away.session.close(1012, "draining", 1000)
         away.link.drain(takes)
@@ -116,7 +116,8 @@ class GuestRules(RuleBasedStateMachine):
             guest.read()
 
     def guests_come_through(self) -> None:
-        """In peace each gets there, and has got everything or been told."""
+        """At the end each guest reaches the head, and has got everything or
+        been told what is missing."""
         for _ in range(4):
             for guest in self.guests:
                 guest.link.drain()

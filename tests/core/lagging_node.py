@@ -38,7 +38,7 @@ class LaggingNode(SmallNode):
     async def _history_of_a_node_that_is_there(
         self, channel: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
     ) -> HistoryPage:
-        """Whoever is shown an epoch is at a node that has reached it."""
+        """A peer that is shown an epoch is at a node that has reached it."""
         page = await self._history(channel, after, limit, max_bytes=max_bytes)
         if (known := self.channels.get(channel)) is not None:
             self._enter_epoch(known)

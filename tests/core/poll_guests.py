@@ -142,7 +142,7 @@ class PollerRules(RuleBasedStateMachine):
         poller.checker.answered(raw["pushes"], raw["positions"], starts)
 
     def take(self, poller: Poller) -> None:
-        """As a poll does that waits: its channels have started, and so it takes what they have."""
+        """Takes what the channels have, as a waiting poll does once they have started."""
         polling = poller.waits
         if polling is not None and not polling.session.places.unstarted and not polling.link.taking:
             polling.link.begin(MAX_BYTES)
@@ -151,7 +151,8 @@ class PollerRules(RuleBasedStateMachine):
 
     @rule(poller=SOME_POLLER)
     def poller_asks(self, poller: int) -> None:
-        """Also once more where one waits: a browser sends it again, the first is never answered."""
+        """A peer asks, also once more while its poll waits: a browser sends it again, and the
+        first is never answered."""
         self.ask(self.pollers[poller])
 
     @rule(poller=SOME_POLLER)
@@ -204,7 +205,7 @@ class PollerRules(RuleBasedStateMachine):
         self.serve(poller, arrives=True)
 
     def pollers_come_through(self) -> None:
-        """In peace each gets there, in so many polls as it takes answers."""
+        """At the end each peer reaches the head, in as many polls as it takes answers."""
         for poller in self.pollers:
             for _ in range(60):
                 self.round(poller)

@@ -292,13 +292,14 @@ class StreamChecker:
         return f"{position}: at {at}" if place.silent(int(offset) + 1) else ""
 
     def finished(self, name: str, head: int) -> None:
-        """After everything was drained, all up to `head` has arrived or was announced."""
+        """Checks that all up to `head` has arrived or was announced,
+        once everything was drained."""
         silent = self.followed[name].silent(head + 1)
         assert not silent, f"{name}: {silent} neither arrived nor were announced"
 
 
 class ResumingChecker(StreamChecker):
-    """Follows a peer through all its connections, who resumes from what it was told last.
+    """Follows a peer through all its connections; the peer resumes from what it was told last.
 
     What it has got is known here and not to the peer: it comes back from a place that names too
     little (and gets something twice), or never from one that names too much.
@@ -312,7 +313,8 @@ class ResumingChecker(StreamChecker):
         """Of channels whose `subscribed` has not come on this connection."""
 
     def connects(self, channels: Iterable[str]) -> None:
-        """A new connection begins; what had come in part of the one before is gone."""
+        """A new connection begins, and a frame that had come in part over
+        the one before is dropped."""
         self._known |= self.followed
         self.followed.clear()
         self._rest.clear()

@@ -52,7 +52,7 @@ class Subscriber:
         return self.read()
 
     def publish(self, channel: str, count: int, key: str | None = None) -> None:
-        """By a backend; each call is one batch."""
+        """Publishes as a backend does; each call is one batch."""
         for _ in range(count):
             self.node.publish(channel, b"1", key)
         self.node.loop.settle()

@@ -45,7 +45,8 @@ class Behind:
 
 @pytest.mark.parametrize("congested", [False, True])
 def test_a_gap_names_nothing_that_the_subscriber_has(congested: bool) -> None:
-    """Of 2 to 6 it got 2 to 4 from elsewhere; one that is level with the node has none of it."""
+    """The subscriber got 2 to 4 of the gap 2 to 6 from elsewhere; one that is level with
+    the node has none of it."""
     behind = Behind()
     if congested:
         behind.ahead.block()

@@ -7,7 +7,7 @@ from hub.core.forensics.noted import TERMS, What
 
 
 def test_every_row_can_answer() -> None:
-    """No row stands below one whose facts hold wherever its own do."""
+    """No row of the table stands below one whose facts hold wherever its own do."""
     hidden = [lower for upper, lower in combinations(TABLE, 2) if upper.facts <= lower.facts]
     assert hidden == []
 

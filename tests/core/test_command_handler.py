@@ -34,7 +34,7 @@ def test_a_ping_is_answered_with_its_id() -> None:
 
 
 def test_publishing_answers_with_the_position_and_reaches_subscribers() -> None:
-    """With the token's subject as the sender, whatever the command says."""
+    """The sender is the token's subject, whatever the command says."""
     node = SmallNode()
     reader, publisher = Subscriber(node, "a"), Subscriber(node, identity=ANN)
     node.do(publisher.session, Publish(1, "a", b'{"n":1}', key="k"))
@@ -109,7 +109,8 @@ async def test_a_history_answer_is_bounded_in_bytes() -> None:
 async def test_a_history_answer_is_put_together_from_what_a_broker_gives_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In order, up to the limit or the bytes; and only as far as nothing is missing between."""
+    """The publications come in order, up to the limit or the bytes, and
+    end where one is missing."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=50))))
     for number in range(60):
         node.publish("a", b'"%059998d"' % number)
@@ -138,7 +139,7 @@ async def test_a_history_answer_is_put_together_from_what_a_broker_gives_at_a_ti
 
 
 async def test_publishing_is_refused_while_too_much_waits_to_be_written() -> None:
-    """With the numbers, and to be tried again."""
+    """The error gives the numbers, and says that the publication can be tried again."""
     node = SmallNode(Shape(max_backlog_bytes=100))
     reader = Subscriber(node, "a")
     node.publish("a", b'"%b"' % (b"x" * 200))
@@ -158,7 +159,7 @@ async def test_publishing_is_refused_while_too_much_waits_to_be_written() -> Non
 
 
 def test_many_are_not_published_in_one_call_where_the_bound_may_come_between_two() -> None:
-    """They go one by one then, so that the one that is too much is refused by itself."""
+    """They are published one by one then, so that only the one above the bound is refused."""
     node = SmallNode(Shape(max_backlog_bytes=100))
     Subscriber(node, "a")
     data = b'"%b"' % (b"x" * 58)
@@ -172,7 +173,7 @@ def test_many_are_not_published_in_one_call_where_the_bound_may_come_between_two
 
 
 def test_a_new_token_replaces_the_old() -> None:
-    """Of the same subject, and only when it still covers what is subscribed."""
+    """The new token must have the same subject, and must cover all that is subscribed to."""
     node = SmallNode()
     reader = Subscriber(node, "a", identity=ANN)
     wider = Identity(subject="ann", subscribe=("a", "b"))

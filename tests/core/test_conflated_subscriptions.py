@@ -73,7 +73,7 @@ def test_a_subscription_that_ends_gets_first_what_its_interval_holds() -> None:
 
 
 def test_a_session_that_is_cut_resumes_before_what_its_interval_held() -> None:
-    """Nothing that it was not handed is passed over."""
+    """A publication that the peer was not handed is not passed over."""
     node = SmallNode()
     reader = throttled(node)
     one_by_one(reader, 3)
@@ -187,7 +187,7 @@ STEPS = st.lists(
 def test_the_newest_of_each_key_always_comes_and_offsets_rise_without_a_gap(
     steps: list[tuple[str, str | None, int]],
 ) -> None:
-    """Whatever comes when, and however slowly the peer reads."""
+    """This holds whatever comes when, and however slowly the peer reads."""
     node = SmallNode()
     reader = throttled(node)
     newest: dict[str | None, int] = {}

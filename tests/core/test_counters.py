@@ -33,7 +33,8 @@ def test_no_two_nodes_count_together() -> None:
 
 
 def test_rates_are_those_of_the_last_whole_window() -> None:
-    """Nothing before the first has passed; what was counted before does not count again."""
+    """There is no rate before the first window has passed, and a count from before
+    it does not count again."""
     counters, clock = Counters(), FakeClock()
     counters.publications = 1000
     rates = Rates(counters, clock)

@@ -60,7 +60,7 @@ def test_a_deadline_that_is_not_due_within_some_time_is_not_missed_by_a_tick_aft
 
 
 def test_deadlines_run_in_the_order_of_their_times() -> None:
-    """Also when a stall makes several due at once."""
+    """The order holds also when a stall makes several due at once."""
     deadlines, called = Deadlines(0.0), list[str]()
     for when, name in ((3.0, "c"), (1.0, "a"), (2.0, "b")):
         deadlines.at(when, lambda name=name: called.append(name))  # type: ignore[misc]  # binds the loop's value
@@ -82,7 +82,7 @@ def test_a_cancelled_one_never_runs_and_holds_nothing() -> None:
 
 @pytest.mark.parametrize("when", [1e300, 1.7976931348623157e308, float("inf"), 1e20])
 def test_a_time_too_far_off_is_a_time(when: float) -> None:
-    """Times come from outside too; what is no number is due at once."""
+    """Times come from outside too; a time that is no number is due at once."""
     deadlines, called = Deadlines(0.0), list[str]()
     deadlines.at(when, lambda: called.append("far"))
     deadlines.at(float("nan"), lambda: called.append("nan"))
@@ -93,7 +93,7 @@ def test_a_time_too_far_off_is_a_time(when: float) -> None:
 
 
 def test_a_cancelled_one_keeps_no_place_until_its_time() -> None:
-    """Or every session whose token lasts a year would leave something behind for a year."""
+    """A session whose token lasts a year must not leave a deadline behind for a year."""
     deadlines = Deadlines(0.0)
     for when in range(1000, 2000):
         deadlines.at(float(when), lambda: None).cancel()
@@ -120,7 +120,7 @@ def test_a_deadline_may_cancel_another_that_is_due_with_it() -> None:
 
 
 def test_a_deadline_that_is_due_already_runs_at_the_next_tick() -> None:
-    """Also when it is set by another one that is just running."""
+    """That holds also if another deadline sets it that is just running."""
     deadlines, called = Deadlines(0.0), list[str]()
 
     def outer() -> None:
@@ -134,7 +134,7 @@ def test_a_deadline_that_is_due_already_runs_at_the_next_tick() -> None:
 
 
 def test_a_deadline_that_fails_does_not_take_the_others_with_it() -> None:
-    """They are due at the next tick, whatever their time was."""
+    """The others are due at the next tick, whatever their time was."""
     deadlines, called = Deadlines(0.0), list[int]()
 
     def fail() -> None:
@@ -238,7 +238,7 @@ def test_a_stall_takes_a_step_and_who_looks_right_after_it_sees_nobody() -> None
 
 
 def test_a_node_that_is_always_late_still_judges() -> None:
-    """Or nobody who is dead would ever be cut there."""
+    """Otherwise no dead peer would ever be cut off there."""
     clock = FakeClock()
     awake = AwakeClock(clock)
     judged = 0
@@ -252,7 +252,7 @@ def test_a_node_that_is_always_late_still_judges() -> None:
 def test_the_awake_clock_never_goes_back_and_never_ahead_of_the_true_clock(
     waits: list[float],
 ) -> None:
-    """Whatever the rhythm of the ticks, and whenever it is asked."""
+    """This holds whatever the rhythm of the ticks, and whenever it is asked."""
     clock = FakeClock(0.0)
     awake = AwakeClock(clock)
     before = awake()
@@ -266,7 +266,7 @@ def test_the_awake_clock_never_goes_back_and_never_ahead_of_the_true_clock(
 
 
 def test_a_deadline_for_a_peer_is_as_far_off_after_a_stall_as_before_it() -> None:
-    """One that is set in the first moment after the stall has its whole time, too."""
+    """A deadline that is set in the first moment after the stall has its whole time, too."""
     clock = FakeClock(100.0)
     awake = AwakeClock(clock)
     deadlines = Deadlines(clock(), behind_seconds=awake.behind_seconds)

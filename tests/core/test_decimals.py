@@ -15,7 +15,7 @@ NO_NUMBERS = [
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
 def test_a_text_that_is_no_plain_decimal_is_no_number(text: str) -> None:
-    """Whatever Python makes of it."""
+    """Such a text is refused even if Python reads it as a number."""
     assert decimals.whole(text) is None
     assert decimals.number(text) is None
 

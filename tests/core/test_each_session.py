@@ -92,7 +92,7 @@ async def test_sessions_of_a_key_that_is_taken_out_end_in_turns() -> None:
 
 
 async def test_a_turn_looks_at_a_bounded_number_of_sessions() -> None:
-    """Also where none of them is concerned."""
+    """The bound holds also if none of the sessions is concerned."""
     looked: list[Session] = []
     node = SmallNode()
     some = [node.open()[0] for _ in range(3)]

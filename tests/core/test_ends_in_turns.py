@@ -129,7 +129,7 @@ def test_a_channel_that_somebody_enters_meanwhile_stays_open() -> None:
 
 
 def test_members_of_an_ended_session_have_left_when_the_turns_are_over() -> None:
-    """Each leave comes once."""
+    """Each member's leave comes once."""
     node = a_node(presence=True)
     session, _ = in_all(node)
     watcher, link = node.open()

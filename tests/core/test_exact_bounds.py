@@ -215,7 +215,7 @@ def ping(reader: Subscriber) -> None:
 
 
 def subscribe(reader: Subscriber) -> None:
-    """Its reply keeps its place in the order of the channel, and is never dropped."""
+    """Subscribes; the reply keeps its place in the order of the channel, and is never dropped."""
     reader.node.do(reader.session, Subscribe(100, "bare:b"))
 
 
@@ -245,7 +245,7 @@ def test_all_outboxes_together_hold_up_to_their_bound() -> None:
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_peer_with_much_on_its_way_is_aborted_when_memory_is_short(more: int) -> None:
-    """With no more than the bound it is told why."""
+    """A peer with no more than the bound on its way is closed and told why."""
     node = SmallNode(Shape(outbox_total_bytes=128 * KIB - 1))
     reader = Subscriber(node)
     reader.block()
@@ -290,7 +290,8 @@ def test_publications_that_history_does_not_keep_are_held_for_a_reader_up_to_the
 
 
 def throttled(messages: int = 1000, total: int = 1 << 20) -> Subscriber:
-    """Two channels at an interval, of which each has had its first message."""
+    """Returns a session with two channels at an interval, each of which
+    has had its first message."""
     bounds = limits(outbox_max_messages=messages, outbox_max_bytes=total)
     reader = Subscriber(SmallNode(Shape(limits=bounds)))
     for channel in ("a", "b"):
@@ -399,7 +400,7 @@ def test_a_session_has_as_many_patterns_as_it_may(most: int) -> None:
 
 @pytest.mark.parametrize("latent", [False, True])
 def test_a_pattern_brings_as_many_channels_as_it_may(latent: bool) -> None:
-    """Also where they appear while it begins."""
+    """The bound holds also for channels that appear while the pattern begins."""
     node = SmallNode(Shape(latent=latent, limits=limits(max_pattern_channels=3)))
     reader = Subscriber(node)
     node.publish("p:0")
@@ -485,7 +486,7 @@ def test_an_address_is_not_even_answered_from_16_above_twice_its_bound() -> None
 def test_a_peer_is_patient_with_pauses_of_more_than_a_second(
     pause: float, seconds: float, ended: bool
 ) -> None:
-    """Or it is closed when it has gone on for 10 s."""
+    """A peer with shorter pauses is closed when it has gone on for 10 s."""
     clock = FakeClock()
     judge = Limiter(PeerLimits(commands=Rate(1, 3600, 1)), clock, Counters())
     meter, told = judge.new_meter(), []

@@ -21,7 +21,7 @@ def small(journal_bytes: int = 1 << 20) -> SmallNode:
 
 
 def test_a_publication_that_went_straight_out_was_written_and_the_time_is_known() -> None:
-    """Within the quarter of a second that the channel's timeline knows."""
+    """The time is known to within the quarter of a second of the channel's timeline."""
     node = small()
     reader = Subscriber(node, "a")
     node.clock.advance(50)
@@ -37,7 +37,8 @@ def test_a_publication_that_went_straight_out_was_written_and_the_time_is_known(
 
 
 def test_a_publication_that_was_dropped_names_the_policy_and_the_time() -> None:
-    """Also before the peer could be told, and what it got late is no drop."""
+    """The policy is known also before the peer could be told, and a publication that
+    came late was not dropped."""
     node = small()
     reader = Subscriber(node, "a")
     reader.block()
@@ -68,7 +69,8 @@ def test_a_publication_that_was_conflated_names_the_one_that_replaced_it() -> No
 
 
 def test_a_connection_that_was_not_subscribed_then_is_told_since_when_it_is() -> None:
-    """Before it joined, after it left, and where it never was."""
+    """The answer is the same before it joined, after it left, and for a channel to
+    which it never subscribed."""
     node = small()
     reader = Subscriber(node)
     reader.publish("a", 2)
@@ -173,7 +175,7 @@ def test_beyond_the_events_of_a_connection_the_answer_is_unknown() -> None:
 
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
-    """Whatever connections and channels do."""
+    """The bound holds whatever connections and channels do."""
     budget = 20 * (CLOSED_BYTES + EVENT_BYTES)
     node = small(budget)
     for number in range(100):

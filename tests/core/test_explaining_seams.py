@@ -1,4 +1,5 @@
-"""Where the answer about a publication is easily wrong: what is forgotten, lost, or done again."""
+"""The answer about a publication is easily wrong where something is
+forgotten, lost, or done again."""
 
 from hub.core.forensics.answers import Fate
 from hub.core.forensics.journal import REACH_SECONDS
@@ -42,7 +43,7 @@ def test_a_loss_told_late_was_never_written_also_when_the_loss_is_forgotten() ->
 
 
 def test_a_publication_that_was_dropped_and_read_again_on_the_connection_was_written() -> None:
-    """Its peer left the channel and came back from before the gap."""
+    """The peer left the channel and came back from before the gap."""
     node = small()
     reader = Subscriber(node, "a")
     reader.block()
@@ -71,7 +72,7 @@ def test_a_publication_that_was_written_and_has_expired_since_was_written() -> N
 
 
 def test_a_connection_that_left_long_ago_is_not_told_that_it_never_subscribed() -> None:
-    """Of notes that are all forgotten it is known that there were some."""
+    """If all notes are forgotten, the journal still knows that there were some."""
     node = small()
     reader, other = Subscriber(node, "a"), Subscriber(node, "a")
     reader.publish("a", 1)
@@ -85,7 +86,7 @@ def test_a_connection_that_left_long_ago_is_not_told_that_it_never_subscribed() 
 
 
 def test_publications_that_a_new_epoch_had_already_were_passed_over_by_its_reset() -> None:
-    """Its subscriber was subscribed all the time."""
+    """The subscriber was subscribed all the time."""
     node = small()
     reader = Subscriber(node, "a")
     reader.publish("a", 2)
@@ -186,7 +187,7 @@ def test_a_loss_outlives_the_mark_before_it() -> None:
 
 
 def test_channels_of_one_publication_each_count_with_all_they_take() -> None:
-    """Many short-lived channels are what fills a journal."""
+    """Many short-lived channels would fill the journal otherwise."""
     budget = 100 * (TIMELINE_BYTES + 50)
     node = small(budget)
     for number in range(1000):

@@ -61,7 +61,8 @@ class Case:
         return to_builtins(await Explaining(self.node.evidence()).explain(asked))
 
     async def answers(self, channel: str, last: int) -> dict[int, str]:
-        """Of 1 to `last`, one by one; a question about all of them says the same."""
+        """Returns the answers for 1 to `last`, one by one; a question about all
+        of them must say the same."""
         one_by_one = {n: (await self.why(channel, n))["answer"] for n in range(1, last + 1)}
         told = await self.why(channel, 1, last)
         by_range = {
@@ -84,7 +85,7 @@ def case() -> Case:
 async def test_a_publication_that_a_filter_left_out_is_told_so_and_the_others_were_written(
     case: Case,
 ) -> None:
-    """As long as history holds it; afterwards both may be."""
+    """The answer is exact as long as history holds the publication; afterwards it may be either."""
     case.subscribe(Subscribe(None, "a", filter=NBA))
     for tags in (b'{"league":"nba"}', b'{"league":"nfl"}', None, b'{"league":"nba"}'):
         case.publish("a", tags=tags)
@@ -99,7 +100,8 @@ async def test_a_publication_that_a_filter_left_out_is_told_so_and_the_others_we
 
 
 async def test_a_filter_is_the_one_of_the_subscription_that_was_owed_it(case: Case) -> None:
-    """Not that of one before or after it, also when the connection has ended."""
+    """The filter of a subscription before or after it does not count, also when
+    the connection has ended."""
     case.subscribe(Subscribe(None, "a", filter=NBA))
     case.publish("a")
     case.reader.unsubscribe("a")
@@ -189,7 +191,7 @@ def run(asking: Any) -> Any:
 async def test_a_stretch_of_very_many_keys_is_told_by_history_and_else_not_guessed(
     case: Case,
 ) -> None:
-    """Of more than 64 keys it is not noted which were written."""
+    """If there are more than 64 keys, the journal does not note which were written."""
     case.subscribe(Subscribe(None, "a", every_ms=500))
     for number in range(80):
         case.publish("a", key=str(number))
@@ -274,7 +276,7 @@ async def test_of_rows_with_a_filter_a_change_that_does_not_match_came_as_a_remo
 async def test_a_subscriber_by_a_pattern_is_told_since_when_and_which_channels_do_not_match(
     case: Case,
 ) -> None:
-    """While the pattern holds, and after it has ended."""
+    """The answer holds while the pattern lasts, and after it has ended."""
     case.publish("p:a")
     case.publish("q:a")
     case.subscribe(SubscribePattern(None, "p:*"))
@@ -311,7 +313,7 @@ async def test_after_the_end_of_a_channel_the_subscription_has_ended_with_it(cas
 async def test_a_publication_without_history_is_told_so_where_it_was_announced_as_expired(
     case: Case, keep_ms: int, said: str
 ) -> None:
-    """Whoever was there got it."""
+    """Members that were there got the publication."""
     there = Subscriber(case.node, "a")
     case.publish("a")
     epoch = there.session.subscriptions["a"].position.epoch

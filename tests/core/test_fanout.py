@@ -79,7 +79,7 @@ def test_a_batch_is_encoded_once_for_all() -> None:
 
 
 def test_a_broadcast_is_cut_in_slices() -> None:
-    """At most as many sessions in one turn of the loop as was set."""
+    """One turn of the loop writes to at most as many sessions as was set."""
     node = SmallNode(Shape(slice_sessions=2))
     readers = [Subscriber(node, "a") for _ in range(5)]
     node.publish("a")
@@ -207,7 +207,8 @@ def test_a_loss_of_the_broker_is_announced_in_its_place() -> None:
 
 
 def test_a_new_epoch_is_announced_behind_all_of_the_old_one() -> None:
-    """Also to those in the middle of a sliced broadcast, and the stream goes on after its head."""
+    """Sessions in the middle of a sliced broadcast get the announcement too, and the
+    stream goes on after its head."""
     node = SmallNode(Shape(slice_sessions=1))
     readers = [Subscriber(node, "a") for _ in range(3)]
     for _ in range(2):

@@ -85,7 +85,7 @@ def test_a_loss_of_history_is_told_whatever_its_tags_were() -> None:
 
 
 def test_a_blocked_reader_is_owed_what_it_wants_and_nothing_for_the_rest() -> None:
-    """However much passes by that it does not want: one entry stands for all of it."""
+    """One entry stands for all that passes by, however much it is."""
     node = small(outbox=10)
     reader = Subscriber(node)
     subscribe(reader, "nba")
@@ -158,7 +158,8 @@ def check(pushes: list[Push], matching: list[int], *, may_lose: bool) -> None:
 
 
 def several_filters(slice_sessions: int, number: int) -> tuple[SmallNode, list[Subscriber]]:
-    """Each of so many subscribers wants all but one of as many publications, which are open."""
+    """Returns `number` subscribers that each want all but one of `number` publications; these are
+    in the open batch."""
     node = SmallNode(Shape(slice_sessions=slice_sessions))
     readers = [Subscriber(node) for _ in range(number)]
     for unwanted, reader in enumerate(readers):

@@ -165,7 +165,8 @@ def test_a_peer_that_reads_slowly_behind_a_full_kernel_is_not_dead() -> None:
 
 
 def test_the_kernel_is_asked_only_where_a_pong_is_late() -> None:
-    """Of each connection at each ping it would be an eighth of what an idle one costs."""
+    """Asking for each connection at each ping would take an eighth of what
+    an idle connection costs."""
     node = SmallNode()
     session, link = pinged(node)
     run(node, LATE_SECONDS / 2)
@@ -220,7 +221,7 @@ def test_a_stall_of_the_loop_does_not_beat_anybody_twice() -> None:
 
 
 def test_a_session_that_ended_is_not_beaten_or_cut() -> None:
-    """Nor does the wheel hold it."""
+    """The wheel does not hold the session either."""
     node = SmallNode()
     session, link = pinged(node)
     session.lost(1006, "gone")
@@ -231,7 +232,8 @@ def test_a_session_that_ended_is_not_beaten_or_cut() -> None:
 
 
 def test_a_peer_that_is_not_read_from_is_not_silent() -> None:
-    """Its pong stands behind commands that the hub has not taken yet; dead it is cut after that."""
+    """The peer's pong stands behind commands that the hub has not taken yet; a dead
+    peer is cut off after that."""
     node = SmallNode()
     session, link = pinged(node)
     link.pause_reading()
@@ -344,7 +346,8 @@ def test_the_heartbeats_of_a_slot_are_sent_in_turns_and_their_pongs_are_due_toge
 
 
 def test_silent_peers_are_cut_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind a network that broke they are due together; one that answers before its turn stays."""
+    """After a failure of the network all of them are due together; a peer that
+    answers before its turn stays."""
     monkeypatch.setattr(heartbeats, "CUTS_AT_ONCE", 4)
     node = SmallNode()
     found = all_in_one_slot(node, 10)

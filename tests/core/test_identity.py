@@ -40,7 +40,7 @@ def test_subscribing_and_publishing_are_granted_apart() -> None:
 
 
 def test_only_operators_read_the_hubs_own_channels_and_nobody_publishes_on_them() -> None:
-    """Whatever the grants say: `*` is meant for the application's channels."""
+    """The grants do not matter: `*` is meant for the application's channels."""
     everything = Identity(subscribe=("*",), publish=("*",))
     operator = Identity(subscribe=("*",), publish=("*",), operator=True)
     assert not everything.may_subscribe("hub:stats")

@@ -43,7 +43,7 @@ def test_a_live_member_comes_into_step_with_the_first_batch() -> None:
 
 
 def test_a_crowd_that_came_into_step_leaves_no_room_behind() -> None:
-    """Of who stands apart nothing is held any more once nobody does."""
+    """When no member stands apart any more, nothing is held for members that did."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(200)]
     before = sys.getsizeof(group_of(node).apart)
@@ -53,7 +53,7 @@ def test_a_crowd_that_came_into_step_leaves_no_room_behind() -> None:
 
 
 def test_a_descriptors_number_that_is_reused_at_once_gets_nothing_of_the_one_before() -> None:
-    """In the middle of a broadcast: the next connection has the number, and not the messages."""
+    """In the middle of a broadcast the next connection gets the number, and not the messages."""
     node = SmallNode(Shape(slice_sessions=1))
     readers = [Subscriber(node, "a") for _ in range(3)]
     readers[0].publish("a", 1)
@@ -72,7 +72,7 @@ def test_a_descriptors_number_that_is_reused_at_once_gets_nothing_of_the_one_bef
 
 
 def test_an_ended_connection_leaves_all_its_channels_before_its_number_is_free() -> None:
-    """Whatever ends it: its link says so first."""
+    """The link tells the session first, whatever ends the connection."""
     node = SmallNode()
     leaving, other = Subscriber(node, "a", "b"), Subscriber(node, "a", "b")
     for channel in ("a", "b"):
@@ -125,7 +125,7 @@ def test_a_member_that_blocks_in_the_middle_does_not_hold_up_those_behind_it() -
 def test_several_that_block_at_one_publication_are_owed_it_and_no_other_is(
     count: int, room: int
 ) -> None:
-    """One publication goes out without a batch, until the first of them takes less."""
+    """A publication goes out without a batch until the first session takes less."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(6)]
     readers[0].publish("a", 1)
@@ -177,7 +177,7 @@ def test_a_publication_that_cannot_be_encoded_ends_its_sessions_and_the_channel_
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_the_number_sent_to_a_session_is_right_at_every_moment_of_a_broadcast(plain: bool) -> None:
-    """In step it follows from its group; a session on TLS is counted by itself."""
+    """In step the number follows from the group; a session on TLS is counted by itself."""
     node = SmallNode(Shape(slice_sessions=1))
     early = [Subscriber(node) for _ in range(3)]
     for reader in early:
@@ -203,7 +203,7 @@ def test_the_number_sent_to_a_session_is_right_at_every_moment_of_a_broadcast(pl
 
 
 def test_a_publisher_that_wants_no_echo_stands_apart_for_that_batch_alone() -> None:
-    """Also where its number is that of a connection among many."""
+    """That holds also if its descriptor is one among many."""
     node = SmallNode()
     publisher, *others = (Subscriber(node, "a") for _ in range(3))
     publisher.publish("a", 1)

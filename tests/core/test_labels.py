@@ -16,6 +16,7 @@ OWN_CODES = [code for code in CLOSE_CODE.meanings if code >= "4000"]
     ids=["limits", "close codes"],
 )
 def test_the_dashboard_has_a_word_for_each(view: str, values: list[str]) -> None:
-    """Its maps are JavaScript, so that nothing else finds a value that was added here alone."""
+    """The dashboard's maps are JavaScript, so no other check finds a value that
+    was added in Python alone."""
     text = (DIRECTORY / "views" / view).read_text()
     assert [each for each in values if not re.search(rf"\b{each}: \"", text)] == []

@@ -25,7 +25,7 @@ def lifetimes(node: SmallNode, readers: list[Subscriber], seconds: int) -> list[
 
 
 def test_connections_that_came_together_do_not_leave_together() -> None:
-    """Between four and six fifths of the age, spread over all of it, and told why."""
+    """Their ends are spread between four and six fifths of the age, and each is told why."""
     node = SmallNode(Shape(max_age_seconds=100))
     readers = [Subscriber(node, "a") for _ in range(200)]
     ages = lifetimes(node, readers, 130)
@@ -47,7 +47,7 @@ def test_without_an_age_they_stay() -> None:
 
 
 def test_a_session_that_has_gone_leaves_no_deadline_behind() -> None:
-    """Its deadline lets go of it."""
+    """The deadline of an ended session lets go of it."""
     node = SmallNode(Shape(max_age_seconds=100))
     reader = Subscriber(node, "a")
     reader.session.lost(1006, "cut")
@@ -118,7 +118,7 @@ def test_a_token_that_ends_during_a_stall_ends_its_session_all_the_same() -> Non
 
 
 def test_a_session_that_authenticates_while_it_ends_is_let_go_of_all_the_same() -> None:
-    """Over `POST /command`, the reply goes to somebody who is still there."""
+    """The reply goes to a caller of `POST /command` that is still there."""
     node = SmallNode()
     reader = Subscriber(node, identity=expiring(node, 100))
     node.policy.known["new"] = expiring(node, 100)
@@ -133,7 +133,7 @@ def test_a_session_that_authenticates_while_it_ends_is_let_go_of_all_the_same() 
 
 @pytest.mark.parametrize("ends", [1e18, 1e300, 1.7976931348623157e308, float("inf")])
 def test_a_token_that_ends_after_the_world_makes_a_session_like_any_other(ends: float) -> None:
-    """At the opening and by `authenticate`: its reply can be written, and it closes."""
+    """That holds at the opening and by `authenticate`: its reply can be written, and it closes."""
     node = SmallNode()
     identity = replace(ANYTHING, subject="ann", expires_at=ends)
     reader = Subscriber(node, identity=identity)

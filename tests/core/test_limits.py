@@ -61,7 +61,7 @@ def test_each_party_has_its_own_bucket_and_the_longest_unused_goes(
 
 
 def test_a_party_costs_the_same_among_few_and_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has many addresses must not make each of them dearer than the one before."""
+    """A party with many addresses must not make each further one dearer."""
 
     def seconds_of_each(most: int) -> float:
         monkeypatch.setattr(module, "MAX_KEYS", most)

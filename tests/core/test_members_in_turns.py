@@ -33,7 +33,8 @@ def test_members_that_arrive_together_come_into_step_some_with_each_batch(
 
 
 def test_members_leave_an_ended_channel_some_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of two channels too; one that comes after the end is judged by what it has read."""
+    """Members of two channels leave in turns too; one that comes after the end is
+    judged by what it has read."""
     monkeypatch.setattr(membership, "_AT_ONCE", 4)
     node = SmallNode()
     sessions = []
@@ -60,7 +61,7 @@ def test_members_leave_an_ended_channel_some_in_each_turn(monkeypatch: pytest.Mo
 def test_a_fault_at_one_member_keeps_no_other_in_an_ended_channel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor does it keep anybody in a channel that ends later."""
+    """The fault keeps no member in a channel that ends later, either."""
     node = SmallNode()
     readers = [Subscriber(node, "a") for _ in range(COUNT)]
     later = Subscriber(node, "b")

@@ -50,7 +50,7 @@ UNTOLD = {Fate.EXPIRED, Fate.LOST, Fate.CONFLATED}
 
 @dataclass
 class Peer:
-    """One subscriber: its session, its end of the wire, and who reads along."""
+    """One subscriber: its session, its end of the wire, and the checker that reads along."""
 
     session: Session
     link: FakeLink
@@ -136,7 +136,8 @@ class OneNode(GuestRules, PollerRules):
     def come_back_with_an_epoch_that_was_left(
         self, peer: int, name: int, which: int, offset: int
     ) -> None:
-        """Its numbers are nobody's any more, also where they look like those of today."""
+        """The offsets of an old epoch mean nothing, also if they look like
+        those of the present one."""
         if left := self.left[self.names[name]]:
             self.subscribe(peer, name, since=Position(left[which % len(left)], offset))
 
@@ -168,7 +169,7 @@ class OneNode(GuestRules, PollerRules):
 
     @rule(peer=peers, other=peers)
     def descriptors_are_reused_crosswise(self, peer: int, other: int) -> None:
-        """Two connections are gone at once, and each number is the other's peer's now."""
+        """Two connections end at once, and each new one gets the descriptor of the other peer."""
         for each in {peer: None, other: None}:
             self.read(self.peers[each])
             self.peers[each].session.lost(1006, "cut")
@@ -322,7 +323,7 @@ class OneNode(GuestRules, PollerRules):
         assert self.node.fanout.backlog_bytes == 0
 
     def fates_are_known(self, peer: Peer) -> None:
-        """Of every publication, to whoever asks, and as the peer's own bytes tell it."""
+        """Checks the node's answer about every publication against the peer's own bytes."""
         for name in set(self.names):
             held = self.node.memory.held(name)
             for offset in range(1, held[0].offset + 1 if held else 0):

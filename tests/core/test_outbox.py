@@ -109,7 +109,7 @@ def test_messages_that_are_too_old_are_dropped_when_the_peer_takes_writes_again(
 
 
 def test_messages_that_are_too_old_are_dropped_when_more_come() -> None:
-    """Before the peer takes anything: memory is bounded by age as well."""
+    """Messages are dropped before the peer takes anything, so memory is bounded by age as well."""
     node = node_with()
     reader = Subscriber(node, "a")
     reader.block()
@@ -245,7 +245,7 @@ def test_channels_take_turns_when_much_is_owed(monkeypatch: pytest.MonkeyPatch) 
 def test_a_channel_joined_again_stays_behind_what_its_first_time_is_owed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where other channels take turns: the new reply comes after the old one."""
+    """The new reply comes after the old one, also where other channels take turns."""
     monkeypatch.setattr("hub.core.session.outbox.CHUNK_BYTES", 1)
     node = node_with()
     reader = Subscriber(node, "a")

@@ -22,14 +22,14 @@ def node_with_history(total_bytes: int) -> SmallNode:
 
 
 def deaf(node: SmallNode, room: int = 20_000) -> Subscriber:
-    """Its kernel takes `room` bytes and then no more."""
+    """Returns a reader whose kernel takes `room` bytes and then no more."""
     reader = Subscriber(node)
     reader.link.room = room
     return reader
 
 
 def test_a_large_reply_that_the_transport_holds_is_counted() -> None:
-    """Until the peer has taken it; of whom it is shows as well."""
+    """The reply counts until the peer has taken it, and the session that it belongs to is shown."""
     node = node_with_history(100 * MIB)
     readers = [deaf(node) for _ in range(5)]
     for reader in readers:
@@ -45,7 +45,7 @@ def test_a_large_reply_that_the_transport_holds_is_counted() -> None:
 
 
 def test_replies_that_nobody_reads_are_bounded_for_all_together() -> None:
-    """Whoever is owed most is closed; what it held is held no longer."""
+    """The session that is owed most is closed, and its bytes no longer count."""
     node = node_with_history(5 * MIB)
     small = deaf(node)
     node.do(small.session, Ping(1))
@@ -80,7 +80,7 @@ def test_bytes_in_the_transport_of_a_closed_session_count_until_it_is_gone(end: 
 
 
 def test_a_reader_that_is_closed_for_others_sake_hears_why() -> None:
-    """Where its transport holds little: a slow subscriber of small messages."""
+    """That holds if its transport holds little, as with a slow subscriber of small messages."""
     node = SmallNode(Shape(LONG, outbox_total_bytes=20_000))
     reader = Subscriber(node, "a")
     reader.block()
@@ -94,7 +94,7 @@ def test_a_reader_that_is_closed_for_others_sake_hears_why() -> None:
 
 
 def test_a_transport_that_takes_all_at_once_is_given_slices() -> None:
-    """As TLS does: what it holds beyond the first slice is known."""
+    """TLS is such a transport: the bytes that it holds beyond the first slice are known."""
     node = node_with_history(100 * MIB)
     reader = Subscriber(node)
     link, taken = reader.link, list[int]()
@@ -173,7 +173,7 @@ def test_several_sessions_that_are_closed_for_memory_are_found_in_one_look() -> 
 def test_the_age_of_very_many_owed_frames_is_looked_for_in_rounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With 15,000 slow readers one look at all, each second, was a step of 25 ms."""
+    """With 15,000 slow readers, looking at all of them each second took a step of 25 ms."""
     monkeypatch.setattr(outbox_budget, "LOOKED_AT_ONCE", 4)
     budget = OutboxBudget(1 << 30)
     readers = [Reader(budget, 1, 100.0 + number) for number in range(10)]

@@ -1,4 +1,5 @@
-"""Where a peer resumes that is owed a gap, and behind it what is read from history."""
+"""A peer may be owed a gap and publications behind it from history: the
+tests show where it resumes."""
 
 from hub.core.options import ChannelOptions, Namespaces
 from tests.core.small_node import Shape, SmallNode

@@ -66,7 +66,7 @@ def test_a_reader_of_another_dialect_gets_frames_of_its_own(node: SmallNode) -> 
 
 
 def test_an_epoch_that_begins_has_pages_of_its_own(node: SmallNode) -> None:
-    """Although its offsets are the same."""
+    """The pages are separate although the offsets are the same."""
     before = resumed(node)
     before.session.close(1000, "")
     node.memory.begin_epoch("a")
@@ -87,7 +87,7 @@ def test_a_peer_that_takes_a_part_is_sent_the_rest_later(node: SmallNode) -> Non
 
 
 def test_frames_that_are_not_the_same_for_all_are_made_for_each(node: SmallNode) -> None:
-    """Its own publications, what its filter leaves out, and gaps."""
+    """Such frames are a peer's own publications, those that its filter leaves out, and gaps."""
     resumed(node)
     own = Subscriber(node)
     node.request(PublishRequest("a", b"1", "p", skip_connection=own.session.id))
@@ -104,7 +104,7 @@ def test_frames_that_are_not_the_same_for_all_are_made_for_each(node: SmallNode)
 
 
 def test_the_end_of_a_channel_is_learned_from_a_shared_page(node: SmallNode) -> None:
-    """By the second who reads it as by the first."""
+    """The second peer that reads the page learns of the end as the first did."""
     node.request(PublishRequest("a", b"1", "backend", marks=ENDS))
     for _ in range(2):
         reader = resumed(node)

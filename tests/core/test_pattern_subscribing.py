@@ -62,7 +62,7 @@ def test_a_pattern_brings_the_channels_that_there_are_and_those_that_appear(
 
 
 def test_without_history_the_first_message_of_a_channel_comes_all_the_same() -> None:
-    """Where the broker tells of the channel before it."""
+    """The broker tells of the channel before the message comes."""
     node = SmallNode(Shape(namespaces=Namespaces(ChannelOptions(history_size=0))))
     session, link = node.open()
     node.do(session, SubscribePattern(1, "**"))
@@ -81,7 +81,7 @@ def test_a_resume_reads_what_it_does_not_name_from_the_beginning(node: SmallNode
 
 
 def test_a_resume_in_an_epoch_that_is_over_says_so(node: SmallNode) -> None:
-    """Also of a channel that is not known any more."""
+    """A channel that is not known any more says so too."""
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*", {"p:a": Position("old", 7)}))
     [gap] = [push for push in heard(link) if push["op"] == "gap"]
@@ -89,7 +89,7 @@ def test_a_resume_in_an_epoch_that_is_over_says_so(node: SmallNode) -> None:
 
 
 def test_channels_that_nobody_told_of_are_looked_for(node: SmallNode) -> None:
-    """As behind a cut to the broker: read from their beginning, each once."""
+    """After a cut to the broker such channels are read from their beginning, each once."""
     publish(node, "p:a")
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*"))
@@ -105,7 +105,8 @@ def test_channels_that_nobody_told_of_are_looked_for(node: SmallNode) -> None:
 
 
 def test_by_name_and_through_a_pattern_is_one_delivery(node: SmallNode) -> None:
-    """In whichever order; what is left by name still comes through the pattern."""
+    """The order does not matter, and a channel that is left by name still
+    comes through the pattern."""
     publish(node, "p:a")
     session, link = node.open()
     node.do(session, Subscribe(1, "p:a"))
@@ -138,7 +139,7 @@ def test_an_answer_to_a_name_says_how_far_the_stream_is_where_it_stands(node: Sm
 
 
 def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None:
-    """Behind what the pattern has brought."""
+    """The subscription by name replays what it asked for, and the channel is its own from then on."""
     publish(node, "p:a", "p:a")
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*"))
@@ -151,7 +152,7 @@ def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None
 
 
 def test_a_pattern_that_resumes_further_back_gets_what_it_lacks(node: SmallNode) -> None:
-    """Also in channels that the session has by name: those begin again, and go on behind it."""
+    """Channels that the session has by name begin again too, and go on behind it."""
     publish(node, *["p:a"] * 5, "p:b")
     session, link = node.open()
     node.do(session, Subscribe(1, "p:a"))
@@ -298,7 +299,7 @@ def test_a_subscriber_by_a_pattern_is_not_present(node: SmallNode) -> None:
 
 
 def test_a_session_that_ends_leaves_nothing_behind(node: SmallNode) -> None:
-    """No channel, and no pattern that is looked up."""
+    """The session leaves no channel behind, and no pattern that is looked up."""
     session, _ = node.open()
     publish(node, "p:a")
     node.do(session, SubscribePattern(1, "p:*"))
@@ -350,7 +351,8 @@ def test_a_channel_that_a_pattern_brought_is_explained_like_any_subscription(
 def test_a_channel_that_a_resume_does_not_name_begins_without_a_reset(
     steps: int, is_open: bool
 ) -> None:
-    """Also where its epoch ends while it is being opened: its peer was in no epoch before."""
+    """That holds also if its epoch ends while it is being opened: its
+    peer was in no epoch before."""
     node = SmallNode(Shape(latent=True))
     publish(node, "p:a", "p:b", "p:b")
     known = Position.parse(f"{node.memory._logs['p:a'].epoch}:1")
@@ -407,7 +409,8 @@ def test_publications_that_follow_an_end_come_through_the_pattern(
 
 
 def test_a_channel_that_has_ended_is_not_sent_again(node: SmallNode) -> None:
-    """Neither where channels are looked for nor where it is told of once more."""
+    """The channel is not sent again where channels are looked for, nor where
+    it is told of once more."""
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*"))
     publish(node, "p:a")
@@ -440,7 +443,7 @@ def test_an_epoch_that_follows_an_end_is_a_reset(node: SmallNode) -> None:
 
 
 def test_a_resume_behind_an_end_is_told_nothing_of_it(node: SmallNode) -> None:
-    """Until something follows: each poll that resumes would be answered at once otherwise."""
+    """Otherwise each poll that resumes would be answered at once, until something follows."""
     publish(node, "p:a", "p:b")
     end(node)
     node.loop.settle()

@@ -61,7 +61,8 @@ def test_a_text_that_would_silently_match_nothing_is_no_pattern(text: str) -> No
 def test_a_tree_finds_what_matches(
     patterns: list[str], names: list[str], data: st.DataObject
 ) -> None:
-    """Also after some of it was removed; an empty one keeps nothing."""
+    """The tree finds them also after some patterns were removed, and an
+    empty tree keeps nothing."""
     tree: PatternTree[int] = PatternTree()
     for number, pattern in enumerate(patterns):
         tree.add(pattern, number)
@@ -114,7 +115,7 @@ def _reference(pattern: str, name: str) -> bool:
 def test_a_grant_has_to_cover_every_channel_that_matches(
     grant: str, pattern: str, *, may: bool
 ) -> None:
-    """One that may be matched and is not granted refuses the pattern."""
+    """A pattern is refused if it may match a channel that is not granted."""
     identity = Identity(subscribe=(grant,))
     if may:
         identity.check_pattern(pattern)

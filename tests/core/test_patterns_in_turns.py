@@ -95,7 +95,7 @@ def test_a_session_that_ends_between_two_turns_leaves_all(node: SmallNode) -> No
 
 
 def test_many_sessions_join_a_new_channel_in_turns(node: SmallNode) -> None:
-    """Only some are looked at in one step; nobody misses the first publication."""
+    """Only some sessions are looked at in one step, and none misses the first publication."""
     opened = [node.open() for _ in range(COUNT)]
     for session, _ in opened:
         node.do(session, SubscribePattern(1, "p:*"))

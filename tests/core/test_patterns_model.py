@@ -1,4 +1,5 @@
-"""Patterns in every order: what matches after a pattern began comes, in order, or is announced."""
+"""Patterns are tried in every order: a publication that matches comes in order,
+or is announced as lost."""
 
 import contextlib
 import json
@@ -167,7 +168,7 @@ class Story:
             self.node.loop.step()
 
     def epoch(self, channel: str) -> None:
-        """Of a channel that there is."""
+        """Begins a new epoch in a channel that exists."""
         if self.node.memory.held(channel) is not None:
             self.node.begin_epoch(channel)
             self.begun_at.pop(channel, None)
@@ -222,7 +223,7 @@ def test_everything_that_matches_arrives_in_order_or_is_announced(
     kept: int,
     room: int,
 ) -> None:
-    """Also across cuts, ends, epochs and deleted history, beside subscriptions by name."""
+    """That holds across cuts, ends, epochs and deleted history, beside subscriptions by name."""
     node = SmallNode(Shape(latent=latent, namespaces=Namespaces(ChannelOptions(history_size=kept))))
     for channel in before:
         node.publish(channel)

@@ -64,7 +64,8 @@ def events(link: FakeLink) -> list[Push]:
 
 @pytest.mark.parametrize("steps", range(STEPS))
 def test_each_id_names_all_that_a_resumed_stream_asked_for(steps: int) -> None:
-    """Also while some of it is still being subscribed, and with the goodbye of a hub that stops."""
+    """That holds while some of it is still being subscribed, and for the
+    goodbye of a hub that stops."""
     node = latent()
     since = {name: Position(head(node, name).epoch, 1) for name in (A, B, C)}
     session, link = begun(node, *(asks(name, at) for name, at in since.items()))

@@ -38,7 +38,7 @@ def changes(watcher: Subscriber) -> list[tuple[object, object]]:
 
 
 def test_the_first_session_of_a_subject_is_its_join_and_the_last_its_leave() -> None:
-    """Whatever comes and goes in between."""
+    """Other sessions that come and go in between make no join and no leave."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")
     first, second = (Subscriber(node, "a", identity=person("ann")) for _ in range(2))
@@ -136,7 +136,7 @@ def test_joins_that_an_outbox_dropped_are_announced_as_lost() -> None:
 
 @pytest.mark.parametrize("fill", [False, True])
 def test_joins_that_pass_during_a_replay_are_announced_as_lost(fill: bool) -> None:
-    """History has no joins: who reads it is told to ask again when it is live."""
+    """History has no joins, so a peer that reads it is told to ask again when it is live."""
     node = node_with_presence()
     place = node.publish("a").position
     node.publish("a")
@@ -151,7 +151,8 @@ def test_joins_that_pass_during_a_replay_are_announced_as_lost(fill: bool) -> No
 
 
 def test_members_are_answered_in_pages_that_leave_nobody_out() -> None:
-    """With a limit, or where they are many; whoever comes or goes meanwhile."""
+    """No member is left out, whoever comes or goes meanwhile; many members come in
+    pages also without a limit."""
     node = node_with_presence()
     for number in range(25):
         Subscriber(node, "a", identity=person(f"p{number:02}"))
@@ -184,7 +185,7 @@ def test_a_limit_of_members_that_is_not_allowed_is_refused(limit: int) -> None:
 
 
 def test_an_answer_about_members_is_bounded_in_number_and_bytes() -> None:
-    """Without a limit too: the rest is asked for after the last."""
+    """That holds without a limit too: the peer asks for the rest after the last."""
     crowd = [Member(f"{number:04}", "c", "s") for number in range(2500)]
     seen: list[Member] = []
     after = None
@@ -264,7 +265,8 @@ def test_data_of_a_member_comes_with_its_join_its_updates_and_its_leave() -> Non
 
 
 def test_of_two_connections_of_a_subject_what_was_said_last_counts() -> None:
-    """Also after the connection that said it has gone; one that says nothing changes nothing."""
+    """It counts also after the connection that said it has gone; a connection
+    without data changes nothing."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")
     first, second, silent = (Subscriber(node, identity=person("ann")) for _ in range(3))

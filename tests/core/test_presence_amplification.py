@@ -31,14 +31,14 @@ def changes(watcher: Subscriber) -> list[tuple[object, object]]:
 
 
 def come_and_go(member: Subscriber, times: int) -> None:
-    """As one write of the peer brings it: all before the loop turns."""
+    """A session comes and goes in one write of its peer, before the loop turns."""
     for _ in range(times):
         member.node.commands.submit(member.session, Subscribe(1, NAMED))
         member.node.commands.submit(member.session, Unsubscribe(2, NAMED))
 
 
 def test_joins_and_leaves_of_one_member_within_a_tick_cancel_out() -> None:
-    """However many there are: nobody is written anything."""
+    """Nothing is written to any session, however many joins and leaves there are."""
     node = SmallNode(Shape(HERE))
     watchers = [Subscriber(node, NAMED) for _ in range(20)]
     member = Subscriber(node, identity=person("ann"))
@@ -177,7 +177,8 @@ def do_something(
 def test_at_the_end_everybody_knows_who_is_there(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever came and went, in whatever ticks, and whenever they asked."""
+    """All members are known at the end, whatever came and went, in whatever ticks, and
+    whenever they were asked for."""
     monkeypatch.setattr("hub.core.fanout.open_changes.MAX_BYTES", 900 if seed % 2 else MAX_BYTES)
     chance = random.Random(seed)
     node = SmallNode(Shape(HERE, leave_delay_seconds=chance.choice((0, 2))))

@@ -1,4 +1,4 @@
-"""Channel names and positions: what is accepted, and what is said otherwise."""
+"""Channel names and positions are accepted in one form each, and refused with a reason."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +40,7 @@ def test_a_position_can_be_written_and_read_back(epoch: str, offset: int) -> Non
      f"e:{MAX_OFFSET + 1}", "e:" + "9" * 5000, f"{'e' * 65}:1", None, 5],
 )  # fmt: skip
 def test_anything_else_is_refused_with_the_form(text: object) -> None:
-    """Also numbers that a browser could not hold, and digits that are not ASCII."""
+    """Numbers that a browser could not hold are refused too, and digits that are not ASCII."""
     with pytest.raises(BadRequestError, match="is not of the form epoch:offset") as caught:
         Position.parse(text)
     assert len(caught.value.message) < 200

@@ -64,7 +64,7 @@ def test_a_publication_does_not_wait_for_the_answer_to_the_one_before() -> None:
 
 
 def test_replies_come_in_the_order_of_the_publications() -> None:
-    """Whatever the order in which the broker answers."""
+    """The order in which the broker answers does not matter."""
     held = Held()
     held.send(1, 2, 3)
     held.answer(1)
@@ -100,7 +100,7 @@ def test_another_command_waits_for_all_publications_before_it_and_those_behind_f
 
 
 def test_a_history_behind_a_publication_has_it() -> None:
-    """Through a broker whose answers take a while, with nothing held."""
+    """That holds with a broker whose answers take a while, and nothing is held."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=10)), latent=True))
     publisher = Subscriber(node, identity=ANN)
     for number in range(3):

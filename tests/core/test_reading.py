@@ -40,7 +40,7 @@ class Held:
 def test_pages_bring_all_that_was_asked_for_in_its_order(
     steps: list[int], gone: set[int], trimmed: int, from_ms: int | None, limit: int, reverse: bool
 ) -> None:
-    """Whatever is missing in between: once each, and `next` leads to the end."""
+    """Each publication comes once whatever is missing in between, and `next` leads to the end."""
     time_ms, everything = 0, []
     for offset, step in enumerate(steps, 1):
         time_ms += step

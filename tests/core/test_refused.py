@@ -84,7 +84,7 @@ def test_a_subject_and_an_address_of_one_name_have_a_row_each() -> None:
 
 
 def test_whom_a_limit_holds_back_is_told_since_when() -> None:
-    """After a pause it begins anew."""
+    """After a pause the time begins anew."""
     rig = Rig()
     rig.hold()
     rig.now_ms += 10_000

@@ -24,7 +24,7 @@ from tests.core.subscribers import Subscriber
 
 
 def test_a_session_is_welcomed_first() -> None:
-    """With what it needs to know of the node and of itself."""
+    """The welcome has what the session must know of the node and of itself."""
     node = SmallNode()
     session, link = node.open()
     (welcome,) = read_lines(bytearray(link.received))
@@ -52,7 +52,7 @@ def test_all_that_a_session_begins_with_is_one_write() -> None:
 
 
 def test_channels_that_are_open_here_begin_in_the_call_whatever_the_broker() -> None:
-    """Also where its answers take a while; behind them the same order as ever."""
+    """That holds also if the broker's answers take a while; behind them the order stays as ever."""
     node = SmallNode(Shape(latent=True))
     wanted = [Subscribe(None, name, in_url=True) for name in ("a", "b")]
     node.registry.open(FakeLink(node.loop.defer), TEXT, ANYTHING, subscriptions=wanted)
@@ -85,7 +85,7 @@ def test_the_answer_to_a_subscription_names_the_head_of_its_moment() -> None:
 
 
 def test_a_url_of_too_many_open_channels_ends_the_session() -> None:
-    """As where they are not open yet: what began before is said, and then why it ends."""
+    """The session is told of the channels that began, and then why it ends."""
     node = SmallNode(Shape(limits=limits(max_subscriptions=1)))
     for name in ("a", "b"):
         first = [Subscribe(None, name, in_url=True)]
@@ -192,7 +192,7 @@ def test_no_more_sessions_than_allowed_and_none_while_draining() -> None:
 
 
 def test_commands_of_a_session_are_carried_out_in_their_order() -> None:
-    """Also where an earlier one takes longer."""
+    """That holds also if an earlier one takes longer."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
     commands: list[Command] = [Publish(1, "a", b"1"), Subscribe(2, "a", last=1), Ping(3)]
@@ -206,7 +206,7 @@ def test_commands_of_a_session_are_carried_out_in_their_order() -> None:
 
 
 def test_a_command_that_has_nothing_to_wait_for_is_carried_out_as_it_comes() -> None:
-    """Without a task: the reply stands in the stream when the call returns."""
+    """The reply is in the stream when the call returns, and no task was made."""
     node = SmallNode()
     reader = Subscriber(node)
     commands: list[Command] = [
@@ -222,7 +222,7 @@ def test_a_command_that_has_nothing_to_wait_for_is_carried_out_as_it_comes() -> 
 
 
 def test_a_command_that_asks_no_broker_does_not_wait_for_a_slow_one() -> None:
-    """Unless a command that came before it does."""
+    """It waits only for a command that came before it and that does wait."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
     node.commands.submit(reader.session, Ping(1))
@@ -258,7 +258,7 @@ def test_a_command_of_a_closing_session_is_not_done() -> None:
 
 
 def test_a_peer_that_asks_too_fast_is_not_read_from_until_it_was_answered() -> None:
-    """With as many commands waiting as are allowed, or as many bytes to be published."""
+    """Reading stops when as many commands wait as are allowed, or as many bytes to be published."""
     node = SmallNode(Shape(limits=limits(inbox_max_commands=3, inbox_max_bytes=100), latent=True))
     reader = Subscriber(node)
     for data in ([b"1"] * 3, [b"1" * 99, b"1"]):
@@ -286,8 +286,10 @@ def test_tokens_that_wait_to_be_judged_count_as_bytes() -> None:
 
 
 def test_commands_that_come_another_way_are_refused_while_the_inbox_is_full() -> None:
-    """They cannot be left unread: whoever sent one is told when to try again. The stream's own
-    wait, and nothing that was taken is lost."""
+    """Such a command cannot be left unread, so its sender is told when to try again.
+
+    Commands of the stream wait, and no accepted command is lost.
+    """
     node = SmallNode(Shape(limits=limits(inbox_max_commands=5), latent=True))
     reader = Subscriber(node)
     replies: list[Reply] = []
@@ -306,7 +308,7 @@ def test_commands_that_come_another_way_are_refused_while_the_inbox_is_full() ->
 
 
 def test_a_reply_may_go_another_way() -> None:
-    """Then the stream of a new subscription says `subscribed` instead."""
+    """The stream of a new subscription then says `subscribed` instead."""
     node = SmallNode()
     reader = Subscriber(node)
     replies: list[Reply] = []

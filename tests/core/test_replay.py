@@ -74,7 +74,7 @@ def test_publications_during_a_replay_follow_it_once() -> None:
 
 
 def test_history_trimmed_under_a_replay_is_announced_as_expired() -> None:
-    """With the exact range, where it would have stood."""
+    """The gap has the exact range, and stands where the publications would have stood."""
     node = node_with(3, "short:a")
     reader = Subscriber(node, "b")
     reader.block()
@@ -139,7 +139,7 @@ def test_leaving_during_a_replay_ends_it() -> None:
 
 
 def test_a_filled_subscription_gets_everything_a_slow_reader_missed() -> None:
-    """From history, in order, without a gap; the outbox holds none of it."""
+    """They come from history, in order and without a gap, and the outbox holds none of them."""
     node = node_with(0)
     reader = Subscriber(node)
     reader.subscribe("a", fill=True)
@@ -206,7 +206,8 @@ def test_a_reply_counts_what_the_epoch_holds_that_began_meanwhile(steps: int) ->
 def test_a_publication_in_history_that_was_never_valid_is_not_called_expired(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A gap `invalid`, as those got who were there; what history let go of is `expired`."""
+    """The gap is `invalid`, as for members that were there; publications that history
+    let go of are `expired`."""
     node = node_with(5, "short:a")
     read = node.memory.history
 
@@ -268,7 +269,7 @@ def test_a_slow_reader_costs_the_broker_no_more_than_a_fast_one(at_a_time: int) 
 
 
 def test_pages_kept_for_slow_readers_are_bounded_for_all_together() -> None:
-    """Above that small pages are read again; nobody misses anything."""
+    """Above the bound small pages are read again, and no reader misses anything."""
     node = node_with(0)
     node.replay = Replay(node.broker, node.counters, node.journal, max_kept_bytes=60_000)
     for number in range(100):
@@ -287,7 +288,7 @@ def test_pages_kept_for_slow_readers_are_bounded_for_all_together() -> None:
 
 @pytest.mark.parametrize("end", ["close", "unsubscribe", "reset"])
 def test_pages_kept_for_a_replay_go_when_it_ends(end: str) -> None:
-    """However it ends, and what comes after is as if nothing had been kept."""
+    """They go however the replay ends, and later publications come as if nothing had been kept."""
     node = node_with(0)
     for number in range(50):
         node.publish("a", b'"%0998d"' % number)

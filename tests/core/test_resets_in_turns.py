@@ -51,7 +51,8 @@ def placed(reader: Subscriber) -> Position:
 
 
 def test_members_move_to_a_new_epoch_some_in_each_turn() -> None:
-    """Each gets all of the old epoch before, and all of the new one behind its `reset`."""
+    """Each member gets all of the old epoch before its `reset`, and all
+    of the new one behind it."""
     node, readers = crowd()
     node.publish("a")
     old = node.channels["a"].epoch
@@ -127,7 +128,7 @@ def test_an_unsubscribe_before_its_turn_is_answered_behind_the_reset() -> None:
 def test_a_member_that_reads_history_reads_none_of_a_new_epoch_before_its_reset(
     drains_first: bool,
 ) -> None:
-    """Also where the epoch begins while it reads, and before its turn."""
+    """That holds also if the epoch begins while the member reads, and before its turn."""
     node, reader = crowd_with_a_reader_of_history()
     node.begin_epoch("a")
     node.publish("a")
@@ -217,7 +218,8 @@ def test_members_with_state_get_rows_in_place_of_a_gap_some_in_each_turn() -> No
 
 
 def test_members_with_state_get_rows_in_place_of_one_gap_once() -> None:
-    """Also one that came behind the gap, and one that had it before the turn of its group."""
+    """A member that came behind the gap gets them too, and one that had it
+    before the turn of its group."""
     node, readers = crowd("rows:a", state=True)
     node.publish("rows:a", key="x")
     node.loop.settle()
@@ -271,7 +273,8 @@ def test_a_channel_of_a_new_epoch_has_no_more_turns_than_others() -> None:
 
 
 def test_rows_of_a_new_epoch_come_behind_all_of_the_old_one() -> None:
-    """Also to a session that leaves before the turn of its group, while rows replace a gap."""
+    """That holds also for a session that leaves before the turn of its group,
+    while rows replace a gap."""
     node, readers = crowd("rows:a", state=True)
     with node.losing_all():
         node.publish("rows:a", key="x")

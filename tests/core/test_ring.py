@@ -105,7 +105,7 @@ def test_a_replaced_publication_before_a_silent_one_is_announced() -> None:
 
 
 def test_a_silent_publication_is_no_hole() -> None:
-    """Nobody misses what they asked not to get."""
+    """The publisher does not miss what it asked not to get."""
     assert take(ring_of([publication(1), silent(2), publication(3)])) == [b"p1", b"", b"p3"]
 
 
@@ -116,7 +116,7 @@ def test_a_gap_owed_stands_for_its_whole_range() -> None:
 
 
 def test_replies_are_never_dropped_and_keep_their_place() -> None:
-    """Between the two gaps of what was dropped around them."""
+    """A reply stands between the two gaps of what was dropped around it."""
     ring = ring_of([publication(1), reply(), publication(2), publication(3)])
     ring.drop_oldest()
     ring.drop_oldest()
@@ -178,7 +178,7 @@ STEPS = st.lists(
 def test_every_offset_arrives_or_is_announced_once_in_order(
     steps: list[str], overflow: Overflow
 ) -> None:
-    """Whatever is put in, dropped and taken out, in whatever order."""
+    """That holds whatever is put in, dropped and taken out, in whatever order."""
     ring, offset, replies = Ring(0, overflow, "e"), 0, 0
     dropped: list[int] = []
     replaced: list[int] = []

@@ -1,4 +1,4 @@
-"""Where a subscription starts, for everything that can be asked of every history."""
+"""A table shows where a subscription starts, for everything that can be asked of every history."""
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -50,7 +50,8 @@ def test_since_wins_over_last() -> None:
 
 @given(SIZES, SIZES, SIZES)
 def test_last_gives_the_newest_that_are_held(head: int, held: int, last: int) -> None:
-    """As many as asked for or as there are; recovered when that is all there ever were."""
+    """The start has as many as asked for, or as there are; it is recovered if
+    that is all there ever were."""
     held = min(held, head)
     began = start(since=None, last=last, head=Position("e", head), oldest=head - held + 1)
     assert began.replayed == min(last, held)

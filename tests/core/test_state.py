@@ -215,7 +215,7 @@ def test_rows_of_a_channel_that_has_ended_are_followed_by_its_end(since: str | N
 
 
 def test_a_new_epoch_under_a_subscription_sends_the_rows_anew() -> None:
-    """In place of a `reset`, which would leave the application to fend for itself."""
+    """The rows come in place of a `reset`, which would leave the application to fend for itself."""
     node = small_node()
     reader, other = Subscriber(node), Subscriber(node, "table:a")
     subscribe(reader, "table:a")
@@ -310,7 +310,7 @@ def test_rows_and_then_messages_are_the_true_state(
     steps: list[tuple[str, int, int]],
     page: int,
 ) -> None:
-    """Whatever happens in between: changes, cuts, slow readers, losses between nodes, new epochs.
+    """Changes, cuts, slow readers, losses between nodes and new epochs may come in between.
 
     With a filter it is the state of the rows that match. Where something could not be made whole, a
     gap has said so.

@@ -36,7 +36,7 @@ def code(push: Push) -> object:
 
 
 def test_the_reply_comes_first_and_says_where_the_stream_starts() -> None:
-    """Before the first message; nothing was asked for, so nothing is missing."""
+    """The reply comes before the first message; nothing was asked for, so nothing is missing."""
     node = SmallNode()
     node.publish("a")
     reader = Subscriber(node)
@@ -61,7 +61,7 @@ def test_since_replays_exactly_what_was_missed() -> None:
 
 
 def test_last_replays_the_newest() -> None:
-    """As many as asked for; with fewer there ever, that is all."""
+    """They are as many as asked for; if there were fewer ever, that is all."""
     node = SmallNode()
     for _ in range(5):
         node.publish("a")
@@ -77,7 +77,7 @@ def test_last_replays_the_newest() -> None:
 
 
 def test_publications_that_history_no_longer_has_are_announced_before_the_rest() -> None:
-    """Not recovered, and the gap names the range."""
+    """The reply says that it is not recovered, and the gap names the range."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=2))))
     first = node.publish("a").position
     for _ in range(4):
@@ -108,7 +108,7 @@ def test_without_history_everything_since_is_announced_as_expired() -> None:
 
 @pytest.mark.parametrize("offset", [0, 3, 999])
 def test_another_epoch_is_reset_and_what_is_held_follows(offset: int) -> None:
-    """However large its offset was."""
+    """The offset in the old epoch does not matter."""
     node = SmallNode()
     for _ in range(2):
         node.publish("a")
@@ -226,7 +226,7 @@ def test_two_who_open_a_channel_at_once_are_both_served(first_leaves: bool) -> N
 
 
 def test_a_channel_nobody_needs_is_closed() -> None:
-    """Also where subscribing failed, and the broker is told."""
+    """The channel is closed also if subscribing failed, and the broker is told."""
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.unsubscribe("a")
@@ -331,7 +331,10 @@ def test_the_last_one_of_a_channel_is_followed_by_unsubscribed() -> None:
 
 @pytest.mark.parametrize("latent", [False, True])
 def test_a_subscriber_after_the_end_gets_history_and_the_end(latent: bool) -> None:
-    """Asked for or not: nothing else will come. Who has the end already is only told so."""
+    """The end comes whether history was asked for or not, because nothing else will come.
+
+    A peer that has the end already is only told so.
+    """
     node = SmallNode(Shape(latent=latent))
     places = [node.publish("a").position for _ in range(3)]
     places.append(end(node).position)
@@ -353,7 +356,7 @@ def test_a_subscriber_after_the_end_gets_history_and_the_end(latent: bool) -> No
 
 
 def test_a_publication_after_the_end_begins_the_channel_anew() -> None:
-    """Its numbers go on, and who comes then follows it as ever."""
+    """The offsets go on, and a subscriber that comes then follows the channel as ever."""
     node = SmallNode()
     end(node)
     node.publish("a")

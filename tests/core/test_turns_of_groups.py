@@ -216,7 +216,7 @@ def test_newcomers_fill_groups_that_have_room() -> None:
 
 @pytest.mark.parametrize("between", [False, True])
 def test_groups_that_have_shrunk_become_one(between: bool) -> None:
-    """Each costs a turn. Also where one of them has taken what the other one lacks."""
+    """Each group costs a turn. They become one also if one of them has what the other one lacks."""
     node = SmallNode(Shape(namespaces=PRESENCE, slice_sessions=4))
     readers = [Subscriber(node, "a") for _ in range(16)]
     readers[0].publish("a", 1)

@@ -48,7 +48,8 @@ def test_unsequenced_publications_stand_where_they_came_and_move_no_position() -
 
 @pytest.mark.parametrize("namespaces", [Namespaces(), KEYED], ids=["drop_oldest", "latest_per_key"])
 def test_dropped_unsequenced_publications_are_counted(namespaces: Namespaces) -> None:
-    """In one gap, beside those that had an offset; with what did arrive, nothing is missing."""
+    """They count in one gap beside those that had an offset; together with what
+    arrived, nothing is missing."""
     node = SmallNode(Shape(namespaces, limits=limits(outbox_max_messages=5)))
     reader = Subscriber(node, "a")
     reader.block()
@@ -163,7 +164,7 @@ def test_an_invalid_one_is_a_gap_that_moves_nothing() -> None:
 
 
 def test_a_slow_reader_is_owed_no_more_of_the_invalid_than_of_the_valid() -> None:
-    """Their notices give way too, and are counted like what they stand for."""
+    """Notices of invalid publications are dropped too, and are counted like the publications."""
     node = SmallNode(Shape(limits=limits(outbox_max_messages=5)))
     reader = Subscriber(node, "a")
     reader.block()

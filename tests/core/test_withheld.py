@@ -31,7 +31,7 @@ def small_node(**changes: Any) -> SmallNode:
 
 
 def publish(node: SmallNode, kinds: str, channel: str = "a", **changes: Any) -> None:
-    """One batch each: `k` is kept, `n` is not."""
+    """Publishes one batch for each letter: `k` is kept, `n` is not."""
     for kind in kinds:
         keep_ms = 0 if kind == "n" else None
         node.request(PublishRequest(channel, b"1", "backend", keep_ms=keep_ms, **changes))
@@ -164,7 +164,7 @@ def test_a_publication_that_a_filter_leaves_out_is_no_gap() -> None:
 
 
 def test_a_publication_that_gave_way_to_a_newer_one_is_no_gap() -> None:
-    """With `every_ms`: it wants the newest, and gets no notice of what that stands for."""
+    """A subscriber with `every_ms` wants the newest, and gets no notice of what that stands for."""
     node = small_node()
     reader = blocked(node, every_ms=500)
     publish(node, "k")
@@ -206,7 +206,7 @@ def test_a_change_of_a_row_that_is_not_kept_comes_without_all_rows_anew() -> Non
 
 
 def test_where_history_does_not_reach_back_rows_stand_for_all_of_it() -> None:
-    """Also for what is behind something that was held: no gap where rows mend it."""
+    """No gap is told where rows mend it, also for what is behind something that was held."""
     node = small_node()
     reader = with_state(node, "brief:a")
     publish(node, "kn" + "k" * 8, "brief:a", key="x")
@@ -232,7 +232,8 @@ ACTIONS = st.lists(
 def test_with_room_everything_comes_to_who_lives(
     actions: list[str | int], latent: bool, fill: bool, before: int
 ) -> None:
-    """In order and without a gap, however slowly it reads; a number is how much it takes next."""
+    """Everything comes in order and without a gap, however slowly the peer reads; a number
+    is how much it takes next."""
     node = SmallNode(Shape(LONG, latent=latent))
     publish(node, "k" * before)
     reader = Subscriber(node)

@@ -70,7 +70,7 @@ class Application:
         await self.end()
 
     async def end(self) -> None:
-        """Nobody listens any more; `listen` does again, at the same port."""
+        """Stops listening; `listen` begins again at the same port."""
         self._server.close()
         for task in tuple(self._tasks):
             task.cancel()

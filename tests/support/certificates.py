@@ -27,7 +27,8 @@ class Certificates:
 
     @property
     def configuration(self) -> dict[str, str]:
-        """Of a Redis that shows them, also to its replicas, its cluster and its sentinels."""
+        """The directives of a Redis that shows these certificates, also to its replicas, its
+        cluster and its sentinels."""
         return {
             "tls-cert-file": str(self.certificate),
             "tls-key-file": str(self.key),

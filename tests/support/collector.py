@@ -70,7 +70,7 @@ class Collector:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a node that is to send its spans here, without waiting for more of them."""
+        """The environment of a node that sends its spans here, without waiting for more of them."""
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
             "OTEL_BSP_SCHEDULE_DELAY": "50",

@@ -19,7 +19,8 @@ class Block:
 
 
 async def blocks(lines: AsyncIterable[str]) -> AsyncGenerator[Block]:
-    """One that is cut before its empty line never comes, as the standard has it."""
+    """Yields the blocks of a stream; one that is cut before its empty line never
+    comes, as in the standard."""
     block = Block()
     async for line in lines:
         field, _, value = line.partition(":")

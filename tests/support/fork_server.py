@@ -264,7 +264,7 @@ class _End:
         self._code: int | None = None
 
     def run(self, program: Sequence[str]) -> None:
-        """Be the program to its end; what it raises goes on."""
+        """Runs the program to its end; an exception that it raises goes on."""
         try:
             _run(*program)
         except SystemExit as ended:
@@ -294,7 +294,7 @@ def _run(kind: str, what: str, *arguments: str) -> None:
 
 
 def _open_streams() -> None:
-    """As the interpreter does when it starts."""
+    """Opens the streams as the interpreter does when it starts."""
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     sys.stdout = open(1, "w", closefd=False, buffering=1 if os.isatty(1) else -1)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115

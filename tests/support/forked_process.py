@@ -34,7 +34,7 @@ class ForkedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs."""
+        """The exit code; None while it runs."""
         return self._forked.returncode
 
     async def wait(self) -> int:
@@ -53,7 +53,7 @@ class ForkedProcess:
 
 
 class PipedProcess(ForkedProcess):
-    """Its output has to be read, or it waits when a pipe is full."""
+    """A forked program with pipes: its output must be read, or it waits when a pipe is full."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ def golden(kind: str) -> Any:
 
 
 def golden_case(kind: str, name: str) -> Case:
-    """One named case of a file that is a list."""
+    """Returns one named case of a file that is a list."""
     (found,) = (case for case in golden(kind) if case["name"] == name)
     return dict(found)
 

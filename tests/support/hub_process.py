@@ -112,7 +112,7 @@ class HubProcess:
 
     @property
     def stderr(self) -> str:
-        """Everything that all runs have logged so far."""
+        """Returns everything that all runs have logged so far."""
         return os.pread(self._log.fileno(), 1 << 26, 0).decode(errors="replace")
 
     # -- what it does ----------------------------------------------------------------------

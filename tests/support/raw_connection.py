@@ -180,7 +180,7 @@ class RawConnection:
     # -- reading ---------------------------------------------------------------------------
 
     async def receive(self, max_bytes: int = _READ_BYTES) -> bytes:
-        """Some bytes, without a deadline; b"" at the end of the stream, however it came."""
+        """Returns some bytes, without a deadline; b"" at the end of the stream, however it came."""
         if self._ahead:
             data, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
             return data
@@ -215,7 +215,7 @@ class RawConnection:
         return part
 
     async def rest(self) -> bytes:
-        """All until the hub ends the connection; a reset counts as an end."""
+        """Returns all bytes until the hub ends the connection; a reset counts as an end."""
         parts = []
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while part := await self.receive():
@@ -271,7 +271,7 @@ class RawConnection:
     # -- its end -----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End it; what is unsent here stays so."""
+        """Ends the connection; bytes that are unsent here stay unsent."""
         if self.open:
             self._unsent.clear()
             self._stop_sending()

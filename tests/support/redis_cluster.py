@@ -109,13 +109,13 @@ class RedisCluster:
         return f"redis+cluster://{','.join(hosts)}"
 
     def move_slot(self, slot: int, source: RedisServer, target: RedisServer) -> None:
-        """With its keys, as redis-cli --cluster reshard does."""
+        """Moves a slot with its keys, as redis-cli --cluster reshard does."""
         self.begin_move(slot, source, target)
         self.move_keys(slot, source, target)
         self.end_move(slot, source, target)
 
     def begin_move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
-        """From here on nothing new is made at `source`."""
+        """Begins the move of a slot: from here on no new key is made at `source`."""
         importing = ("CLUSTER", "SETSLOT", str(slot), "IMPORTING", node_id(source))
         migrating = ("CLUSTER", "SETSLOT", str(slot), "MIGRATING", node_id(target))
         # One that has just taken over is no master yet to whoever has not heard of it.

@@ -122,12 +122,13 @@ class SentinelSet:
 
     @property
     def master(self) -> RedisServer:
-        """As the first sentinel sees it."""
+        """The master as the first sentinel sees it."""
         answer = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         return next(s for s in self.servers if str(s.public_port).encode() in answer)
 
     def fail_over(self) -> None:
-        """As an operator does before maintenance; goes on in the background."""
+        """Fails over as an operator does before maintenance; the failover
+        goes on in the background."""
         answer = self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
         assert answer.startswith(b"+OK"), answer
         self._failovers += 1

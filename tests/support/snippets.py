@@ -46,7 +46,7 @@ class Block:
         return f"{self.document}-{self.language}-{self.label}"
 
     def against(self, url: str) -> str:
-        """Its text for the hub at `url`, and for this interpreter."""
+        """Returns its text for the hub at `url`, and for this interpreter."""
         return self.text.replace(URL, url).replace("uv run hub", f"{sys.executable} -m hub")
 
     def command(self, url: str) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def blocks_in(document: Path) -> list[Block]:
 
 
 def blocks(label: str) -> list[Block]:
-    """Those with this label in any guide; fails where there is none."""
+    """Returns the blocks with this label in any guide; fails if there is none."""
     chosen = [each for guide in GUIDES for each in blocks_in(guide) if each.label == label]
     assert chosen, f"no document has a block labelled {label!r}"
     return chosen

@@ -1,4 +1,4 @@
-"""Two subscribers beside whatever a test does to the hub: they lose nothing by it."""
+"""Two subscribers watch the hub beside whatever a test does to it: they must lose nothing by it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -63,7 +63,7 @@ class Daemon(OwnProcess):
         self._wait()
 
     def change(self, rules: str) -> None:
-        """Reload with other rules; what is connected stays so under the old ones."""
+        """Reloads with other rules; open connections keep the old ones."""
         self._rules = rules
         self._generation += 1
         self._write()

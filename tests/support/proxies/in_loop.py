@@ -64,7 +64,7 @@ class LoopProxy:
 
 
 async def until_one_ends(*ways: Coroutine[object, object, None]) -> None:
-    """Both directions of a connection: when one has ended the other is given up."""
+    """Carries both directions of a connection: when one has ended, the other is given up."""
     running = {asyncio.create_task(way) for way in ways}
     try:
         await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

@@ -68,7 +68,7 @@ def refusing(hub_port: int, status: int) -> str:
 
 
 def upgrading(hub_port: int) -> str:
-    """As nginx' own documentation says for WebSocket."""
+    """Returns the rules that nginx' own documentation has for WebSocket."""
     upgrade = (
         "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
         'proxy_set_header Connection "upgrade"; proxy_set_header Host $http_host;'

@@ -33,7 +33,7 @@ class SwallowingProxy(LoopProxy):
         self.to_browser = self.to_hub = False
 
     def block(self) -> None:
-        """From now on nothing gets to a browser by WebSocket, and what is open is cut."""
+        """From now on nothing gets to a browser by WebSocket, and open WebSockets are cut."""
         self.to_browser = True
         self.cut()
 
@@ -42,7 +42,8 @@ class SwallowingProxy(LoopProxy):
         self._network.clear()
 
     def strand(self) -> None:
-        """Another network is there: new connections pass; those of the old one hang for ever."""
+        """Behaves as when the network has changed: new connections pass, and those of
+        the old one hang for ever."""
         self._network = asyncio.Event()
         self._network.set()
 
