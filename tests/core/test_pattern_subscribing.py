@@ -139,7 +139,7 @@ def test_an_answer_to_a_name_says_how_far_the_stream_is_where_it_stands(node: Sm
 
 
 def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None:
-    """The subscription by name replays what it asked for, and the channel is its own from then on."""
+    """It replays what it asked for, and the channel is no longer the pattern's."""
     publish(node, "p:a", "p:a")
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*"))
