@@ -120,7 +120,7 @@ def test_a_deadline_may_cancel_another_that_is_due_with_it() -> None:
 
 
 def test_a_deadline_that_is_due_already_runs_at_the_next_tick() -> None:
-    """That holds also if another deadline sets it that is just running."""
+    """A deadline that another one sets while it runs waits for the next tick too."""
     deadlines, called = Deadlines(0.0), list[str]()
 
     def outer() -> None:

@@ -203,7 +203,7 @@ def test_the_number_sent_to_a_session_is_right_at_every_moment_of_a_broadcast(pl
 
 
 def test_a_publisher_that_wants_no_echo_stands_apart_for_that_batch_alone() -> None:
-    """That holds also if its descriptor is one among many."""
+    """The publisher's descriptor may be one among many in the group."""
     node = SmallNode()
     publisher, *others = (Subscriber(node, "a") for _ in range(3))
     publisher.publish("a", 1)

@@ -133,7 +133,7 @@ def test_a_session_that_authenticates_while_it_ends_is_let_go_of_all_the_same() 
 
 @pytest.mark.parametrize("ends", [1e18, 1e300, 1.7976931348623157e308, float("inf")])
 def test_a_token_that_ends_after_the_world_makes_a_session_like_any_other(ends: float) -> None:
-    """That holds at the opening and by `authenticate`: its reply can be written, and it closes."""
+    """Such a session opens, authenticates, gets its reply, and closes without a fault."""
     node = SmallNode()
     identity = replace(ANYTHING, subject="ann", expires_at=ends)
     reader = Subscriber(node, identity=identity)

@@ -80,7 +80,8 @@ def test_bytes_in_the_transport_of_a_closed_session_count_until_it_is_gone(end: 
 
 
 def test_a_reader_that_is_closed_for_others_sake_hears_why() -> None:
-    """That holds if its transport holds little, as with a slow subscriber of small messages."""
+    """A reader whose transport holds little, such as a slow subscriber of small
+    messages, still gets the goodbye."""
     node = SmallNode(Shape(LONG, outbox_total_bytes=20_000))
     reader = Subscriber(node, "a")
     reader.block()

@@ -139,7 +139,7 @@ def test_an_answer_to_a_name_says_how_far_the_stream_is_where_it_stands(node: Sm
 
 
 def test_a_channel_by_name_with_a_position_begins_there(node: SmallNode) -> None:
-    """It replays what it asked for, and the channel is no longer the pattern's."""
+    """The subscription by name replays what it asked for, and its channel leaves the pattern's."""
     publish(node, "p:a", "p:a")
     session, link = node.open()
     node.do(session, SubscribePattern(1, "p:*"))
@@ -351,8 +351,7 @@ def test_a_channel_that_a_pattern_brought_is_explained_like_any_subscription(
 def test_a_channel_that_a_resume_does_not_name_begins_without_a_reset(
     steps: int, is_open: bool
 ) -> None:
-    """That holds also if its epoch ends while it is being opened: its
-    peer was in no epoch before."""
+    """The channel's epoch may end while it is being opened: its peer was in no epoch before."""
     node = SmallNode(Shape(latent=True))
     publish(node, "p:a", "p:b", "p:b")
     known = Position.parse(f"{node.memory._logs['p:a'].epoch}:1")

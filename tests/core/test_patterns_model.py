@@ -223,7 +223,8 @@ def test_everything_that_matches_arrives_in_order_or_is_announced(
     kept: int,
     room: int,
 ) -> None:
-    """That holds across cuts, ends, epochs and deleted history, beside subscriptions by name."""
+    """Nothing is lost across cuts, ends, epochs and deleted history, also
+    beside subscriptions by name."""
     node = SmallNode(Shape(latent=latent, namespaces=Namespaces(ChannelOptions(history_size=kept))))
     for channel in before:
         node.publish(channel)

@@ -64,7 +64,7 @@ def events(link: FakeLink) -> list[Push]:
 
 @pytest.mark.parametrize("steps", range(STEPS))
 def test_each_id_names_all_that_a_resumed_stream_asked_for(steps: int) -> None:
-    """That holds while some of it is still being subscribed, and for the
+    """An id names every channel while some are still being subscribed to, and so does the
     goodbye of a hub that stops."""
     node = latent()
     since = {name: Position(head(node, name).epoch, 1) for name in (A, B, C)}

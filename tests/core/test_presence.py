@@ -185,7 +185,8 @@ def test_a_limit_of_members_that_is_not_allowed_is_refused(limit: int) -> None:
 
 
 def test_an_answer_about_members_is_bounded_in_number_and_bytes() -> None:
-    """That holds without a limit too: the peer asks for the rest after the last."""
+    """An answer without a limit is bounded too, and the peer asks for the
+    rest after the last member."""
     crowd = [Member(f"{number:04}", "c", "s") for number in range(2500)]
     seen: list[Member] = []
     after = None
@@ -265,7 +266,7 @@ def test_data_of_a_member_comes_with_its_join_its_updates_and_its_leave() -> Non
 
 
 def test_of_two_connections_of_a_subject_what_was_said_last_counts() -> None:
-    """It counts also after the connection that said it has gone; a connection
+    """The last data stays after the connection that said it has gone, and a connection
     without data changes nothing."""
     node = node_with_presence()
     watcher = Subscriber(node, "a")

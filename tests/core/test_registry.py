@@ -52,7 +52,7 @@ def test_all_that_a_session_begins_with_is_one_write() -> None:
 
 
 def test_channels_that_are_open_here_begin_in_the_call_whatever_the_broker() -> None:
-    """That holds also if the broker's answers take a while; behind them the order stays as ever."""
+    """The broker's answers may take a while; the commands behind them keep their order."""
     node = SmallNode(Shape(latent=True))
     wanted = [Subscribe(None, name, in_url=True) for name in ("a", "b")]
     node.registry.open(FakeLink(node.loop.defer), TEXT, ANYTHING, subscriptions=wanted)
@@ -192,7 +192,7 @@ def test_no_more_sessions_than_allowed_and_none_while_draining() -> None:
 
 
 def test_commands_of_a_session_are_carried_out_in_their_order() -> None:
-    """That holds also if an earlier one takes longer."""
+    """A command waits for an earlier one that takes longer."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
     commands: list[Command] = [Publish(1, "a", b"1"), Subscribe(2, "a", last=1), Ping(3)]
@@ -222,7 +222,7 @@ def test_a_command_that_has_nothing_to_wait_for_is_carried_out_as_it_comes() -> 
 
 
 def test_a_command_that_asks_no_broker_does_not_wait_for_a_slow_one() -> None:
-    """It waits only for a command that came before it and that does wait."""
+    """Only a command that came before and has to wait holds it up."""
     node = SmallNode(Shape(latent=True))
     reader = Subscriber(node)
     node.commands.submit(reader.session, Ping(1))

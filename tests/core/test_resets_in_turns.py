@@ -128,7 +128,7 @@ def test_an_unsubscribe_before_its_turn_is_answered_behind_the_reset() -> None:
 def test_a_member_that_reads_history_reads_none_of_a_new_epoch_before_its_reset(
     drains_first: bool,
 ) -> None:
-    """That holds also if the epoch begins while the member reads, and before its turn."""
+    """The epoch may begin while the member reads, and before its turn."""
     node, reader = crowd_with_a_reader_of_history()
     node.begin_epoch("a")
     node.publish("a")
@@ -273,8 +273,8 @@ def test_a_channel_of_a_new_epoch_has_no_more_turns_than_others() -> None:
 
 
 def test_rows_of_a_new_epoch_come_behind_all_of_the_old_one() -> None:
-    """That holds also for a session that leaves before the turn of its group,
-    while rows replace a gap."""
+    """A session that leaves before the turn of its group gets the rows too,
+    while they replace a gap."""
     node, readers = crowd("rows:a", state=True)
     with node.losing_all():
         node.publish("rows:a", key="x")

@@ -178,7 +178,7 @@ STEPS = st.lists(
 def test_every_offset_arrives_or_is_announced_once_in_order(
     steps: list[str], overflow: Overflow
 ) -> None:
-    """That holds whatever is put in, dropped and taken out, in whatever order."""
+    """Publications are put in, dropped and taken out in any order."""
     ring, offset, replies = Ring(0, overflow, "e"), 0, 0
     dropped: list[int] = []
     replaced: list[int] = []

@@ -8,7 +8,7 @@ from tests.core.subscribers import Subscriber
 
 
 def test_a_goodbye_stands_behind_what_was_handed_over_and_is_the_last() -> None:
-    """That holds also if the peer takes it only later, and nothing follows it."""
+    """The peer may take the goodbye only later, and nothing follows it."""
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.block()
@@ -88,7 +88,7 @@ def test_wherever_a_write_stops_the_stream_is_the_same(room: int) -> None:
 
 
 def test_the_position_is_what_the_peers_transport_was_handed() -> None:
-    """What the outbox still holds does not move the position."""
+    """The position does not count what the outbox still holds."""
     node = SmallNode()
     reader = Subscriber(node, "a")
     reader.block()
@@ -110,8 +110,8 @@ def test_a_reply_overtakes_messages_but_not_a_started_frame() -> None:
 
 @pytest.mark.parametrize("room", [1 << 40, 3000, 500, 37])
 def test_every_byte_that_a_session_is_sent_is_counted_once(room: int) -> None:
-    """That holds for welcome, replies, replay, broadcasts, what was owed, heartbeats, gaps and
-    the goodbye; taken at once or in pieces."""
+    """Welcome, replies, replay, broadcasts, owed messages, heartbeats, gaps and the goodbye
+    count, whether they are taken at once or in pieces."""
     node = SmallNode(Shape(limits=limits(outbox_max_messages=5)))
     for _ in range(20):
         node.publish("a", b'"0123456789"')
