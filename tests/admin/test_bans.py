@@ -220,7 +220,8 @@ async def test_bans_that_have_ended_are_forgotten_and_their_number_is_bounded(
 def test_a_full_table_takes_what_is_said_of_whom_it_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Other nodes may say twice as much as one of them takes; who is let in again is let in."""
+    """Other nodes may say twice as much as one node takes, and a subject whose ban
+    is lifted is let in again."""
     monkeypatch.setattr("hub.admin.bans.MAX_STANDINGS", 2)
     cluster = Cluster()
     node = cluster.node()

@@ -152,7 +152,8 @@ async def test_the_name_decides_between_equals() -> None:
 
 
 async def test_a_page_by_name_goes_on_after_the_last_name() -> None:
-    """In both directions; the hub's own channels are shown to who asks for them."""
+    """The page works in both directions; only an operator who asks for the
+    hub's own channels gets them."""
     nodes = await Nodes.with_channels(one={"a": 1, "b": 1, "c": 1, "hub:stats": 1})
     rising = await nodes.page(after=("b", "b"), where={"reserved": ""})
     falling = await nodes.page(after=("b", "b"), descending=True)
@@ -171,7 +172,7 @@ async def test_channels_that_only_some_nodes_name_are_asked_of_the_others() -> N
 
 
 async def test_no_node_says_more_than_the_page_needs() -> None:
-    """However many channels it has."""
+    """A node's answer stays small however many channels it has."""
     nodes = await Nodes.with_channels(one={f"c{number}": number for number in range(5000)}, two={})
     assert (await nodes.page(**TOP)).total == 5000
     assert nodes.counts == [2, 2]
@@ -206,7 +207,8 @@ async def test_pages_that_are_not_by_name_end_somewhere() -> None:
 
 @pytest.mark.parametrize("sort", CHANNELS.orders)
 async def test_pages_together_are_every_channel_in_order(sort: str) -> None:
-    """By any column, forwards and backwards, handing `next` back as it came."""
+    """The pages are right by any column, forwards and backwards, if `next`
+    is handed back as it came."""
     held = {f"c{number:02}": number * 7 % 5 for number in range(23)}
     nodes = await Nodes.with_channels(one=held, two={"c03": 9, "d": 1})
     seen: list[str] = []
@@ -266,7 +268,7 @@ def note(rates: ChannelRates, *rows: ChannelRecord) -> None:
 
 
 def test_a_rate_is_what_came_since_somebody_asked_before() -> None:
-    """Nothing at first, of a channel that is new, and of one that began again."""
+    """There is no rate at first, nor for a channel that is new or began again."""
     clock = FakeClock()
     rates = ChannelRates(clock)
 

@@ -99,7 +99,7 @@ async def test_a_list_of_many_connections_lets_others_run_in_between(
 
 
 async def test_connections_of_all_nodes_make_one_page() -> None:
-    """Also of ended ones, of which no node is left out in silence."""
+    """Ended connections make one page too, and a node that is missing is named."""
     network = Network()
     rigs = {tag: Rig() for tag in ("one", "two")}
     rpcs = [await network.join(tag, rig.handlers) for tag, rig in rigs.items()]

@@ -81,7 +81,8 @@ async def waiting(event: asyncio.Event, secret: str) -> None:
 
 
 async def test_tasks_are_shown_by_where_they_wait(rig: Rig) -> None:
-    """From the task's own coroutine down to the line that waits; equal ones are one row."""
+    """A row leads from the task's own coroutine down to the line that waits;
+    equal tasks are one row."""
     event = asyncio.Event()
     tasks = [asyncio.create_task(waiting(event, SECRET), name=f"w{n}") for n in range(5)]
     await asyncio.sleep(0)
@@ -142,7 +143,7 @@ def hold_the_loop(rig: Rig) -> None:
 
 
 async def test_stalls_are_told_with_their_stack_newest_first(rig: Rig) -> None:
-    """Also those that the log held back."""
+    """Stalls that the log held back are shown too."""
     rig.lag.start(asyncio.get_running_loop())
     try:
         hold_the_loop(rig)
@@ -180,7 +181,7 @@ class Hoarded:
 
 
 async def test_memory_is_traced_for_a_while_and_then_no_more(rig: Rig) -> None:
-    """By line and by type; the answer comes at once, the result afterwards."""
+    """Memory is shown by line and by type; the answer comes at once, and the result afterwards."""
     assert (await rig.ask(GetMemory()))["last"] is None
     assert await rig.ask(TraceMemory(0.2)) == {"tracing": True, "seconds": 0.2}
     await eventually(tracemalloc.is_tracing)
@@ -213,7 +214,7 @@ async def test_tracing_ends_with_the_node(rig: Rig) -> None:
 
 
 async def test_tracing_that_somebody_else_began_is_left_alone(rig: Rig) -> None:
-    """PYTHONTRACEMALLOC, for example."""
+    """PYTHONTRACEMALLOC is an example of such tracing."""
     tracemalloc.start()
     try:
         with pytest.raises(ConflictError):

@@ -78,7 +78,7 @@ async def test_a_session_that_came_through_the_door_before_it_closed_is_closed_t
 
 @pytest.mark.parametrize("count", [0, 1, 200])
 async def test_without_a_window_all_are_closed_at_once(count: int) -> None:
-    """Also nobody."""
+    """A node without sessions is drained at once too."""
     crowd = Crowd(count)
     await crowd.finished(crowd.drainer.drain(ready_delay_seconds=0, window_seconds=0))
     assert not crowd.registry.sessions
@@ -136,7 +136,8 @@ async def test_a_drain_and_a_rebalance_never_go_on_together(sheds: bool) -> None
 
 @pytest.mark.parametrize("sheds", [True, False])
 async def test_a_stop_takes_the_place_of_what_an_operator_began(sheds: bool) -> None:
-    """Its own window holds; what is left of the other ends."""
+    """The window of the stop counts, and the rest of the operator's drain
+    or rebalance is dropped."""
     crowd = Crowd(5)
     crowd.begin(sheds=sheds)
     await crowd.until(1)
@@ -199,7 +200,8 @@ class Rig:
 
 
 async def test_a_drain_says_how_many_go_and_over_how_long() -> None:
-    """By the node's own setting where the operator says nothing; it takes no more sessions."""
+    """The window is the node's own setting if the operator gives none, and the
+    node takes no more sessions."""
     rig = Rig()
     assert await rig.ask(Drain()) == {"closing": 3, "window_seconds": 0.05}
     assert rig.node.registry.draining

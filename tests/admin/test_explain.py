@@ -28,7 +28,7 @@ class Asked:
 
 
 async def test_the_head_is_told_of_the_epoch_of_now_only() -> None:
-    """Of another one it is not known, and nothing is guessed."""
+    """The head of another epoch is not known, and nothing is guessed."""
     asked = Asked()
     told = await asked.why(1)
     assert (told["answer"], told["head"]) == ("written", 2)

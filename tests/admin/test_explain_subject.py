@@ -86,7 +86,8 @@ async def test_all_connections_of_a_subject_stand_on_one_line_of_time() -> None:
 
 
 async def test_a_publication_is_answered_over_all_connections_of_the_subject() -> None:
-    """By the connection that says most: what one got is not missed, whatever the others say."""
+    """The connection that says most decides: a publication that one
+    connection got was not missed."""
     town = Town()
     node = town.node
     cut = Subscriber(node, "orders", identity=ADA)
@@ -235,7 +236,8 @@ async def test_every_stretch_agrees_with_what_is_said_of_each_of_its_offsets() -
 
 
 async def test_of_many_connections_the_one_that_got_it_is_found() -> None:
-    """However many came after it; where not all could be looked at, nobody says she missed it."""
+    """The answer is right however many connections came after it; if not all could be looked at,
+    nobody says that the subject missed it."""
     town = Town()
     node = town.node
     Subscriber(node, "orders", identity=BOB)

@@ -120,7 +120,8 @@ nodes_of_any_kind = st.dictionaries(
 def test_pages_together_are_every_connection_in_order(
     nodes: Nodes, sort: str, descending: bool, limit: int, most: int
 ) -> None:
-    """By any column, forwards and backwards, also where nodes say less than they were asked for."""
+    """The pages are right by any column, forwards and backwards, also if nodes answer fewer
+    rows than were asked for."""
     query = Query(limit=limit, sort=sort, descending=descending)
     expected = sorted(
         (
@@ -188,7 +189,7 @@ def test_a_page_without_some_nodes_is_not_complete() -> None:
 
 
 def test_a_part_is_cut_where_it_would_be_too_large_to_travel() -> None:
-    """At least one row goes; what is left out is said to be there."""
+    """At least one row travels, and the answer says that more rows are there."""
     rows = tuple(Row((f"c{n}", f"c{n}"), "x" * 100) for n in range(9))
     part = Part(rows, 9, more=False)
     assert part.fitting() == part
@@ -204,7 +205,7 @@ def test_an_order_that_is_not_known_here_is_refused() -> None:
 
 
 def test_sessions_that_have_gone_are_found_by_subject_the_newest_first() -> None:
-    """Also when many others have gone since."""
+    """They are found also when many others have ended since."""
     ended = []
     for number in range(9):
         held = Held(f"c{number}", subject="ann" if number % 4 == 0 else "bob")

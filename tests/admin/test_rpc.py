@@ -93,7 +93,8 @@ async def test_a_node_is_asked_by_what_is_known_of_it(at: AtConnection, tag: str
 
 
 async def test_a_node_that_is_alone_has_every_connection() -> None:
-    """Whatever its id looks like: nobody else can say more about it."""
+    """The form of the connection's id does not matter, because no other
+    node can say more about it."""
     made = AdminRpc(
         tag=A,
         bus=NoOtherNodes(),
@@ -111,7 +112,7 @@ async def test_a_node_that_is_alone_has_every_connection() -> None:
 
 
 async def test_the_error_of_a_node_is_the_askers() -> None:
-    """Of its class and with its words; a fault of the hub's own says nothing more."""
+    """The error keeps its class and its words; a fault of the hub itself says nothing more."""
     _, first, _ = await two()
     for at in (HERE, AtTag(B)):
         with pytest.raises(ConflictError, match="not now"):
@@ -253,7 +254,7 @@ async def test_a_rebalance_asks_every_node_that_stays_for_what_is_too_much() -> 
 
 
 async def test_a_node_answers_for_itself_where_the_others_are_not_known() -> None:
-    """By its name as well; and it still knows what they said last."""
+    """The node can be asked by its name too, and still lists what the others said last."""
     network, first, _ = await two()
     await first.nodes()
     network.away = True

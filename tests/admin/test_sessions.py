@@ -64,7 +64,8 @@ async def test_another_command_without_a_reply_is_unavailable(silent: SessionHan
 async def test_a_command_that_finds_too_many_waiting_is_told_when_to_come_again(
     silent: SessionHandlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the reply to its id: it was not begun, and whatever it is may be asked again."""
+    """The reply to the command's id says that it was not begun, so any
+    command may be sent again."""
 
     def full(*_: object) -> None:
         raise RateLimitedError("256 commands wait")

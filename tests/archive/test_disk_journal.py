@@ -84,7 +84,8 @@ def story(node: SmallNode) -> Subscriber:
 
 
 async def test_an_answer_is_the_same_when_memory_has_forgotten(tmp_path: Path) -> None:
-    """Of a connection that is open, and of one that has ended; also the time, within a second."""
+    """The answer is the same for an open connection and for one that has ended; the time
+    is right within a second."""
     async with kept(tmp_path) as rig:
         stays, goes = story(rig.node), story(rig.node)
         goes.block()
@@ -152,7 +153,7 @@ async def test_notes_lost_on_their_way_to_the_file_make_an_unknown_and_never_a_g
 
 
 async def test_notes_that_still_grow_are_read_with_those_on_disk(tmp_path: Path) -> None:
-    """Of a connection that lives long: what was an hour ago, and what was just now."""
+    """A connection that lives long is shown with what happened an hour ago and just now."""
     async with kept(tmp_path) as rig:
         reader = story(rig.node)
         rig.forget()

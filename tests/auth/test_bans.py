@@ -76,7 +76,7 @@ WORDS = st.builds(
 
 @given(st.lists(WORDS, max_size=5))
 def test_the_order_of_words_does_not_matter(words: list[Standing]) -> None:
-    """Nor that some come twice."""
+    """A word that comes twice changes nothing either."""
     ends = set()
     for order in itertools.permutations(words):
         table = Standings()

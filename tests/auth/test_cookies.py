@@ -73,8 +73,8 @@ def test_pages_of_the_same_host_and_listed_ones_are_known_by_their_cookie() -> N
 )
 @pytest.mark.parametrize("origins", [(), ("*",)])
 def test_from_elsewhere_a_cookie_is_none(page: dict[str, str], origins: tuple[str, ...]) -> None:
-    """Also where any page may connect: its browser sends the cookie whether the user wants or not
-    (cross-site WebSocket hijacking)."""
+    """A cookie does not count even where any page may connect: the browser sends it whether the
+    user wants or not (cross-site WebSocket hijacking)."""
     with pytest.raises(UnauthorizedError, match="a token is needed"):
         subject(origins=origins, **page)
 

@@ -184,7 +184,7 @@ async def test_of_keys_that_are_asked_for_1024_names_are_kept() -> None:
 
 @pytest.mark.parametrize(("proxies", "client"), [(31, "203.0.113.9"), (32, "10.0.0.1")])
 def test_a_client_is_found_behind_31_proxies(proxies: int, client: str) -> None:
-    """Of more hops the last 32 count."""
+    """Only the last 32 hops count."""
     trusted = TrustedProxies(["10.0.0.0/8"])
     hops = ["203.0.113.9", *(f"10.0.0.{number + 1}" for number in range(proxies))]
     assert trusted.client("10.1.1.1", {"x-forwarded-for": ", ".join(hops)}) == client

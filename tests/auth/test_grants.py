@@ -71,7 +71,7 @@ SUBJECTS = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable
 
 @given(SUBJECTS, SUBJECTS)
 def test_no_subject_widens_a_grant_or_shares_a_channel(one: str, other: str) -> None:
-    """Whatever a provider lets people call themselves."""
+    """A provider may let people choose any name."""
     channel = f"user:{in_channel(other)}:inbox"
     check_channel(channel)
     [pattern] = grants({"hub": {"subscribe": ["user:{sub}:*"]}}, one).subscribe

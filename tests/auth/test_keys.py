@@ -30,7 +30,7 @@ def test_no_other_text_is_a_key(candidate: str) -> None:
 
 
 def test_an_empty_ring_finds_nothing() -> None:
-    """Where no key is set, not even the empty text is one."""
+    """Without a key in the settings, the empty text is no key either."""
     assert KeyRing((), setting="X").find("") is None
 
 

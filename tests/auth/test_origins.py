@@ -257,7 +257,7 @@ def test_no_origin_raises_anything_but_forbidden(origin: str, host: str) -> None
 
 @given(st.text(string.printable, max_size=300))
 def test_the_message_shows_at_most_a_hundred_characters_of_the_origin(origin: str) -> None:
-    """Whatever is sent does not fill the log."""
+    """A long origin does not fill the log."""
     with pytest.raises(ForbiddenError) as caught:
         OriginList(()).check(origin, None)
     assert repr(origin[:100]) in caught.value.message
@@ -288,7 +288,7 @@ def test_an_entry_that_is_no_origin_ends_the_start(entry: str) -> None:
 
 
 def test_another_name_of_loopback_is_refused_with_what_to_open() -> None:
-    """People open `localhost` and write 127.0.0.1: the usual first refusal."""
+    """People open `localhost` and write 127.0.0.1, which is the usual first refusal."""
     with pytest.raises(ForbiddenError, match=r"open the page at http://127\.0\.0\.1:8000, which"):
         OriginList([]).check("http://localhost:8000", "127.0.0.1:8000")
     with pytest.raises(ForbiddenError) as refusal:
@@ -308,7 +308,7 @@ def test_a_slash_at_an_origins_end_is_named() -> None:
 
 
 def test_an_origin_is_judged_once_and_the_memory_of_judgements_is_bounded() -> None:
-    """Whoever is refused by the thousand costs little; names without end do not stay."""
+    """A flood of refused origins costs little, and unbounded names do not stay in memory."""
     allowed = OriginList(["https://shop.example"])
     for _ in range(3):
         allowed.check("https://shop.example", "hub.example")

@@ -117,7 +117,8 @@ WRONG = (
 def test_a_credential_that_does_not_hold_is_unauthorized_and_never_anonymous(
     what: str, sent: Credentials
 ) -> None:
-    """Also where nothing is set and a stranger might do everything."""
+    """A wrong credential is refused even if nothing is set and a peer without
+    one might do everything."""
     configured = policy(what)
 
     assert outcome(lambda: configured.identify(sent)) == WHO
@@ -197,13 +198,14 @@ def test_a_browser_operates_with_the_key_as_its_password() -> None:
 @pytest.mark.parametrize("what", ["p", "t", "pt"])
 @pytest.mark.parametrize("sent", [NOTHING, bearer(PUBLISH_KEY), bearer(TOKEN), bearer("wrong")])
 def test_without_operator_keys_the_answer_names_the_setting(what: str, sent: Credentials) -> None:
-    """Whatever is sent, only setting a key helps."""
+    """Only setting a key helps, whatever is sent."""
     with pytest.raises(ForbiddenError, match="HUB_OPERATOR_KEYS is not set"):
         policy(what).check_operator(sent)
 
 
 def test_a_stranger_who_may_only_read_is_told_so_at_the_grant() -> None:
-    """On a session that may do both, publishing is forbidden; a mere publisher lacks a key."""
+    """A session that may do both is told that publishing is forbidden; a mere publisher is
+    told that a key is missing."""
     stranger = policy("p").identify(NOTHING)
 
     assert not stranger.operator
@@ -263,7 +265,7 @@ def test_messages_never_show_what_was_sent(header: str) -> None:
 
 @given(st.text(), st.sampled_from(["authorization", "api_key", "token"]))
 def test_no_random_credential_is_anybody(value: str, place: str) -> None:
-    """Nor does one raise anything but `UnauthorizedError`."""
+    """A random credential raises nothing but `UnauthorizedError`."""
     with pytest.raises(UnauthorizedError):
         policy("pot").identify(Credentials(**{place: value}))
 

@@ -173,7 +173,7 @@ async def test_a_key_without_a_name_may_be_meant_by_any_token() -> None:
 
 
 async def test_a_waiter_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the provider takes."""
+    """The wait has an end however long the provider takes."""
     monkeypatch.setattr("hub.auth.provider.WAIT_SECONDS", 0.01)
     fake = Fake()
     fake.may_answer.clear()
@@ -205,7 +205,7 @@ async def test_faults_of_a_provider_are_told_apart(trouble: str, outcome: str) -
 
 @pytest.mark.parametrize("trouble", ["", "drip"], ids=["silent", "byte by byte"])
 async def test_a_slow_provider_is_given_up(monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
-    """As a whole, not between two bytes."""
+    """The deadline is for the whole answer, not for the pause between two bytes."""
     monkeypatch.setattr("hub.auth.fetching.FETCH_SECONDS", 0.5)
     async with IdentityProvider() as provider:
         provider.trouble = trouble

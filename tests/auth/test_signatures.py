@@ -58,7 +58,7 @@ def test_a_token_of_each_algorithm_is_verified_by_its_public_key(algorithm: str)
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 @pytest.mark.parametrize("confused", ["HS256", "HS384", "none"])
 def test_a_public_key_never_serves_as_a_secret(algorithm: str, confused: str) -> None:
-    """Whoever has it, which is everybody, could sign else (RFC 8725 section 2.1)."""
+    """Anybody has a public key and could otherwise sign tokens with it (RFC 8725 section 2.1)."""
     pem = public_pem(make_key(algorithm))
     for secret in (pem, pem.strip(), "".join(pem.splitlines()[1:-1])):
         forged = sign_by_hand({"sub": "mallory"}, secret, alg=confused)
@@ -107,7 +107,7 @@ def test_a_key_that_is_no_public_key_for_tokens_is_refused_by_name(tmp_path: Pat
 
 
 def test_a_file_may_hold_several_keys_and_certificates(tmp_path: Path) -> None:
-    """As bundles do."""
+    """Bundles are such files."""
     key = make_key("RS256")
     assert isinstance(key, rsa.RSAPrivateKey)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "id.example")])

@@ -39,7 +39,7 @@ def test_a_ticket_opens_a_session_that_reads_everything_and_publishes_nothing() 
 
 
 def test_a_ticket_renews_a_session_that_a_ticket_opened() -> None:
-    """By the command `authenticate`, as any token does."""
+    """The command `authenticate` takes a ticket as it takes a token."""
     clock = FakeClock(NOW)
     assert policy(clock).authenticate(ticket_of(policy(clock))).operator
 

@@ -139,7 +139,7 @@ def test_an_unsigned_token_is_refused(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "HS384", "HS512", "hs256"])
 def test_the_header_cannot_choose_another_algorithm(algorithm: str) -> None:
-    """Also where the signature would match the right key under that algorithm."""
+    """Another algorithm is refused even if the signature would match the right key under it."""
     assert refusal(sign({"sub": "mallory"}, alg=algorithm)) == "token is not signed with HS256"
 
 
@@ -169,7 +169,7 @@ def test_a_token_up_to_4_kib_is_read_and_a_longer_one_is_not() -> None:
     "token", ["", "x", "a.b", "a.b.c", "a.b.c.d", "..", "\ud800", "\u043a.\u043b.\u044e"]
 )
 def test_a_text_that_is_no_token_is_refused(token: str) -> None:
-    """Whatever stands there, the answer is a clean 401."""
+    """The answer is a clean 401, whatever the text is."""
     assert refusal(token) in {"token is empty", "token is malformed"}
 
 

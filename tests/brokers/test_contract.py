@@ -270,7 +270,7 @@ async def test_an_answer_ends_with_its_epoch(rig: Rig, data: bytes) -> None:
 
 
 async def test_an_epoch_that_ended_never_comes_back(rig: Rig) -> None:
-    """Whoever resumes with it is told that it is another one."""
+    """A session that resumes with the old epoch is told that it is another one."""
     left: list[str] = []
     for _ in range(5):
         left.append((await rig.publish()).position.epoch)
@@ -325,7 +325,7 @@ async def test_an_idempotency_key_is_remembered_for_five_minutes(rig: Rig) -> No
 
 
 async def test_the_newest_publication_of_each_key_is_the_state(rig: Rig) -> None:
-    """In the order of the keys; what has no key is none of it."""
+    """Rows come in the order of the keys, and a publication without a key is no row."""
     for key, data in (("b", b"1"), ("a", b"2"), ("b", b"3")):
         await rig.publish("rows:a", data, key=key)
     last = await rig.publish("rows:a", b"4")

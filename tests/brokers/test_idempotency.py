@@ -48,7 +48,7 @@ async def test_at_the_bound_the_publishers_oldest_key_goes_and_nobody_is_refused
 
 
 def test_a_publisher_that_floods_pushes_out_nobody_elses_keys() -> None:
-    """Not a single one of whoever has fewer."""
+    """A publisher with fewer keys loses none."""
     keys = Keys(100)
     for number in range(30):
         keys.use("backend", str(number))
@@ -71,7 +71,7 @@ def test_a_publisher_with_more_than_its_share_gives_way_to_one_with_less() -> No
 
 
 def test_many_small_publishers_leave_a_share_to_each_other() -> None:
-    """Whatever they do: none with fewer than its share loses a key to one with more."""
+    """No publisher with fewer keys than its share loses one to a publisher with more."""
     keys, chance = Keys(200), random.Random(3)
     made: dict[str, list[str]] = {}
     for number in range(20_000):

@@ -119,7 +119,7 @@ async def test_a_long_history_does_not_grow_with_what_was_let_go() -> None:
 
 
 async def test_reading_what_nobody_used_makes_nothing_and_costs_nobody_anything() -> None:
-    """However many names are read: what others have is as it was, and what was told stays true."""
+    """Other channels keep their state however many names are read, and what was told stays true."""
     rig = memory_rig(max_channels=3)
     published = (await rig.publish("a")).position
     told = {f"b{n}": (await rig.history(f"b{n}")).head for n in range(320)}
@@ -177,7 +177,7 @@ async def test_a_forgotten_channel_never_gets_its_epoch_again() -> None:
 
 
 async def test_a_wall_clock_that_jumps_ages_no_history() -> None:
-    """Forward or back: what is kept follows the time that passes."""
+    """The clock may jump forward or back: history follows the time that passes."""
     rig = memory_rig()
     jump = 0.0
     memory(rig)._wall_clock = lambda: rig.clock.wall() + jump

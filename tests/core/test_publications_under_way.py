@@ -100,7 +100,7 @@ def test_another_command_waits_for_all_publications_before_it_and_those_behind_f
 
 
 def test_a_history_behind_a_publication_has_it() -> None:
-    """The broker's answers take a while, and nothing is held at the start."""
+    """The broker answers a while later, and the history that it gives has them all."""
     node = SmallNode(Shape(Namespaces(ChannelOptions(history_size=10)), latent=True))
     publisher = Subscriber(node, identity=ANN)
     for number in range(3):

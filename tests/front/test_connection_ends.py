@@ -65,7 +65,7 @@ async def poll(peer: RawConnection, channel: str) -> None:
 
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_a_poll_ends_with_its_peer(hub: Hub, channel: str, how: str) -> None:
-    """With its session and its channel, not when the wait is over."""
+    """The session and its channel end too, before the wait is over."""
     peers = []
     for _ in range(30):
         _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(hub.url).port)

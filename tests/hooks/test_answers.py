@@ -53,7 +53,7 @@ async def test_data_that_comes_with_a_connect_is_in_the_welcome(
 
 
 async def test_a_poll_says_it_until_the_peer_has_it(app: Application, channel: str) -> None:
-    """Each answer has a welcome; who goes on with the session has read it."""
+    """Each answer has a welcome until the peer goes on with the session, and so has read it."""
     async with Hub(settings(app, "connect")) as hub, http_client(base_url=hub.url) as http:
         first = (await http.get("/poll", params={"channel": channel, "wait": "0"})).json()
         assert first["welcome"]["data"] == GIVEN

@@ -310,7 +310,8 @@ async def test_an_application_that_stays_down_is_not_waited_for(app: Application
 
 
 async def test_answers_are_remembered_for_the_same_question(app: Application, channel: str) -> None:
-    """By subject; of who has no name, by connection alone."""
+    """Answers are remembered by subject; a peer without a name is remembered
+    by its connection alone."""
     async with Hub(settings(app, "subscribe", hook_cache_seconds=60, token_keys=SIGNING)) as hub:
         for name in ("ann", "ann", "bob"):
             headers = {"Authorization": f"Bearer {token(name)}"}
@@ -405,7 +406,7 @@ async def test_a_pattern_is_refused_to_whom_the_application_is_asked_about(
 async def test_questions_that_wait_slow_nobody_who_is_not_asked_about(
     app: Application, channel: str
 ) -> None:
-    """More of them than are asked at a time: a reader goes on, and a backend with a key."""
+    """More questions wait than are asked at a time, and readers and backends with a key go on."""
     answers = asyncio.Event()
 
     async def slowly(asked: Asked) -> Answer:

@@ -100,7 +100,8 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(
 
 
 def test_a_checkpoint_that_is_replaced_is_never_written_into(tmp_path: Path) -> None:
-    """Whoever opened the former one still reads all of it: the new one came by its name."""
+    """A reader that opened the former checkpoint still reads all of it: the
+    new one came by its name."""
     path = tmp_path / "checkpoint.json"
     save(path, CHECKPOINT)
     former = path.read_bytes()
@@ -111,7 +112,8 @@ def test_a_checkpoint_that_is_replaced_is_never_written_into(tmp_path: Path) -> 
 
 
 def test_checkpoints_of_files_that_are_long_gone_are_removed(tmp_path: Path) -> None:
-    """With their locks. What is there, was saved lately, is in use or is no checkpoint stays."""
+    """Their locks go too. A checkpoint stays if its file exists, if it was saved lately, or if it is
+    in use; a file that is no checkpoint stays too."""
     there = tmp_path / "app.log"
     there.touch()
     gone, now = str(tmp_path / "gone.log"), FORGOTTEN_SECONDS + 1

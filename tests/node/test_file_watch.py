@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_a_file_that_stays_as_it_is_tells_nothing(path: Path) -> None:
-    """However often it is looked at."""
+    """A look at an unchanged file tells nothing, however often it happens."""
     assert await Watch(path).look(5) == 0
 
 
@@ -172,7 +172,7 @@ async def test_a_certificate_that_is_taken_away_is_said_once(served: Served) -> 
 
 
 def test_files_that_are_no_pair_are_refused_at_the_start(served: Served, tmp_path: Path) -> None:
-    """With both names, and what is allowed."""
+    """The error has both names, and what is allowed."""
     with pytest.raises(SettingsError, match=r"HUB_TLS_CERT is .*, HUB_TLS_KEY is .*; allowed: PEM"):
         Certificate(str(tmp_path / "absent.pem"), "", structlog.get_logger())
     with pytest.raises(SettingsError, match="allowed: PEM"):

@@ -72,7 +72,7 @@ def test_a_broker_that_workers_share_needs_no_warning(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("workers", "warnings"), [(1, 0), (3, 1)])
 def test_under_uvicorn_it_is_said_once(tmp_path: Path, workers: int, warnings: int) -> None:
-    """However many workers there are beyond one."""
+    """The warning comes once, however many workers there are beyond one."""
     pytest.importorskip("uvicorn")
     (tmp_path / "application.py").write_text(APPLICATION)
     with socket.socket() as probe:

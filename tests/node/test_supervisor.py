@@ -66,7 +66,7 @@ async def starting(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[list[str]]
 async def test_nobody_is_accepted_until_each_worker_has_reached_the_broker(
     starting: list[str],
 ) -> None:
-    """Whoever reads the address may publish at once, whichever worker he meets."""
+    """A publisher may read the address and publish at once, at whichever worker it meets."""
     first, second = FakeChild.made
     await first.comes_up()
     await second.comes_up(is_ready=False)

@@ -100,7 +100,7 @@ async def test_a_hangup_during_the_start_replaces_the_workers_behind_it(
 async def test_a_signal_during_the_start_ends_it(
     monkeypatch: pytest.MonkeyPatch, sockets: list[socket.socket]
 ) -> None:
-    """Also where a child does not come up; it is told as soon as it listens."""
+    """The signal counts also if a child does not come up, and it is told as soon as it listens."""
     with structlog.testing.capture_logs() as lines:
         supervisor = supervise(sockets)
         running = await starting(monkeypatch, supervisor)

@@ -35,7 +35,7 @@ async def test_a_task_that_fails_is_logged_and_ends_alone() -> None:
 
 
 async def test_an_error_of_the_block_is_raised_as_it_is() -> None:
-    """Whoever catches it need not know of a group; the tasks have ended by then."""
+    """The caller who catches it need not know of a group, and the tasks have ended by then."""
     ended = list[str]()
 
     async def endless() -> None:

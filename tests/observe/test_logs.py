@@ -63,7 +63,7 @@ def test_event_is_one_json_line_with_level_time_in_utc_and_node() -> None:
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES))
 def test_value_of_a_secret_name_is_hidden(name: str, log_format: str) -> None:
-    """Also in capitals, and inside a mapping such as headers."""
+    """The value is hidden under names in capitals too, and inside a mapping such as headers."""
     stream = io.StringIO()
     log = make_logger(LogChoice(log_format=log_format), stream)
     log.info("event", **{name: "s3cret", name.title(): b"s3cret", "head": {name: "s3cret"}})
@@ -119,7 +119,7 @@ def test_traceback_shows_the_line_and_no_local_variables(log_format: str) -> Non
 
 
 def test_events_below_the_level_are_not_written() -> None:
-    """HUB_LOG_LEVEL."""
+    """HUB_LOG_LEVEL sets that level."""
     stream = io.StringIO()
     log = make_logger(LogChoice(log_level="warning"), stream)
     log.info("quiet")
@@ -128,7 +128,7 @@ def test_events_below_the_level_are_not_written() -> None:
 
 
 def test_auto_is_readable_on_a_terminal_and_json_elsewhere() -> None:
-    """HUB_LOG_FORMAT=auto."""
+    """HUB_LOG_FORMAT=auto chooses by the stream."""
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):
         make_logger(LogChoice(log_format="auto"), stream).info("started", port=8000)
@@ -146,7 +146,7 @@ def test_values_that_json_cannot_hold_are_written_anyway() -> None:
 
 
 def test_broken_stderr_does_not_end_the_caller() -> None:
-    """Whoever reads stderr may go away while sessions live."""
+    """The reader of stderr may go away while sessions live."""
     make_logger(LogChoice(), Gone()).error("nobody hears this")
 
 

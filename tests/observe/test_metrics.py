@@ -192,7 +192,8 @@ def test_the_loops_lag_is_exported() -> None:
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Counters)])
 def test_every_field_of_the_counters_is_exported(name: str) -> None:
-    """Whatever the core counts, an operator can see; a new field fails here until it is."""
+    """An operator can see all that the core counts, and a new field fails
+    here until it is exported."""
     counters = Counters()
     match getattr(counters, name):
         case Counter() as counter:
@@ -395,7 +396,7 @@ def test_scrapes_of_one_turn_of_the_loop_cost_one_page_a_format() -> None:
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])
 def test_pages_of_workers_are_one_page(accept: str) -> None:
-    """Each family once, and of every sample the worker that says it."""
+    """Each family comes once, and each sample has its worker."""
     pages = []
     for worker in (1, 2):
         counters = Counters(publications=worker)

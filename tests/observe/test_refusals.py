@@ -149,7 +149,7 @@ def test_a_flood_from_one_address_hides_no_other() -> None:
 
 
 def test_a_flood_from_many_addresses_is_bounded_too() -> None:
-    """In lines, and in what is remembered of them."""
+    """The lines are bounded, and so is what is remembered of the addresses."""
     rig = Rig()
     for number in range(10_000):
         rig.refuse(address=f"10.0.{number // 256}.{number % 256}")

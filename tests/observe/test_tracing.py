@@ -214,7 +214,7 @@ async def test_stopping_exports_what_waits_and_a_second_stop_does_no_harm() -> N
 
 
 def test_a_share_of_nothing_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even OpenTelemetry."""
+    """OpenTelemetry is not loaded either."""
     monkeypatch.setitem(sys.modules, "hub.observe.tracing", None)
     assert make_tracing(0, node="n1", version="1") is None
 

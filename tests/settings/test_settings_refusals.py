@@ -149,7 +149,7 @@ def test_unknown_toml_key_is_refused_with_the_closest(toml: WriteToml, name: str
 
 
 def test_config_file_that_cannot_be_read_is_named(tmp_path: Path, toml: WriteToml) -> None:
-    """Absent, or no TOML."""
+    """The file may be missing, or no TOML."""
     assert "cannot be read: No such file" in complaint(None, tmp_path / "absent.toml")
     assert "is no TOML" in complaint(None, toml("port ="))
     assert "is no TOML" in complaint({"HUB_CONFIG": str(toml("="))})

@@ -99,7 +99,7 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
 
 
 def test_filters_and_tags_that_are_remembered_are_bounded_in_bytes() -> None:
-    """Whoever subscribes chooses filters, and another one each time."""
+    """A subscriber chooses its filters, and may choose another one each time."""
     texts = [f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase]
     long = {f"t{number}": texts[number * 80 :][:95] for number in range(8)}
     tracemalloc.start()
@@ -128,7 +128,7 @@ def test_a_list_is_each_of_its_values(
 
 
 def test_a_filter_of_long_lists_costs_by_its_lists() -> None:
-    """Whoever subscribes chooses them, and each publication is compared with them."""
+    """A subscriber chooses the lists, and each publication is compared with them."""
     names = ascii_lowercase[:12]
     wanted = read_filter(encode_json({name: [0] * (MAX_VALUES - 2) + [5, 1] for name in names}))
     calls = 0

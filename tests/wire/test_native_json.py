@@ -200,7 +200,7 @@ WHAT_NO_PARSER_TAKES = {
 def test_a_command_with_a_value_that_is_no_json_is_answered_by_its_id(
     data: str, id_: str | int, place: str
 ) -> None:
-    """Wherever the id stands: who sent it would wait for a reply that never comes."""
+    """The id may stand anywhere: the sender would wait for a reply that never comes."""
     id_text = f'"{id_}"' if isinstance(id_, str) else str(id_)
     op = f'"op":"publish","channel":"a","{place}":{data}'
     for raw in (f'{{"id":{id_text},{op}}}', f'{{{op},"id":{id_text}}}'):

@@ -126,7 +126,8 @@ def test_nesting_has_one_limit(opening: bytes, closing: bytes) -> None:
 @pytest.mark.parametrize("depth", [200, 511, 512, 513, 600, 1_023, 1_024, 1_025, 5_000])
 @pytest.mark.parametrize("tail", [b"", b"1", b"x", b"{", b"]" * 100, b'"'])
 def test_brackets_without_their_ends_are_told_as_what_they_are(depth: int, tail: bytes) -> None:
-    """Too deep, or without an end: whatever memory a parser would have wanted."""
+    """Such a text is too deep, or has no end; the memory that a parser would
+    have wanted does not matter."""
     with pytest.raises(BadRequestError) as caught:
         check_payload(b"[" * depth + tail, limit=10_000)
     message = caught.value.message

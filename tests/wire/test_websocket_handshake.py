@@ -44,7 +44,7 @@ def offer(text: str) -> tuple[str, int | None]:
 
 
 def test_the_example_of_the_rfc_is_answered_as_the_rfc_does() -> None:
-    """RFC 6455 section 1.3."""
+    """The example is in RFC 6455 section 1.3."""
     response, bits = accept_handshake(HEADERS, deflate=True)
     assert response.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" in response
@@ -95,7 +95,7 @@ def test_a_request_that_is_no_handshake_of_version_13_needs_an_upgrade(
      base64.b64encode(b"x" * 17).decode(), f"{KEY}, {KEY}", "ключ", "!" * 24],
 )  # fmt: skip
 def test_a_key_that_is_not_16_bytes_in_base64_is_a_bad_request(key: str | None) -> None:
-    """RFC 6455 section 4.2.1, item 5."""
+    """The rule is in RFC 6455 section 4.2.1, item 5."""
     with pytest.raises(BadRequestError, match="16 bytes in base64"):
         accept_handshake(headers(sec_websocket_key=key), deflate=False)
 

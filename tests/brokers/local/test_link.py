@@ -325,7 +325,7 @@ async def test_a_worker_that_stops_sends_what_it_has(process: FakeProcess) -> No
 async def test_bytes_that_were_under_way_at_the_end_take_no_room_behind_it(
     process: FakeProcess,
 ) -> None:
-    """Nor do those of a call that its caller has forgotten."""
+    """Bytes of a call that its caller has forgotten take no room either."""
     await process.welcome()
     answers_of(process, frames.PUBLISH, size_bytes=33 * MIB)
     process.connections[0].abort()
@@ -341,7 +341,7 @@ async def test_bytes_that_were_under_way_at_the_end_take_no_room_behind_it(
 async def test_a_fault_of_one_caller_keeps_neither_the_others_nor_the_next_connection(
     process: FakeProcess,
 ) -> None:
-    """Before, the worker did not come back to its broker process."""
+    """Without this the worker did not come back to its broker process."""
     await process.welcome()
 
     def faulty(_: Message | HubError) -> None:
@@ -359,7 +359,8 @@ async def test_a_fault_of_one_caller_keeps_neither_the_others_nor_the_next_conne
 async def test_a_fault_of_one_caller_keeps_neither_the_connection_nor_the_next_message(
     process: FakeProcess,
 ) -> None:
-    """Before, its answer ended the connection, and the outcome of all other calls was unknown."""
+    """Without this the caller's fault ended the connection, and the outcome of all
+    other calls was unknown."""
     await process.welcome()
 
     def faulty(_: Message | HubError) -> None:
@@ -398,7 +399,8 @@ async def test_calls_one_behind_the_other_leave_as_one(process: FakeProcess) -> 
 async def test_calls_that_leave_as_one_are_bounded_as_those_that_leave_alone(
     process: FakeProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In number, in bytes, and in how many are one."""
+    """Calls that leave as one have the same bounds in number and in bytes, and a
+    bound on how many are one."""
     monkeypatch.setattr(link, "MAX_CALLS", 5)
     monkeypatch.setattr(link, "MAX_CALL_BYTES", 100)
     monkeypatch.setattr(link, "JOINED_AT_MOST", 3)
@@ -465,7 +467,8 @@ async def test_a_connection_that_is_made_late_has_its_time(process: FakeProcess)
 async def test_a_process_that_was_there_is_tried_again_soon(
     process: FakeProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the waits before it came had grown; one that takes nobody is tried less."""
+    """The waits before it came do not count; a process that accepts no
+    worker is tried less often."""
     waits: list[float] = []
     sleep = asyncio.sleep
 

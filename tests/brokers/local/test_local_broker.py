@@ -33,7 +33,7 @@ def offsets(worker: Worker) -> list[int]:
 
 
 async def test_all_workers_see_one_order(made: Machine) -> None:
-    """Whoever publishes, and each publication once."""
+    """The order is the same whichever worker publishes, and each publication comes once."""
     workers = [await made.worker() for _ in range(3)]
     for worker in workers:
         await worker.subscribe("a")
@@ -63,7 +63,7 @@ async def test_an_idempotency_key_holds_over_workers(made: Machine) -> None:
 
 
 async def test_publications_that_came_while_a_worker_was_cut_off_are_read(made: Machine) -> None:
-    """In order, each once, and nothing is announced."""
+    """They come in order, each once, and no gap is announced."""
     one, other = await made.worker("one"), await made.worker("other")
     await one.subscribe("long:a")
     await other.publish("long:a")
@@ -127,7 +127,7 @@ async def test_a_broker_process_that_began_anew_is_a_reset(made: Machine) -> Non
 async def test_rows_of_an_epoch_that_a_worker_has_not_reached_wait_until_it_has(
     made: Machine,
 ) -> None:
-    """As pages of history do: a session that began with them would be set back."""
+    """A session that began with such rows would be set back, as with pages of history."""
     one = await made.worker()
     before = await one.subscribe("table:a")
     made.process.die()
@@ -250,7 +250,8 @@ async def test_a_peer_of_another_version_is_refused(made: Machine) -> None:
 
 
 async def test_an_unsubscribed_channel_is_followed_no_more(made: Machine) -> None:
-    """Neither here nor in the broker process, and its sequence goes on."""
+    """The broker process does not follow it for the worker either, and the
+    channel's offsets go on."""
     one = await made.worker()
     await one.subscribe("a")
     one.local.unsubscribe("a")
@@ -271,7 +272,7 @@ async def test_presence_is_asked_for_again_after_a_cut(made: Machine) -> None:
 
 
 async def test_a_worker_learns_of_all_channels_when_it_looks(made: Machine) -> None:
-    """More than one answer names; what was learned is forgotten again."""
+    """One answer cannot name them all, and the worker forgets afterwards what it learned."""
     one, other = await made.worker(), await made.worker()
     await one.subscribe("followed")
     for number in range(60):
@@ -299,7 +300,7 @@ async def test_names_come_in_pages(made: Machine, monkeypatch: pytest.MonkeyPatc
 async def test_a_fault_that_keeps_the_broker_from_working_is_every_worker_s_problem(
     made: Machine,
 ) -> None:
-    """As a full disk is."""
+    """A full disk is such a fault."""
     one = await made.worker()
     made.process.memory.problems = lambda: ("the disk is full",)  # type: ignore[method-assign]
     made.process.clock.advance(link.PING_SECONDS + 0.1)
@@ -308,7 +309,7 @@ async def test_a_fault_that_keeps_the_broker_from_working_is_every_worker_s_prob
 
 
 async def test_several_publications_are_one_call_and_each_has_its_outcome(made: Machine) -> None:
-    """In their order, also where one of them is refused."""
+    """The outcomes come in order, also if one of the publications is refused."""
     one = await made.worker()
     await one.subscribe("a")
     requests = [
@@ -366,7 +367,7 @@ def frames_heard(made: Machine, kind: int) -> list[frames.Message]:
 
 
 async def test_a_fault_of_one_publisher_keeps_no_other_from_its_outcome(made: Machine) -> None:
-    """Each of those that left together is told, and an error is one of its own."""
+    """Each publisher that left together with the faulty one is told its outcome."""
     one = await made.worker()
 
     def faulty(_: PublishResult | HubError) -> None:

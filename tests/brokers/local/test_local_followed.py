@@ -45,7 +45,7 @@ async def test_a_channel_that_is_followed_already_opens_at_once(made: Machine) -
 
 
 async def test_a_head_that_comes_after_its_channel_was_left_opens_nothing(made: Machine) -> None:
-    """Nor does it open the channel where it is followed anew meanwhile."""
+    """The late head does not open the channel either if it is followed anew meanwhile."""
     one = await made.worker()
     opened: list[object] = []
     leaving = asyncio.create_task(one.local.subscribe("a", opened.append))
@@ -59,7 +59,7 @@ async def test_a_head_that_comes_after_its_channel_was_left_opens_nothing(made: 
 
 
 async def test_a_channel_that_was_refused_is_asked_for_anew(made: Machine) -> None:
-    """Whoever waits for it hears why, and nobody waits for ever."""
+    """The waiting callers hear why, and none waits for ever."""
     one = await made.worker()
 
     async def refuse(*_: object) -> None:
@@ -137,7 +137,7 @@ def record() -> NodeRecord:
 
 
 async def test_questions_that_are_over_take_no_room(made: Machine) -> None:
-    """Neither where they were asked nor where they were answered."""
+    """They take no room at the worker that asked, nor at the one that answered."""
     one, two = await made.worker("one"), await made.worker("two")
 
     async def serve(question: bytes) -> bytes:

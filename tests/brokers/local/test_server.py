@@ -331,7 +331,7 @@ async def test_names_come_in_pages_of_one_list(
 async def test_a_publication_goes_once_to_each_worker_that_follows_its_channel(
     process: Process,
 ) -> None:
-    """In front of the answer to its publisher, and in the same frame."""
+    """The publication stands in front of the publisher's answer, in the same frame."""
     one, two, three = [await process.peer(tag) for tag in ("w1", "w2", "w3")]
     for peer in (one, two):
         peer.say((frames.SUBSCRIBE, 1, "a"))
@@ -353,7 +353,7 @@ async def test_a_publication_goes_once_to_each_worker_that_follows_its_channel(
 
 
 async def test_a_channel_is_left_with_its_last_worker(process: Process) -> None:
-    """By its word, or by the end of its connection."""
+    """A worker leaves a channel by its word, or when its connection ends."""
     one, two = await process.peer("w1"), await process.peer("w2")
     for peer in (one, two):
         peer.say((frames.SUBSCRIBE, 1, "a"), (frames.SUBSCRIBE, 2, "b"))
@@ -485,7 +485,7 @@ async def test_members_of_all_workers_are_told_in_the_order_they_came(process: P
 
 
 async def test_a_question_goes_to_its_worker_and_its_answer_back(process: Process) -> None:
-    """Once; an answer that nobody waits for goes nowhere."""
+    """An answer comes once, and one that nobody waits for goes nowhere."""
     one, two = await process.peer("w1"), await process.peer("w2")
     one.say((frames.ASK, 5, "w2", b"?", True), (frames.ASK, 6, "nobody", b"?", False))
     assert await two.heard() == [[frames.ASKED, "w1", 5, b"?", True]]

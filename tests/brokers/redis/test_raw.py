@@ -100,7 +100,7 @@ async def test_a_node_listens_only_while_it_has_sessions_there(redis: RedisServe
 async def test_a_raw_message_that_cannot_be_delivered_is_announced(
     redis: RedisServer, sent: bytes
 ) -> None:
-    """As one unsequenced publication that was invalid; what follows arrives."""
+    """One unsequenced publication is announced as invalid, and later publications arrive."""
     async with node(redis.url, namespaces=NAMESPACES) as one:
         got = Unsequenced(one)
         stream = await one.subscribe("open:a")

@@ -95,7 +95,8 @@ async def _end(tasks: set[asyncio.Task[object]]) -> None:
 
 
 async def test_nodes_are_listed_while_they_live(redis: RedisServer) -> None:
-    """A stop ends that at once, a death when the lease ends; who lives stays listed."""
+    """A node that stops leaves the list at once, and one that dies when its lease ends; a
+    living node stays listed."""
     async with place(redis, A) as a, place(redis, B) as b, place(redis, GONE, lives=False):
         assert (await a.names(), await b.names()) == ([B, GONE], [A, GONE])
 
@@ -116,7 +117,7 @@ async def test_a_question_is_answered_by_the_node_it_is_put_to(redis: RedisServe
 
 
 async def test_a_sender_without_the_operators_key_is_not_heard(redis: RedisServer) -> None:
-    """Whoever may write to Redis could operate otherwise."""
+    """Otherwise any client that may write to Redis could operate."""
     async with place(redis, A) as a, place(redis, B, keys=["another"], answer_seconds=0.5) as b:
         with pytest.raises(OutcomeUnknownError):
             await b.bus.ask(A, QUESTION)
@@ -159,7 +160,8 @@ async def test_a_question_that_never_left_was_not_seen(redis: RedisServer) -> No
 async def test_a_frozen_redis_before_the_question_left_has_not_shown_it(
     redis: RedisServer,
 ) -> None:
-    """Whether the node lives is asked first: what fails there was not sent."""
+    """The bus first asks whether the node lives, so a failure there means that
+    the question was not sent."""
     async with place(redis, A, answer_seconds=0.2) as a, place(redis, B):
         redis.freeze()
         with pytest.raises(UnavailableError):
@@ -219,7 +221,7 @@ async def test_nonsense_is_not_answered(redis: RedisServer) -> None:
 
 
 async def test_nodes_stay_listed_while_redis_is_full(redis: RedisServer) -> None:
-    """Also one that comes meanwhile: a record takes little, and is wanted most then."""
+    """A node that comes meanwhile is listed too: a record takes little, and is wanted most then."""
     async with place(redis, A) as a:
         redis.ask("CONFIG", "SET", "maxmemory", "1")
 

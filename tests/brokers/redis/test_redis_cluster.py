@@ -162,7 +162,7 @@ async def test_server_that_is_no_cluster_is_told_once(redis: RedisServer) -> Non
 
 
 def test_server_with_the_greater_config_epoch_is_believed() -> None:
-    """Whoever was cut off still claims what another one was given."""
+    """A server that was cut off still claims slots that another one was given."""
     cut_off = slots.parse_nodes(
         b"aa :7000@17000 myself,master - 0 0 1 connected 0-9 12\n"
         b"bb 10.0.0.2:7001@17001,name slave,fail aa 0 0 1 connected\n",

@@ -48,7 +48,7 @@ async def test_wrong_password_is_a_problem_that_names_no_secret(channel: str) ->
 
 
 async def test_server_that_says_nothing_is_a_problem_in_words(channel: str) -> None:
-    """As one does that waits for another kind of greeting, with TLS or without."""
+    """A server that waits for another kind of greeting, with TLS or without, says nothing."""
     listener = socket.create_server(("127.0.0.1", 0))
     with contextlib.closing(listener):
         port = listener.getsockname()[1]
@@ -154,7 +154,7 @@ def test_functions_that_are_registered_otherwise_are_another_version(tmp_path: P
 
 
 async def test_library_that_vanishes_is_loaded_again(redis: RedisServer, channel: str) -> None:
-    """Whoever publishes meanwhile is told that nothing was published."""
+    """A publisher is told meanwhile that nothing was published."""
     async with node(redis.url) as one:
         stream = await one.subscribe(channel)
         await one.publish(channel, 1)
@@ -196,7 +196,7 @@ async def test_master_without_the_replicas_that_it_should_have_takes_nothing(
 async def test_full_server_refuses_publications_and_goes_on_delivering(
     redis: RedisServer, channel: str, functions: bool
 ) -> None:
-    """To a channel that is there and to one that is not; what is refused leaves nothing."""
+    """Publications to an existing and to a new channel are refused, and leave nothing in Redis."""
     async with node(redis.url, options=replace(FAST, use_functions=functions)) as one:
         stream = await one.subscribe(channel)
         await one.publish(channel, 1)
@@ -214,7 +214,8 @@ async def test_full_server_refuses_publications_and_goes_on_delivering(
 
 
 async def test_nothing_piles_up_while_the_subscriber_is_away(redis: RedisServer) -> None:
-    """Whoever comes and goes meanwhile; what is wanted in the end is asked for."""
+    """Sessions may come and go meanwhile; only the channels that are wanted
+    in the end are asked for."""
     async with node(redis.url) as one:
         await one.is_ready()
         subscriber = one.broker.shard("a")._pubsub

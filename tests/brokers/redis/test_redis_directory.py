@@ -48,7 +48,8 @@ async def matching(one: TestNode, pattern: str = "**") -> list[str]:
 async def test_channels_that_began_while_a_node_was_cut_off_are_told_behind(
     redis: RedisServer,
 ) -> None:
-    """Also one that was known without a publication, and not those that still have none."""
+    """A channel that was empty before is told once it has a publication, and channels that
+    are still empty are not."""
     async with proxy(redis.port) as way, node(redis.url) as other, node(way.url) as one:
         await one.is_ready()
         await other.publish("a", 1)
@@ -112,7 +113,8 @@ async def test_a_channel_that_nobody_told_of_comes_with_the_next_round(
 async def test_a_user_who_may_not_say_it_begins_a_channel_all_the_same(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may publish on one channel alone: its birth is found, not told."""
+    """A publisher with rights on one channel alone begins it; the nodes find the
+    channel, and are not told of it."""
     monkeypatch.setattr(directory, "_ROUND_SECONDS", 0.2)
     async with node(redis.url) as one:
         await one.is_ready()

@@ -128,7 +128,7 @@ async def test_channel_that_expired_begins_a_new_epoch(redis: RedisServer, chann
 async def test_server_that_knows_less_than_the_node_begins_a_new_epoch(
     redis: RedisServer, channel: str
 ) -> None:
-    """As after a restored backup: what counts is what subscribers have seen."""
+    """A restored backup is such a server: the offsets that subscribers have seen count."""
     async with node(redis.url) as one:
         stream = await one.subscribe(channel)
         for number in range(5):

@@ -206,7 +206,7 @@ async def test_killed_and_restarted_redis_gives_one_reset(channel: str, empty: b
 
 
 async def test_subscriber_over_its_output_buffer_limit_catches_up(channel: str) -> None:
-    """Redis cuts a subscriber that reads too slowly: what it had not read is filled."""
+    """Redis cuts a subscriber that reads too slowly, and history fills what it had not read."""
     channel = f"deep:{channel}"
     data = b'"' + b"x" * 20_000 + b'"'
     with RedisServer(client_output_buffer_limit="pubsub 64kb 64kb 1") as redis:

@@ -324,7 +324,8 @@ async def test_epoch_ends_where_others_went_on_in_between(
 async def test_server_that_was_left_takes_nothing_from_who_has_not_noticed(
     redis: RedisServer, channel: str, options: RedisOptions
 ) -> None:
-    """Until it is made the master again, or, as nobody may ever say so, for a while."""
+    """The server takes nothing until it is made the master again, or, because nobody
+    may say so, for a while."""
     async with asked(redis, channel, options) as (server, one):
         await server.enter(config=3)
         before = await one.publish(channel, 1)

@@ -241,7 +241,7 @@ def test_server_without_a_name_for_its_history_vouches_for_nothing() -> None:
 
 
 async def test_restart_in_place_begins_anew(cluster: RedisCluster, channel: str) -> None:
-    """The same server, the same slot: what it gave out since its last save is gone."""
+    """The server has the same slot and has lost what it gave out since its last save."""
     channel = of_the_second(channel)
     source: RedisServer = cluster.masters[1]
     async with node(cluster.url, options=PATIENT, namespaces=KEEPS_ALL) as one:
@@ -266,7 +266,8 @@ UNAWARE = replace(
 async def test_master_that_wakes_after_its_replica_took_over_takes_nothing(
     cluster: RedisCluster, channel: str
 ) -> None:
-    """Subscribers have had their reset by then; what it does with what it was sent is nowhere."""
+    """Subscribers have had their reset by then, so the master's answers to
+    former calls do not count."""
     names = (f"deep:{channel}-{number}" for number in range(1000))
     channel = next(n for n in names if slots.slot(n) < 16384 // 3)
     first = cluster.masters[0]

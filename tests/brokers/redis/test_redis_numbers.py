@@ -48,7 +48,7 @@ async def test_the_version_of_redis_is_shown(redis: RedisServer) -> None:
 async def test_publications_that_were_filled_in_and_those_that_were_lost_are_counted(
     redis: RedisServer, channel: str
 ) -> None:
-    """By publications, so that an alert can say how many."""
+    """The counts are of publications, so that an alert can say how many."""
     deep, bare = f"deep:{channel}", f"bare:{channel}"
     async with node(redis.url, namespaces=DEEP | BARE) as one:
         streams = [await one.subscribe(name) for name in (deep, bare)]

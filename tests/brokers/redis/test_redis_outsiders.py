@@ -38,7 +38,7 @@ class Outside:
 async def test_any_client_keeps_the_table_of_a_keyed_channel(
     redis: RedisServer, channel: str
 ) -> None:
-    """Rows are put, and taken away, as by the hub; what it says otherwise is refused."""
+    """Rows are put and removed as by the hub, and anything else that the client says is refused."""
     name = f"table:{channel}"
     async with node(redis.url, namespaces={"table": ChannelOptions(keyed=True)}) as one:
         stream = await one.subscribe(name)

@@ -111,7 +111,8 @@ async def test_the_first_on_any_node_joins_and_the_last_leaves(
 
 
 async def test_members_come_with_who_they_are(redis: RedisServer) -> None:
-    """Connection and subject as the node said, in the order they came."""
+    """A member has the connection and subject that its node gave, and members come in the
+    order in which they came."""
     async with place(redis, "a") as a:
         nobody = Member("c9", "c9")
         for member in (BOB, nobody, ANN):
@@ -121,7 +122,8 @@ async def test_members_come_with_who_they_are(redis: RedisServer) -> None:
 
 
 async def test_the_leaves_of_a_dead_node_are_announced_once(redis: RedisServer) -> None:
-    """By whoever renews first after its lease ended; who is elsewhere too has not left."""
+    """The node that renews first after the lease ended announces them; a member that is
+    elsewhere too has not left."""
     async with place(redis, "dead", renews=False) as dead:
         async with place(redis, "b") as b, place(redis, "c") as c:
             for member in (ANN, BOB):
@@ -147,7 +149,7 @@ async def test_the_leaves_of_a_dead_node_are_announced_once(redis: RedisServer) 
 async def test_a_full_redis_still_knows_who_is_there_and_who_leaves(
     redis: RedisServer, functions: bool
 ) -> None:
-    """Otherwise leases would end, and whoever is there would seem to have left."""
+    """Otherwise leases would end, and members that are there would seem to have left."""
     async with place(redis, "a", functions=functions) as a:
         a.roster.change(ROOM, join(ANN))
         a.roster.change(ROOM, join(BOB))
@@ -166,7 +168,8 @@ async def test_a_full_redis_still_knows_who_is_there_and_who_leaves(
 
 
 async def test_asking_does_not_show_who_was_on_a_dead_node(redis: RedisServer) -> None:
-    """Also where nobody renews, and so nobody is left who could be told of a leave."""
+    """They are not shown even if no node renews, and so none is left that
+    could be told of a leave."""
     async with place(redis, "dead", renews=False) as dead:
         dead.roster.change(ROOM, join(ANN))
         await dead.has_announced(join(ANN))
@@ -222,7 +225,7 @@ def now_ms(redis: RedisServer) -> int:
 
 
 async def test_members_that_redis_forgot_are_told_to_it_again(redis: RedisServer) -> None:
-    """At the next renewal."""
+    """The nodes tell Redis at the next renewal."""
     async with place(redis, "a") as a:
         a.roster.change(ROOM, join(ANN))
         await a.has_announced(join(ANN))
@@ -322,7 +325,7 @@ def _keys() -> Iterator[str]:
 async def test_many_members_are_read_in_parts_and_each_is_told_once(
     redis: RedisServer, functions: bool
 ) -> None:
-    """In the order they came; no answer of Redis is larger than a part."""
+    """They come in the order in which they came, and no answer of Redis is larger than a part."""
     everybody = [Member(f"member-{n:05}", f"c{n}", f"member-{n:05}") for n in range(3000)]
     # So many calls at once take a busy machine longer than `FAST` waits for an answer, and for its
     # canary: a join is then told once more at another place, and what is on its way may be missed.

@@ -26,7 +26,7 @@ SCRIPTS = replace(FAST, use_functions=False)
 async def test_publication_arrives_as_it_was_published(
     redis: RedisServer, channel: str, options: RedisOptions
 ) -> None:
-    """With everything that goes with it; also where the server knows no functions."""
+    """All its fields arrive, also if the server knows no functions."""
     request = PublishRequest(
         channel, b'{"a": "\xc3\xa4", "n": 12345678901234567890123}', "p", "k", "s", "c"
     )
@@ -318,7 +318,7 @@ async def test_history_ends_at_its_size(redis: RedisServer, channel: str) -> Non
 
 
 async def test_history_ends_at_its_age(redis: RedisServer, channel: str) -> None:
-    """Each publication renews the whole stream's life, so entries go by their own age."""
+    """Each publication renews the whole stream's life, so entries expire by their own age."""
     channel = f"short:{channel}"
     namespaces = {"short": ChannelOptions(history_size=10_000, history_ttl_seconds=0.3)}
     async with node(redis.url, namespaces=namespaces) as one:

@@ -210,7 +210,7 @@ async def test_server_that_has_just_joined_is_followed_to(channel: str) -> None:
 async def test_slot_that_moves_under_load_costs_no_publication(
     cluster: RedisCluster, channel: str, options: RedisOptions
 ) -> None:
-    """Nor a reset."""
+    """No channel has a reset either."""
     move = Move(cluster, f"deep:{channel}", cluster.masters[1])
     async with (
         node(cluster.url, options=options, namespaces=KEEPS_ALL) as one,

@@ -203,7 +203,7 @@ async def test_user_without_some_way_to_run_functions_gets_the_next_best(
     taken: str,
     named: dict[str, list[str]],
 ) -> None:
-    """Everything works, and the log names what was missing."""
+    """Everything works, and the log names the missing right."""
     url = set_user(redis, "hub", rules(*without, more=more))
     async with node(url, namespaces=KEEPS) as one:
         await works(one, f"deep:{channel}")

@@ -25,7 +25,7 @@ MESSAGE = SequencedMessage("e1", 7, Publication("c", 7, b"1", 0), 1)
 
 
 def test_a_mark_is_read_and_put_on_its_publication() -> None:
-    """By channel, epoch and offset."""
+    """A mark names channel, epoch and offset."""
     mark = decode_announcement("c", MARK)
     assert is_announcement(MARK)
     assert mark == Traced("c", "e1", 7, TRACE)

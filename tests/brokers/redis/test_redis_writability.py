@@ -82,7 +82,8 @@ def fault(request: pytest.FixtureRequest, redis: RedisServer, tmp_path: Path) ->
 async def test_redis_that_takes_nothing_is_told_of_though_nobody_publishes(
     redis: RedisServer, channel: str, fault: Fault, options: RedisOptions
 ) -> None:
-    """In the words of Redis, until it does again; and the node stays ready."""
+    """The problem is told in the words of Redis until it takes publications again,
+    and the node stays ready."""
     async with node(redis.url, options=options) as one:
         await one.is_ready()
         stream = await one.subscribe(channel)

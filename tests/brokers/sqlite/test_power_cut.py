@@ -185,7 +185,7 @@ def _plain(line: str) -> str:
 async def test_acknowledged_publications_survive_a_power_cut_at_any_moment(
     tmp_path: Path, path: Path, recorded: Sequence[tuple[str, str]]
 ) -> None:
-    """Whatever the disk kept of what no fsync had asked for."""
+    """The disk may keep or lose any write that no fsync had asked for."""
     chance = random.Random(7)
     moments = sorted(chance.sample(range(len(recorded) // 10, len(recorded)), CUTS))
     disk, done = Disk(path), 0

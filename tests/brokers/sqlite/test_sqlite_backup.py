@@ -56,7 +56,10 @@ async def test_a_copy_taken_while_publications_go_on_is_whole(tmp_path: Path) ->
 async def test_a_hub_on_a_copy_never_gives_an_offset_out_that_the_source_has(
     tmp_path: Path,
 ) -> None:
-    """Epochs are others; who resumes with an old one gets a reset. Once: then they stay."""
+    """The copy has other epochs, so a session that resumes with an old one gets a reset.
+
+    Later restarts on the copy keep its epochs.
+    """
     path, target = tmp_path / "hub.db", tmp_path / "copy.db"
     async with StoredNode(path) as node:
         first = await node.publish(data=b'"x"', idempotency_key="i")
@@ -168,7 +171,7 @@ async def test_a_copy_of_a_corrupt_history_is_not_kept(tmp_path: Path) -> None:
 
 
 async def test_two_backups_to_one_path_do_not_spoil_each_other(tmp_path: Path) -> None:
-    """As where one has not ended when the next begins: the second says so, and leaves it alone."""
+    """The second backup says that the first one has not ended, and leaves its file alone."""
     path, target = tmp_path / "hub.db", tmp_path / "copy.db"
     async with StoredNode(path) as node:
         await node.publish()
@@ -182,7 +185,7 @@ async def test_two_backups_to_one_path_do_not_spoil_each_other(tmp_path: Path) -
 
 
 async def test_the_rest_that_a_killed_backup_has_left_is_replaced(tmp_path: Path) -> None:
-    """Not gone on with; and what somebody put there to be written through is not."""
+    """The rest is not continued, and a link that somebody put there is not written through."""
     path, target = tmp_path / "hub.db", tmp_path / "copy.db"
     partial = Path(f"{target}.partial")
     async with StoredNode(path) as node:
@@ -209,7 +212,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk_is_said_of_the_copy(tmp_path: Path, small: Path) -> None:
-    """Not of the history, which has room; nothing stays."""
+    """The message is about the copy and not about the history, which has room; nothing is left."""
     path, target = tmp_path / "hub.db", small / "copy.db"
     async with StoredNode(path) as node:
         data = b'"' + b"x" * 3000 + b'"'

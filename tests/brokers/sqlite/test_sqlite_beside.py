@@ -74,7 +74,8 @@ async def test_a_history_without_its_wal_begins_new_epochs(path: Path, tmp_path:
 
 
 async def test_an_older_file_in_its_place_begins_new_epochs(path: Path, tmp_path: Path) -> None:
-    """Also one that `hub backup` has not marked, while no hub runs."""
+    """The older file may be a copy that `hub backup` has not marked, put
+    there while no hub runs."""
     async with StoredNode(path) as node:
         await node.publish()
     shutil.copy(path, tmp_path / "older.db")

@@ -48,7 +48,8 @@ async def publish(node: StoredNode, name: str, count: int, size: int = 1000) -> 
 
 
 async def test_the_file_stays_within_its_bound_and_the_oldest_go_first(tmp_path: Path) -> None:
-    """Over all channels, in the order they came; whoever resumes from before is told."""
+    """The bound is over all channels, in the order of arrival; a session that
+    resumes from before is told."""
     path, bound = tmp_path / "hub.db", 2_000 * KIB
     async with StoredNode(path, history_total_bytes=bound) as node:
         await node.publish("long:first")
@@ -90,7 +91,7 @@ async def test_publications_beyond_the_number_go_from_the_file_too(tmp_path: Pat
 async def test_publications_that_are_too_old_go_from_the_file_without_being_asked_for(
     tmp_path: Path,
 ) -> None:
-    """Each namespace by its own time, and space is used again."""
+    """Each namespace has its own time, and the space is used again."""
     namespaces = Namespaces(
         ChannelOptions(history_size=1000, history_ttl_seconds=60),
         {"days": ChannelOptions(history_size=1000, history_ttl_seconds=86_400)},
@@ -114,7 +115,7 @@ async def test_publications_that_are_too_old_go_from_the_file_without_being_aske
 async def test_all_that_is_too_old_goes_in_one_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In as many steps as it takes: else more could come in a second than goes."""
+    """As many steps are made as it takes: otherwise more could come in a second than goes."""
     monkeypatch.setattr(file_module, "_TRIM_BYTES", 20 * KIB)
     async with StoredNode(tmp_path / "hub.db") as node:
         await publish(node, "long:a", 500)
@@ -172,7 +173,7 @@ async def test_a_wall_clock_that_went_back_before_a_restart_brings_nothing_to_li
 async def test_a_file_that_has_become_much_too_large_is_given_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In small steps."""
+    """The file is given back in small steps."""
     monkeypatch.setattr(tending, "_FREE_BYTES", 100 * KIB)
     path = tmp_path / "hub.db"
     async with StoredNode(path) as node:
@@ -408,7 +409,7 @@ async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
 async def test_many_who_ask_for_the_same_page_share_one_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a restart, when everybody comes back at once."""
+    """After a restart, for example, everybody comes back at once."""
     path = tmp_path / "hub.db"
     async with StoredNode(path) as node:
         await publish(node, "long:a", 100)

@@ -478,7 +478,7 @@ class Crashes(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 def test_a_crash_between_any_two_steps_leaves_what_a_beginning_of_it_all_makes() -> None:
-    """With moving, trimming, checkpoints and vacuum among the steps, and steps that fail."""
+    """Moving, trimming, checkpoints and vacuum are among the steps, and so are steps that fail."""
     run_state_machine_as_test(
         Crashes,
         settings=settings(

@@ -96,7 +96,7 @@ async def test_acknowledged_publications_are_in_a_copy_taken_at_any_moment_after
 
 
 async def test_several_in_one_call_share_a_commit_and_keep_their_order(node: StoredNode) -> None:
-    """Each with its own outcome."""
+    """Each publication has its own outcome."""
     await node.subscribe("a")
     before = node.stored._writer.commits
     requests = [PublishRequest("a", b"%d" % n, "p", idempotency_key="i") for n in range(2)]
@@ -324,7 +324,7 @@ async def test_a_directory_that_is_missing_is_waited_for(tmp_path: Path) -> None
 
 
 async def test_a_page_that_cannot_be_read_is_said_and_not_made_up(path: Path) -> None:
-    """Garbage in the middle of the file."""
+    """There is garbage in the middle of the file."""
     async with StoredNode(path) as node:
         for _ in range(30):
             await node.publish("long:a", b'"' + b"x" * 3000 + b'"')

@@ -200,7 +200,7 @@ class Walk:
 async def test_the_broker_holds_what_a_list_would_hold(
     tmp_path: Path, seed: int, in_memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever comes in whatever order."""
+    """The steps come in any order."""
     monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(commits, "MEMORY_BYTES", in_memory)
     monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 200_000)

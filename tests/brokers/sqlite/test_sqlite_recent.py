@@ -199,7 +199,7 @@ def test_many_together_do_what_they_do_one_by_one(tmp_path: Path, seed: int) -> 
 
 
 def test_recent_commits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bytes and in changes."""
+    """The bounds are in bytes and in changes."""
     monkeypatch.setattr(recent, "MOVED_CHANGES", 5)
     kept = Recent(moved_bytes=100)
     for number in range(1, 5):
@@ -221,7 +221,8 @@ LONG = Namespaces(ChannelOptions(history_size=100_000, history_ttl_seconds=300))
 
 
 async def test_history_is_whole_wherever_its_publications_lie(tmp_path: Path) -> None:
-    """In blocks, in recent commits, in memory: from each offset on, without a hole."""
+    """History has no hole from any offset on, whether its publications lie in blocks, in
+    recent commits or in memory."""
     async with StoredNode(tmp_path / "hub.db", namespaces=LONG) as node:
         memory = node.stored._commits.memory
         assert memory is not None

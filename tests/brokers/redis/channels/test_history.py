@@ -137,7 +137,7 @@ async def catching(history: History, **options: Any) -> AsyncGenerator[Catching]
 
 
 async def test_a_hole_is_filled_from_history_and_what_it_lacks_is_announced() -> None:
-    """As in the tracker's example: 6 to 8 are lost, history holds 7 to 10."""
+    """In the example of the tracker 6 to 8 are lost, and history holds 7 to 10."""
     history = History()
     history.offset, history.kept = 10, [7, 8, 9, 10]
     async with catching(history) as rig:
@@ -164,7 +164,8 @@ async def test_a_lost_tail_is_found_by_the_head_behind_a_barrier() -> None:
 
 
 async def test_heads_of_many_channels_are_asked_for_some_at_a_time() -> None:
-    """All comparisons together; a channel that is being opened does not wait for the others."""
+    """All comparisons share the bound; a channel that is being opened does
+    not wait for the others."""
     history = History()
     history.offset = 5
     async with catching(history, heads_at_once=4) as rig:

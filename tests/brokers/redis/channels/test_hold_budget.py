@@ -49,7 +49,7 @@ def test_channels_share_the_room_of_the_process() -> None:
 
 
 def test_without_history_what_found_no_room_is_announced_as_lost() -> None:
-    """Never silently."""
+    """The loss is never silent."""
     shared = room(Counters(), total=0)
     tracker = live("x", shared)
     for offset in (2, 3):
@@ -59,7 +59,7 @@ def test_without_history_what_found_no_room_is_announced_as_lost() -> None:
 
 
 def test_the_bounds_of_a_channel_hold_as_well() -> None:
-    """In messages and in bytes."""
+    """The bounds are in messages and in bytes."""
     for shared in (room(Counters(), messages=2), room(Counters(), channel=2 * SIZE)):
         tracker = live("x", shared)
         for offset in range(2, 9):
@@ -68,7 +68,7 @@ def test_the_bounds_of_a_channel_hold_as_well() -> None:
 
 
 def test_room_is_given_back_when_nobody_needs_the_channel() -> None:
-    """Also where the page that was asked for comes later."""
+    """The room is given back also if the page that was asked for comes later."""
     shared = room(Counters())
     tracker = live("x", shared)
     tracker.receive(message("a", 2))
@@ -130,7 +130,8 @@ def with_something_held(channels: TrackedChannels) -> Tracker:
 
 
 async def test_a_channel_that_is_left_moved_or_stopped_holds_nothing() -> None:
-    """The room is the process's: what nobody waits for must not keep others out."""
+    """The room belongs to the process, so publications that nobody waits for
+    must not keep others out."""
     shared = room(Counters())
     channels = channels_in(shared)
     tracker = with_something_held(channels)

@@ -137,7 +137,8 @@ async def test_calls_that_wait_for_redis_are_bounded_in_bytes() -> None:
 
 
 async def test_a_silent_server_is_given_up_at_the_oldest_calls_deadline() -> None:
-    """Not sooner: the clock is the hub's own, so a stall of the node is not held against it."""
+    """The server is not given up sooner: the clock is the hub's own, so a stall of
+    the node does not count."""
     async with Rig() as rig:
         first = rig.server
         answer = rig.calls.call("GET", "a")

@@ -85,7 +85,7 @@ async def test_a_fault_of_the_hub_is_logged_with_its_traceback_and_tried_again()
 
 
 async def test_an_endpoint_that_moved_is_tried_at_once() -> None:
-    """However long the back-off is."""
+    """The back-off does not matter then."""
     async with Kept(lambda number: LostError("away") if number == 1 else None) as kept:
         await eventually(lambda: kept.used == 2)
     async with Kept(

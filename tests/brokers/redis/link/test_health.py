@@ -89,7 +89,7 @@ async def test_until_a_canary_was_heard_the_server_is_not_trusted() -> None:
 
 
 async def test_a_canary_tells_how_long_the_way_is() -> None:
-    """Of the newest alone: an older one that comes late tells nothing new."""
+    """Only the newest canary counts: an older one that comes late tells nothing new."""
     async with watched() as made:
         old, new = await made.send(), await made.send()
         made.calls.clock.advance(0.25)
@@ -153,7 +153,8 @@ class Refusing:
 
 
 async def test_a_redis_that_refuses_to_write_is_known_and_said_once() -> None:
-    """In its own words; and once more when it takes publications again."""
+    """The refusal is logged in the server's own words, and once more when it
+    takes publications again."""
     async with Rig(canary_seconds=0.001) as rig:
         made = Refusing(rig)
         task = asyncio.create_task(made.check.run())

@@ -57,7 +57,8 @@ def test_another_error_may_have_come_after_a_change(said: str) -> None:
 def test_a_code_says_what_another_try_needs(
     code: str, reconnect: bool, elsewhere: bool, followed: bool
 ) -> None:
-    """Another connection, another look at the map, the same call in a moment; or none of it."""
+    """Another try needs another connection, another look at the map, the same call
+    in a moment, or nothing."""
     refused = RefusedError(ResponseError(f"{code} and more"))
     found = (refused.needs_reconnect, refused.points_elsewhere, refused.can_be_followed)
     assert found == (reconnect, elsewhere, followed)

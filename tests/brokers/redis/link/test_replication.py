@@ -95,7 +95,7 @@ async def test_a_server_that_is_replaced_while_it_is_entered_is_left() -> None:
 
 
 async def test_the_former_master_is_told_that_it_was_left() -> None:
-    """With the failover's number, and for how long it takes nothing."""
+    """The former master is told the failover's number, and for how long it takes nothing."""
     endpoint = Sentinels()
     endpoint.epoch = 7
     endpoint.former_master = former = FakeConnection(lambda _: b"OK")

@@ -82,7 +82,8 @@ def shown_of_settings(**environ: str) -> list[str]:
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize("form", [*FORMS, *QUERIES])
 def test_no_part_of_a_password_is_shown(form: str, password: str) -> None:
-    """By `hub config`, by what is wrong with a setting, by a server's name or its error."""
+    """The password is hidden by `hub config`, in errors of settings, and in
+    a server's name or error."""
     url = form.replace("{}", password)
     shown = [urls.masked(url), *shown_of_settings(HUB_BROKER=url)]
     if password == PASSWORDS[0]:
@@ -160,7 +161,7 @@ def test_nothing_that_is_no_url_makes_it_fail(text: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8"), min_size=4, max_size=20))
 def test_no_password_stays_whole(password: str) -> None:
-    """However it is written."""
+    """The form in which it is written does not matter."""
     password = f"k{password}k"
     for form in ("redis://u:{}@h/0", "redis://h?password={}", "redis://:{}@h?password={}"):
         url = form.replace("{}", password)
@@ -181,7 +182,7 @@ def test_config_shows_the_broker_in_its_table_too() -> None:
 
 
 def test_url_of_another_setting_shows_no_password_either() -> None:
-    """Whatever was put in the wrong place."""
+    """A URL may have been put in the wrong place."""
     for name in ("host", "node", "origins", "hosts"):
         with pytest.raises(SettingsError) as refused:
             Settings(**{name: "https://user:s3cr3t/w0rd@host"})

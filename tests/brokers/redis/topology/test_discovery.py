@@ -48,7 +48,7 @@ async def test_a_server_that_alone_can_tell_is_waited_for(
 
 
 async def test_a_silent_server_holds_up_nobody(servers: tuple[RedisServer, RedisServer]) -> None:
-    """As soon as somebody has answered."""
+    """A silent server is not waited for once another one has answered."""
     silent, talking = servers
     silent.freeze()
     try:

@@ -94,7 +94,7 @@ async def test_a_call_goes_where_it_was_pointed_and_its_answer_comes_back() -> N
 
 
 async def test_a_call_whose_keys_are_under_way_is_tried_again_in_a_moment() -> None:
-    """Where it was, until it is taken."""
+    """The call is tried again at the same server until it is taken."""
     async with servers() as made:
         made.says[HERE] = [TRYAGAIN]
         call = made.refused("a", TRYAGAIN)
@@ -139,7 +139,8 @@ async def test_at_its_deadline_a_call_ends_with_what_is_known() -> None:
 
 
 async def test_redirected_calls_that_wait_are_bounded_and_give_their_room_back() -> None:
-    """The bounds are those of calls: what does not fit is refused as it was."""
+    """The bounds are those of calls, and a call that finds no room is
+    refused with its first error."""
     async with servers(RedisOptions(max_pending_calls=1)) as made:
         call = made.refused("a", ASK)
         more = RedisCall(b"x", asyncio.get_running_loop().create_future(), 1e9, "news")
