@@ -77,7 +77,7 @@ async def test_a_hub_that_is_not_started_says_so() -> None:
 
 
 async def test_a_port_that_is_taken_is_named(channel: str) -> None:
-    """With the settings that chose it; what runs there goes on."""
+    """The error names the settings that chose the port, and the program that uses it goes on."""
     async with Hub(QUICK) as first:
         port = int(first.url.rpartition(":")[2])
         with pytest.raises(SettingsError, match=f"HUB_PORT is {port} .*in use"):

@@ -150,7 +150,8 @@ def test_a_page_that_a_browser_has_is_not_sent_again(hub: HubProcess) -> None:
 
 
 async def test_a_page_is_made_once_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask for it at the same time; whoever asks later has the answer at once."""
+    """The page is made once however many ask for it at the same time, and a later
+    request has its answer at once."""
     made: list[tuple[str, int]] = []
     make = Site.page
 

@@ -136,7 +136,7 @@ def test_nothing_of_a_node_is_compiled_where_it_is_installed(minor: int, platfor
 
 
 def test_pyproject_names_the_versions_that_the_lock_has_wheels_for() -> None:
-    """In both packages, for who reads the classifiers."""
+    """Both packages name them, for readers of the classifiers."""
     for project in (HUB, CLIENT):
         classifiers = tomllib.loads(project.read_text())["project"]["classifiers"]
         named = [text.rpartition(" :: ")[2] for text in classifiers if " :: 3." in text]

@@ -164,7 +164,8 @@ async def test_bytes_over_the_rate_are_refused_after_inflating() -> None:
 
 
 async def test_bytes_of_publications_over_http_count_for_a_subject_or_an_address() -> None:
-    """After inflating, as one or in a batch, over any connection; who has a key is trusted."""
+    """The bytes count after inflating, singly or in a batch, over any connection; a
+    publisher with a key is trusted."""
     key = "a-publisher-key-of-some-length"
     given = {"rate_inbound_bytes": "20KiB/60", "token_keys": (SIGNING,), "publish_keys": (key,)}
     async with running(**given) as (hub, _):

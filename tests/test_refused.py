@@ -122,7 +122,7 @@ async def test_whom_a_limit_holds_back_is_a_row_by_what_it_counts() -> None:
 
 
 async def test_an_address_with_too_many_connections_is_held_back_by_name() -> None:
-    """Also where it is not even answered any more."""
+    """The address is named also when it is not even answered any more."""
     async with running(address_connections=1) as (hub, http):
         for _ in range(40):
             with pytest.raises((websockets.InvalidHandshake, OSError)):

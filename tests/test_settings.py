@@ -73,7 +73,7 @@ def test_python_arguments_are_checked_and_typed() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """Whoever holds them can rely on them."""
+    """A holder of the settings can rely on them."""
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.port = 1

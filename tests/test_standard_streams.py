@@ -246,7 +246,8 @@ printing = pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 def test_output_that_cannot_be_written_is_one_line_and_a_code(
     hub: HubProcess, arguments: tuple[str, ...], redirections: str, why: str
 ) -> None:
-    """Not a traceback, and not success: what was asked for has not arrived."""
+    """The command prints no traceback and reports no success, because
+    the output has not arrived."""
     ended = run(redirections, *arguments, url=hub.url)
     assert ended.returncode == 1, ended
     last = ended.stderr.splitlines()[-1]

@@ -361,7 +361,7 @@ def test_nchan_is_asked_for_all_channels_of_a_subscriber() -> None:
 
 
 def test_a_module_of_nchan_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """Whoever gives a path has mistyped it: to install a package would not help."""
+    """A user who gives a path has mistyped it, and installing a package would not help."""
     missing = str(tmp_path / "ngx_nchan_module.so")
     with pytest.raises(BenchError, match=re.escape(f"--against is {missing!r}: no such file")):
         peers.peer_of(missing)

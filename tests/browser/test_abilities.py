@@ -34,7 +34,7 @@ def hub() -> Iterator[HubProcess]:
 async def test_the_browser_client_can(
     hub: HubProcess, page: Page, scenario: Scenario, transport: str
 ) -> None:
-    """The same over every transport."""
+    """The client plays the same script over every transport."""
 
     async def answer(route: Route) -> None:
         script = f'<script type="module">{PLAYER.read_text()}</script>'

@@ -51,7 +51,7 @@ async def in_a_page(hub: HubProcess, page: Page, address: str | None, channel: s
 async def test_a_page_reaches_the_hub_by_any_way_to_write_its_address(
     based: HubProcess, page: Page, channel: str, address: str | None
 ) -> None:
-    """Without one it is the hub that the module came from, below its base path."""
+    """A page that names no address uses the hub that its module came from, below its base path."""
     origin = based.url.removesuffix("/live")
     socket = origin.replace("http", "ws")
     written = None if address is None else address.format(origin=origin, socket=socket)
@@ -70,7 +70,7 @@ async def test_a_page_is_told_at_once_what_to_write(
 async def test_a_module_that_an_application_serves_itself_talks_to_its_own_origin(
     plain_hub: HubProcess, page: Page, channel: str
 ) -> None:
-    """As a bundle does: where it lies below that says nothing of the hub."""
+    """A bundle is such a module: its own path says nothing of the hub's."""
 
     async def answer(route: Route) -> None:
         name = route.request.url.rpartition("/")[2]

@@ -129,7 +129,7 @@ async def test_a_drained_node_shows_its_progress_and_can_be_taken_back(
 
 
 async def test_rebalancing_says_how_many_are_to_move(hub: WatchedHub, page: Page) -> None:
-    """Or that there is nothing to do."""
+    """The dialog may also say that there is nothing to do."""
     await sign_in(page)
     await go(page, hub.url)
     await page.get_by_role("button", name="Rebalance").click()

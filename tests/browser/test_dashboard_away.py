@@ -21,7 +21,8 @@ PATIENCE_MS = 40_000
 async def test_a_red_bar_says_what_is_away_and_then_what_was_reset(
     page: Page, browser: Browser
 ) -> None:
-    """On a page that is open, on one that is opened meanwhile, and on both after its return."""
+    """The bar is on a page that is open, on one that is opened meanwhile, and
+    on both after the return."""
     with (
         RedisServer() as redis,
         HubProcess(HUB_BROKER=redis.url, HUB_NODE="node-a") as hub,

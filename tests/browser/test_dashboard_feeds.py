@@ -126,7 +126,7 @@ async def test_channels_show_their_rows_and_patterns_how_many_sessions_follow_th
 async def test_a_connection_says_what_each_subscription_asks_for(
     feeds: FeedHub, page: Page
 ) -> None:
-    """By which pattern it came, its filter, interval and rows."""
+    """The page shows the pattern that a subscription came by, its filter, interval and rows."""
     await sign_in(page)
     await go(page, feeds.url, f"connections/{feeds.connections['one']}")
     for channel, said in {
@@ -201,7 +201,7 @@ async def test_the_end_of_a_channel_and_what_members_say_of_themselves_are_shown
 
 
 async def test_history_is_deleted_by_a_button_that_asks_first(feeds: FeedHub, page: Page) -> None:
-    """Rows stay; who says no changes nothing."""
+    """Rows of state stay, and an operator who answers no changes nothing."""
     await sign_in(page)
     await go(page, feeds.url, "channels/table:fx")
     await page.get_by_role("button", name="Delete history").click()

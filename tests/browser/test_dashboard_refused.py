@@ -42,7 +42,8 @@ def ask(hub: HubProcess, method: str, path: str, address: str, **headers: str) -
 async def test_an_operator_sees_who_is_refused_and_whom_limits_hold_back(
     hub: HubProcess, page: Page
 ) -> None:
-    """By reason and address, with the page's origin; it comes by itself, and fits a phone."""
+    """They are listed by reason and address, with the page's origin; the list renews
+    itself, and fits a phone."""
     for _ in range(3):
         assert ask(hub, "POST", "/api/publish/a", "203.0.113.9", Authorization="Bearer no") == 401
     assert ask(hub, "POST", "/api/publish/a", "2001:db8::5", Origin=EVIL) == 403
@@ -77,7 +78,7 @@ async def test_an_operator_sees_who_is_refused_and_whom_limits_hold_back(
 
 
 async def test_bans_are_listed_and_lifted_there(hub: HubProcess, page: Page) -> None:
-    """Also those of a subject that has no connection any more."""
+    """The ban of a subject without a connection is listed too."""
     operator = {"Authorization": f"Bearer {OPERATOR}"}
     with httpx.Client(base_url=hub.url, headers=operator) as client:
         ban = {"seconds": 7200, "reason": "spam"}
@@ -98,7 +99,7 @@ async def test_bans_are_listed_and_lifted_there(hub: HubProcess, page: Page) -> 
 
 
 async def test_subjects_are_banned_and_tokens_revoked_there(hub: HubProcess, page: Page) -> None:
-    """Also those of nobody who is connected; what is missing is said in the dialog."""
+    """A subject without a connection can be banned too, and the dialog says what is missing."""
     operator = {"Authorization": f"Bearer {OPERATOR}"}
     await sign_in(page, OPERATOR)
     await go(page, hub.url, "refused")

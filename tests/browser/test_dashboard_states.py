@@ -26,7 +26,7 @@ def keyed_hub() -> Iterator[HubProcess]:
 
 
 async def test_without_keys_nobody_is_asked_for_one(plain_hub: HubProcess, page: Page) -> None:
-    """As on one's own machine; and lists with nothing in them say so."""
+    """On one's own machine nobody needs a key; empty lists say that they are empty."""
     await go(page, plain_hub.url)
     await expect(page.locator(".node")).to_have_count(1)
     await expect(page.locator(".node")).to_contain_text("in this process")
@@ -111,7 +111,8 @@ async def test_a_key_that_is_no_operators_can_be_changed(keyed_hub: HubProcess, 
 
 
 async def test_a_key_that_is_taken_away_leads_back_to_the_door(page: Page) -> None:
-    """With the reason, no question left standing, and to where one was after the next key."""
+    """The sign-in page gives the reason, closes open dialogs, and leads back to the same
+    view after the next key."""
     with HubProcess(HUB_OPERATOR_KEYS="the-first-key") as hub:
         await sign_in(page, "the-first-key")
         await go(page, hub.url, "channels")

@@ -95,7 +95,7 @@ async def test_an_axis_says_no_number_twice(page: Page) -> None:
 
 
 async def test_losses_are_red_and_buttons_are_not(hub: WatchedHub, page: Page) -> None:
-    """Whoever lacks something stands first; fifty buttons to disconnect people say nothing."""
+    """The rows with losses come first, and the fifty buttons that disconnect are not red."""
     await sign_in(page)
     await go(page, hub.url, "connections")
     first = page.locator("tbody tr").first
@@ -135,7 +135,8 @@ async def test_dashboards_are_no_subscribers_and_are_marked(hub: WatchedHub, pag
 
 
 async def test_a_connections_figures_have_rates(hub: WatchedHub, page: Page) -> None:
-    """Of what it is sent and of what it loses, soon after the page is opened."""
+    """The rates are those of what it is sent and of what it loses, soon
+    after the page is opened."""
     await sign_in(page)
     await go(page, hub.url, f"connections/{await hub.connection_of('bob')}")
     await expect(page.locator(".facts div", has_text="Sent").locator("dd")).to_have_text(
@@ -202,7 +203,8 @@ async def test_the_tail_shows_its_marks_at_fifty_a_second(hub: WatchedHub, page:
 async def test_a_subject_is_the_first_thing_that_can_be_asked_about(
     hub: WatchedHub, page: Page
 ) -> None:
-    """All its connections on one line of time; a click on a message asks about that one."""
+    """All connections of the subject stand on one line of time, and a click on a
+    message asks about that one."""
     await sign_in(page)
     await go(page, hub.url, "explain")
     await expect(page.locator(".filters input").first).to_have_attribute("name", "subject")
@@ -266,7 +268,8 @@ async def test_nothing_stands_alone_on_a_row_or_over_a_line(
 
 
 async def test_nodes_that_ended_are_listed_with_when_and_how(hub: WatchedHub, page: Page) -> None:
-    """One says so, one says nothing any more; who opens a page right after that sees them too."""
+    """One node says that it ends and one falls silent; a page that is opened
+    right after that shows both."""
     await sign_in(page)
     await go(page, hub.url)
     await expect(page.locator(".node")).to_have_count(3)

@@ -87,7 +87,7 @@ async def test_the_overview_is_live_without_asking(hub: WatchedHub, page: Page) 
 
 
 async def test_the_overview_counts_what_the_nodes_hold(hub: WatchedHub, page: Page) -> None:
-    """Each transport, all nodes together, with this page itself among them."""
+    """The overview counts each transport over all nodes, and this page itself among them."""
     await sign_in(page)
     await go(page, hub.url)
     figures = page.locator(".chart", has_text="Connections").first.locator("b")
@@ -165,7 +165,7 @@ async def test_a_connections_page_tells_what_became_of_each_publication(
 
 
 async def test_the_form_says_why_a_publication_did_not_come(hub: WatchedHub, page: Page) -> None:
-    """By hand, as an operator types what a user complains of."""
+    """An operator types into the form what a user complains of."""
     await sign_in(page)
     await go(page, hub.url, "explain")
     await page.get_by_label("Connection").fill(await hub.connection_of(SLOW))
@@ -190,7 +190,7 @@ async def test_an_address_leads_back_to_what_it_showed(hub: WatchedHub, page: Pa
 async def test_no_view_has_a_serious_accessibility_fault(
     hub: WatchedHub, page: Page, view: str
 ) -> None:
-    """By axe-core, contrast included; and none is wider than a phone."""
+    """axe-core judges each view, contrast included, and no view is wider than a phone."""
     await page.emulate_media(color_scheme="dark")
     await sign_in(page)
     if view == "connections/":

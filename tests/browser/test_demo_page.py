@@ -113,7 +113,7 @@ async def test_a_message_of_ones_own_arrives_from_the_page_and_from_elsewhere(
 async def test_json_that_is_typed_is_published_as_json_and_anything_else_as_text(
     plain_hub: HubProcess, page: Page, typed: str, stored: object
 ) -> None:
-    """By the button and by the command line that the page shows."""
+    """The page's button and the command line that it shows both do so."""
     await page.goto(plain_hub.url)
     await page.locator("#channel").fill("mine")
     await page.locator("#message").fill(typed)
@@ -129,7 +129,7 @@ async def test_json_that_is_typed_is_published_as_json_and_anything_else_as_text
 async def test_a_page_without_its_hub_says_what_it_waits_for_and_then_what_a_reset_is(
     plain_hub: HubProcess, page: Page
 ) -> None:
-    """Not a bare "waiting" and "reset"."""
+    """The page says more than "waiting" and "reset"."""
     await page.goto(plain_hub.url)
     await page.locator("#message").press("Enter")
     await expect(page.locator("#log li")).to_have_count(1)
@@ -176,7 +176,7 @@ async def test_the_page_fits_a_phone(demo_hub: HubProcess, page: Page) -> None:
 
 @pytest.mark.skipif(SCREENSHOT is None, reason="HUB_SCREENSHOT names no file")
 async def test_the_picture_for_the_readme_is_taken(demo_hub: HubProcess, page: Page) -> None:
-    """With a history that fills the charts."""
+    """The picture has charts that are full of history."""
     await page.emulate_media(color_scheme="dark")
     await page.goto(demo_hub.url)
     await expect(page.locator(".card.cpu .place")).to_contain_text(":110", timeout=60_000)

@@ -49,7 +49,7 @@ def row_of(page: Page, pid: int) -> str:
 async def test_a_process_appears_in_the_table_and_goes_as_it_ends(
     demo_hub: HubProcess, page: Page, busy: subprocess.Popen[bytes], query: str
 ) -> None:
-    """With what it uses, and without its command line."""
+    """The row shows what the process uses, and not its command line."""
     await page.goto(demo_hub.url + query)
     line = page.locator(row_of(page, busy.pid))
     await expect(line).to_be_visible()

@@ -76,7 +76,7 @@ async def test_the_next_page_is_one_click_away_through_all_of_them(
 
 
 async def test_the_list_of_pages_shows_the_page_that_is_open(hub: HubProcess, page: Page) -> None:
-    """Also where that stands below the fold."""
+    """The list is scrolled to the open page if that stands below the fold."""
     await page.set_viewport_size({"width": 1280, "height": 700})
     await page.goto(f"{hub.url}/docs/changelog")
     await expect(page.locator("#documents [aria-current]")).to_be_in_viewport()
@@ -84,7 +84,7 @@ async def test_the_list_of_pages_shows_the_page_that_is_open(hub: HubProcess, pa
 
 @pytest.mark.parametrize("name", ["", "settings", "react", "watching"])
 async def test_no_page_keeps_anybody_out(hub: HubProcess, page: Page, name: str) -> None:
-    """By axe-core, contrast included, on a phone and on a screen."""
+    """axe-core judges each page, contrast included, on a phone and on a screen."""
     await page.emulate_media(color_scheme="dark")
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.goto(f"{hub.url}/docs/{name}")

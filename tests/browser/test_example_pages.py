@@ -76,7 +76,7 @@ async def test_the_form_of_the_ticker_publishes_through_the_application(
 
 
 async def test_the_ticker_goes_on_after_its_hub_was_restarted(app: ExampleApp, page: Page) -> None:
-    """By itself; a new epoch is no missed price."""
+    """The page reconnects by itself, and counts no missed price for a new epoch."""
     await page.goto(f"{app.url}/ticker")
     await expect(page.locator("#state")).to_contain_text("connected")
     set_price(app, "EURUSD", 1.08)

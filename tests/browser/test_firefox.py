@@ -39,7 +39,7 @@ def hub() -> Iterator[HubProcess]:
 async def test_firefox_reads_and_publishes_over_websocket(
     hub: HubProcess, tab: FirefoxTab, channel: str
 ) -> None:
-    """Everything once, in order; what the page publishes stands in history."""
+    """Each message comes once and in order, and the page's publications stand in history."""
     reader = Reader(tab)
     async with Numbers(hub.url, channel) as numbers:
         await reader.open(hub.url, channel, numbers.start, OPTIONS)
@@ -62,7 +62,7 @@ async def test_firefox_reads_and_publishes_behind_nginx(
     rules: Callable[[int], str],
     transport: str,
 ) -> None:
-    """Where no WebSocket is made, and where no stream gets through either."""
+    """One proxy lets no WebSocket through, and another one no stream either."""
     reader = Reader(tab)
     with Nginx(rules(hub.port)) as proxy:
         async with Numbers(hub.url, channel) as numbers:

@@ -64,7 +64,7 @@ def write_page(folder: Path, root: str) -> None:
 async def test_the_page_of_the_document_shows_prices_people_and_what_they_say(
     page: Page, folder: Path, origin: str, make: object, root: str, price: str
 ) -> None:
-    """Without a word on the console."""
+    """The console stays empty."""
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on(

@@ -60,7 +60,7 @@ class Logged:
 
 
 async def test_the_page_shows_the_current_price_and_the_next(hub: HubProcess, page: Page) -> None:
-    """As one would paste it."""
+    """The page runs as a reader would paste it."""
     publish(hub, 1.5)
     await Logged(page, hub).run("page")
     await expect(page.locator("#eur")).to_have_text("1.5")
@@ -69,7 +69,7 @@ async def test_the_page_shows_the_current_price_and_the_next(hub: HubProcess, pa
 
 
 async def test_the_loop_ends_where_it_is_left(hub: HubProcess, page: Page) -> None:
-    """Each message in turn."""
+    """The loop gets each message in turn."""
     logged = Logged(page, hub)
     publish(hub, 1.5)
     await logged.run("loop")
@@ -99,7 +99,7 @@ async def test_presence_counts_who_comes(hub: HubProcess, page: Page, browser: B
 
 
 async def test_a_page_follows_what_a_pattern_matches(hub: HubProcess, page: Page) -> None:
-    """Also what appears later."""
+    """A channel that appears later is followed too."""
     logged = Logged(page, hub)
     await logged.run("page-pattern")
     await logged.wait_for("prices:eur 1.08")
@@ -148,7 +148,7 @@ async def test_a_page_gets_its_token_from_the_application(page: Page, tmp_path: 
 
 
 async def test_an_event_source_tells_of_a_gap(hub: HubProcess, page: Page) -> None:
-    """With nothing but the browser."""
+    """The page uses nothing but the browser."""
     logged = Logged(page, hub)
     publish(hub, 1.5)
     await logged.run("stream-gaps")

@@ -85,7 +85,7 @@ async def test_a_node_on_redis_is_restarted_and_nobody_misses_or_repeats_anythin
 async def test_two_nodes_are_restarted_in_turn_and_nobody_misses_or_repeats_anything(
     redis: RedisServer, page: Page, channel: str
 ) -> None:
-    """As a rolling deploy does, behind a balancer that asks for readiness."""
+    """A balancer that asks for readiness stands before the nodes, as in a rolling deploy."""
     with contextlib.ExitStack() as stack:
         nodes = [stack.enter_context(a_hub(HUB_BROKER=redis.url)) for _ in range(2)]
         proxy = stack.enter_context(HaProxy(haproxy.balancing(*(node.port for node in nodes))))

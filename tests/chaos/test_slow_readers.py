@@ -27,7 +27,8 @@ def hub() -> Iterator[HubProcess]:
 async def test_stalled_reader_gets_what_was_in_flight_one_gap_and_the_newest(
     hub: HubProcess, transport: str, count: int
 ) -> None:
-    """On every channel of the connection; a reader beside it gets all of it meanwhile."""
+    """Each channel of the connection has its gap, and a reader beside it
+    gets all messages meanwhile."""
     names = [f"stalled-{transport}-{count}-{index}" for index in range(count)]
     async with (
         operating(hub) as operator,

@@ -35,7 +35,7 @@ def hub() -> Iterator[HubProcess]:
 
 
 async def test_a_stall_cuts_nobody_who_answered(hub: HubProcess) -> None:
-    """Sessions with a ping on its way, a request half sent, a polling session: all go on."""
+    """Sessions with a ping on its way, a request half sent and a polling session all go on."""
     async with (
         operating(hub) as operator,
         httpx.AsyncClient(base_url=hub.url, timeout=30) as http,

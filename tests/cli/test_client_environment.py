@@ -55,7 +55,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @every_command
 def test_a_proxy_that_cannot_be_used_is_one_line_and_code_2(command: tuple[str, ...]) -> None:
-    """Not a traceback out of a library."""
+    """The command prints no traceback of a library."""
     ended = run(*command, "--url", "http://127.0.0.1:9", **SOCKS)
     assert (ended.returncode, ended.stdout) == (2, ""), ended
     (line,) = ended.stderr.splitlines()

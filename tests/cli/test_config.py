@@ -38,7 +38,7 @@ def listed(result: Result) -> dict[str, dict[str, Any]]:
 
 
 def test_config_lists_every_setting_with_its_meaning(hub: Invoke) -> None:
-    """Table and JSON alike."""
+    """The table and the JSON both do."""
     table = hub("config").stdout
     found = listed(hub("config", "--json"))
     for info in declared():
@@ -59,7 +59,7 @@ def test_every_setting_is_a_flag_with_its_meaning(hub: Invoke, command: str) -> 
 
 
 def test_config_tells_where_each_value_came_from(hub: Invoke, tmp_path: Path) -> None:
-    """Flag, environment, file or default."""
+    """The source of a value is flag, environment, file or default."""
     file = tmp_path / "hub.toml"
     file.write_text("backlog = 7\n")
     arguments = ("--config", str(file), "--port", "0", "--json")
@@ -107,7 +107,7 @@ def test_rows_show_values_as_an_operator_writes_them() -> None:
 
 @pytest.mark.parametrize("command", ["serve", "config"])
 def test_wrong_setting_is_one_message_on_stderr_and_exit_code_2(hub: Invoke, command: str) -> None:
-    """No traceback, nothing on stdout."""
+    """There is no traceback, and nothing on stdout."""
     result = hub(command, "--port", "abc", HUB_BACKLOG="0")
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -145,7 +145,7 @@ def test_serve_hands_settings_to_the_app_and_returns_its_code(
 
 @pytest.mark.parametrize("arguments", [("version",), ("--version",)])
 def test_version_is_printed(hub: Invoke, arguments: tuple[str, ...]) -> None:
-    """As a command and as a flag."""
+    """Both the command and the flag print it."""
     assert hub(*arguments).stdout.strip().count(".") == 2
 
 

@@ -32,7 +32,7 @@ def test_a_time_of_day_is_the_newest_that_is_over(text: str, means: str) -> None
 
 
 def test_the_end_of_a_stretch_lies_behind_its_beginning() -> None:
-    """Also over midnight."""
+    """The stretch may go over midnight."""
     begin = at("2026-03-01 23:50")
     assert moment("23:55", NOW, after=begin) == at("2026-03-01 23:55")
     assert moment("00:10", NOW, after=begin) == at("2026-03-02 00:10")

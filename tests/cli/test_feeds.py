@@ -116,7 +116,7 @@ async def test_only_messages_with_the_tags_of_the_filter_come(
 
 
 async def test_the_newest_comes_at_most_that_often(hub: HubProcess, channel: str) -> None:
-    """Of ten at once the first and, an interval later, the last."""
+    """Of ten publications at once the first comes, and an interval later the last."""
     async with started(
         "subscribe", channel, "--every-ms", "700", **environment(hub.url)
     ) as process:

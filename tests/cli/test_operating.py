@@ -51,7 +51,7 @@ async def test_names_that_peers_chose_move_no_cursor(hub: HubProcess, channel: s
 
 
 async def test_channels_and_nodes_are_listed(hub: HubProcess, channel: str) -> None:
-    """By name, those that begin so; nodes with their state."""
+    """Channels are chosen by the beginning of their name, and nodes are listed with their state."""
     variables = environment(hub.url)
     async with subscribed(hub, channel):
         await publish(hub, channel, 1, 2)
@@ -69,7 +69,7 @@ async def test_channels_and_nodes_are_listed(hub: HubProcess, channel: str) -> N
 async def test_a_disconnected_connection_is_found_among_the_closed(
     hub: HubProcess, channel: str
 ) -> None:
-    """With code and reason; a second attempt does not know it."""
+    """The row has the code and the reason, and a second attempt does not find the connection."""
     variables = environment(hub.url)
     async with subscribed(hub, channel, agent="to-be-closed") as peer:
         done = await run("disconnect", peer.id, **variables)
@@ -116,7 +116,8 @@ async def test_a_publication_is_explained_by_offset_or_position(
 
 
 async def test_publications_that_a_subject_got_stand_on_one_line_of_time(channel: str) -> None:
-    """Over her connections, with a verdict for one publication, and in a stretch of time."""
+    """The line is over all connections of the subject, with a verdict for one publication,
+    and for a stretch of time."""
     with OperatedHub(HUB_TOKEN_KEYS=TOKEN_KEY) as own:
         variables = environment(own.url)
         asked = ("explain", "--subject", "ada", channel)
@@ -233,7 +234,7 @@ async def test_a_node_is_drained_waited_for_and_taken_back() -> None:
 async def test_a_command_that_cannot_be_done_says_so_in_one_line(
     hub: HubProcess, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
-    """On stderr, with an exit code that tells misuse from refusal; stdout stays empty."""
+    """The line is on stderr, the exit code tells misuse from refusal, and stdout stays empty."""
     ended = await run(*arguments, **environment(hub.url))
     assert (ended.code, ended.out) == (code, "")
     assert ended.err.startswith(says)

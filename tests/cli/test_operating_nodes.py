@@ -64,7 +64,8 @@ async def test_another_node_is_watched_drained_and_its_connections_followed(chan
 
 
 async def test_every_list_is_printed_while_redis_is_away(channel: str) -> None:
-    """Of the node that is asked, with what is missing and since when; none of them ends with 1."""
+    """The list is that of the node that is asked, with what is missing and since
+    when; no command ends with 1."""
     with RedisServer() as redis:
         async with hubs(redis.url, 2, HUB_OPERATOR_KEYS=KEY) as (asked, other):
             variables = environment(asked.url)

@@ -58,7 +58,7 @@ async def test_an_operator_with_the_wrong_key_is_told_where_the_command_takes_it
 
 
 async def test_whose_part_of_a_list_is_missing_is_said() -> None:
-    """On stderr; the list itself is what there is."""
+    """Stderr names the nodes, and the list has what there is."""
     page = {
         "connections": [],
         "total": 0,

@@ -49,7 +49,7 @@ def test_there_are_flags_that_are_numbers() -> None:
 def test_a_text_that_is_no_plain_number_is_refused_by_every_flag(
     text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the flag, the value and what is allowed, before anything is done."""
+    """The error names the flag, the value and what is allowed, before anything is done."""
     needed = {"ingest": ["f", "c"], "publish": ["c"], "subscribe": ["c"], "drain": ["n"]}
     for command, flag in numeric_flags():
         arguments = [command, *needed.get(command, []), f"{flag}={text}"]
@@ -58,5 +58,5 @@ def test_a_text_that_is_no_plain_number_is_refused_by_every_flag(
 
 
 def test_a_plain_number_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where it is out of range: the range is told then."""
+    """A number out of range is read too, and the error then tells the range."""
     assert "greater than or equal to 1" in refusal(capsys, "channels", "--limit=0")

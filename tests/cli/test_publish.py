@@ -166,7 +166,7 @@ async def test_that_it_tries_again_is_told_once_with_the_reason_and_the_hub() ->
 
 
 async def test_a_publisher_without_a_key_is_told_where_one_goes() -> None:
-    """Nor is a verdict said twice."""
+    """The verdict is printed once."""
     async with http_hub(lambda _: problem(401, "unauthorized")) as (url, _):
         ended = await run("publish", "a", "1", "--url", url)
     assert ended.err.startswith("hub: not published: unauthorized: ")

@@ -38,7 +38,7 @@ def test_a_python_that_cannot_run_the_hub_is_told_in_one_line() -> None:
 
 @pytest.mark.parametrize("missing", ["resource", "uvloop", "fcntl"])
 def test_a_command_that_asks_a_hub_runs_there(missing: str) -> None:
-    """They fail for want of a hub alone."""
+    """The commands fail only because no hub is there."""
     done = run(missing, "history", "prices", "--url", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -109,7 +109,7 @@ async def test_a_refusal_ends_the_command_with_its_reason() -> None:
 
 
 async def test_a_channel_that_an_operator_takes_away_is_named() -> None:
-    """Of several, the one that ended; the hub's reason alone does not tell."""
+    """The message names the one channel that ended, which the hub's reason alone does not."""
 
     async def script(peer: Peer) -> None:
         await peer.push(welcome())
@@ -147,7 +147,7 @@ async def test_a_closed_pipe_ends_the_command_quietly() -> None:
 
 
 async def test_an_interrupt_ends_the_command_without_a_traceback() -> None:
-    """Ctrl-C: exit code 130."""
+    """The exit code is 130, as after Ctrl-C."""
 
     async def script(peer: Peer) -> None:
         await peer.push(welcome())

@@ -41,7 +41,7 @@ def test_each_push_is_one_line_after_its_time(item: Message | Gap | Presence, li
 
 
 def test_as_json_a_push_is_what_came() -> None:
-    """Byte for byte."""
+    """The push is printed byte for byte."""
     assert Lines(as_json=True).pushed(message(b"1")) == b'{"op":"message"}'
 
 
@@ -112,7 +112,7 @@ class OneConnection(Operator):
 
 
 async def test_a_channel_is_called_live_once_its_publications_are_followed() -> None:
-    """Whoever reads the line may publish at once, and sees that publication."""
+    """A reader of the line may publish at once, and sees that publication."""
     follower = SlowToBegin()
     hub = OneConnection("http://127.0.0.1:1", None)
     watching = asyncio.create_task(watch(hub, "c1", 60, follower))

@@ -108,7 +108,7 @@ async def test_keys_lead_to_channels_nodes_and_help(hub: HubProcess, channel: st
 
 
 async def test_a_row_is_opened_and_rows_are_filtered(hub: HubProcess, channel: str) -> None:
-    """By the arrows and Enter, and by what is typed after a slash."""
+    """Arrows and Enter open a row, and text behind a slash filters the rows."""
     async with (
         subscribed(hub, channel, "other", agent="wanted/1.0") as peer,
         subscribed(hub, channel, agent="another/1.0") as another,
@@ -257,7 +257,7 @@ async def test_snapshots_come_as_json_lines(hub: HubProcess, channel: str) -> No
 async def test_a_fault_at_the_start_is_said_before_the_screen_is_taken(
     hub: HubProcess, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
-    """Where it stays to be read."""
+    """The message is printed where it stays readable."""
     async with terminal("top", *arguments, columns=120, variables=environment(hub.url)) as seen:
         assert await seen.ended() == code
         await seen.sees(shows(says), says)

@@ -126,7 +126,7 @@ def test_a_row_is_marked_opened_and_closed() -> None:
 
 
 def test_a_row_stays_open_when_it_has_left_the_screen() -> None:
-    """Or another one would be looked at in its place."""
+    """Otherwise another row would be looked at in its place."""
     opened = with_rows(shown_at_first("connections", None), "down", "enter")
     assert pressed(opened, "enter", ()) == opened
 
@@ -204,7 +204,7 @@ def test_nodes_whose_figures_are_old_say_so() -> None:
 
 
 def test_rows_are_sorted_by_their_values_and_lists_by_their_length() -> None:
-    """Whoever has no value comes first, last when descending."""
+    """Rows without a value come first, and last in descending order."""
     rows: list[Json] = [
         {"connection": "a", "subscriptions": [1], "round_trip_ms": None},
         {"connection": "b", "subscriptions": [1, 2], "round_trip_ms": 0.5},
@@ -291,7 +291,7 @@ def subscription(channel: str, dropped: int = 0, state: str = "live") -> Json:
 
 
 def test_changes_between_two_looks_are_told_once() -> None:
-    """Left, joined, dropped, fallen behind; what is as before is not mentioned."""
+    """A subscription that ended, began, dropped messages or fell behind is told, and others are not."""
     before = {
         "connection": "c",
         "subscriptions": [subscription("same"), subscription("left"), subscription("slow", 3)],

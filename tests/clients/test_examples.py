@@ -219,7 +219,7 @@ def test_the_documented_command_of_the_django_program_works() -> None:
 def test_a_celery_task_that_runs_twice_publishes_an_order_once(
     hub: HubProcess, tmp_path: Path
 ) -> None:
-    """By the documented commands: a worker, and two orders to it."""
+    """The test runs the documented commands: a worker, and two orders to it."""
     if not is_installed() or not can_install("celery_app.py"):
         pytest.skip("redis-server, uv, or what it would install, is not here")
     with RedisServer() as redis:

@@ -150,7 +150,8 @@ print(orders(Request()).content.decode())
 def test_the_view_of_django_publishes_after_the_commit(
     open_hub: HubProcess, tmp_path: Path
 ) -> None:
-    """Once; the same order with another amount is a line in the log, and no error page."""
+    """The publication comes once; the same order with another amount is a line in
+    the log, and no error page."""
     done = run_python(tmp_path, open_hub, "django-view", DJANGO)
     assert done.returncode == 0, done.stderr
     shown = 'before 1\n{"id": "17", "amount": 3}\n{"id": "17", "amount": 4}\n'
@@ -173,7 +174,7 @@ def test_the_view_of_flask_publishes(open_hub: HubProcess, tmp_path: Path) -> No
 
 
 def test_the_view_of_flask_says_what_the_hub_refuses(hub: HubProcess, tmp_path: Path) -> None:
-    """In JSON, and with a status that says to try again; here there is no key."""
+    """The answer is JSON with a status that says to try again; here there is no key."""
     done = run_python(tmp_path, hub, "flask-view", FLASK, "flask")
     assert done.returncode == 0, done.stderr
     assert "unauthorized: " in done.stdout
@@ -232,7 +233,7 @@ with TestClient(app) as client:
 
 
 def test_every_block_is_a_program_that_python_reads() -> None:
-    """Also those that are only a part of one."""
+    """Blocks that are only a part of a program are checked too."""
     for guide in ("django", "fastapi", "python", "python-threads", "access"):
         for block in (
             each for each in blocks_in(DOCS / f"{guide}.md") if each.language == "python"

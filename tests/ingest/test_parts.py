@@ -112,8 +112,8 @@ def test_a_checkpoint_that_is_replaced_is_never_written_into(tmp_path: Path) -> 
 
 
 def test_checkpoints_of_files_that_are_long_gone_are_removed(tmp_path: Path) -> None:
-    """Their locks go too. A checkpoint stays if its file exists, if it was saved lately, or if it is
-    in use; a file that is no checkpoint stays too."""
+    """Their locks go too. A checkpoint stays if its file exists, or it was saved lately or is in
+    use; a file that is no checkpoint stays too."""
     there = tmp_path / "app.log"
     there.touch()
     gone, now = str(tmp_path / "gone.log"), FORGOTTEN_SECONDS + 1

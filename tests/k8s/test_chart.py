@@ -121,7 +121,7 @@ def test_the_settings_of_the_chart_are_settings_of_the_hub() -> None:
     ids=str,
 )
 def test_values_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
-    """By the chart's schema, before anything is applied: a misspelt value too."""
+    """The chart's schema refuses them before anything is applied, and a misspelt value too."""
     with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmError):
         chart.validate_schema(wrong)
 

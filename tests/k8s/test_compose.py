@@ -63,7 +63,7 @@ def test_both_nodes_are_the_same_and_their_variables_are_settings() -> None:
 
 
 def test_each_image_may_be_named_by_its_digest() -> None:
-    """By a variable, without which it is the tag that was tried."""
+    """A variable names the digest; without it the image is the tag that was tried."""
     written = services(FILE.read_text()).items()
     named = {name: IMAGE.fullmatch(service["image"]) for name, service in written}
     assert {name: match and match[1] for name, match in named.items()} == {

@@ -91,7 +91,7 @@ def test_the_alerts_ask_for_nothing_that_the_hub_does_not_export(exported: set[s
 
 
 def test_the_adapter_asks_for_nothing_that_the_hub_does_not_export(exported: set[str]) -> None:
-    """Nothing would be scaled by it."""
+    """Otherwise nothing would be scaled by it."""
     rules = yaml.safe_load(ADAPTER.read_text())["rules"]["custom"]
     assert {name for rule in rules for name in names_in(rule["seriesQuery"])} <= exported
 

@@ -285,7 +285,8 @@ def test_every_pod_is_closed_in_both_directions_but_for_what_is_named(overlay: s
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_nodes_may_ask_for_names(overlay: str) -> None:
-    """Or they would find no Redis: over both protocols, of the cluster's DNS and of nobody else."""
+    """Without names they would find no Redis: DNS is open over both protocols, to
+    the cluster's own alone."""
     base = next(
         m["spec"]
         for m in of_kind(built(overlay), "NetworkPolicy")

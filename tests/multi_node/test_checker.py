@@ -39,7 +39,7 @@ def _fields(truth: Truth) -> dict[str, Any]:
 
 
 def test_a_whole_stream_has_no_fault() -> None:
-    """Also with a resume in it, and from the middle on."""
+    """A resume may be in it, and it may begin in the middle."""
     assert not judged(subscribed(), *map(message, range(1, 6)))
     assert not judged(subscribed(), message(1), subscribed(1), *map(message, range(2, 6)))
     assert not judged(subscribed(3), message(4), message(5))

@@ -13,7 +13,7 @@ EACH = 4
 
 
 async def test_either_node_lists_the_connections_of_both(redis: RedisServer, channel: str) -> None:
-    """In pages, sorted and filtered; each row says which node holds it."""
+    """The list comes in pages, sorted and filtered, and each row has its node."""
     async with hubs(redis.url, 2, **SETTINGS) as both, AsyncExitStack() as stack:
         for number, hub in enumerate(both * EACH):
             await stack.enter_async_context(watching(hub, channel, f"user-{number}"))
@@ -36,7 +36,7 @@ async def test_either_node_lists_the_connections_of_both(redis: RedisServer, cha
 async def test_a_node_that_hangs_is_named_and_the_rest_is_shown(
     redis: RedisServer, channel: str
 ) -> None:
-    """Until its lease ends: then it is not there."""
+    """The silent node is named until its lease ends, and is then no longer listed."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two), watching(one, channel, "ann"):
         async with watching(two, channel, "bob"), operator(one) as client:
             two.signal(signal.SIGSTOP)

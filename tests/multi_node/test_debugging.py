@@ -29,7 +29,7 @@ async def get(client: httpx.AsyncClient, path: str) -> Any:
 async def test_any_node_tells_of_any_other(
     pair: tuple[HubProcess, httpx.AsyncClient], channel: str
 ) -> None:
-    """By its name; of itself where none is named."""
+    """The node is chosen by its name, and without a name the asked node tells of itself."""
     _one, client = pair
     for path in PATHS:
         assert (await get(client, f"{path}?node=node-0"))["node"] == "node-0"

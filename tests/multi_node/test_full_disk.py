@@ -69,7 +69,7 @@ async def test_a_full_disk_is_said_everywhere_and_mends_itself(small: Path) -> N
 async def test_a_file_system_that_is_read_only_is_waited_for(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a kernel makes it after an error, until somebody mends it."""
+    """The kernel makes it read-only after an error, until somebody mends it."""
     monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.01)
     path = small / "hub.db"
     async with StoredNode(path) as node:

@@ -38,7 +38,7 @@ def messages(watcher: Watcher) -> list[object]:
 
 
 async def test_any_node_says_what_became_of_a_message(redis: RedisServer, channel: str) -> None:
-    """For a connection of another node, while it is open and when it has ended."""
+    """The answer covers a connection of another node, while it is open and when it has ended."""
     async with hubs(redis.url, 2, **SETTINGS) as (one, two), operator(two) as client:
         async with watching(one, channel, "ann") as ann:
             for number in range(3):

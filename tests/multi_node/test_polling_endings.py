@@ -46,7 +46,8 @@ async def _got_it(poller: Poller, hub: HubProcess) -> bool:
 async def test_a_node_that_stops_refuses_the_polls_that_wait_in_it_for_others(
     both: list[HubProcess], channel: str
 ) -> None:
-    """With 503, so the peer goes on elsewhere; it stops in order, with nothing in its log."""
+    """The poll is answered with 503, so the peer goes on elsewhere; the node stops in order,
+    with nothing in its log."""
     holder, asked = both
     poll = await waiting_poll(Poller(channel), holder, asked)
     await asyncio.to_thread(asked.stop)
@@ -57,7 +58,8 @@ async def test_a_node_that_stops_refuses_the_polls_that_wait_in_it_for_others(
 async def test_a_poll_for_the_session_of_a_killed_node_does_not_wait_to_its_end(
     both: list[HubProcess], channel: str
 ) -> None:
-    """With 404 as soon as the node's lease is over: the peer begins a session where it was."""
+    """The poll is answered with 404 as soon as the node's lease is over, and the
+    peer begins a new session."""
     holder, asked = both
     poller = Poller(channel)
     poll = await waiting_poll(poller, holder, asked)

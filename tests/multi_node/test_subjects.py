@@ -49,7 +49,7 @@ async def test_a_ban_holds_everywhere_and_after_all_nodes_are_new(redis: RedisSe
 
 @pytest.mark.slow
 async def test_a_ban_outlives_a_redis_that_was_emptied(redis: RedisServer) -> None:
-    """The nodes that know of it say it again."""
+    """The nodes that know of the ban write it again."""
     async with hubs(redis.url, 1, **SETTINGS) as (one,):
         async with operator(one) as client:
             await client.put("/api/subjects/ann/ban", json={"seconds": 600})

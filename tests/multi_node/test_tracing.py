@@ -87,7 +87,7 @@ async def test_a_batch_and_a_session_are_traced_too(
 async def test_a_node_that_does_not_trace_delivers_what_is_traced(
     redis: RedisServer, collector: Collector, channel: str
 ) -> None:
-    """The trace travels beside the publication: who does not want it passes over it."""
+    """The trace travels beside the publication, and a node that does not trace ignores it."""
     settings = collector.environment
     async with hubs(redis.url, 1, **settings, HUB_TRACE_SAMPLE="1") as (tracing,):
         async with hubs(redis.url, 1, **settings) as (plain,), seats(channel, plain) as (seat,):

@@ -95,7 +95,7 @@ async def judged(hub: WorkersHub, seats: list[Seat], said: dict[Any, object], **
 
 
 async def test_every_worker_is_a_node(shared: WorkersHub) -> None:
-    """By its number, and a name of its own."""
+    """Each worker has a number and a name of its own."""
     await eventually(lambda: _all_nodes(shared))
     found = await nodes(shared)
     assert {n: record["node"] for n, record in found.items()} == {
@@ -378,7 +378,7 @@ async def test_sigterm_drains_all(hub: WorkersHub, channel: str) -> None:
 
 
 def test_a_taken_port_is_said_and_nothing_is_started(hub: WorkersHub) -> None:
-    """Also where both would share it."""
+    """The port is refused also if both hubs would share it."""
     serve = ("-m", "hub", "serve", "--workers", "2", "--port", str(hub.port))
     told = ran(*serve, environment=outside(), seconds=30)
     assert told.returncode != 0

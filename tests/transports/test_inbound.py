@@ -192,7 +192,7 @@ def test_fragments_are_limited_in_number_too() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, LIMIT - 1, LIMIT])
 def test_a_message_alone_in_a_read_needs_no_parser(size: int) -> None:
-    """In one piece; what is cut anywhere, or has a byte behind it, needs one."""
+    """A message that is cut anywhere, or has a byte behind it, needs a parser."""
     payload = bytes(range(32, 127)) * 11
     whole = masked(payload[:size])
     assert lone_message(whole, LIMIT) == payload[:size]
@@ -216,7 +216,7 @@ def test_the_parser_reads_the_frames_that_are_read_without_it(stream: bytes) -> 
 
 
 def test_nothing_is_looked_at_before_it_is_asked_for() -> None:
-    """Whoever asks decides how much of a read is worked off."""
+    """The caller decides how much of a read is worked off."""
     inbound = Inbound(deflate=False, max_bytes=LIMIT)
     inbound.feed(masked(b"{}") * 3)
     assert inbound.read() == b"{}"

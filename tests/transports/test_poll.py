@@ -87,7 +87,7 @@ def ops(answer: Json) -> list[str]:
 
 @pytest.mark.parametrize("says_all", [False, True], ids=["to the letter", "with its connection"])
 async def test_two_channels_come_whole_to_who_passes_positions_on(says_all: bool) -> None:
-    """In order, each once, none starved, whichever of the two has more."""
+    """They come in order, each once, and none starves, whichever channel has more."""
     hub = Hub()
     answer = await hub.answer(ask(A, B))
     assert answer["positions"].keys() == {A, B}
@@ -331,7 +331,8 @@ async def test_messages_that_waiting_polls_hold_are_counted_and_bounded_for_all_
 async def test_messages_that_an_abandoned_poll_holds_are_counted_until_its_session_ends(
     end: str,
 ) -> None:
-    """Its peer may come back for it; who does not is forgotten with all that it held."""
+    """The peer may come back for the messages; a peer that does not is
+    forgotten with all that it held."""
     hub = Hub()
     budget = hub.node.outbox_budget
     first = await hub.answer(ask(A))

@@ -74,7 +74,8 @@ async def test_an_answer_that_was_lost_is_repeated(process: HubProcess, channel:
 async def test_an_answer_that_told_of_a_new_subscription_is_missed_by_who_does_not_name_it(
     process: HubProcess, channel: str
 ) -> None:
-    """Where it started is known to nobody then: the session has ended, and the peer begins anew."""
+    """Nobody knows then where the subscription started, so the session has ended
+    and the peer begins anew."""
     async with httpx.AsyncClient(base_url=process.url) as client:
         first = (await poll(client, session="true", wait="0")).json()
         same = {key: first["welcome"][key] for key in ("connection", "secret")}

@@ -49,7 +49,7 @@ async def test_a_turn_is_bounded_however_long_the_loop_was_held_up() -> None:
 
 
 async def test_the_time_for_which_the_thread_had_no_core_is_no_other_work() -> None:
-    """On a busy machine each turn took 5 ms, and who waited for it waited longer still."""
+    """On a busy machine each turn took 5 ms, and callers that waited for it waited longer still."""
     assert await pieces_behind(10.0, waits_for_a_core=True) == 1
 
 

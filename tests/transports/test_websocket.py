@@ -145,7 +145,7 @@ async def test_a_read_of_many_frames_is_worked_off_in_pieces_and_in_order(wired:
 async def test_a_pong_is_a_sign_of_life_however_it_comes(
     node: SmallNode, wired: Wired, data: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone and whole it needs no parser; what stands beside it is carried out."""
+    """A pong that is alone and whole needs no parser, and frames beside it are carried out."""
     # There is no kernel to ask.
     monkeypatch.setattr(WebSocketConnection, "acknowledged_bytes", lambda _: 0)
     node.clock.advance(26)

@@ -149,7 +149,7 @@ def recorded(item: Item, *, by_pattern: bool) -> Any:
 @pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
 async def test_the_python_client_can(hub: HubProcess, scenario: Scenario, transport: str) -> None:
-    """The same over every transport."""
+    """The client plays the same script over every transport."""
     played = made(scenario, f"python-{transport}")
     async with HubClient(hub.url, transports=(transport,)) as client:
         player = Player(client)

@@ -133,7 +133,7 @@ async def test_commands_and_new_subscriptions_do_not_notice_the_change(
 async def test_a_better_transport_that_does_not_work_is_tried_again_and_costs_nothing(
     hub: HubProcess, lesser: str
 ) -> None:
-    """Again and again, and the connection that works goes on."""
+    """The trial is repeated, and the connection that works goes on."""
     timing = ReconnectTiming(0.05, 0.3, open_timeout_seconds=2, better_seconds=0.01)
     states: list[ConnectionState] = []
     options = ClientOptions(timing=timing, on_state=states.append)
@@ -156,7 +156,7 @@ async def test_a_better_transport_that_does_not_work_is_tried_again_and_costs_no
 async def test_a_client_that_is_closed_while_it_tries_leaves_nothing_behind(
     hub: HubProcess,
 ) -> None:
-    """Neither a task nor a connection of the trial."""
+    """Neither a task nor a connection of the trial is left."""
     before = asyncio.all_tasks()
     async with SwallowingProxy(hub.port, to_hub=True) as proxy:
         around = asyncio.all_tasks() - before

@@ -154,7 +154,7 @@ def test_progress_moves_the_deadline_of_a_long_list() -> None:
 
 
 def test_the_pause_is_what_the_hub_asks_for_and_jitter_on_top() -> None:
-    """All publishers are told the same second; they must not come back in it together."""
+    """All publishers are told the same second, and must not come back in it together."""
     answers = iter([GONE, ok(1)])
     play = Play()
     play.run(lambda play, sent: play.answer(sent, next(answers), status=503, asked=3))
@@ -162,7 +162,7 @@ def test_the_pause_is_what_the_hub_asks_for_and_jitter_on_top() -> None:
 
 
 def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
-    """RFC 9110 section 10.2.3; what is neither asks for nothing."""
+    """RFC 9110 section 10.2.3 defines both forms; any other text asks for no pause."""
     assert asked_seconds("7", unix_now=0) == 7
     assert asked_seconds("Thu, 01 Jan 1970 00:01:40 GMT", unix_now=40) == 60
     assert asked_seconds("Thu, 01 Jan 1970 00:01:40 GMT", unix_now=400) == 0
@@ -206,7 +206,7 @@ def test_an_open_breaker_lets_one_attempt_look_and_its_outcome_decides() -> None
 
 
 def test_an_attempt_that_is_cancelled_while_it_looks_leaves_its_place_to_another() -> None:
-    """Otherwise a cancelled task would keep the breaker open for ever."""
+    """A cancelled task would otherwise keep the breaker open for ever."""
     opens = breaker()
     for moment in (0, 3, 6):
         opens.failed(moment, "no")
@@ -313,7 +313,7 @@ def test_more_channels_than_the_hub_takes_at_once_are_several_requests() -> None
 
 
 def test_a_channel_that_is_named_twice_and_an_option_that_is_none_are_refused_by_name() -> None:
-    """Before anything is sent."""
+    """The refusal comes before anything is sent."""
     swapped: Any = {"eur": 1}
     with pytest.raises(TypeError, match="is of type dict, expected a name or a list"):
         Outgoing.to_each(swapped, "prices")

@@ -154,7 +154,7 @@ async def test_a_second_cancellation_while_it_disconnects_leaves_nothing_behind(
 async def test_a_use_cancelled_at_any_of_its_waits_leaves_nothing_behind(
     hub: HubProcess, use: object, transport: str
 ) -> None:
-    """Neither task nor connection, whichever wait it was; and the next use works."""
+    """Neither task nor connection is left, whichever wait was cancelled, and the next use works."""
     assert callable(use)
     number = 1
     async with nothing_left(hub.url, leased=transport == "poll"):

@@ -185,7 +185,8 @@ def test_a_reset_that_two_connections_tell_is_told_once() -> None:
 
 
 def test_a_newer_connection_that_starts_further_on_lacks_what_is_between() -> None:
-    """The older one may still bring it; what it does not bring is a gap."""
+    """The older connection may still bring the missing messages, and those that it
+    does not bring are a gap."""
     place = Place()
     place.connect(Position("e1", 5))
     older, newer = place.source, PushSource({}, newer=True)

@@ -106,7 +106,7 @@ async def test_a_client_without_subscriptions_may_publish_and_subscribe_later(
 async def test_a_channel_that_is_refused_leaves_the_others_alone(
     hub: HubProcess, transport: str
 ) -> None:
-    """Also where channels stand in a URL, which is refused as a whole."""
+    """The other channels go on also if they stand in one URL, which is refused as a whole."""
     good = f"good:{transport}"
     async with HubClient(hub.url, transports=(transport,), options=OPTIONS) as client:
         bad, subscription = client.subscribe("no channel!"), client.subscribe(good)
@@ -236,7 +236,7 @@ async def test_a_token_is_renewed_before_it_ends_and_the_connection_lives_on(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_token_that_has_not_begun_is_tried_until_it_has(transport: str) -> None:
-    """As where the clock of who signs is ahead by more than the hub's leeway."""
+    """The clock of the signer may be ahead by more than the hub's leeway."""
     states: list[ConnectionState] = []
     begins: list[float] = []
 

@@ -83,7 +83,7 @@ async def test_a_client_that_is_asked_to_leave_has_a_connection_at_every_moment(
 
 
 async def test_a_client_that_is_closed_as_it_moves_leaves_neither_connection() -> None:
-    """Nor a task: the one before would else go on for two seconds."""
+    """No task is left either: the older connection's would go on for two seconds."""
     before = asyncio.all_tasks()
     moved = asyncio.Event()
     ended: list[str] = []
@@ -134,7 +134,7 @@ async def test_a_token_function_that_is_cancelled_while_it_connects_is_asked_aga
 
 
 async def test_a_token_function_that_fails_is_asked_once_for_each_attempt() -> None:
-    """However many transports there are; and then after a back-off."""
+    """The number of transports does not matter, and a back-off follows."""
     states: list[ConnectionState] = []
     asked = 0
 
@@ -186,7 +186,7 @@ async def test_a_token_function_may_say_that_there_will_be_none_any_more() -> No
 
 
 async def test_a_token_function_may_say_so_while_the_client_is_connected() -> None:
-    """When the token is about to end: the connection ends with it."""
+    """The connection ends when the token does."""
     answers = iter(["t0k"])
 
     def token() -> str:
@@ -210,7 +210,8 @@ async def test_a_token_function_may_say_so_while_the_client_is_connected() -> No
 
 
 async def test_a_client_that_was_closed_connects_again_with_its_subscriptions() -> None:
-    """From the last message that the application got; a subscription that it closed stays so."""
+    """They go on from the last message that the application got; a subscription
+    that it closed stays closed."""
     asked: list[object] = []
 
     async def first(peer: Peer) -> None:
@@ -248,7 +249,7 @@ async def test_a_client_that_was_closed_connects_again_with_its_subscriptions() 
 
 
 async def test_after_a_refusal_for_good_it_connects_again_when_it_is_told_to() -> None:
-    """As after a login: the same subscription goes on."""
+    """After a login, for example, the same subscription goes on."""
 
     async def refuse(peer: Peer) -> None:
         await peer.socket.close(4401, "expired")
@@ -321,7 +322,7 @@ async def test_a_command_behind_others_has_its_time_from_the_reply_before_its_ow
 
 
 async def test_commands_that_wait_for_a_turn_are_given_up_where_nothing_is_answered() -> None:
-    """All in the time of one, and not one window after another."""
+    """All of them are given up in the time of one, and not one window after another."""
     options = ClientOptions(timing=QUICK, command_timeout_seconds=0.3)
     async with HubClient("http://127.0.0.1:1", options=options) as hub:
         async with asyncio.timeout(DEADLINE_SECONDS):

@@ -30,7 +30,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_error_is_the_same_in_another_process(error: HubClientError) -> None:
-    """With its code, whether it may succeed later, and the key to repeat it with."""
+    """The error keeps its code, whether it may succeed later, and the key to repeat it with."""
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(again) is type(error)
         assert (str(again), again.args) == (str(error), error.args)
@@ -57,7 +57,7 @@ def test_every_error_of_the_package_is_below_its_root() -> None:
     ],
 )
 def test_url_in_an_error_shows_no_password(url: str, shown: str) -> None:
-    """However it was written."""
+    """The form in which the password was written does not matter."""
     assert public_url(url) == shown
 
 
@@ -66,7 +66,8 @@ def test_url_in_an_error_shows_no_password(url: str, shown: str) -> None:
 def test_a_key_that_no_header_may_hold_is_refused_unseen(
     make: type[Publisher] | type[SyncPublisher], secret: str
 ) -> None:
-    """At once, and without showing it: a library's own error would print it and be retried."""
+    """The constructor refuses the key without showing it; a library's error would
+    print it and be retried."""
     with pytest.raises(ValueError, match="no header may hold") as raised:
         make("http://127.0.0.1:1", key=secret)
     assert "s3" not in str(raised.value)

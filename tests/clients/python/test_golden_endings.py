@@ -11,7 +11,7 @@ from tests.support.golden import Case, golden, golden_case
 
 @pytest.mark.parametrize("name", ["goodbye, come back", "goodbye, for good"])
 def test_a_golden_goodbye_is_read_with_its_window(name: str) -> None:
-    """None where the hub names none."""
+    """The window is None if the hub names none."""
     wire = golden_case("pushes", name)["wire"]
     frame = decode(json.dumps(wire).encode())
     assert (frame.code, frame.reason) == (wire["code"], wire["reason"])

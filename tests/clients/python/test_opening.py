@@ -78,7 +78,8 @@ def test_an_address_of_no_hub_is_refused_at_once(url: str) -> None:
 
 
 def test_a_refusal_for_now_only_is_tried_again() -> None:
-    """As of a token that has not begun: the hub says that the same may succeed later."""
+    """A token that has not begun is such a refusal: the hub says that
+    the same may succeed later."""
     early = refused(401, "not yet", retry_after="3", retryable=True)
     assert (early.asked_seconds, early.blocked, early.rejected) == (3, False, None)
     assert refused(401, "no such key").rejected is not None
@@ -98,7 +99,7 @@ def test_a_refusal_for_now_only_is_tried_again() -> None:
     ],
 )
 def test_a_retry_after_that_is_no_time_asks_for_none(text: str) -> None:
-    """Whoever answers may say anything."""
+    """Any server may answer, with any text."""
     assert asked_seconds(text, unix_now=1_700_000_000) == 0
 
 

@@ -30,7 +30,7 @@ NAMED = r"is a hub running there\? \(1 attempt in .* s at http://127.0.0.1:1/liv
 
 
 async def test_a_publisher_says_where_nobody_was() -> None:
-    """With the base path, as it was given."""
+    """The error shows the URL with its base path, as it was given."""
     async with Publisher(NOBODY, options=ONCE) as publisher:
         with pytest.raises(NotPublishedError, match=NAMED):
             await publisher.publish("a", 1)
@@ -47,7 +47,7 @@ async def test_a_publisher_for_threads_says_the_same() -> None:
 
 
 async def test_a_server_without_tls_is_suspected_where_its_answer_is_no_tls() -> None:
-    """As a hub's answer to the first bytes of a TLS handshake is: a 400 in plain text."""
+    """A hub answers the first bytes of a TLS handshake with a 400 in plain text."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -66,7 +66,7 @@ async def test_a_server_without_tls_is_suspected_where_its_answer_is_no_tls() ->
 
 
 async def test_an_answer_that_is_no_hubs_asks_whether_the_url_is_right() -> None:
-    """Another server's 404 in place of a hub's problem document."""
+    """Another server answers with a 404 in place of a hub's problem document."""
     async with (
         http_hub(lambda _: HttpAnswer(404, b"<h1>Not Found</h1>")) as (url, _),
         Publisher(url, options=ONCE) as publisher,
@@ -127,14 +127,14 @@ def test_a_wrong_address_is_named_whole_but_for_its_secrets(url: str, shown: str
     ],
 )
 def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    """Also of one that is wrong, because errors show those."""
+    """A wrong address is shown without them too, because errors show addresses."""
     assert public_url(url) == shown
 
 
 async def test_a_client_that_finds_nobody_logs_it_once_and_names_the_hub(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever starts the hub later than the program would otherwise see it wait in silence."""
+    """Without the line, a program that is started before the hub would wait in silence."""
     options = ClientOptions(timing=ReconnectTiming(0.01, 0.02))
     with caplog.at_level("INFO", logger="hub_client"):
         async with HubClient(NOBODY, options=options) as client:
@@ -150,7 +150,7 @@ async def test_a_client_that_finds_nobody_logs_it_once_and_names_the_hub(
 def test_a_connection_that_ends_and_comes_back_is_no_outage(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A restart is silent; what lasts longer is told at its beginning and at its end."""
+    """A restart is silent, and a longer outage is logged at its beginning and at its end."""
     tell = OutageLog("http://h")
     restart = ["connecting", "connected", "waiting", "connecting", "connected"]
     outage = ["waiting", "connecting", "waiting", "connecting", "waiting", "connected"]

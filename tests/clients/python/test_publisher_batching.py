@@ -263,7 +263,7 @@ async def test_a_full_window_waits_for_no_more_company() -> None:
 
 
 async def test_a_turn_is_given_up_where_the_hub_takes_nothing() -> None:
-    """All that wait in the same moment, and it is known that they did not happen."""
+    """All that wait are given up in the same moment, and surely did not happen."""
 
     async def silent(_: HttpRequest) -> HttpAnswer:
         await asyncio.Event().wait()

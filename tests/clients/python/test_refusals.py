@@ -94,7 +94,7 @@ async def test_a_refused_subscription_ends_or_is_asked_for_again_or_goes_on(
     "case", [c for c in golden("refusals") if "after_seconds" in c], ids=name_of
 )
 def test_when_it_is_asked_for_again(case: Case) -> None:
-    """On top of what the hub says: many clients are told the same second."""
+    """A random part is added to the hub's pause, because many clients are told the same second."""
     error = case["told"]["error"]
     low, high = channels.ask_again_between(error.get("retry_after_seconds", 0))
     assert [low, high] == case["after_seconds"]

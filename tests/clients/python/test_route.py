@@ -33,7 +33,7 @@ def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> None:
 def test_an_entry_of_no_proxy_that_names_another_host_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, no_proxy: str, url: str
 ) -> None:
-    """Whatever it looks like."""
+    """The form of the entry does not matter."""
     given(monkeypatch, NO_PROXY=no_proxy)
     assert find_route(url).proxy is None
     given(monkeypatch, ALL_PROXY="proxy.example.org:3128")
@@ -122,7 +122,7 @@ MAKERS = pytest.mark.parametrize("make", [HubClient, Publisher, SyncPublisher])
 def test_a_proxy_that_cannot_be_used_is_named_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, make: type, name: str, value: str, why: str
 ) -> None:
-    """By every constructor, in one line, without its password."""
+    """Every constructor names it in one line, without its password."""
     given(monkeypatch, **{name.lower(): value})
     with pytest.raises(ValueError, match=why) as caught:
         make(HTTP)

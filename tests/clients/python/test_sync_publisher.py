@@ -98,7 +98,7 @@ async def test_a_retry_from_a_thread_repeats_the_idempotency_key() -> None:
 async def test_each_kind_of_failure_has_its_error(
     answer: HttpAnswer, kind: type[Exception]
 ) -> None:
-    """Whoever catches it knows whether the publication happened."""
+    """A caller that catches the error knows whether the publication happened."""
     async with publisher(lambda _: answer, BRIEF) as (made, _):
         with pytest.raises(kind):
             await asyncio.to_thread(made.publish, "a", 1)
@@ -214,7 +214,8 @@ def test_an_exception_in_the_thread_that_sends_does_not_leave_the_others_waiting
 
 
 def test_a_sender_that_never_comes_back_is_given_up() -> None:
-    """Every wait has an end; what it had taken is unknown."""
+    """Every wait has an end, and the outcome of the publications that the
+    sender had taken is unknown."""
     group = ThreadBatcher(
         Batching(), lambda _items, _settle: None, max_senders=1, patience_seconds=0.01
     )

@@ -89,7 +89,8 @@ async def test_an_end_has_the_code_and_the_reason_of_whom_it_is_due_to(
     code: int,
     reason: str,
 ) -> None:
-    """The client's own verdict where it made one, else the hub's, else that it broke."""
+    """The verdict is the client's own if it made one, else the hub's, else
+    that the connection broke."""
     socket.ends = error(theirs, ours)
     with pytest.raises(DisconnectedError) as ended:
         await (connection.receive() if by == "receive" else connection.send(1, b"{}"))

@@ -28,7 +28,7 @@ async def test_the_longest_waiter_gets_the_next_place() -> None:
 
 
 async def test_a_place_that_is_handed_over_cannot_be_taken_by_somebody_else() -> None:
-    """Whoever comes between the hand-over and the next turn of the loop waits behind."""
+    """A caller that comes between the hand-over and the next turn of the loop waits behind."""
     turns = FairSemaphore(1)
     assert turns.take()
     waiting = asyncio.create_task(turns.wait(DEADLINE_SECONDS))

@@ -114,7 +114,7 @@ async def test_half_an_upload_is_no_upload(beside: Callable[[ASGIApp], Rig]) -> 
 async def test_an_application_that_waits_hears_that_its_peer_has_gone(
     beside: Callable[[ASGIApp], Rig], how: str
 ) -> None:
-    """As a long poll of its own does; else it would wait for ever."""
+    """A long poll of the application's own would otherwise wait for ever."""
     heard: list[str] = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:

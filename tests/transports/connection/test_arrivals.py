@@ -51,7 +51,7 @@ def test_each_has_its_whole_time_and_no_more() -> None:
 
 
 def test_a_peer_that_has_sent_something_is_not_late() -> None:
-    """Neither is whoever comes when nobody is left to wait for."""
+    """A peer that comes when none is left to wait for has its whole time too."""
     rig = Rig()
     for name in "abc":
         rig.come(name)

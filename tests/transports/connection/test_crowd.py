@@ -79,7 +79,8 @@ async def test_a_peer_that_waits_among_a_crowd_is_not_told_that_it_is_late(rig: 
 
 
 async def test_a_peer_that_has_gone_before_its_turn_gets_no_stream(rig: Rig) -> None:
-    """In a storm clients give up and come again: what they gave up is not worked off."""
+    """In a storm clients give up and come again, and requests of those that
+    gave up are not worked off."""
     crowd(rig)
     rig.connection.connection_lost(None)
     await rig.settle()

@@ -57,7 +57,7 @@ def framed(body: bytes, *, chunked: bool) -> tuple[str, bytes]:
 async def test_a_body_is_never_a_request_wherever_it_is_cut(
     keyed: Rig, name: str, line: str, fields: str, status: int, smuggled: bytes, *, chunked: bool
 ) -> None:
-    """The request gets one answer. What follows is the next request, or nothing is."""
+    """The request gets one answer. Bytes behind it are the next request, or nothing."""
     announced, body = framed(smuggled, chunked=chunked)
     head = f"{line} HTTP/1.1\r\nHost: localhost\r\n{fields}{announced}\r\n".encode()
     for cut in range(len(body) + 1):
@@ -116,7 +116,7 @@ async def test_a_command_of_nobody_is_refused_before_its_body_comes(keyed: Rig) 
 
 
 async def test_a_large_body_and_the_begin_of_the_next_request_come_in_one_read(rig: Rig) -> None:
-    """The body is larger than a head may be; what happened is answered as having happened."""
+    """The body is larger than a head may be, and the publication is answered as made."""
     items = b"[" + b",".join([b'{"channel":"a","data":"%b"}' % (b"x" * 100)] * 30) + b"]"
     request = b"POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(
         items

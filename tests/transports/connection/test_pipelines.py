@@ -121,7 +121,7 @@ async def test_a_refused_body_that_a_turn_cuts_is_no_unread_body(slow: Rig) -> N
 
 
 async def test_a_stop_ends_a_pipeline_with_an_answer(slow: Rig) -> None:
-    """Not in the middle of what came: the next answer says that it is the last."""
+    """The stop does not cut a request in two: the next answer says that it is the last."""
     slow.receive(posts(5 * PIECE_BYTES)[0])
     before = len(slow.answers)
     slow.connection.shut_down()

@@ -107,7 +107,8 @@ async def test_a_call_for_many_answers_as_one_for_each(hub: Hub, *, together: bo
 async def test_a_fault_of_many_at_once_leaves_their_outcome_open(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some of them may have been published; what was refused before is told all the same."""
+    """Some of the items may have been published, and those that were refused before
+    are told so all the same."""
 
     def fails(_: object) -> None:
         raise RuntimeError("a fault")

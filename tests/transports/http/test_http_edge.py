@@ -97,7 +97,7 @@ async def test_an_unexpected_exception_is_logged_and_neutral(hub: Hub) -> None:
     ],
 )
 async def test_a_page_of_another_origin_is_refused(hub: Hub, method: str, path: str) -> None:
-    """Even with good credentials: a browser may have attached them."""
+    """Good credentials do not help, because a browser may have attached them."""
     async with hub.client(Origin="https://evil.example", **OPERATOR) as client:
         answer = await client.request(method, path, content=b"1")
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
@@ -172,7 +172,7 @@ async def test_health_readiness_and_metrics_need_no_credentials(hub: Hub) -> Non
 
 
 async def test_the_dashboards_files_hold_no_figures_and_need_no_key(hub: Hub) -> None:
-    """The page asks for the key itself; what it shows then comes from the API."""
+    """The page asks for the key itself, and its figures come from the API."""
     basic = base64.b64encode(f"me:{OPERATOR_KEY}".encode()).decode()
     async with hub.client() as client:
         page = await client.get("/dashboard")

@@ -105,7 +105,7 @@ async def test_a_question_that_lacks_something_is_a_bad_request(hub: Hub, query:
 
 
 async def test_windows_are_passed_on(hub: Hub) -> None:
-    """As numbers; what is none is refused."""
+    """A window is passed on as a number, and a text that is no number is refused."""
     async with hub.client(**OPERATOR) as client:
         begun = await client.post("/api/nodes/n1/drain?window_seconds=2.5")
         ended = await client.delete("/api/nodes/n1/drain")

@@ -235,7 +235,7 @@ async def test_a_command_carries_the_sessions_secret(hub: Hub) -> None:
 
 
 async def test_a_poll_is_checked_and_handed_on(hub: Hub) -> None:
-    """With who asks and from where."""
+    """The poll has the peer's identity and address."""
     query = "channel=a&channel=b&since=a=e:5&last=2&wait=1.5&fill=true"
     async with hub.client(**{"User-Agent": "probe"}) as client:
         answer = await client.get(f"/poll?{query}")
