@@ -291,7 +291,7 @@ def subscription(channel: str, dropped: int = 0, state: str = "live") -> Json:
 
 
 def test_changes_between_two_looks_are_told_once() -> None:
-    """A subscription that ended, began, dropped messages or fell behind is told, and others are not."""
+    """A subscription that ended, began, dropped messages or fell behind is told, and no other."""
     before = {
         "connection": "c",
         "subscriptions": [subscription("same"), subscription("left"), subscription("slow", 3)],
