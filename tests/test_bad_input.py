@@ -38,7 +38,7 @@ async def http(hub: HubProcess) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(autouse=True)
 async def witnesses(hub: HubProcess, http: httpx.AsyncClient, channel: str) -> AsyncIterator[None]:
-    """Two other subscribers, who must see everything, in order, whatever the test does."""
+    """Two other subscribers must see everything, in order, whatever the test does."""
     async with witnessed(hub, http, channel):
         yield
 

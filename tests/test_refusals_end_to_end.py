@@ -1,4 +1,4 @@
-"""Whom a running hub refuses is in its log, without what was refused."""
+"""A running hub logs each peer that it refuses, without the secrets that were refused."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Operators see who is refused and whom limits hold back, on every node."""
+"""Operators see the refused peers and those that limits hold back, on every node."""
 
 import asyncio
 import io

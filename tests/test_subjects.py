@@ -96,7 +96,7 @@ async def test_all_connections_of_a_subject_leave_a_channel(
 
 
 async def test_a_ban_ends_a_session_between_two_polls(hub: Hub, http: httpx.AsyncClient) -> None:
-    """Its next poll finds no session, and a new one is refused: whoever polls learns why."""
+    """Its next poll finds no session, and a new one is refused with the reason."""
     begin = f"/poll?channel=news&session=true&wait=0&token={token()}"
     async with http_client(base_url=hub.url) as peer:
         welcome = (await peer.get(begin)).json()["welcome"]

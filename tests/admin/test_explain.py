@@ -14,7 +14,7 @@ from tests.core.subscribers import Subscriber
 
 
 class Asked:
-    """A node, one subscriber of `a` that got 1 and 2, and who asks about it."""
+    """A node, one subscriber of `a` that got 1 and 2, and the handler that explains."""
 
     def __init__(self) -> None:
         self.node = SmallNode()

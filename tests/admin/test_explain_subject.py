@@ -17,7 +17,7 @@ BOB = Identity(subject="bob", subscribe=("*",), publish=("*",))
 
 
 class Town:
-    """Two nodes on a bus, each with a broker of its own, and who asks at the first."""
+    """Two nodes on a bus, each with a broker of its own; the first one is asked."""
 
     def __init__(self) -> None:
         self.network = Network()

@@ -26,7 +26,7 @@ KEEPS = Namespaces(ChannelOptions(history_size=5), {})
 
 
 class Kept:
-    """A node with a journal on disk, and who asks it."""
+    """A node with a journal on disk, and the handlers that explain from it."""
 
     def __init__(self, path: Path, node: SmallNode) -> None:
         self.node = node

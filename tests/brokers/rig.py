@@ -40,7 +40,7 @@ class Rig:
         self.appearances.append(name)
 
     def missed(self) -> None:
-        """Whoever tests it has a listener of its own."""
+        """A test of it uses a listener of its own."""
 
     async def subscribe(self, channel: str) -> Position:
         await self.broker.subscribe(channel, self.heads.append)

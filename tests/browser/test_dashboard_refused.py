@@ -1,4 +1,4 @@
-"""The dashboard's view of who is refused and whom limits hold back."""
+"""The dashboard lists the refused peers and those that limits hold back."""
 
 import asyncio
 import json

@@ -87,7 +87,8 @@ async def test_the_ticker_goes_on_after_its_hub_was_restarted(app: ExampleApp, p
 
 
 async def test_two_people_chat_and_see_each_other(app: ExampleApp, page: Page, other: Page) -> None:
-    """Names are the hub's word, who is there is true, and what was said before is shown."""
+    """The names come from the hub, the list of members is true, and a
+    newcomer sees earlier messages."""
     await page.goto(f"{app.url}/chat?name=ada")
     await expect(page.locator("#members")).to_have_text("ada")
     await say(page, "<b>hello</b>")

@@ -1,7 +1,7 @@
 """Connections that end by a reset in the middle of a broadcast while new ones take their place.
 
-The kernel gives a closed descriptor's number to the next connection. Whoever still wrote to the
-old number would put one subscriber's bytes into another's stream.
+The kernel gives a closed descriptor's number to the next connection. A write to the old number
+would put one subscriber's bytes into another's stream.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Signs of life: who is cut, who is not, and who is told."""
+"""Peers show signs of life: the silent ones are cut off and told, and the others are not."""
 
 import asyncio
 import contextlib

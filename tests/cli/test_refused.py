@@ -1,4 +1,4 @@
-"""`hub refused`: who may not, and whom limits hold back."""
+"""`hub refused` lists the refused peers and those that limits hold back."""
 
 import json
 

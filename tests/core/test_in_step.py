@@ -1,4 +1,5 @@
-"""Members in step are written to by their descriptors alone; whoever differs stands apart first."""
+"""Members in step are written to by their descriptors alone; a member that
+differs stands apart first."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Whoever shows a label's values has a word for each of them."""
+"""The places that show a label's values have a word for each of them."""
 
 import re
 

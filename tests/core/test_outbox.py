@@ -166,8 +166,10 @@ def test_replies_overtake_data_and_are_bounded() -> None:
 
 
 def test_errors_are_brief_while_the_peer_takes_nothing() -> None:
-    """256 commands that were sent before anything is read close nobody, however much of them the
-    errors repeat; who reads is told more."""
+    """Errors for 256 commands that were sent before anything is read close no session.
+
+    Each is brief, however much of the command it repeats; a peer that reads is told more.
+    """
     node = SmallNode()
     reader = Subscriber(node)
     long = BadRequestError("é" * 2000, command_id="c" * 20)

@@ -151,7 +151,7 @@ def test_joins_that_pass_during_a_replay_are_announced_as_lost(fill: bool) -> No
 
 
 def test_members_are_answered_in_pages_that_leave_nobody_out() -> None:
-    """No member is left out, whoever comes or goes meanwhile; many members come in
+    """No member is left out, whichever members come or go meanwhile; many members come in
     pages also without a limit."""
     node = node_with_presence()
     for number in range(25):

@@ -1,4 +1,5 @@
-"""The asking itself, on a fake clock and a fake application: the breaker, the cache, who waits."""
+"""The question to the application is tested on a fake clock and a fake application:
+breaker, cache and waiting."""
 
 import asyncio
 from collections.abc import Mapping

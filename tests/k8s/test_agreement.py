@@ -121,7 +121,7 @@ def test_ports_are_the_one_that_the_image_listens_on() -> None:
 
 
 def test_the_user_is_the_one_of_the_image() -> None:
-    """10001, who owns nothing there."""
+    """The user has number 10001 and owns nothing in the image."""
     context = deployment(built("production"), "hub")["spec"]["template"]["spec"]["securityContext"]
     user, group = context["runAsUser"], context["runAsGroup"]
     assert f"USER {user}:{group}" in (ROOT / "Dockerfile").read_text()

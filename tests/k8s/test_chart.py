@@ -65,7 +65,7 @@ def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_chart_asks_for_what_kustomize_asks_for(overlay: str) -> None:
-    """Object by object: whoever changes one and forgets the other is told."""
+    """The objects are compared one by one, so that a change of one side alone fails."""
     ours, theirs = by_name(of_chart(overlay)), by_name(built(overlay))
     assert ours.keys() == theirs.keys()
     for name, manifest in theirs.items():

@@ -25,7 +25,7 @@ _NOT_MESSAGES = (b'"op":"gap"', b'"op":"goodbye"', b'"op":"subscribed"')
 
 @dataclass
 class Crowd:
-    """Whom they may go to, and when each came back."""
+    """The clients: the ports that they may go to, and the times at which they came back."""
 
     ports: set[int]
     """Of nodes that are ready."""

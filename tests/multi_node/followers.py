@@ -1,4 +1,4 @@
-"""Subscribers by a pattern, who keep nothing but what the hub told them last.
+"""Subscribers by a pattern that keep nothing but what the hub told them last.
 
 `Follower` speaks WebSocket and resumes with all its positions; `StreamFollower` is a plain
 EventSource; `PollFollower` passes `positions` on as `since`. Each is judged channel by channel,

@@ -1,4 +1,4 @@
-"""Subscribers of one channel or several, who keep nothing but what the hub told them last.
+"""Subscribers of one channel or several that keep nothing but what the hub told them last.
 
 `EventStream` is a plain EventSource: it repeats its URL with the last event id. `Polls` follows
 `clients/PROTOCOL.md` to the letter: it passes `positions` on as `since`, and no `connection`; or

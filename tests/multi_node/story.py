@@ -49,7 +49,7 @@ Step = Callable[["Story"], Awaitable[None]]
 
 @dataclass
 class Lane:
-    """One channel, who sits there, and what its publishers were told."""
+    """One channel, its subscribers, and the answers that its publishers got."""
 
     channel: str
     keeps_all: bool

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.timeout(180)
 async def test_members_of_two_nodes_see_each_other(redis: RedisServer) -> None:
     """Joins, leaves and the list are the same at both; a cut on the way to Redis is announced.
 
-    Who moves to another node before the delay of a leave is over has neither left nor joined.
+    A member that moves to another node before the delay of a leave is over has neither left nor
+    joined.
     """
     async with hubs(redis.url, 2, **SETTINGS) as (one, two):
         async with AsyncExitStack() as stack:

@@ -48,7 +48,7 @@ class Evening:
         return self.chance.choice(self.guests)
 
     async def end(self) -> None:
-        """Whoever sits still, or had to go, comes; those who left stay away."""
+        """Guests that sit still or had to go come back; those that left stay away."""
         self.proxy.cut_at, self.proxy.cut_message = None, False
         for hub in self.nodes:
             await eventually(partial(is_ready, hub), seconds=30, what="readiness")

@@ -1,7 +1,7 @@
 """A new version at noon, on one machine: SIGHUP replaces the workers under 2,000 subscribers.
 
-Nobody is refused and nobody misses a message: whoever is told goodbye finds a worker that is ready,
-and what waits to be accepted is never reset.
+No client is refused or misses a message: a client that gets a goodbye finds a worker that is
+ready, and a connection that waits to be accepted is never reset.
 """
 
 import asyncio

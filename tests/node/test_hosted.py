@@ -27,7 +27,7 @@ GUNICORN = ("python", "gunicorn", "-w", "4", "app:app")
 
 
 def beside(*others: tuple[int, tuple[str, ...]]) -> list[ServerProcess]:
-    """Processes by id; who has the greater one started later."""
+    """Returns processes by id; a process with a greater id started later."""
     return [ServerProcess(pid, float(pid), command) for pid, command in others]
 
 

@@ -1,4 +1,4 @@
-"""Spans: who is traced, what a span says, and what goes on to the other nodes."""
+"""Spans: which requests are traced, what a span says, and what goes on to the other nodes."""
 
 import asyncio
 import sys

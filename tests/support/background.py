@@ -20,7 +20,7 @@ async def run_until(enough: Callable[[], bool], work: Coroutine[None, None, None
 
 
 class Background:
-    """Runs `run` in a task of its own; whoever inherits from it says what that is."""
+    """Runs `run` in a task of its own; a subclass defines `run`."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None

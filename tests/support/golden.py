@@ -1,7 +1,7 @@
 """The golden files: what the hub and both clients have to agree on, read by the tests of all.
 
 One file for each kind of thing on the wire. A name that one side changes alone makes a test of
-the hub or of a client fail; whoever changes a file changes the protocol (clients/PROTOCOL.md).
+the hub or of a client fail; a change of a file changes the protocol (clients/PROTOCOL.md).
 """
 
 import json

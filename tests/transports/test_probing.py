@@ -35,7 +35,7 @@ async def command(client: httpx.AsyncClient, welcome: Json, **fields: object) ->
 async def test_a_polling_session_begins_without_a_channel_and_is_told_where_one_starts(
     process: HubProcess, channel: str
 ) -> None:
-    """Its `subscribed` ends the wait; whoever keeps no session is not told."""
+    """Its `subscribed` ends the wait; a poll without a session is not told."""
     async with httpx.AsyncClient(base_url=process.url) as client:
         welcome = (await poll(client, wait="0"))["welcome"]
         waiting = asyncio.create_task(poll(client, welcome, wait="20"))

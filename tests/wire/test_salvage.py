@@ -56,7 +56,7 @@ def test_a_field_is_found_behind_much_data(item: bytes) -> None:
 
 
 def test_a_field_behind_many_tokens_is_given_up() -> None:
-    """Looking must stay short: whoever sends such a thing may send it again and again."""
+    """Looking must stay short, because a peer may send such a thing again and again."""
     item = b"[" * 9 + b"]" * 9
     many = b"[" + (item + b",") * salvage.MAX_TOKENS + b"1]"
     assert salvage.find_member(b'{"data":%b,"id":1}' % many, b"id") is None

@@ -29,6 +29,6 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def calm_redis() -> Iterator[RedisServer]:
-    """A server whose settings nobody changes; whoever fills it empties it again."""
+    """Starts a server whose settings no test changes; a test that fills it empties it again."""
     with RedisServer() as server:
         yield server

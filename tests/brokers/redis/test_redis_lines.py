@@ -299,7 +299,7 @@ async def test_line_goes_on_for_who_has_met_none_later(
 async def test_epoch_ends_where_others_went_on_in_between(
     redis: RedisServer, channel: str, options: RedisOptions, hint: str
 ) -> None:
-    """The next call about the channel begins anew, whoever makes it, also who knows of nothing."""
+    """The next call about the channel begins a new epoch, whichever client makes it."""
     async with asked(redis, channel, options) as (server, one):
         stream = await watch(one, channel)
         name = await server.enter(config=3)

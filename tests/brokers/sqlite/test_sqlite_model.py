@@ -124,7 +124,7 @@ class Walk:
         await self.start()
 
     async def a_commit_fails(self) -> None:
-        """Before it, or after it; whoever has a key tries again."""
+        """A commit fails before or after it was made; requests with a key are repeated."""
         committed, stands = HistoryFile.commit, self.chance.random() < 0.5
 
         def commit(file: HistoryFile, what: Commit) -> None:

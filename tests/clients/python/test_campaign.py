@@ -216,7 +216,7 @@ def test_an_attempt_that_is_cancelled_while_it_looks_leaves_its_place_to_another
 
 
 def test_an_interrupted_attempt_is_unknown_and_leaves_its_place_at_the_breaker() -> None:
-    """The hub may have read it; and whoever comes next may look whether it is back."""
+    """The hub may have read it, and the next caller may look whether the hub is back."""
     shared = breaker()
     for moment in (0, 3, 6):
         shared.failed(moment, "no")

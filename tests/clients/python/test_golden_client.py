@@ -301,7 +301,7 @@ async def answered(name: str, ask: Ask) -> object:
 
 
 async def test_golden_replies_become_the_values_they_hold() -> None:
-    """A publication's position, history's messages, who is present."""
+    """They become a publication's position, history's messages and the members."""
     published = await answered("publish, repeated", ASKED["publish, repeatable"])
     assert published == Published("prices", Position("k3f9", 42), duplicate=True)
     page = await answered("history", ASKED["history"])

@@ -10,7 +10,7 @@ SECONDS = 10.0
 
 
 class Rig:
-    """Arrivals, and who of them was late, in order."""
+    """Arrivals, and the names of those that were late, in order."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()

@@ -1,4 +1,5 @@
-"""Streams that begin all at once have turns, and whoever asks for something else need not wait."""
+"""Streams that begin all at once have turns, and a peer that asks for
+something else need not wait."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Routes of operators beyond lists, and of debugging: every path, its arguments, and who may."""
+"""Routes of operators beyond lists, and of debugging: every path, its arguments, and its rights."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which channels this node listens to, for how long, and who waits for one to be opened."""
+"""A node listens to channels for a while, and callers wait for one to be opened."""
 
 import asyncio
 

@@ -275,7 +275,7 @@ async def test_a_full_redis_is_said_once_a_minute() -> None:
 
 
 async def test_something_is_asked_all_the_time_where_a_server_may_be_replaced() -> None:
-    """The first answer after a silence is late then, whoever publishes."""
+    """The first answer after a silence would otherwise be late for a publisher."""
     endpoint = FakeEndpoint(pong)
     endpoint.may_be_replaced = True
     async with Rig(endpoint, stall_seconds=0.01) as rig:
