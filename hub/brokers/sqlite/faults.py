@@ -69,6 +69,7 @@ _BY_ERRNO = {
     errno.EPERM: Fault.READ_ONLY,
     errno.ENOENT: Fault.MISSING,
     errno.ENOTDIR: Fault.MISSING,
+    errno.EISDIR: Fault.FOREIGN,
     errno.EWOULDBLOCK: Fault.LOCKED,
 }
 

@@ -59,12 +59,15 @@ def make_directory(url: str, log: "FilteringBoundLogger") -> None:
     """Make the directories missing on the way to the history file, for the hub's user alone.
 
     Nothing is done for the URL of another broker. Raises `SettingsError` where a directory cannot
-    be made: a hub that starts all the same would answer every publication with 503. A directory
-    that goes away later is waited for.
+    be made, or stands in the place of the file: a hub that starts all the same would answer every
+    publication with 503. A directory that goes away later is waited for.
     """
     if not is_sqlite(url):
         return
     path = Path(path_of(url))
+    if path.is_dir():
+        cure = f"name a file in it, such as sqlite://{path}/history.db"
+        raise SettingsError(f"HUB_BROKER: {path} is a directory: {cure}")
     directory = path.parent
     if directory == Path("/"):
         _warn_of_root(path, log)

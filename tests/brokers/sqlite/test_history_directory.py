@@ -36,6 +36,14 @@ def test_a_directory_that_cannot_be_made_is_one_line_that_names_it(tmp_path: Pat
         made(f"sqlite://{tmp_path}/file/x/history.db")
 
 
+def test_a_directory_in_the_place_of_the_file_is_told_with_the_cure(tmp_path: Path) -> None:
+    """A volume is often mounted at the path that was meant for the file."""
+    cure = f"HUB_BROKER: {tmp_path} is a directory: .* sqlite://{tmp_path}/history.db"
+    with pytest.raises(SettingsError, match=cure):
+        made(f"sqlite://{tmp_path}")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_hub_without_its_directory_does_not_start(tmp_path: Path, workers: str) -> None:
     """Neither alone nor with workers, which would be started again and again."""

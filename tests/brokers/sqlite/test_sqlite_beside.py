@@ -313,6 +313,13 @@ def test_a_file_that_is_there_is_not_said_to_be_missing(path: Path) -> None:
     assert translated(error, str(path)).fault is Fault.IO
 
 
+def test_a_directory_in_the_place_of_the_file_is_foreign(tmp_path: Path) -> None:
+    """A hub that runs may find one later, where the file has gone."""
+    with pytest.raises(FileError) as raised:
+        HistoryFile(str(tmp_path))
+    assert raised.value.fault is Fault.FOREIGN
+
+
 @pytest.mark.parametrize(
     "what", [HistoryFile.trim_oldest, HistoryFile.vacuum, lambda file: file.trim_keys(1)]
 )
