@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hub.auth.algorithms import HMAC
 from hub.auth.keys import HeldKey, read_publish_key
 from hub.auth.policy import Policy
 from hub.auth.signatures import Signatures
@@ -89,7 +90,7 @@ def verifier_of(
     """Make the verifier of tokens, as the settings say."""
     signatures = Signatures(
         [key.get_secret_value() for key in settings.token_keys],
-        public_keys_of(settings.token_public_keys),
+        public_keys_of(settings),
         provider=provider,
         algorithms=settings.token_algorithms,
     )
@@ -104,12 +105,13 @@ def verifier_of(
     return TokenVerifier(signatures, clock=clock, rules=rules)
 
 
-def public_keys_of(files: tuple[str, ...]) -> "list[PublicKey]":
+def public_keys_of(settings: Settings) -> "list[PublicKey]":
     """Return the keys in PEM files, or in PEM text that stands in place of a file's name.
 
-    Raises `SettingsError` for a file that cannot be read, and for text that is no public key.
+    Raises `SettingsError` for a file that cannot be read, for text that is no public key, and where
+    no other key verifies tokens and `HUB_TOKEN_ALGORITHMS` allows none of these.
     """
-    if not files:
+    if not (files := settings.token_public_keys):
         return []
     from hub.auth.public_keys import read_pem  # noqa: PLC0415 - see `hub.auth.algorithms`
 
@@ -124,4 +126,12 @@ def public_keys_of(files: tuple[str, ...]) -> "list[PublicKey]":
             raise SettingsError(f"HUB_TOKEN_PUBLIC_KEYS: {shown} cannot be read: {why}") from None
         except ValueError as error:
             raise SettingsError(f"HUB_TOKEN_PUBLIC_KEYS: {shown}: {error}") from None
+    fitting = dict.fromkeys(each for key in keys for each in key.algorithms)
+    allowed = settings.token_algorithms
+    others = settings.token_jwks_url or (settings.token_keys and HMAC in allowed)
+    if allowed and not others and fitting.keys().isdisjoint(allowed):
+        raise SettingsError(
+            f"HUB_TOKEN_PUBLIC_KEYS: the keys are for {', '.join(fitting)}, and "
+            f"HUB_TOKEN_ALGORITHMS allows {', '.join(allowed)}, so no token would be taken"
+        )
     return keys

@@ -237,8 +237,6 @@ class TokenKeyWatch(_KeyWatch["PublicKey"]):
         counters: Counters,
         log: FilteringBoundLogger,
     ) -> None:
-        named = settings.token_public_keys
-
         async def take(keys: "list[PublicKey]") -> dict[str, object]:
             replace(keys)
             return {"keys": len(keys)}
@@ -246,7 +244,7 @@ class TokenKeyWatch(_KeyWatch["PublicKey"]):
         super().__init__(
             key_files(settings),
             name="token_public_keys",
-            read=lambda: public_keys_of(named),
+            read=lambda: public_keys_of(settings),
             take=take,
             reloads=counters.token_key_reloads,
             log=log,
