@@ -88,7 +88,8 @@ REASON = Label(
         GapReason.CONFLATED.value: "newer ones with the same key replaced them",
         GapReason.BROKER.value: "lost between nodes and not in history",
         GapReason.EXPIRED.value: "history no longer has them",
-        GapReason.INVALID.value: "no JSON or too large, from outside the hub",
+        GapReason.INVALID.value: "no JSON or too large, from outside the hub; or changed by the"
+        " disk of the history file",
         GapReason.RESET.value: "the channel began a new epoch",
     },
 )

@@ -217,7 +217,7 @@ class Commits:
         )
         total_bytes = context.options.history_total_bytes
         self.recent = Recent(min(MOVED_BYTES, total_bytes // 16))
-        self.pages = PageReader(context.spawn, self.recent, self._on_unreadable)
+        self.pages = PageReader(context.spawn, self.recent, self._on_unreadable, context.log)
         self.tending = Tending(total_bytes, self.logs, self.recent)
         self.appearances: Appearances | None = None
         """Gets the names of channels that appear; None where no session follows them."""

@@ -14,7 +14,12 @@ Publications lie in blocks, each a stretch of one channel. A row for each public
 row and an entry in two indexes each; a block of 64 costs as much as one. Within a block each
 publication is
 
-    offset SP milliseconds SP length of the envelope SP length of the data LF envelope data
+    offset SP milliseconds SP length of the envelope SP length of the data SP checksum
+    LF envelope data
+
+The checksum is the CRC-32 of envelope and data, begun with offset and time. SQLite checks the pages
+of its trees and no payload, and a byte that a disk has changed must not be taken for published.
+Publications of files of version 3 and before have none.
 
 The envelope is empty or a JSON array: key, sender, connection that gets no echo, traceparent
 (null where there is none), then tags as text and marks where there are any, then for how many
@@ -23,6 +28,7 @@ milliseconds history may hold it. Blocks that follow one another read as one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import msgspec
 import orjson
@@ -32,7 +38,7 @@ from hub.core.publication import Publication
 
 # "hubH": `file` and other programs know the format by it.
 APPLICATION_ID = 0x68756248
-VERSION = 3
+VERSION = 4
 
 # New in version 2: the newest publication of each key of a keyed channel.
 ROWS = """
@@ -76,8 +82,9 @@ INSERT INTO remembered (expires_ms, keys)
 DROP TABLE made;
 """
 
-# By the version of the file: what makes it one of the next version.
-UPGRADES = {1: ROWS, 2: f"{RECENT} {_KEEP_KEYS}"}
+# By the version of the file: what makes it one of the next version. New in version 4: checksums of
+# publications, in the bytes of those that are written from then on.
+UPGRADES = {1: ROWS, 2: f"{RECENT} {_KEEP_KEYS}", 3: ""}
 
 INTAKE = """
 CREATE TEMP VIEW intake AS SELECT '' AS what, x'' AS data, 0 AS expires_ms, x'' AS keys;
@@ -323,29 +330,46 @@ def record(publication: Publication) -> bytes:
         if publication.keep_ms is not None:
             more = (*more, publication.keep_ms)
         envelope = msgspec.json.encode((*fields, *more))
-    return b"%d %d %d %d\n%b%b" % (
-        publication.offset, publication.time_ms, len(envelope), len(data), envelope, data,
+    offset, time_ms = publication.offset, publication.time_ms
+    return b"%d %d %d %d %d\n%b%b" % (
+        offset, time_ms, len(envelope), len(data), _checksum(offset, time_ms, envelope, data),
+        envelope, data,
     )  # fmt: skip
 
 
-def records(channel: str, raw: bytes) -> Iterator[Publication]:
-    """Yield the publications of consecutive blocks; raise `ValueError` for other bytes."""
+def _checksum(offset: int, time_ms: int, envelope: bytes, data: bytes) -> int:
+    begun = (offset ^ time_ms) & 0xFFFFFFFF
+    return crc32(data, crc32(envelope, begun) if envelope else begun)
+
+
+def records(channel: str, raw: bytes, damaged: list[int] | None = None) -> Iterator[Publication]:
+    """Yield the publications of consecutive blocks; raise `ValueError` for other bytes.
+
+    With `damaged`, the offsets of publications that are not as they were written are put there, and
+    raise nothing.
+    """
     at = before = 0
     while at < len(raw):
         line = raw.index(b"\n", at)
-        offset, time_ms, enveloped, length = map(int, raw[at:line].split(b" "))
+        offset, time_ms, enveloped, length, *checksum = map(int, raw[at:line].split(b" "))
         begins = line + 1 + enveloped
         at = begins + length
         if not line < begins <= at <= len(raw):
             raise ValueError("a publication is cut off")
+        envelope, data = raw[line + 1 : begins], raw[begins:at]
+        if checksum and checksum != [_checksum(offset, time_ms, envelope, data)]:
+            if damaged is None:
+                raise ValueError(f"publication {offset} of {channel} is not as it was written")
+            damaged.append(offset)
+            continue
         if offset <= before:
             raise ValueError(f"offset {offset} comes after {before}")
         before = offset
-        read = _ENVELOPE.decode(raw[line + 1 : begins]) if enveloped else _EMPTY
+        read = _ENVELOPE.decode(envelope) if enveloped else _EMPTY
         yield Publication(
             channel,
             offset,
-            raw[begins:at],
+            data,
             time_ms,
             read.key,
             read.sender,

@@ -6,11 +6,12 @@ Publications that no block of the file has yet are read from the recent commits 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from msgspec import structs
+from structlog.typing import FilteringBoundLogger
 
 from hub.brokers.sqlite.faults import Fault, FileError, translating
 from hub.brokers.sqlite.file import HistoryFile, checkpoint, connected
@@ -22,6 +23,8 @@ from hub.core.publication import Publication
 
 # Reading is for the disk's cache and the interpreter: more threads would only take turns.
 READERS = 2
+# Damaged publications that are logged. Where there are more, all of the file is in doubt.
+_DAMAGED_LOGGED = 1000
 
 _Asked = tuple[int, int, int, int, int, int, int]
 
@@ -74,17 +77,24 @@ class PageReader:
     """
 
     def __init__(
-        self, spawn: Spawn, recent: Recent, on_unreadable: Callable[[FileError], None]
+        self,
+        spawn: Spawn,
+        recent: Recent,
+        on_unreadable: Callable[[FileError], None],
+        log: FilteringBoundLogger,
     ) -> None:
         self._spawn = spawn
         self._recent = recent
         self._on_unreadable = on_unreadable
+        self._log = log
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="history-reader")
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="history-checkpoint")
         self._turn = asyncio.Semaphore(READERS)
         self._file: HistoryFile | None = None
         self._path = ""
         self._idle: list[FileReader] = []
+        self._damaged: set[tuple[str, int]] = set()
+        """Channels and offsets of damaged publications that were logged."""
         self._asked: dict[_Asked, asyncio.Future[HistoryPage]] = {}
 
     def use(self, file: HistoryFile) -> None:
@@ -163,7 +173,7 @@ class PageReader:
                 if room < 0:
                     break
                 publications.append(publication)
-        return HistoryPage(stored.log.head, found.oldest, tuple(publications))
+        return structs.replace(found, head=stored.log.head, publications=tuple(publications))
 
     async def _from_file(self, page: "_Page") -> HistoryPage:
         wanted = page.wanted
@@ -204,9 +214,18 @@ class PageReader:
             future.cancel()
             raise
         else:
+            if found.invalid:
+                self._note_damage(page.channel, found.invalid)
             future.set_result(found)
         finally:
             del self._asked[key]
+
+    def _note_damage(self, channel: str, offsets: Sequence[int]) -> None:
+        """Log each publication that the disk has changed, once."""
+        new = [each for each in offsets if (channel, each) not in self._damaged]
+        if new and len(self._damaged) < _DAMAGED_LOGGED:
+            self._damaged.update((channel, each) for each in new)
+            self._log.error("history_damaged", path=self._path, channel=channel, offsets=new)
 
     def _read(self, page: "_Page") -> HistoryPage:
         """Read a page; called by a thread."""
@@ -252,8 +271,10 @@ class _Page:
         self.first = stored.first
         self.wanted = wanted
         self.empty = HistoryPage(log.head, log.offset + 1, ())
-        self.seen = wanted.after
+        self.seen = self._after = wanted.after
         """The last offset that was read."""
+        self.damaged: list[int] = []
+        """Offsets of publications that are not as they were written."""
 
     def made(self, path: str, oldest: int | None, raw: bytes) -> HistoryPage:
         """Return the page of the bytes; raise `FileError` for bytes that are no block."""
@@ -263,7 +284,7 @@ class _Page:
         found: list[Publication] = []
         room = wanted.max_bytes
         try:
-            for publication in records(self.channel, raw):
+            for publication in records(self.channel, raw, self.damaged):
                 self.seen = max(self.seen, publication.offset)
                 if not wanted.after < publication.offset <= head.offset:
                     continue
@@ -276,6 +297,10 @@ class _Page:
                 found.append(publication)
         except ValueError as error:
             raise FileError(Fault.CORRUPT, path, str(error)) from error
+        if self.damaged:
+            # A changed digit may make a larger offset of one.
+            self.seen = max(self.seen, min(max(self.damaged), head.offset))
         if raw and not found and self.seen <= wanted.after:
             raise FileError(Fault.CORRUPT, path, "a block ends before it says")
-        return HistoryPage(head, max(oldest, self.first), tuple(found))
+        invalid = [each for each in self.damaged if self._after < each <= head.offset]
+        return HistoryPage(head, max(oldest, self.first), tuple(found), tuple(invalid))

@@ -170,7 +170,8 @@ TABLE = (
     _row(What.EXPIRED, answer=Fate.EXPIRED, times=Times.NOTE,
          detail="history no longer held it; announced as a gap `expired`"),
     _row(What.INVALID, answer=Fate.LOST, times=Times.NOTE,
-         detail="it was no valid publication; announced as a gap `invalid`"),
+         detail="it was no valid publication, or the disk of the history file has changed it;"
+         " announced as a gap `invalid`"),
     _row(What.ROWS, answer=Fate.AS_ROW, times=Times.NOTE,
          detail="history no longer held it, so rows were written anew: those as of offset {by}"
          " stand for it"),

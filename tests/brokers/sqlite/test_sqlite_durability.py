@@ -11,7 +11,7 @@ import pytest
 
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
-from hub.brokers.sqlite.layout import Commit
+from hub.brokers.sqlite.layout import VERSION, Commit
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Position
@@ -296,7 +296,7 @@ async def test_a_file_that_is_no_history_is_left_alone_and_said(path: Path, kind
 
         HistoryFile(str(path)).close()
         db = sqlite3.connect(path)
-        db.execute("PRAGMA user_version = 4")
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
         db.close()
     before = path.read_bytes()
     async with StoredNode(path) as node:

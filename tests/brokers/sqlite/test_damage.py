@@ -1,0 +1,139 @@
+"""A byte of the history file that a disk has changed never makes another publication."""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from hub.brokers.sqlite.file import HistoryFile
+from hub.core.ports import PublishRequest
+from hub.errors import UnavailableError
+from tests.brokers.sqlite.nodes import StoredNode
+from tests.core.fakes import FakeClock
+from tests.support.hub_process import HubProcess
+
+CHANNELS = ("long:a", "long:b", "rows:a")
+PUBLICATIONS = 90
+DAMAGES = 40
+
+Held = dict[str, dict[int, tuple[bytes, int, str | None]]]
+
+
+async def fill(path: Path) -> Held:
+    """Publish, and return data, time and key by channel and offset."""
+    held: Held = {name: {} for name in CHANNELS}
+    async with StoredNode(path) as node:
+        for number in range(PUBLICATIONS):
+            name = CHANNELS[number % len(CHANNELS)]
+            key = f"k{number % 7}" if name == "rows:a" else None
+            data = b'"%d %b"' % (number, b"x" * (number * 7 % 400))
+            await node.publish(name, data, key=key)
+            node.clock.advance(0.1)
+        for name in CHANNELS:
+            for each in (await node.history(name, 0, 1000)).publications:
+                held[name][each.offset] = each.data, each.time_ms, each.key
+    return held
+
+
+async def judge(path: Path, held: Held) -> int:
+    """Read all that the file still gives, and return how many publications that are.
+
+    Each is one that was published, with its time and key.
+    """
+    found = 0
+    async with StoredNode(path, clock=FakeClock()) as node:
+        for name in CHANNELS:
+            after = 0
+            while True:
+                try:
+                    page = await asyncio.wait_for(node.history(name, after, 7), 10)
+                except UnavailableError:
+                    break
+                for each in page.publications:
+                    assert held[name][each.offset] == (each.data, each.time_ms, each.key)
+                    found += 1
+                if not page.publications:
+                    break
+                after = page.last
+    return found
+
+
+async def test_a_byte_that_a_disk_has_changed_is_never_taken_for_published(tmp_path: Path) -> None:
+    """SQLite checks its trees and no payload, so that publications have checksums of their own."""
+    source = tmp_path / "whole.db"
+    held = await fill(source)
+    whole = await judge(Path(shutil.copy(source, tmp_path / "copy.db")), held)
+    raw, chance, less = source.read_bytes(), random.Random(26), 0
+    for number in range(DAMAGES):
+        damaged = bytearray(raw)
+        damaged[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(damaged)
+        less += await judge(path, held) < whole
+    assert less, "no damage came where it shows"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "left", "damaged"),
+    [
+        (b'"6 data"', b'"6 dat4"', [5, 7, 8, 9], (6,)),
+        (b'"key6"', b'"key7"', [5, 7, 8, 9], (6,)),
+        (b'"5 data"6 ', b'"5 data"7 ', [5, 7, 8, 9], (7,)),
+        (b" data", b" dat4", [65, 66, 67, 68], tuple(range(5, 65))),
+    ],
+    ids=["data", "key", "offset", "all"],
+)
+async def test_a_changed_publication_is_left_out_and_named(
+    path: Path, old: bytes, new: bytes, left: Sequence[int], damaged: tuple[int, ...]
+) -> None:
+    """The log names it once, others come, and publishing goes on."""
+    async with StoredNode(path) as node:
+        requests = [
+            PublishRequest("long:a", b'"%d data"' % number, "p", key=f"key{number}")
+            for number in range(1, 71)
+        ]
+        await node.stored.publish_many(requests)
+    with closing(HistoryFile(str(path))) as file:
+        [(id_, block)] = file._db.execute("SELECT id, data FROM block WHERE first = 1").fetchall()
+        assert old in block
+        file._db.execute("UPDATE block SET data = ? WHERE id = ?", (block.replace(old, new), id_))
+    async with StoredNode(path, clock=node.clock) as node:
+        page = await node.history("long:a", 4, 4)
+        assert [each.offset for each in page.publications] == left
+        assert page.invalid == damaged
+        await node.history("long:a", 4, 4)
+        assert node.events().count("history_damaged") == 1
+        assert node.stored.problems() == ()
+        assert (await node.publish("long:a")).offset == 71
+
+
+async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(path: Path) -> None:
+    """The subscriber gets the publications before and behind it, in order."""
+    with HubProcess(HUB_BROKER=f"sqlite://{path}") as hub:
+        async with httpx.AsyncClient(base_url=hub.url) as client:
+            items = [{"channel": "a", "data": f"number {number}"} for number in range(1, 6)]
+            [first, *_] = (await client.post("/api/publish", json=items)).json()
+        hub.stop()
+        for name in (path, path.with_name(f"{path.name}-wal")):
+            if name.exists():
+                name.write_bytes(name.read_bytes().replace(b'"number 3"', b'"number 8"'))
+        hub.restart()
+        async with httpx.AsyncClient(base_url=hub.url) as client:
+            since = f"a={first['epoch']}:0"
+            answer = await client.get("/poll", params={"channel": "a", "since": since})
+    got = [
+        (each["op"], each.get("offset"), each.get("from"), each.get("reason"))
+        for each in answer.json()["pushes"]
+    ]
+    assert got == [
+        ("message", 1, None, None),
+        ("message", 2, None, None),
+        ("gap", None, 3, "invalid"),
+        ("message", 4, None, None),
+        ("message", 5, None, None),
+    ]
