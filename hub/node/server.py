@@ -28,6 +28,8 @@ _GRACEFUL_SECONDS = 2.0
 # From the end of accepting until the last accepted peer has sent its first request, and its stream
 # is open: those of 10,000 take 3 s of the loop. On a busy machine 2,000 peers took more than one.
 _FIRST_REQUEST_SECONDS = 5.0
+# From the application's answer about a peer until its stream is open.
+_OPENED_SECONDS = 0.5
 _STEP_SECONDS = 0.02
 # Until a worker tries again to accept at a socket where it could not. Guess, not measured.
 _AGAIN_SECONDS = 1.0
@@ -60,8 +62,12 @@ class Acceptor:
     def awaits_first_requests(self) -> bool:
         """Return whether a connection that was accepted has sent no request yet, or waits for its
         turn to open a stream."""
-        handshakes, context = any(not each.done() for each in self._handshakes), self._context
-        return handshakes or len(context.arrivals) > 0 or len(context.turns.crowd) > 0
+        handshakes = any(not each.done() for each in self._handshakes)
+        return handshakes or len(self._context.arrivals) > 0 or len(self._context.turns.crowd) > 0
+
+    def awaits_admissions(self) -> bool:
+        """Return whether somebody else is being asked about a peer, or a stream is to be opened."""
+        return self._context.dispatcher.admitting > 0 or len(self._context.turns.crowd) > 0
 
     async def accept(self, listening: socket.socket) -> Accepting:
         """Begin to accept at `listening`; closing the returned server closes it."""
@@ -211,13 +217,16 @@ class Listener:
 
         Called after `stop_accepting` and before a drain: a peer that was accepted at the last
         moment has its session and the goodbye, and not a refusal. A peer that sends nothing delays
-        the drain for five seconds at most.
+        the drain for five seconds at most, and an application that is asked about peers for as long
+        as it may take.
         """
-        acceptor = self._acceptor
+        acceptor, settings = self._acceptor, self._node.settings
         assert acceptor is not None  # noqa: S101 - set by `start`
         await wait_while(
             acceptor.awaits_first_requests, _FIRST_REQUEST_SECONDS, step_seconds=_STEP_SECONDS
         )
+        seconds = settings.hook_timeout_seconds + _OPENED_SECONDS
+        await wait_while(acceptor.awaits_admissions, seconds, step_seconds=_STEP_SECONDS)
 
     async def stop_asking(self, seconds: float) -> None:
         """End HTTP connections with their next answer; wait for that, so many seconds at most.

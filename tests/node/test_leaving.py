@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from hub import Hub, Settings
+from tests.support.application import Answer, Application, Asked, says
 from tests.support.raw_connection import END_OF_HEAD, get
 from tests.support.waiting import eventually
 
@@ -80,6 +81,38 @@ async def test_a_peer_whose_stream_waits_for_a_turn_is_served_before_the_drain()
         assert b'"op":"goodbye"' in await reader.read()
         await leaving
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/ws?channel=prices", "/sse?channel=prices", "/poll?channel=prices"]
+)
+async def test_a_peer_about_whom_the_application_is_asked_is_served_before_the_drain(
+    path: str,
+) -> None:
+    """The application may take as long as it is given, and the drain would refuse the peer."""
+    answered = asyncio.Event()
+
+    async def answer(_asked: Asked) -> Answer:
+        await answered.wait()
+        return says(allow=True)
+
+    async with Application(answer) as app:
+        settings = Settings(port=0, drain_seconds=0.2, hook_url=app.url, hooks="connect")
+        async with Hub(settings) as hub:
+            reader, writer = await connected(hub)
+            writer.write(get(path, upgrade=path.startswith("/ws")))
+            await app.until(lambda: bool(app.asked))
+            await hub.stop_accepting()
+            leaving = asyncio.create_task(hub.leave_to_another())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not hub.node.registry.draining
+            answered.set()
+            head = await reader.readuntil(END_OF_HEAD)
+            assert head.startswith((b"HTTP/1.1 101", b"HTTP/1.1 200")), head
+            assert b'"op":"goodbye"' in await reader.read()
+            await leaving
+            writer.close()
 
 
 async def test_a_worker_that_has_stopped_accepting_does_not_begin_again() -> None:

@@ -46,6 +46,7 @@ def stop_seconds(settings: Settings) -> float:
         settings.ready_delay_seconds
         + settings.drain_seconds
         + settings.close_timeout_seconds
+        + settings.hook_timeout_seconds
         + _MARGIN_SECONDS
     )
 

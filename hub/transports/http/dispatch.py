@@ -109,6 +109,8 @@ class Dispatcher:
         self._proxies = deps.proxies
         self._inflating = asyncio.Lock()
         """Held by the one long body that is inflated: the others wait."""
+        self.admitting = 0
+        """The number of requests whose identity is being found elsewhere."""
         self.heads = KnownHeads()
         """Heads of publishers that have passed: a publisher repeats its head."""
         deps.policy.when_keys_change(self.heads.forget)
@@ -329,12 +331,15 @@ class Dispatcher:
         admission, call.admission = call.admission, None
         if admission is None:
             return
+        self.admitting += 1
         try:
             await admission
         except HubError as error:
             self.refuse(call, error)
         except Exception:  # noqa: BLE001 - the edge, as above
             call.answer = self._failed(call)
+        finally:
+            self.admitting -= 1
 
     async def _finish(self, call: Call, work: Coroutine[Any, Any, Answer]) -> Answer:
         try:
