@@ -1,5 +1,9 @@
 """A batch that grows fast waits for more, so that each write carries more; never for long."""
 
+from unittest.mock import Mock
+
+import pytest
+
 from hub.core.fanout.fanout import GATHER_BYTES, GATHER_SECONDS, GROWTH_ITEMS
 from tests.core.small_node import SmallNode
 from tests.core.subscribers import Subscriber
@@ -49,6 +53,19 @@ def test_few_publications_leave_in_the_next_turn_also_beside_a_busy_channel() ->
     publish(node, GROWTH_ITEMS - 1, "calm")
     node.loop.turn()
     assert (len(busy.read()), len(calm.read())) == (0, GROWTH_ITEMS - 1)
+
+
+def test_a_batch_that_waits_outlives_a_fault_in_another_channel() -> None:
+    """The fault ends the tick, and the next tick goes on with all channels that have items."""
+    node = SmallNode()
+    busy, failing = Subscriber(node, "busy"), Subscriber(node, "other", plain=False)
+    failing.link.send = Mock(side_effect=RuntimeError)  # type: ignore[method-assign]  # a fault
+    publish(node, GROWTH_ITEMS, "busy")
+    publish(node, 1, "other")
+    with pytest.raises(RuntimeError):
+        node.loop.turn()
+    node.loop.settle()
+    assert len(busy.read()) == GROWTH_ITEMS
 
 
 def test_a_batch_leaves_as_soon_as_it_grows_slowly() -> None:

@@ -214,18 +214,20 @@ class Fanout:
 
     def _send_slices(self) -> None:
         spent, sending, gathering = 0, self._sending, []
-        while sending and spent < self._slice_sessions:
-            channel = sending.popleft()
-            if len(channel.open) >= GROWTH_ITEMS and self._gathers(channel):
-                gathering.append(channel)
-                continue
-            try:
-                spent += self._write_lone(channel) or self._write_round(channel)
-            finally:
-                # A fault may have ended this. Items that came meanwhile must not wait for ever.
-                if channel.open or channel.under_way:
-                    sending.append(channel)
-        sending.extend(gathering)
+        try:
+            while sending and spent < self._slice_sessions:
+                channel = sending.popleft()
+                if len(channel.open) >= GROWTH_ITEMS and self._gathers(channel):
+                    gathering.append(channel)
+                    continue
+                try:
+                    spent += self._write_lone(channel) or self._write_round(channel)
+                finally:
+                    # A fault may have ended this. Items that came must not wait for ever.
+                    if channel.open or channel.under_way:
+                        sending.append(channel)
+        finally:
+            sending.extend(gathering)
 
     def _gathers(self, channel: Channel) -> bool:
         """Return whether the open batch grows so fast that it waits for more."""
