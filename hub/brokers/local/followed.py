@@ -8,6 +8,7 @@ in between from history, or announces their loss, as `hub.brokers.tracker` decid
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from hub.brokers.local import frames
 from hub.brokers.local.link import NoAnswerError, NotSentError, WorkerLink
@@ -34,9 +35,9 @@ async def read_page(
 ) -> HistoryPage:
     """Read a page of the broker process; raise the errors of `WorkerLink.ask`."""
     answer = await link.ask(frames.HISTORY, channel, after, limit, max_bytes)
-    _, _, epoch, offset, oldest, found = answer
+    _, _, epoch, offset, oldest, invalid, found = answer
     publications = tuple(map(frames.read_publication, found))
-    return HistoryPage(Position(epoch, offset), oldest, publications)
+    return HistoryPage(Position(epoch, offset), oldest, publications, tuple(invalid))
 
 
 @dataclass(slots=True)
@@ -309,11 +310,14 @@ class FollowedChannels:
             page = await read_page(self._link, channel, after, _PAGE_PUBLICATIONS, PAGE_BYTES)
         except HubError:
             return None
+        head = page.head
         messages = [
-            Held(page.head.epoch, each.offset, each, len(each.data)) for each in page.publications
+            Held(head.epoch, each.offset, each, len(each.data)) for each in page.publications
         ]
-        complete = not messages or page.last == page.head.offset
         self._counters.broker_filled += len(messages)
+        messages += [Held(head.epoch, offset, None, 0) for offset in page.invalid]
+        messages.sort(key=attrgetter("offset"))
+        complete = not messages or messages[-1].offset == head.offset
         return TrackerPage(page.head, page.oldest, messages, complete=complete)
 
     def _carry_out(self, channel: str, steps: Sequence[Step]) -> None:

@@ -70,7 +70,7 @@ WELCOME = _kind(32, "shape")
 PUBLISHED = _kind(33, "number, for each epoch, offset, duplicate; or code, message")
 REFUSED = _kind(34, "number, code, message")
 HEAD = _kind(35, "number, epoch, offset")
-PAGE = _kind(36, "number, epoch, offset, oldest, written publications")
+PAGE = _kind(36, "number, epoch, offset, oldest, invalid offsets, written publications")
 PONG = _kind(
     37,
     "number, bytes of history, their limit, rows of state, their bytes, what keeps the broker from"

@@ -235,7 +235,8 @@ class BrokerServer:
     ) -> Message:
         page: HistoryPage = await self.broker.history(name, after, limit, max_bytes=max_bytes)
         found = list(map(frames.written, page.publications))
-        return (frames.PAGE, number, page.head.epoch, page.head.offset, page.oldest, found)
+        head, invalid = page.head, list(page.invalid)
+        return (frames.PAGE, number, head.epoch, head.offset, page.oldest, invalid, found)
 
     def _state(self, worker: WorkerConnection, message: Message) -> None:
         _, number, name, after, limit, upto, max_bytes = message

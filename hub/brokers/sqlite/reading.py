@@ -25,6 +25,8 @@ from hub.core.publication import Publication
 READERS = 2
 # Damaged publications that are logged. Where there are more, all of the file is in doubt.
 _DAMAGED_LOGGED = 1000
+# Of those of one page; a line of the log must not be as long as a channel.
+_DAMAGED_NAMED = 100
 
 _Asked = tuple[int, int, int, int, int, int, int]
 
@@ -225,7 +227,13 @@ class PageReader:
         new = [each for each in offsets if (channel, each) not in self._damaged]
         if new and len(self._damaged) < _DAMAGED_LOGGED:
             self._damaged.update((channel, each) for each in new)
-            self._log.error("history_damaged", path=self._path, channel=channel, offsets=new)
+            self._log.error(
+                "history_damaged",
+                path=self._path,
+                channel=channel,
+                offsets=new[:_DAMAGED_NAMED],
+                publications=len(new),
+            )
 
     def _read(self, page: "_Page") -> HistoryPage:
         """Read a page; called by a thread."""

@@ -219,7 +219,7 @@ async def test_each_call_has_its_answer_with_its_number(slow: bool) -> None:
     assert process.server.publications == 6
     one.say((frames.HISTORY, 7, "a", 1, 10, 1000))
     ((*page, found),) = await one.heard()
-    assert page == [frames.PAGE, 7, epoch, 2, 1]
+    assert page == [frames.PAGE, 7, epoch, 2, 1, []]
     assert [p.data for p in map(frames.read_publication, found)] == [b"2"]
     one.say((frames.CLEAR, 8, "a"), (frames.HISTORY, 9, "a", 0, 10, 1000))
     cleared, page = await one.heard()

@@ -112,9 +112,12 @@ async def test_a_changed_publication_is_left_out_and_named(
         assert (await node.publish("long:a")).offset == 71
 
 
-async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(path: Path) -> None:
-    """The subscriber gets the publications before and behind it, in order."""
-    with HubProcess(HUB_BROKER=f"sqlite://{path}") as hub:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(
+    path: Path, workers: str
+) -> None:
+    """The subscriber gets the publications before and behind it, in order, also from a worker."""
+    with HubProcess("--workers", workers, HUB_BROKER=f"sqlite://{path}") as hub:
         async with httpx.AsyncClient(base_url=hub.url) as client:
             items = [{"channel": "a", "data": f"number {number}"} for number in range(1, 6)]
             [first, *_] = (await client.post("/api/publish", json=items)).json()
