@@ -25,8 +25,8 @@ from hub.core.publication import Publication
 READERS = 2
 # Damaged publications that are logged. Where there are more, all of the file is in doubt.
 _DAMAGED_LOGGED = 1000
-# Of those of one page; a line of the log must not be as long as a channel.
-_DAMAGED_NAMED = 100
+# Damaged publications of one page. Above that no gap stands for them: the page is unreadable.
+_DAMAGED_AT_MOST = 256
 
 _Asked = tuple[int, int, int, int, int, int, int]
 
@@ -227,13 +227,7 @@ class PageReader:
         new = [each for each in offsets if (channel, each) not in self._damaged]
         if new and len(self._damaged) < _DAMAGED_LOGGED:
             self._damaged.update((channel, each) for each in new)
-            self._log.error(
-                "history_damaged",
-                path=self._path,
-                channel=channel,
-                offsets=new[:_DAMAGED_NAMED],
-                publications=len(new),
-            )
+            self._log.error("history_damaged", path=self._path, channel=channel, offsets=new)
 
     def _read(self, page: "_Page") -> HistoryPage:
         """Read a page; called by a thread."""
@@ -305,6 +299,11 @@ class _Page:
                 found.append(publication)
         except ValueError as error:
             raise FileError(Fault.CORRUPT, path, str(error)) from error
+        if len(self.damaged) > _DAMAGED_AT_MOST:
+            many = (
+                f"{len(self.damaged)} publications of {self.channel} are not as they were written"
+            )
+            raise FileError(Fault.CORRUPT, path, many)
         if self.damaged:
             # A changed digit may make a larger offset of one.
             self.seen = max(self.seen, min(max(self.damaged), head.offset))

@@ -112,6 +112,19 @@ async def test_a_changed_publication_is_left_out_and_named(
         assert (await node.publish("long:a")).offset == 71
 
 
+async def test_where_very_many_are_changed_the_page_is_unreadable(path: Path) -> None:
+    """The hub does not look through a whole channel for one that is left."""
+    async with StoredNode(path) as node:
+        requests = [PublishRequest("long:a", b'"data"', "p") for _ in range(400)]
+        await node.stored.publish_many(requests)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("UPDATE block SET data = replace(data, 'data', 'dat4')")
+    async with StoredNode(path, clock=node.clock) as node:
+        with pytest.raises(UnavailableError, match="are not as they were written"):
+            await node.history("long:a", 0, 3)
+        assert node.events().count("history_damaged") == 0
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(
     path: Path, workers: str
