@@ -162,7 +162,9 @@ class Hub:
                 window_seconds=0 if at_once else settings.drain_seconds,
             )
         draining = asyncio.create_task(
-            drainer.stop_at_once(return_seconds=settings.drain_seconds)
+            drainer.stop_at_once(
+                return_seconds=settings.drain_seconds, may_take_turns=not self._hosted
+            )
             if at_once
             else drainer.stop(
                 ready_delay_seconds=settings.ready_delay_seconds,

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from hub.admin.listing import slices
 from hub.admin.requests import Admin, AdminRequest, AtTag, Handlers
+from hub.core.eager import NEXT_TURN
 from hub.core.node_records import NodeRecord
 from hub.core.registry import SessionRegistry
 from hub.core.session.session import Session
@@ -83,14 +84,24 @@ class Drainer:
         self._stopping = True
         await self.drain(ready_delay_seconds=ready_delay_seconds, window_seconds=window_seconds)
 
-    async def stop_at_once(self, *, return_seconds: float) -> None:
-        """`stop` where connections end anyway: tell all now, and spread them by their return."""
+    async def stop_at_once(self, *, return_seconds: float, may_take_turns: bool) -> None:
+        """`stop` where connections end anyway: tell all now, and spread them by their return.
+
+        Args:
+            may_take_turns: False where another turn of the loop may cut connections that were not
+                told yet. 15,000 sessions take 320 ms in one step (measured).
+        """
         self._stopping = self._registry.draining = True
         if self._task is not None:
             self._task.cancel()
+        return_ms = int(max(_LEAST_RETURN_SECONDS, return_seconds) * 1000)
+        spent = 0.0
         for session in list(self._registry.sessions.values()):
-            seconds = max(_LEAST_RETURN_SECONDS, return_seconds)
-            _close_one(self._registry, session, "draining", int(seconds * 1000))
+            if may_take_turns and spent >= _AT_ONCE:
+                await NEXT_TURN
+                spent = 0.0
+            spent += _cost(session)
+            _close_one(self._registry, session, "draining", return_ms)
         await self.drain(ready_delay_seconds=0, window_seconds=0)
 
     async def drain(self, *, ready_delay_seconds: float, window_seconds: float) -> None:
@@ -187,18 +198,27 @@ class Drainer:
                 # Drawn one by one: to draw from 100,000 at once takes 30 ms.
                 chosen = random.randrange(index, len(sessions))
                 session, sessions[chosen] = sessions[chosen], sessions[index]
-                spent += 1 + len(session.subscriptions) / _CHANNELS_OF_A_SESSION
+                spent += _cost(session)
                 _close_one(self._registry, session, reason, return_ms)
         finally:
             self.progress = None
 
 
 def abort_all(registry: SessionRegistry) -> None:
-    """End every session at once; used when a second signal asks for it."""
+    """End every session at once; used when a second signal asks for it.
+
+    One step, 400 ms with 15,000 sessions (measured): who asked wants the process gone, and a turn
+    in between would only serve sessions that this step ends too.
+    """
     for session in list(registry.sessions.values()):
         _close_one(registry, session, "stopping", None)
     for session in list(registry.leaving):
         registry.abort(session)
+
+
+def _cost(session: Session) -> float:
+    """Return for how many sessions without channels its close counts."""
+    return 1 + len(session.subscriptions) / _CHANNELS_OF_A_SESSION
 
 
 def _close_one(

@@ -108,6 +108,24 @@ async def test_however_short_the_window_others_run_between_the_closes(
     assert most == at_once
 
 
+@pytest.mark.parametrize(("may_take_turns", "at_once"), [(True, 25), (False, 60)])
+async def test_a_stop_at_once_is_one_step_only_before_a_server_that_cuts_connections(
+    may_take_turns: bool, at_once: int
+) -> None:
+    """A worker that starts anew has no such server: its loop goes on between the closes."""
+    crowd = Crowd(60)
+    stop = asyncio.create_task(
+        crowd.drainer.stop_at_once(return_seconds=LONG_SECONDS, may_take_turns=may_take_turns)
+    )
+    most = before = 0
+    while before < 60:
+        await asyncio.sleep(0)
+        closed = sum(session.closing for session in crowd.sessions)
+        most, before = max(most, closed - before), closed
+    await crowd.finished(stop)
+    assert most == at_once
+
+
 async def test_a_drain_that_is_undone_leaves_who_was_not_told_yet_alone() -> None:
     """The node takes sessions again, and may be drained again."""
     crowd = Crowd(5)
