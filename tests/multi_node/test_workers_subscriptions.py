@@ -46,8 +46,9 @@ class Subscriber:
         """Wait for so many messages."""
         await eventually(lambda: len(self.data()) >= count)
 
-    async def begins(self) -> None:
-        await eventually(lambda: self.pushes)
+    async def was_pushed(self, op: str) -> None:
+        """Wait for a push of this kind."""
+        await eventually(lambda: op in {push["op"] for push in self.pushes})
 
     async def end(self) -> None:
         await self._connection.close()
@@ -56,7 +57,7 @@ class Subscriber:
 
 @contextlib.asynccontextmanager
 async def one_at_each(hub: WorkersHub, query: str) -> AsyncGenerator[list[Subscriber]]:
-    """A subscriber at each of both workers."""
+    """A subscriber at each of both workers, whose subscription has begun."""
     async with contextlib.AsyncExitStack() as stack:
         found: dict[str, Subscriber] = {}
 
@@ -71,6 +72,7 @@ async def one_at_each(hub: WorkersHub, query: str) -> AsyncGenerator[list[Subscr
             return len(found) == 2
 
         await eventually(one_more)
+        await asyncio.gather(*(each.was_pushed("subscribed") for each in found.values()))
         yield list(found.values())
 
 
@@ -87,7 +89,6 @@ async def test_a_pattern_finds_channels_that_appear_at_any_worker(
     """Each message once, with the first of each channel."""
     await say(hub, {"channel": f"{channel}:0", "data": "before"})
     async with one_at_each(hub, f"pattern={channel}:*") as subscribers:
-        await asyncio.gather(*(each.begins() for each in subscribers))
         await say(hub, *({"channel": f"{channel}:{n % 8}", "data": n} for n in range(24)))
         for each in subscribers:
             await each.has(24)
@@ -117,6 +118,8 @@ async def test_a_table_is_the_same_at_any_worker(hub: WorkersHub, channel: str) 
     table = f"table:{channel}"
     await say(hub, *({"channel": table, "key": f"k{n % 3}", "data": n} for n in range(6)))
     async with one_at_each(hub, f"channel={table}&state=true") as subscribers:
+        # Their rows are as of a position before what follows.
+        await asyncio.gather(*(each.was_pushed("state") for each in subscribers))
         await say(hub, {"channel": table, "key": "k1", "data": 10})
         await say(hub, {"channel": table, "key": "k2", "data": None, "remove": True})
         for each in subscribers:
