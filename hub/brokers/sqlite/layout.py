@@ -17,9 +17,9 @@ publication is
     offset SP milliseconds SP length of the envelope SP length of the data SP checksum
     LF envelope data
 
-The checksum is the CRC-32 of envelope and data, begun with offset and time. SQLite checks the pages
-of its trees and no payload, and a byte that a disk has changed must not be taken for published.
-Publications of files of version 3 and before have none.
+The checksum is the CRC-32 of envelope and data, begun with channel, offset and time. SQLite checks
+no payload and no number, and a byte that a disk has changed must not be taken for published, or for
+one of another channel. Publications of files of version 3 and before have none.
 
 The envelope is empty or a JSON array: key, sender, connection that gets no echo, traceparent
 (null where there is none), then tags as text and marks where there are any, then for how many
@@ -28,6 +28,7 @@ milliseconds history may hold it. Blocks that follow one another read as one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 import msgspec
@@ -331,24 +332,29 @@ def record(publication: Publication) -> bytes:
             more = (*more, publication.keep_ms)
         envelope = msgspec.json.encode((*fields, *more))
     offset, time_ms = publication.offset, publication.time_ms
+    checksum = _checksum(_of_channel(publication.channel) ^ offset ^ time_ms, envelope, data)
     return b"%d %d %d %d %d\n%b%b" % (
-        offset, time_ms, len(envelope), len(data), _checksum(offset, time_ms, envelope, data),
-        envelope, data,
+        offset, time_ms, len(envelope), len(data), checksum, envelope, data,
     )  # fmt: skip
 
 
-def _checksum(offset: int, time_ms: int, envelope: bytes, data: bytes) -> int:
-    begun = (offset ^ time_ms) & 0xFFFFFFFF
+@lru_cache(maxsize=4096)
+def _of_channel(name: str) -> int:
+    return crc32(name.encode())
+
+
+def _checksum(begun: int, envelope: bytes, data: bytes) -> int:
+    begun &= 0xFFFFFFFF
     return crc32(data, crc32(envelope, begun) if envelope else begun)
 
 
 def records(channel: str, raw: bytes, damaged: list[int] | None = None) -> Iterator[Publication]:
     """Yield the publications of consecutive blocks; raise `ValueError` for other bytes.
 
-    With `damaged`, the offsets of publications that are not as they were written are put there, and
-    raise nothing.
+    With `damaged`, offsets of publications that are not as they were written go there instead.
     """
     at = before = 0
+    of_channel = _of_channel(channel)
     while at < len(raw):
         line = raw.index(b"\n", at)
         offset, time_ms, enveloped, length, *checksum = map(int, raw[at:line].split(b" "))
@@ -357,7 +363,7 @@ def records(channel: str, raw: bytes, damaged: list[int] | None = None) -> Itera
         if not line < begins <= at <= len(raw):
             raise ValueError("a publication is cut off")
         envelope, data = raw[line + 1 : begins], raw[begins:at]
-        if checksum and checksum != [_checksum(offset, time_ms, envelope, data)]:
+        if checksum and checksum != [_checksum(of_channel ^ offset ^ time_ms, envelope, data)]:
             if damaged is None:
                 raise ValueError(f"publication {offset} of {channel} is not as it was written")
             damaged.append(offset)

@@ -112,6 +112,19 @@ async def test_a_changed_publication_is_left_out_and_named(
         assert (await node.publish("long:a")).offset == 71
 
 
+async def test_a_block_of_another_channel_is_not_handed_out(path: Path) -> None:
+    """The number of a channel is one byte in the file, and in the index."""
+    async with StoredNode(path) as node:
+        for name in ("long:a", "long:b"):
+            requests = [PublishRequest(name, b'"of %b"' % name.encode(), "p") for _ in range(70)]
+            await node.stored.publish_many(requests)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("UPDATE block SET channel = 3 - channel")
+    async with StoredNode(path, clock=node.clock) as node:
+        page = await node.history("long:b", 0, 100)
+        assert (page.publications, page.invalid) == ((), tuple(range(1, 71)))
+
+
 async def test_where_very_many_are_changed_the_page_is_unreadable(path: Path) -> None:
     """The hub does not look through a whole channel for one that is left."""
     async with StoredNode(path) as node:

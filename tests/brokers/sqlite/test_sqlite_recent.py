@@ -32,7 +32,7 @@ def commit(number: int, *channels: tuple[int, int], taken_ms: int = TAKEN_MS) ->
     parts: list[bytes] = []
     at = 1
     for channel, offset in channels:
-        raw = record(Publication(str(channel), offset, b"%d" % offset, 1))
+        raw = record(Publication(f"c{channel}", offset, b"%d" % offset, 1))
         size, expires_ms = len(b"%d" % offset), taken_ms + TTL_MS
         blocks.append((channel, offset, offset, taken_ms, expires_ms, size, at, len(raw)))
         parts.append(raw)
@@ -52,7 +52,7 @@ def offsets(whole: Commit, channel: int) -> list[list[int]]:
     for block in whole.blocks:
         if block[0] == channel:
             raw = whole.data[block[6] - 1 : block[6] - 1 + block[7]]
-            found.append([each.offset for each in records("", raw)])
+            found.append([each.offset for each in records(f"c{channel}", raw)])
             assert (found[-1][0], found[-1][-1]) == (block[1], block[2])
     return found
 
@@ -116,13 +116,13 @@ def content(path: Path) -> tuple[Stored, Sequence[object], Sequence[object], int
     try:
         stored = file.load()
         blocks = file._db.execute(
-            "SELECT channel, data FROM block WHERE channel IN (SELECT id FROM channel) "
+            "SELECT channel, name, data FROM block JOIN channel ON channel.id = channel "
             "ORDER BY channel, last"
         )
         found = [
             (channel, each.offset, each.data, each.key)
-            for channel, data in blocks
-            for each in records("", data)
+            for channel, name, data in blocks
+            for each in records(name, data)
         ]
         rows = file.load_rows((0, ""), 1000)
         keys = [(each.publisher, each.scope, each.offset) for each in file.load_keys(0, 0, 1000)]
