@@ -181,9 +181,15 @@ def test_ctrl_c_ends_a_scenario_and_all_its_processes(
             return any(child in " ".join(each.cmdline()) for each in children)
         return False
 
-    eventually_blocking(are_there)
-    os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    try:
+        eventually_blocking(are_there)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    except BaseException:
+        # One that is left is found by the collector, and fails whichever test runs then.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     assert process.returncode == 130, output
     assert b"Traceback" not in output, output
     eventually_blocking(lambda: not any(each.is_running() for each in children))
