@@ -225,6 +225,8 @@ class Listener:
         await wait_while(
             acceptor.awaits_first_requests, _FIRST_REQUEST_SECONDS, step_seconds=_STEP_SECONDS
         )
+        # Tasks that have just been made have their first step, and are counted from then on.
+        await asyncio.sleep(0)
         seconds = settings.hook_timeout_seconds + _OPENED_SECONDS
         await wait_while(acceptor.awaits_admissions, seconds, step_seconds=_STEP_SECONDS)
 
