@@ -36,7 +36,7 @@ class NodeTruth:
         return self._notes[channel, epoch][offset]
 
     def later(self, channel: str, epoch: str, offset: int) -> Iterable[PublishRequest]:
-        known = self._notes[channel, epoch]
+        known = self._notes.get((channel, epoch), {})
         return [request for other, request in known.items() if other > offset]
 
     def lost(self, channel: str, epoch: str, offset: int) -> bool:
