@@ -29,8 +29,16 @@ def row(page: Page, *texts: str) -> Locator:
     return found
 
 
+_AT_REST = """() => document.getAnimations().every((each) =>
+  each.playState !== "running" || each.effect.getComputedTiming().iterations === Infinity)"""
+
+
 async def faults(page: Page) -> list[str]:
-    """Returns the serious and critical findings of axe-core on the page."""
+    """Returns the serious and critical findings of axe-core on the page at rest.
+
+    A note that just rises is half transparent, and of too little contrast for a moment.
+    """
+    await page.wait_for_function(_AT_REST)
     results = await Axe().run(page)
     return [
         f"{found['id']}: {node['html'][:200]} {node['failureSummary']}"
