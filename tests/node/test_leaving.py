@@ -1,6 +1,7 @@
 """A worker that goes: peers that it accepted at the last moment are served, and told to move."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -60,6 +61,25 @@ async def test_a_peer_that_sends_nothing_delays_the_drain_for_a_bounded_time(
         await leaving
 
 
+async def head_before_the_drain(
+    hub: Hub, reader: asyncio.StreamReader, let_in: Callable[[], object]
+) -> bytes:
+    """Have a worker leave while a peer waits, and let the peer in; return the head of its answer.
+
+    The drain begins after that, and the stream ends with the goodbye.
+    """
+    await hub.stop_accepting()
+    leaving = asyncio.create_task(hub.leave_to_another())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not hub.node.registry.draining
+    let_in()
+    head = await reader.readuntil(END_OF_HEAD)
+    assert b'"op":"goodbye"' in await reader.read()
+    await leaving
+    return head
+
+
 async def test_a_peer_whose_stream_waits_for_a_turn_is_served_before_the_drain() -> None:
     """Its first request is here, behind those of a crowd. The drain would refuse it."""
     async with Hub(Settings(port=0, drain_seconds=0.2)) as hub:
@@ -70,16 +90,8 @@ async def test_a_peer_whose_stream_waits_for_a_turn_is_served_before_the_drain()
         reader, writer = await connected(hub)
         writer.write(get("/ws?channel=prices", upgrade=True))
         await eventually(lambda: len(crowd) > 0)
-        await hub.stop_accepting()
-        leaving = asyncio.create_task(hub.leave_to_another())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not hub.node.registry.draining
-        crowd._turn()
-        head = await reader.readuntil(END_OF_HEAD)
+        head = await head_before_the_drain(hub, reader, crowd._turn)
         assert head.startswith(b"HTTP/1.1 101"), head
-        assert b'"op":"goodbye"' in await reader.read()
-        await leaving
         writer.close()
 
 
@@ -102,16 +114,8 @@ async def test_a_peer_about_whom_the_application_is_asked_is_served_before_the_d
             reader, writer = await connected(hub)
             writer.write(get(path, upgrade=path.startswith("/ws")))
             await app.until(lambda: bool(app.asked))
-            await hub.stop_accepting()
-            leaving = asyncio.create_task(hub.leave_to_another())
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert not hub.node.registry.draining
-            answered.set()
-            head = await reader.readuntil(END_OF_HEAD)
+            head = await head_before_the_drain(hub, reader, answered.set)
             assert head.startswith((b"HTTP/1.1 101", b"HTTP/1.1 200")), head
-            assert b'"op":"goodbye"' in await reader.read()
-            await leaving
             writer.close()
 
 

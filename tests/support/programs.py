@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -28,16 +28,27 @@ def outside() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not name.startswith("HUB_")}
 
 
-def completed(*command: str | Path, cwd: Path, seconds: float) -> str:
-    """Run a program that has to succeed to its end; return its output."""
-    done = subprocess.run(
+def _run(
+    command: Sequence[str | Path],
+    cwd: Path,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in the caller's environment unless another one is given."""
+    return subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=seconds,
         check=False,
     )
+
+
+def completed(*command: str | Path, cwd: Path, seconds: float) -> str:
+    """Run a program that has to succeed to its end; return its output."""
+    done = _run(command, cwd, seconds)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -46,15 +57,7 @@ def asked_of_an_index(
     *command: str | Path, cwd: Path, seconds: float, environment: Mapping[str, str]
 ) -> str:
     """The same for a program that asks a package index; the test is skipped without one."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
+    done = _run(command, cwd, seconds, environment)
     if done.returncode and re.search("connect|fetch|dns|offline", done.stderr, re.IGNORECASE):
         pytest.skip("no package index is reached")
     assert done.returncode == 0, done.stderr

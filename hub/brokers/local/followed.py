@@ -318,7 +318,7 @@ class FollowedChannels:
         messages += [Held(head.epoch, offset, None, 0) for offset in page.invalid]
         messages.sort(key=attrgetter("offset"))
         complete = not messages or messages[-1].offset == head.offset
-        return TrackerPage(page.head, page.oldest, messages, complete=complete)
+        return TrackerPage(head, page.oldest, messages, complete=complete)
 
     def _carry_out(self, channel: str, steps: Sequence[Step]) -> None:
         for step in steps:

@@ -332,7 +332,7 @@ def record(publication: Publication) -> bytes:
             more = (*more, publication.keep_ms)
         envelope = msgspec.json.encode((*fields, *more))
     offset, time_ms = publication.offset, publication.time_ms
-    checksum = _checksum(_of_channel(publication.channel) ^ offset ^ time_ms, envelope, data)
+    checksum = _checksum(_of_channel(publication.channel), offset, time_ms, envelope, data)
     return b"%d %d %d %d %d\n%b%b" % (
         offset, time_ms, len(envelope), len(data), checksum, envelope, data,
     )  # fmt: skip
@@ -343,8 +343,8 @@ def _of_channel(name: str) -> int:
     return crc32(name.encode())
 
 
-def _checksum(begun: int, envelope: bytes, data: bytes) -> int:
-    begun &= 0xFFFFFFFF
+def _checksum(of_channel: int, offset: int, time_ms: int, envelope: bytes, data: bytes) -> int:
+    begun = (of_channel ^ offset ^ time_ms) & 0xFFFFFFFF
     return crc32(data, crc32(envelope, begun) if envelope else begun)
 
 
@@ -363,7 +363,7 @@ def records(channel: str, raw: bytes, damaged: list[int] | None = None) -> Itera
         if not line < begins <= at <= len(raw):
             raise ValueError("a publication is cut off")
         envelope, data = raw[line + 1 : begins], raw[begins:at]
-        if checksum and checksum != [_checksum(of_channel ^ offset ^ time_ms, envelope, data)]:
+        if checksum and checksum != [_checksum(of_channel, offset, time_ms, envelope, data)]:
             if damaged is None:
                 raise ValueError(f"publication {offset} of {channel} is not as it was written")
             damaged.append(offset)

@@ -42,8 +42,12 @@ def path_of(url: str) -> str:
         # `sqlite:///./hub.db` and `sqlite://hub.db`, which somebody means for this directory.
         raise ValueError(f"the path is absolute: {_absolute(path.lstrip('/'))}")
     if path.endswith("/") or name in {".", ".."}:
-        raise ValueError(f"{path} is a directory: {SCHEME}//{path.rstrip('/')}/history.db")
+        raise ValueError(f"{path} is a directory: {_file_in(path)}")
     return "/" + path.lstrip("/")
+
+
+def _file_in(directory: str) -> str:
+    return f"{SCHEME}//{directory.rstrip('/')}/history.db"
 
 
 def _absolute(relative: str) -> str:
@@ -66,7 +70,7 @@ def make_directory(url: str, log: "FilteringBoundLogger") -> None:
         return
     path = Path(path_of(url))
     if path.is_dir():
-        cure = f"name a file in it, such as sqlite://{path}/history.db"
+        cure = f"name a file in it, such as {_file_in(str(path))}"
         raise SettingsError(f"HUB_BROKER: {path} is a directory: {cure}")
     directory = path.parent
     if directory == Path("/"):

@@ -224,6 +224,7 @@ class Fanout:
                     spent += self._write_lone(channel) or self._write_round(channel)
                 finally:
                     # A fault may have ended this. Items that came must not wait for ever.
+                    # `has_more` inlined: it would be one call more for each publication.
                     if channel.open or channel.under_way:
                         sending.append(channel)
         finally:
