@@ -13,6 +13,7 @@ the position, and the reader gets them as messages. A reader that takes too long
 
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import islice
 
 from hub.brokers.memory_cost import cost_bytes
@@ -62,7 +63,7 @@ class StateRows:
         self._reading_until = 0.0
         self.bytes = 0
         self.dropped = 0
-        """The number of rows that were dropped for want of room."""
+        """The number of rows that were dropped for want of room, or that the file has damaged."""
         self.gone: list[tuple[str, int]] | None = None
         """Keys and offsets of dropped rows, where a file keeps the rows too."""
 
@@ -125,6 +126,12 @@ class StateRows:
         """Drop the row that was changed longest ago, for want of room."""
         self._let_go(next(iter(self._rows)))
         self.dropped += 1
+
+    def leave_out(self, keys: Sequence[str]) -> None:
+        """Count rows that the file has damaged as dropped, and have them deleted there."""
+        self.dropped += len(keys)
+        if self.gone is not None:
+            self.gone += [(key, 0) for key in keys]
 
     def trim(self, now_seconds: float) -> None:
         """Let go of rows older than `state_ttl_seconds`, at most `SLICE_ROWS`; call it regularly.

@@ -162,7 +162,7 @@ class StatePage(Struct, frozen=True):
     next: str | None
     """The key after which the next page begins; None for the last page."""
     dropped: int = 0
-    """Rows of this epoch that were dropped at the bound on keys or bytes."""
+    """Rows of this epoch that were dropped at a bound, or that the disk of a file has changed."""
 
 
 PublishNow = Callable[[PublishRequest], PublishResult]

@@ -58,7 +58,7 @@ class State(Struct, frozen=True):
     more: bool
     """Whether further rows of the same position follow."""
     dropped: int = 0
-    """Rows that the hub dropped at its bound."""
+    """Rows that the hub dropped at its bound, or that a disk has changed."""
 
 
 class Unsubscribed(Struct, frozen=True):

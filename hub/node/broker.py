@@ -177,7 +177,7 @@ def _of_process(
 
 def _sqlite(settings: Settings, shared: Shared, downstream: Downstream) -> Brokerage:
     from hub.brokers.sqlite.broker import SqliteBroker  # noqa: PLC0415 - as below
-    from hub.brokers.sqlite.commits import SqliteContext, SqliteOptions  # noqa: PLC0415
+    from hub.brokers.sqlite.context import SqliteContext, SqliteOptions  # noqa: PLC0415
 
     make_directory(settings.broker, shared.log.bind(subsystem=BROKER))
     context = SqliteContext(

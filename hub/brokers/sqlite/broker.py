@@ -17,7 +17,8 @@ from functools import partial
 from typing import TypeVar
 
 from hub.brokers.memory import MemoryBroker
-from hub.brokers.sqlite.commits import Commits, SqliteContext
+from hub.brokers.sqlite.commits import Commits
+from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.intake import Outcome, refuse
 from hub.brokers.sqlite.recent import changed, steps

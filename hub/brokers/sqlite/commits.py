@@ -1,184 +1,29 @@
-"""The next commit of the history file, and the state in memory that each opened file begins with.
+"""The next commit of the history file, and the other work of the thread that writes.
 
-The thread that writes asks for one piece of work after another
-(`hub.brokers.sqlite.writing.WorkSource`). Work that keeps the file small goes first, then the
-waiting publications, then the rest. The memory broker, the stored logs and the idempotency keys are
-made anew from each file that is opened (`Restoring`). Publications stay in the file. The file is
-read in parts, so that a file with very many channels never holds the loop for long.
+That thread asks for one piece of work after another (`hub.brokers.sqlite.writing.WorkSource`). Work
+that keeps the file small goes first, then the waiting publications, then the rest.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from structlog.typing import FilteringBoundLogger
-
-from hub.brokers.idempotency import IdempotencyKeys, lasting_content
 from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
-from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.commit_group import CommitGroup
+from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError, translating_content
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import StoredLogs, Waiting, WaitingPublication, refuse
-from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
+from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow
 from hub.brokers.sqlite.reading import PageReader
 from hub.brokers.sqlite.recent import MOVED_BYTES, Recent
-from hub.brokers.sqlite.tending import Step, Tending, is_crowded
+from hub.brokers.sqlite.restoring import Restoring
+from hub.brokers.sqlite.tending import Step, Tending
 from hub.brokers.sqlite.writing import HistoryWriter, Work
-from hub.core.counters import Counters
 from hub.core.eager import NEXT_TURN, Rest, begin
-from hub.core.options import MIB, Namespaces
-from hub.core.ports import Appearances, Downstream, Monotonic, Spawn
-from hub.core.publication import Position, Publication
+from hub.core.options import MIB
+from hub.core.ports import Appearances
 from hub.errors import HubError, NotPublishedError, OutcomeUnknownError
-
-# Bytes in memory of the newest publications of all channels, for sessions that return after a short
-# absence.
-MEMORY_BYTES = 32 * MIB
-# Bytes of rows of state, all of which are in memory too. A guess.
-ROWS_BYTES = 256 * MIB
-# Each part takes some milliseconds.
-_KEY_ROWS_AT_A_TIME = 2
-_ROWS_AT_A_TIME = 2000
-_CHANNELS_AT_A_TIME = 2000
-
-LoadKeys = Callable[[int, int], Awaitable[Sequence[StoredKey]]]
-"""Return the keys of at most so many rows that follow the row of this id, the oldest first."""
-
-LoadRows = Callable[[tuple[int, str], int], Awaitable[Sequence[StoredRow]]]
-"""Return at most so many rows that follow this channel and key."""
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteOptions:
-    """The settings of one broker, as `hub.settings` has them."""
-
-    path: str
-    position_ttl_seconds: float
-    idempotency_ttl_seconds: float
-    idempotency_max_keys: int
-    max_channels: int
-    history_total_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SqliteContext:
-    """The parts that a node lends to its broker, and the settings."""
-
-    downstream: Downstream
-    """Gets each publication of a subscribed channel, in order, once it is durable."""
-    namespaces: Namespaces
-    clock: Monotonic
-    wall_clock: Callable[[], float]
-    """Seconds since 1970 UTC."""
-    spawn: Spawn
-    log: FilteringBoundLogger
-    counters: Counters
-    options: SqliteOptions
-
-
-@dataclass(frozen=True, slots=True)
-class StoredState:
-    """The state of one file in memory."""
-
-    memory: MemoryBroker
-    keys: IdempotencyKeys
-    logs: StoredLogs
-    gone: Sequence[int]
-    """Ids of channels above `max_channels`."""
-    crowded: Sequence[int]
-    """Ids of channels with more publications in the file than history has room for now."""
-
-
-class Restoring:
-    """Makes the memory broker as it would be, had the process never ended; one per broker."""
-
-    def __init__(
-        self,
-        context: SqliteContext,
-        *,
-        on_forgotten: Callable[[ChannelLog, tuple[int, int]], None],
-    ) -> None:
-        self._context = context
-        self._on_forgotten = on_forgotten
-
-    async def known(
-        self, stored: Stored, now_ms: int, load_keys: LoadKeys, load_rows: LoadRows
-    ) -> StoredState:
-        """Return the state of a file whose clock says `now_ms`."""
-        keys, logs = self.no_keys(), StoredLogs(stored.next_id)
-        crowded: list[int] = []
-        memory = self._memory(keys, Epochs(stored.secret, stored.ended))
-        # The channels above the bound are those that were used longest ago.
-        excess = max(0, len(stored.channels) - self._context.options.max_channels)
-        now = self._context.clock()
-        for number, channel in enumerate(stored.channels[excess:], 1):
-            used_at = now - max(0, now_ms - channel.used_ms) / 1000
-            head = Position(channel.epoch, channel.offset)
-            log = memory.restore(head, channel.name, used_at)
-            if is_crowded(logs.add(log, id_=channel.id, oldest=channel.oldest)):
-                crowded.append(channel.id)
-            memory.place(log)
-            if number % _CHANNELS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-        after = 0
-        while found := await load_keys(after, _KEY_ROWS_AT_A_TIME):
-            after = found[-1].id
-            for each in found:
-                keys.restore(
-                    each.publisher,
-                    bytes.fromhex(each.scope),
-                    each.content,
-                    (each.expires_ms - now_ms) / 1000,
-                    Position(each.epoch, each.offset),
-                )
-        await self._restore_rows(logs, now_ms, load_rows)
-        gone = [channel.id for channel in stored.channels[:excess]]
-        return StoredState(memory, keys, logs, gone, crowded)
-
-    async def _restore_rows(self, logs: StoredLogs, now_ms: int, load_rows: LoadRows) -> None:
-        """Restore rows in the order of their changes, so that each channel knows its oldest."""
-        rows: list[tuple[ChannelLog, Publication, int]] = []
-        after = (0, "")
-        while found := await load_rows(after, _ROWS_AT_A_TIME):
-            after = (found[-1].channel, found[-1].key)
-            for each in found:
-                if (stored := logs.by_id(each.channel)) is not None:
-                    found_here = records(stored.log.name, each.data)
-                    rows += [(stored.log, row, each.taken_ms) for row in found_here]
-        rows.sort(key=lambda each: each[1].offset)
-        now = self._context.clock()
-        for number, (log, row, taken_ms) in enumerate(rows, 1):
-            log.restore_row(row, now - max(0, now_ms - taken_ms) / 1000)
-            if number % _ROWS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-
-    def no_keys(self) -> IdempotencyKeys:
-        return IdempotencyKeys(
-            ttl_seconds=self._context.options.idempotency_ttl_seconds,
-            clock=self._context.clock,
-            max_keys=self._context.options.idempotency_max_keys,
-            content=lasting_content,
-        )
-
-    def _memory(self, keys: IdempotencyKeys, epochs: Epochs) -> MemoryBroker:
-        context, options = self._context, self._context.options
-        return MemoryBroker(
-            downstream=context.downstream,
-            namespaces=context.namespaces,
-            clock=context.clock,
-            wall_clock=context.wall_clock,
-            idempotency=keys,
-            position_ttl_seconds=options.position_ttl_seconds,
-            max_channels=options.max_channels,
-            history_total_bytes=min(MEMORY_BYTES, options.history_total_bytes),
-            rows_total_bytes=min(ROWS_BYTES, options.history_total_bytes),
-            epochs=epochs,
-            on_forgotten=self._on_forgotten,
-        )
-
 
 # Publications gather for a commit while each turn of the loop brings more, and no longer than this.
 _GATHER_SECONDS = 0.001

@@ -9,7 +9,7 @@ from typing import Self
 import structlog
 
 from hub.brokers.sqlite.broker import SqliteBroker
-from hub.brokers.sqlite.commits import SqliteContext, SqliteOptions
+from hub.brokers.sqlite.context import SqliteContext, SqliteOptions
 from hub.core.counters import Counters
 from hub.core.options import Namespaces
 from tests.brokers.conftest import NAMESPACES

@@ -138,6 +138,51 @@ async def test_where_very_many_are_changed_the_page_is_unreadable(path: Path) ->
         assert node.events().count("history_damaged") == 0
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "replace(data, 'row b', 'row c')",
+        "replace(data, '\"b\"', '\"c\"')",
+        "substr(data, 1, 4)",
+        "x''",
+        "data || data",
+    ],
+    ids=["data", "key", "cut off", "empty", "twice"],
+)
+async def test_a_changed_row_of_a_table_is_left_out_and_counted(path: Path, spoil: str) -> None:
+    """The other rows are there, and readers learn that one was dropped, until it comes anew."""
+    async with StoredNode(path) as node:
+        for key in ("a", "b", "c"):
+            await node.publish("rows:a", b'"row %b"' % key.encode(), key=key)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute(f"UPDATE row SET data = CAST({spoil} AS BLOB) WHERE key = 'b'")
+    async with StoredNode(path, clock=node.clock) as node:
+        assert node.stored.problems() == ()
+        [logged] = [each for each in node.logged.entries if each["event"] == "history_damaged"]
+        assert (logged["channel"], logged["keys"]) == ("rows:a", ["b"])
+        page = await node.stored.state("rows:a", "", 10)
+        assert [(each.key, each.data) for each in page.rows] == [
+            ("a", b'"row a"'), ("c", b'"row c"'),
+        ]  # fmt: skip
+        assert page.dropped == 1
+        assert (await node.publish("rows:a", key="a")).offset == 4
+    # The commit has deleted the row from the file.
+    async with StoredNode(path, clock=node.clock) as node:
+        assert (await node.stored.state("rows:a", "", 10)).dropped == 0
+        assert node.events().count("history_damaged") == 0
+
+
+async def test_where_very_many_rows_are_changed_the_file_is_corrupt(path: Path) -> None:
+    """The hub does not begin with an empty table."""
+    async with StoredNode(path) as node:
+        requests = [PublishRequest("rows:a", b"5", "p", key=f"k{each}") for each in range(300)]
+        await node.stored.publish_many(requests)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("UPDATE row SET data = x'35'")
+    async with StoredNode(path, clock=node.clock) as node:
+        assert "rows of tables are not as they were written" in node.stored.problems()[0]
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(
     path: Path, workers: str

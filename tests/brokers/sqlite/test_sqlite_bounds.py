@@ -10,7 +10,7 @@ from typing import cast
 import orjson
 import pytest
 
-from hub.brokers.sqlite import commits, intake, tending
+from hub.brokers.sqlite import commits, intake, restoring, tending
 from hub.brokers.sqlite import file as file_module
 from hub.brokers.sqlite.file import VACUUM_PAGES, HistoryFile, Victim
 from hub.brokers.sqlite.intake import StoredLogs
@@ -377,7 +377,7 @@ async def test_a_long_history_takes_no_memory(tmp_path: Path) -> None:
     import tracemalloc
 
     namespaces = Namespaces(ChannelOptions(history_size=1_000_000, history_ttl_seconds=1e6))
-    memory_bytes = commits.MEMORY_BYTES
+    memory_bytes = restoring.MEMORY_BYTES
     async with StoredNode(tmp_path / "hub.db", namespaces=namespaces) as node:
         broker = node.stored
         assert broker._commits.memory is not None

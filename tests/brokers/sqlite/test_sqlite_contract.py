@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import commits
+from hub.brokers.sqlite import restoring
 from tests.brokers.rig import Rig
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.brokers.test_contract import *  # noqa: F403 - all there is, and what will be
@@ -21,6 +21,6 @@ async def rig(
 ) -> AsyncGenerator[Rig]:
     """A durable broker whose node subscribes to nothing yet."""
     if request.param == "file alone":
-        monkeypatch.setattr(commits, "MEMORY_BYTES", 0)
+        monkeypatch.setattr(restoring, "MEMORY_BYTES", 0)
     async with StoredNode(tmp_path / "hub.db") as node:
         yield node

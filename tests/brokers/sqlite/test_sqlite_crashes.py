@@ -27,8 +27,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hub.brokers.sqlite import commits, recent, tending, writing
 from hub.brokers.sqlite import file as file_module
+from hub.brokers.sqlite import recent, restoring, tending, writing
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.core.options import KIB
@@ -144,7 +144,7 @@ class Crashes(RuleBasedStateMachine):
         patch = self.patch.setattr
         patch(writing, "FIRST_RETRY_SECONDS", 0.001)
         patch(writing, "MAX_RETRY_SECONDS", 0.002)
-        patch(commits, "MEMORY_BYTES", 2000)
+        patch(restoring, "MEMORY_BYTES", 2000)
         patch(tending, "_CHECKPOINT_BYTES", 60 * KIB)
         patch(tending, "_FREE_BYTES", 8 * KIB)
         patch(tending, "_SLACK", 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.brokers.sqlite import commits, recent, tending, writing
+from hub.brokers.sqlite import recent, restoring, tending, writing
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import Commit
@@ -202,7 +202,7 @@ async def test_the_broker_holds_what_a_list_would_hold(
 ) -> None:
     """The steps come in any order."""
     monkeypatch.setattr(writing, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(commits, "MEMORY_BYTES", in_memory)
+    monkeypatch.setattr(restoring, "MEMORY_BYTES", in_memory)
     monkeypatch.setattr(tending, "_CHECKPOINT_BYTES", 200_000)
     if in_memory < recent.MOVED_BYTES:
         monkeypatch.setattr(recent, "MOVED_CHANGES", 11)

@@ -428,7 +428,6 @@ def test_a_record_is_never_shorter_than_nothing(raw: bytes) -> None:
             '[["p","no hex",1,9000000000000,"e",1]]')""",
         """INSERT INTO remembered VALUES (99, 9000000000000,
             CAST('[["p","zz",1,9000000000000,"e",1]]' AS BLOB))""",
-        "INSERT INTO row VALUES (1, 'k', 1, 1, x'35')",
         "INSERT INTO row VALUES (1, 'k', 1, 1, 7)",
         "UPDATE fact SET value = 'no hex' WHERE name = 'secret'",
         "UPDATE fact SET value = NULL WHERE name = 'commits'",
