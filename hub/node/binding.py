@@ -18,6 +18,7 @@ import secrets
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,21 +94,42 @@ def _in_the_way(error: OSError, host: str, port: int) -> str:
 
 
 _BACKLOG = 128
+_AGAIN_SECONDS = 0.05
 
 
-def listening_sockets(settings: Settings) -> list[socket.socket]:
-    """Return a listening socket per worker; raise `SettingsError` where the port cannot be had."""
+def listening_sockets(settings: Settings, *, patience_seconds: float = 2.0) -> list[socket.socket]:
+    """Return a listening socket per worker; raise `SettingsError` where the port cannot be had.
+
+    A port that is in use is waited for: workers of a hub that was killed let go of it as soon as
+    they notice, and one that was just starting notices a second later.
+    """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise SettingsError("HUB_WORKERS: this system has no SO_REUSEPORT; allowed: 1")
-    # A socket that shares the port would be bound beside another program's of the same user, which
-    # shares it as well, without a word. This one would not.
-    bind(settings.host, settings.port, 1).close() if settings.port else None
+    if settings.port:
+        _wait_for(settings.host, settings.port, patience_seconds)
     made: list[socket.socket] = []
     port = settings.port
     for _ in range(settings.workers):
         made.append(bind(settings.host, port, settings.backlog, shared=True))
         port = made[0].getsockname()[1]
     return made
+
+
+def _wait_for(host: str, port: int, seconds: float) -> None:
+    """Return when nobody listens at the port, and raise `SettingsError` where that takes longer.
+
+    A socket that shares the port would be bound beside another program's of the same user, which
+    shares it as well, without a word. This one is not.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return bind(host, port, 1).close()
+        except SettingsError as error:
+            is_used = getattr(error.__cause__, "errno", None) == errno.EADDRINUSE
+            if not is_used or time.monotonic() >= until:
+                raise
+        time.sleep(_AGAIN_SECONDS)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -25,6 +26,7 @@ STEPS = steps(8)
 MAX_BROKER_KILLS = max(2, STEPS // 16)
 MAX_WORKER_KILLS = max(3, STEPS // 8)
 MAX_REPLACED = max(1, STEPS // 16)
+MAX_ENDS = max(2, STEPS // 8)
 _UP_SECONDS = 60.0
 
 
@@ -41,6 +43,8 @@ class OnWorkers(Story):
 
     worker_kills: int = 0
     replaced: int = 0
+    ends: int = 0
+    """How often the whole hub has ended and come back."""
 
     @classmethod
     def begin(
@@ -72,8 +76,9 @@ class OnWorkers(Story):
         await eventually(partial(is_ready, self.hub), seconds=_UP_SECONDS)
 
     async def close(self) -> None:
-        for child in psutil.Process(self.hub.pid).children():
-            child.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.hub.pid).children():
+                child.resume()
         await super().close()
 
 
@@ -105,7 +110,7 @@ async def a_worker_dies(story: Story) -> None:
     story.calm = False
     working = asyncio.create_task(publish_many(story))
     await asyncio.sleep(story.chance.uniform(0, 0.1))
-    told.hub.kill_child(story.chance.choice((1, 2)))
+    await asyncio.to_thread(told.hub.kill_child, story.chance.choice((1, 2)))
     await working
     await told.all_are_up()
 
@@ -119,7 +124,7 @@ async def the_broker_process_dies(story: Story) -> None:
     story.calm = False
     working = asyncio.create_task(publish_many(story))
     await asyncio.sleep(story.chance.uniform(0, 0.1))
-    told.hub.kill_child(BROKER)
+    await asyncio.to_thread(told.hub.kill_child, BROKER)
     await working
     await told.all_are_up()
 
@@ -138,6 +143,64 @@ async def workers_are_replaced(story: Story) -> None:
     )
 
 
+async def the_supervisor_is_killed(story: Story) -> None:
+    """In the middle of work, and started again at once, while its children may still run."""
+    told = _of(story)
+    if told.ends < MAX_ENDS:
+        story.calm = False
+        await _comes_back(told, told.hub.kill, after=0.15)
+
+
+async def the_hub_is_restarted_while_workers_are_replaced(story: Story) -> None:
+    """SIGTERM comes at any moment of what SIGHUP began."""
+    told = _of(story)
+    if told.ends < MAX_ENDS:
+        story.calm = False
+        told.hub.signal(signal.SIGHUP)
+        await _comes_back(told, told.hub.stop, after=2.0)
+
+
+async def _comes_back(told: OnWorkers, end: Callable[[], object], *, after: float) -> None:
+    told.ends += 1
+    # What the broker process had in memory alone is gone.
+    told.redis_kills += 1
+    working = asyncio.create_task(publish_many(told))
+    await asyncio.sleep(told.chance.uniform(0, after))
+    await asyncio.to_thread(end)
+    await asyncio.to_thread(told.hub.restart)
+    await working
+    await told.all_are_up()
+
+
+async def a_worker_dies_while_workers_are_replaced(story: Story) -> None:
+    """Be it the old one, the new one, or the one that has not had its turn."""
+    told = _of(story)
+    if told.worker_kills == MAX_WORKER_KILLS:
+        return
+    told.worker_kills += 1
+    story.calm = False
+    told.hub.signal(signal.SIGHUP)
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 2))
+    with contextlib.suppress(KeyError, psutil.NoSuchProcess):
+        await asyncio.to_thread(told.hub.kill_child, story.chance.choice((1, 2)))
+    await working
+    await told.all_are_up()
+
+
+async def everybody_stands_still(story: Story) -> None:
+    """Supervisor, workers and broker process, each for a time of its own."""
+    told = _of(story)
+    story.calm = False
+    for number in (BROKER, 1, 2):
+        told.stop_for(number, story.chance.choice((0.05, 1.0, 4.0)))
+    told.hub.signal(signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(
+        story.chance.choice((0.05, 1.0, 4.0)), told.hub.signal, signal.SIGCONT
+    )
+    await publish_many(story)
+
+
 CALM: list[Step] = [
     ordinary.publish_some, ordinary.publish_many, ordinary.someone_comes, ordinary.someone_moves,
     ordinary.someone_leaves, ordinary.a_channel_is_born, ordinary.a_channel_ends,
@@ -145,4 +208,6 @@ CALM: list[Step] = [
 ]  # fmt: skip
 FAULTS: list[Step] = [
     a_worker_stands_still, the_broker_process_stands_still, a_worker_dies, the_broker_process_dies,
+    the_supervisor_is_killed, the_hub_is_restarted_while_workers_are_replaced,
+    a_worker_dies_while_workers_are_replaced, everybody_stands_still,
 ]  # fmt: skip

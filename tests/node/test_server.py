@@ -2,12 +2,13 @@
 
 import errno
 import socket
+import threading
 
 import pytest
 
 from hub import Hub, Settings
 from hub.errors import SettingsError
-from hub.node.binding import bind, url_of
+from hub.node.binding import bind, listening_sockets, url_of
 
 
 def has_ipv6() -> bool:
@@ -74,6 +75,21 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
         port = bound.getsockname()[1]
         with pytest.raises(SettingsError, match=f"HUB_PORT is {port} on HUB_HOST 127.0.0.1"):
             bind("127.0.0.1", port, 10)
+
+
+def test_workers_wait_for_a_port_that_a_killed_hub_still_has() -> None:
+    """Its workers let go of it as soon as they notice."""
+    with bind("127.0.0.1", 0, 10, shared=True) as held:
+        settings = Settings(port=held.getsockname()[1], workers=2)
+        with pytest.raises(SettingsError, match="Address already in use"):
+            listening_sockets(settings, patience_seconds=0)
+        letting_go = threading.Timer(0.1, held.close)
+        letting_go.start()
+        made = listening_sockets(settings, patience_seconds=60)
+    letting_go.join()
+    assert {each.getsockname()[1] for each in made} == {settings.port}
+    for each in made:
+        each.close()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "2001:db8::1"])
