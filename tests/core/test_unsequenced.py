@@ -6,7 +6,8 @@ import pytest
 
 from hub.core.commands import Subscribe
 from hub.core.options import ChannelOptions, Namespaces, Overflow
-from hub.core.publication import Position, Publication
+from hub.core.ports import PublishRequest
+from hub.core.publication import ENDS, Position, Publication
 from hub.core.pushes import Gap, GapReason
 from hub.wire.sse import SeveralSseDialect, SseDialect
 from tests.core.small_node import Shape, SmallNode, limits
@@ -185,3 +186,16 @@ def test_an_event_without_an_offset_leaves_the_last_event_id() -> None:
     assert encode(Publication("a", 7, b"1", 0)).startswith(b"id: e:7\n")
     assert b"id:" not in encode(Publication("a", 0, b"1", 0))
     assert b"id:" not in encode(Gap("a", "e", 0, 0, GapReason.SLOW, 3))
+
+
+def test_an_unsequenced_publication_comes_once_to_a_member_that_leaves_an_ended_channel() -> None:
+    """It came between the channel's end and the turn in which the members leave."""
+    node = SmallNode()
+    reader = Subscriber(node, "a")
+    node.request(PublishRequest("a", b"1", "backend", marks=ENDS))
+    node.loop.turn()
+    send_raw(node, b"2")
+    node.loop.settle()
+    pushes = reader.read()
+    assert [push["op"] for push in pushes] == ["message", "message", "unsubscribed"]
+    assert data_of(pushes) == [2]

@@ -95,9 +95,13 @@ class Membership:
         if (subscription := session.subscriptions.get(name)) is None:
             raise BadRequestError(f"not subscribed to {name!r}")
         self._fanout.settle(subscription)
-        self.leave(subscription, lost=False, how=how)
-        session.places.forget(name)
+        self._withdraw(subscription, how)
         return subscription
+
+    def _withdraw(self, subscription: Subscription, how: str) -> None:
+        """Leave a channel that has written all that it had for the session."""
+        self.leave(subscription, lost=False, how=how)
+        subscription.session.places.forget(subscription.channel.name)
 
     def expel(self, session: Session, name: str, reason: str) -> None:
         """Take the session out of a channel after everything it already had, and say so to it."""
@@ -114,7 +118,9 @@ class Membership:
         if session.subscriptions.get(name) is subscription:
             self._fanout.settle(subscription)
             last = subscription.offset
-            self.expel(session, name, reason)
+            # Not `expel`: it would write the items of the open batch that have no offset again.
+            self._withdraw(subscription, reason)
+            session.push_in_order(subscription, Unsubscribed(name, reason))
             subscription.replay_cursor = last
             session.places.keep(subscription)
             if session.patterns is not None and session.patterns.covers(name):
