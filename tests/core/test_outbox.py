@@ -76,6 +76,22 @@ def test_items_that_are_never_dropped_make_no_message_too_many() -> None:
     assert offsets(pushes, "bare:a") == [4]
 
 
+def test_all_messages_that_a_new_epoch_drops_are_counted() -> None:
+    """A reply before dropped messages stays owed, and makes the count no smaller."""
+    node = node_with(outbox_max_messages=2)
+    reader = Subscriber(node)
+    reader.block()
+    reader.ping()  # in flight
+    reader.subscribe("a")
+    for _ in range(5):
+        reader.publish("a", 1)
+    assert reader.session.dropped == 3
+    node.begin_epoch("a")
+    node.loop.settle()
+    assert reader.session.dropped == 5
+    assert [push["op"] for push in reader.drain()] == ["reply", "reply", "gap"]
+
+
 def test_the_largest_ring_gives_way_when_the_sessions_bytes_are_short() -> None:
     """A quiet channel beside a busy one loses nothing."""
     node = node_with(outbox_max_bytes=2000)

@@ -177,13 +177,12 @@ class Outbox:
     def forget(self, subscription: Owed) -> tuple[int, list[Entry]]:
         """Drop the subscription's ring.
 
-        Return the number of dropped publications, and the replies that are still owed.
+        Return the number of dropped messages, and the replies that are still owed.
         """
         ring = self.rings.pop(subscription)
         subscription.ring = None
         self._grow(-ring.bytes)
-        replies = ring.replies()
-        return len(ring) - len(replies), replies
+        return ring.droppable, ring.replies()
 
     def part(self, subscription: Owed) -> Unsent | None:
         """Drop the subscription's ring; return the range that was not sent, and its epoch."""
