@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -348,3 +349,19 @@ def test_a_member_that_becomes_somebody_else_keeps_its_data() -> None:
     enter(member, b"1")
     node.presence_commands.change_identity(member.session, person("ann"))
     assert [(each.id, each.data) for each in node.members("a")] == [("ann", b"1")]
+
+
+def test_an_observer_that_goes_changes_nothing_for_the_member_of_its_subject() -> None:
+    """The member may be away for a moment, and leaves once."""
+    node = node_with_presence()
+    watcher = Subscriber(node, "a")
+    looking = Subscriber(node, "a", identity=replace(person("ann"), observer=True))
+    member = Subscriber(node, "a", identity=person("ann"))
+    changes(watcher)
+    member.session.lost(1006, "gone")
+    node.wait(LEAVE_DELAY_SECONDS - 1)
+    looking.session.lost(1006, "gone")
+    node.wait(1.1)
+    assert changes(watcher) == [("leave", "ann")]
+    node.wait(LEAVE_DELAY_SECONDS)
+    assert changes(watcher) == []

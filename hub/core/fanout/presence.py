@@ -216,7 +216,7 @@ class PresenceTable:
         Raises `BadRequestError` where the session is no member.
         """
         present = self._present(channel, session)
-        if present is None or session.id not in present.connections:
+        if present is None:
             raise BadRequestError(f"nobody is present in {channel!r} by this connection")
         self._set_data(present, data)
         self._settle(channel, present)
@@ -227,8 +227,10 @@ class PresenceTable:
         return None if present is None else present.member.data
 
     def _present(self, channel: str, session: Session) -> _Present | None:
+        """Return the member that the session is a connection of; None for an observer."""
         id_ = session.identity.subject or session.id
-        return self._channels.get(channel, {}).get(id_)
+        present = self._channels.get(channel, {}).get(id_)
+        return present if present is not None and session.id in present.connections else None
 
     def _set_data(self, present: _Present, data: bytes) -> None:
         if data != present.member.data:
@@ -241,7 +243,7 @@ class PresenceTable:
         present = self._present(channel, session)
         if present is None:
             return
-        present.connections.discard(session.id)
+        present.connections.remove(session.id)
         if present.connections:
             return
         if lost and present.member.subject is not None and self._leave_delay_seconds > 0:
