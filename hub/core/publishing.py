@@ -192,7 +192,7 @@ class ChannelDownstream:
             self._counters.gaps[gap.reason] += len(channel)
             self._journal.lost(gap)
             if gap.first and channel.options.keyed:
-                self._fanout.mend_by_state(channel)
+                self._fanout.mend_by_state(channel, gap.last)
             self._fanout.add(channel, gap)
 
     def reset(self, channel: str, head: Position) -> None:

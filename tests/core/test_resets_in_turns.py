@@ -236,6 +236,28 @@ def test_members_with_state_get_rows_in_place_of_one_gap_once() -> None:
         assert [push["op"] for push in reader.read()].count("state") == 1
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_rows_in_place_of_two_gaps_come_once(between: bool) -> None:
+    """The rows that come for the first gap hold as of the second one, or later."""
+    node, readers = crowd("rows:a", state=True)
+    node.publish("rows:a", key="x")
+    node.loop.settle()
+    for reader in readers:
+        reader.read()
+    for _ in range(2):
+        with node.losing_all():
+            node.publish("rows:a", b"2", key="x")
+        if between:
+            node.publish("rows:a", b"3", key="y")
+    node.loop.settle()
+    for reader in readers:
+        [push] = [push for push in reader.read() if push["op"] != "reply"]
+        assert (push["op"], len(push["rows"])) == ("state", 1 + between)
+    node.publish("rows:a", b"4", key="x")
+    node.loop.settle()
+    assert all([push["op"] for push in reader.read()] == ["message"] for reader in readers)
+
+
 def test_a_member_that_has_two_resets_at_once_is_in_each_epoch_in_its_turn() -> None:
     """A member that is cut between the two resets was not told of the third epoch,
     and resumes in the second."""

@@ -148,9 +148,12 @@ class Fanout:
         """Move the channel to another epoch. Each member moves after all of the old one."""
         self._each_member(channel, self._acts.reset(channel.name, head), head)
 
-    def mend_by_state(self, channel: Channel) -> None:
-        """Send members with state the channel's rows, in place of the gap that is added next."""
-        self._each_member(channel, self._acts.mend)
+    def mend_by_state(self, channel: Channel, last: int) -> None:
+        """Send members with state the channel's rows, in place of the gap that is added next.
+
+        The gap ends with the offset `last`.
+        """
+        self._each_member(channel, self._acts.mend(last))
 
     def _each_member(self, channel: Channel, act: Act, head: Position | None = None) -> None:
         """Have `act` act on the members of each group in its turn."""

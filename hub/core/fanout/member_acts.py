@@ -34,13 +34,23 @@ class MemberActs:
         self._slow_path = slow_path
         self._mark = mark
 
-    def mend(self, members: Sequence[Subscription], _: Callable[[], None]) -> None:
-        """Send members with state the channel's rows, in place of a gap that follows."""
-        for subscription in members:
-            if subscription.state_need is not None and subscription.live:
-                self._slow_path.release(subscription)
-                if not subscription.closed:
-                    subscription.session.read_state(subscription, subscription.resume_from)
+    def mend(self, last: int) -> Act:
+        """Return what sends members with state the channel's rows, in place of a gap up to `last`.
+
+        A member at `last` or ahead skips it: it has read rows, or history, behind the gap. Example:
+        6 and 8 are lost at once. The rows that come for 6 hold as of 8.
+        """
+
+        def mend(members: Sequence[Subscription], _: Callable[[], None]) -> None:
+            for subscription in members:
+                # A member that is not live reads on behind its rows, or finds the gap in history.
+                waits = subscription.live and subscription.offset < last
+                if subscription.state_need is not None and waits:
+                    self._slow_path.release(subscription)
+                    if not subscription.closed:
+                        subscription.session.read_state(subscription, subscription.resume_from)
+
+        return mend
 
     def reset(self, channel: str, head: Position) -> Act:
         """Return what moves members of the channel to the epoch that goes on behind `head`."""
