@@ -175,6 +175,14 @@ class IdempotencyKeys:
         if self._count > self._max_keys:
             self._make_room(keys)
 
+    def has(self, publisher: str, scope: bytes, position: Position) -> bool:
+        """Return whether this answer is remembered still."""
+        keys = self._by_publisher.get(publisher)
+        made = None if keys is None else keys.made.get(scope)
+        if made is None or _MADE.unpack_from(made)[2] != position.offset:
+            return False
+        return made[_MADE.size :] == position.epoch.encode()
+
     def sweep(self) -> None:
         """Forget old keys, of some publishers in each call; call it regularly."""
         left = EXPIRED_AT_ONCE

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.brokers.sqlite.beside import sync
+from hub.brokers.sqlite.connection import connected
 from hub.brokers.sqlite.faults import Fault, FileError, translated, translating
-from hub.brokers.sqlite.file import connected
 from hub.brokers.sqlite.layout import APPLICATION_ID
 
 # Errors of writing, which are the copy's.

@@ -63,7 +63,8 @@ class Commits:
         total_bytes = context.options.history_total_bytes
         self.recent = Recent(min(MOVED_BYTES, total_bytes // 16))
         self.pages = PageReader(context.spawn, self.recent, self._on_unreadable, context.log)
-        self.tending = Tending(total_bytes, self.logs, self.recent)
+        most = self._restoring.max_keys
+        self.tending = Tending(total_bytes, self.logs, self.recent, max_keys=most)
         self.appearances: Appearances | None = None
         """Gets the names of channels that appear; None where no session follows them."""
 
@@ -137,7 +138,7 @@ class Commits:
                     if self._ended.get(place) == generation:
                         del self._ended[place]
                 self.recent.add(commit)
-                self.tending.written(len(commit.data))
+                self.tending.written(len(commit.data), len(commit.made))
                 batch.apply()
                 return
             fails = OutcomeUnknownError if error.uncertain else NotPublishedError
@@ -199,7 +200,7 @@ class Commits:
         before, self.memory, self._keys = self.memory, known.memory, known.keys
         self.logs, self._gone, self._ended = known.logs, list(known.gone), {}
         self.recent.clear()
-        self.tending.begin(known.logs, known.crowded)
+        self.tending.begin(known.logs, known.crowded, known.keys, known.keys_stored)
         appearances = self.appearances
         if appearances is not None:
             known.memory.follow(appearances)

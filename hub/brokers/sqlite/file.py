@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import orjson
 
 from hub.brokers.sqlite.beside import HistoryLock, create, identity, refuse_foreign_wal
+from hub.brokers.sqlite.connection import checkpoint, connected
 from hub.brokers.sqlite.faults import Fault, FileError, translating, translating_content
+from hub.brokers.sqlite.key_upkeep import keys_of, row_of
 from hub.brokers.sqlite.layout import (
     APPLICATION_ID,
     BEGIN_LINE,
@@ -36,20 +37,15 @@ from hub.brokers.sqlite.layout import (
     StoredChannel,
     StoredKey,
     StoredRow,
-    keys_of,
     packed,
     unpacked,
 )
 from hub.brokers.sqlite.recent import merged, steps
 from hub.core.options import KIB, MIB
 
-# SQLite's own cache, for the connection that writes and for each that reads, in KiB. Guesses.
+# SQLite's own cache of the connection that writes, in KiB. A guess.
 _WRITER_CACHE_KIB = 8 * KIB
-_READER_CACHE_KIB = 2 * KIB
-# Another program that holds the file for a moment, such as a shell, is waited for.
-_BUSY_SECONDS = 1.0
 _MOVED = "it was moved away or replaced"
-_WAL_KEPT_BYTES = 32 * MIB
 # Bounds of one step of trimming: some milliseconds, which a commit may have to wait.
 _TRIM_BLOCKS = 256
 _TRIM_BYTES = MIB
@@ -347,6 +343,27 @@ class HistoryFile:
             ).rowcount
         return gone == _TRIM_KEYS
 
+    def sift_keys(
+        self, changed: Mapping[int, Sequence[StoredKey]], after: int, limit: int
+    ) -> Mapping[int, Sequence[StoredKey]]:
+        """Leave only these keys in some rows; return the rows that follow the row `after`."""
+        left = [
+            # A row counts as over when its last key is: a start would take it for the end.
+            (max([key.expires_ms for key in keys]), row_of(keys), id_)
+            for id_, keys in changed.items()
+            if keys
+        ]
+        gone = [(id_,) for id_, keys in changed.items() if not keys]
+        with translating_content(self.path), self._without_waiting():
+            self._db.executemany(
+                "UPDATE remembered SET expires_ms = ?, keys = ? WHERE id = ?", left
+            )
+            self._db.executemany("DELETE FROM remembered WHERE id = ?", gone)
+            found = self._db.execute(
+                "SELECT id, keys FROM remembered WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+            ).fetchall()
+            return {id_: keys_of(id_, raw) for id_, raw in found}
+
     def vacuum(self) -> None:
         """Give some pages without content back to the file system."""
         with translating(self.path), self._without_waiting():
@@ -366,27 +383,3 @@ class HistoryFile:
         """Copy the WAL into the file; the next commit begins the WAL anew then."""
         with translating(self.path):
             checkpoint(self._db)
-
-
-def checkpoint(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-
-def connected(path: str, cache_kib: int = _READER_CACHE_KIB) -> sqlite3.Connection:
-    """Open a file that is there; `FileError` and `sqlite3.Error` for one that is not."""
-    # Without the mode SQLite would make a file, which everybody may read.
-    url = f"file:{quote(os.fsencode(path))}?mode=rw"
-    db = sqlite3.connect(
-        url, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    try:
-        db.execute(f"PRAGMA cache_size = -{cache_kib}")
-        # A checkpoint within a commit would make it wait; `Commits` runs them beside it.
-        db.execute("PRAGMA wal_autocheckpoint = 0")
-        db.execute("PRAGMA temp_store = MEMORY")
-        # A WAL that a backup or a burst has made larger is cut when it begins anew.
-        db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
-    except BaseException:
-        db.close()
-        raise
-    return db

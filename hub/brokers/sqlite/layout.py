@@ -245,14 +245,13 @@ class Commit:
     data: bytes = b""
 
 
-_Made = tuple[str, str, int, int, str, int]
+Made = tuple[str, str, int, int, str, int]
 _COMMIT = msgspec.json.Decoder(
     tuple[
-        int, int, list[tuple[int, str, str, int, int]], list[Block], list[_Made], list[Placed],
+        int, int, list[tuple[int, str, str, int, int]], list[Block], list[Made], list[Placed],
         list[tuple[int, str]], list[int], list[tuple[int, int]],
     ]
 )  # fmt: skip
-_KEYS = msgspec.json.Decoder(list[_Made])
 
 
 def packed(commit: Commit) -> bytes:
@@ -279,11 +278,6 @@ def unpacked(raw: bytes) -> Commit:
         if not 1 <= begins <= begins + length <= len(data) + 1:
             raise ValueError("a commit has no such bytes")
     return commit
-
-
-def keys_of(id_: int, raw: bytes) -> Sequence[StoredKey]:
-    """Return the keys of a row of `remembered`; raise `ValueError` for other bytes."""
-    return [StoredKey(id_, *key) for key in _KEYS.decode(raw)]
 
 
 # A page of history has as many (`hub.core.recovery.replay`), so that little is read in vain.

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
+from hub.brokers.sqlite.connection import checkpoint, connected
 from hub.brokers.sqlite.faults import Fault, FileError, translating
-from hub.brokers.sqlite.file import HistoryFile, checkpoint, connected
+from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.intake import StoredLog
 from hub.brokers.sqlite.layout import PAGE, records
 from hub.brokers.sqlite.recent import Recent

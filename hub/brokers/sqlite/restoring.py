@@ -15,6 +15,7 @@ from hub.brokers.memory_history import ChannelLog
 from hub.brokers.memory_names import Epochs
 from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.intake import StoredLogs
+from hub.brokers.sqlite.key_upkeep import ROWS_AT_ONCE, most_keys
 from hub.brokers.sqlite.layout import Stored, StoredKey, StoredRow, records
 from hub.brokers.sqlite.tending import is_crowded
 from hub.core.options import MIB
@@ -25,8 +26,7 @@ from hub.core.publication import Position, Publication
 MEMORY_BYTES = 32 * MIB
 # Bytes of rows of state, all of which are in memory too. A guess.
 ROWS_BYTES = 256 * MIB
-# Each part takes some milliseconds.
-_KEY_ROWS_AT_A_TIME = 2
+# Each part takes some milliseconds, as `ROWS_AT_ONCE` of keys do.
 _ROWS_AT_A_TIME = 2000
 _CHANNELS_AT_A_TIME = 2000
 # Rows of tables that a disk has changed. Where there are more, all of the file is in doubt.
@@ -45,6 +45,8 @@ class StoredState:
 
     memory: MemoryBroker
     keys: IdempotencyKeys
+    keys_stored: int
+    """Keys in the file, which may have more than memory."""
     logs: StoredLogs
     gone: Sequence[int]
     """Ids of channels above `max_channels`."""
@@ -63,6 +65,9 @@ class Restoring:
     ) -> None:
         self._context = context
         self._on_forgotten = on_forgotten
+        self.max_keys = most_keys(
+            context.options.idempotency_max_keys, context.options.history_total_bytes
+        )
 
     async def known(
         self, stored: Stored, now_ms: int, load_keys: LoadKeys, load_rows: LoadRows
@@ -83,9 +88,10 @@ class Restoring:
             memory.place(log)
             if number % _CHANNELS_AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        after = 0
-        while found := await load_keys(after, _KEY_ROWS_AT_A_TIME):
+        after = keys_stored = 0
+        while found := await load_keys(after, ROWS_AT_ONCE):
             after = found[-1].id
+            keys_stored += len(found)
             for each in found:
                 keys.restore(
                     each.publisher,
@@ -96,7 +102,7 @@ class Restoring:
                 )
         await self._restore_rows(logs, now_ms, load_rows)
         gone = [channel.id for channel in stored.channels[:excess]]
-        return StoredState(memory, keys, logs, gone, crowded)
+        return StoredState(memory, keys, keys_stored, logs, gone, crowded)
 
     async def _restore_rows(self, logs: StoredLogs, now_ms: int, load_rows: LoadRows) -> None:
         """Restore rows in the order of their changes, so that each channel knows its oldest."""
@@ -134,7 +140,7 @@ class Restoring:
         return IdempotencyKeys(
             ttl_seconds=self._context.options.idempotency_ttl_seconds,
             clock=self._context.clock,
-            max_keys=self._context.options.idempotency_max_keys,
+            max_keys=self.max_keys,
             content=lasting_content,
         )
 

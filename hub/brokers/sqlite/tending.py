@@ -9,8 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
+from hub.brokers.idempotency import IdempotencyKeys
 from hub.brokers.sqlite.file import VACUUM_PAGES, HistoryFile, Victim
 from hub.brokers.sqlite.intake import StoredLog, StoredLogs
+from hub.brokers.sqlite.key_upkeep import KEY_BYTES, ROWS_AT_ONCE, KeyUpkeep
 from hub.brokers.sqlite.layout import Commit
 from hub.brokers.sqlite.recent import Recent, changed
 from hub.core.options import MIB
@@ -56,10 +58,15 @@ class _Trimmed(Protocol):
 class Tending:
     """Decides the next step of upkeep; one per broker."""
 
-    def __init__(self, total_bytes: int, logs: StoredLogs, recent: Recent) -> None:
+    def __init__(
+        self, total_bytes: int, logs: StoredLogs, recent: Recent, *, max_keys: int
+    ) -> None:
         self._total_bytes = total_bytes
         self._logs = logs
         self._recent = recent
+        self._key_upkeep = KeyUpkeep(max_keys)
+        self._sifted = False
+        """Whether keys were sifted since the last commit."""
         self.used_bytes = 0
         self._free_bytes = 0
         self._unlooked_bytes = 0
@@ -84,8 +91,11 @@ class Tending:
         self._crowded: dict[int, None] = {}
         self._dead: dict[int, None] = {}
 
-    def begin(self, logs: StoredLogs, crowded: Iterable[int]) -> None:
-        """Go on with the channels of another file; `is_crowded` is true of some."""
+    def begin(
+        self, logs: StoredLogs, crowded: Iterable[int], keys: IdempotencyKeys, keys_stored: int
+    ) -> None:
+        """Go on with the channels and keys of another file; `is_crowded` is true of some."""
+        self._key_upkeep.begin(keys, keys_stored)
         self._logs = logs
         self._crowded = dict.fromkeys(crowded)
         self._dead.clear()
@@ -99,12 +109,13 @@ class Tending:
         self._look = self._expired = self._keys = self._identity = True
         self._move_through = self._recent.newest
 
-    def written(self, size: int) -> None:
-        """Note a commit of so many bytes."""
+    def written(self, size: int, keys: int = 0) -> None:
+        """Note a commit of so many bytes, which has made so many idempotency keys."""
+        self._key_upkeep.written(keys)
         self._commits += 1
         self._unlooked_bytes += size
         self._trimmed_bytes = 0
-        self._nothing_left = False
+        self._nothing_left = self._sifted = False
         self._grown(size, 0)
 
     def _grown(self, size: int, pages: int) -> None:
@@ -163,6 +174,9 @@ class Tending:
         """
         if self._finish:
             return self._finishing(file)
+        if self._key_upkeep.due and not self._is_behind and not self._sifted:
+            self._sifted = coming_bytes is not None
+            return self._sifting_keys(file)
         if self._is_over(self._unlooked_bytes + (coming_bytes or 0)) and not self._nothing_left:
             if self._look or self._unlooked_bytes:
                 return self._looking(file)
@@ -324,6 +338,22 @@ class Tending:
 
             def then() -> None:
                 self._keys = more
+
+            return then
+
+        return step
+
+    def _sifting_keys(self, file: HistoryFile) -> Step:
+        upkeep = self._key_upkeep
+        changed, after = upkeep.changed, upkeep.after
+
+        def step() -> Callable[[], object]:
+            found = file.sift_keys(changed, after, ROWS_AT_ONCE)
+
+            def then() -> None:
+                upkeep.looked(found)
+                self._grown(KEY_BYTES * sum(map(len, changed.values())), len(changed))
+                self._look = self._look or bool(changed)
 
             return then
 

@@ -321,7 +321,13 @@ def test_a_directory_in_the_place_of_the_file_is_foreign(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "what", [HistoryFile.trim_oldest, HistoryFile.vacuum, lambda file: file.trim_keys(1)]
+    "what",
+    [
+        HistoryFile.trim_oldest,
+        HistoryFile.vacuum,
+        lambda file: file.trim_keys(1),
+        lambda file: file.sift_keys({1: []}, 0, 1),
+    ],
 )
 def test_a_commit_waits_for_the_disk_whatever_failed_before(
     path: Path, what: Callable[[HistoryFile], object]

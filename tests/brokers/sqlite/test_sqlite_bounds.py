@@ -221,6 +221,63 @@ async def test_keys_that_are_too_old_go_from_the_file_in_one_second(tmp_path: Pa
             assert reader._db.execute("SELECT count(*) FROM remembered").fetchone() == (0,)
 
 
+async def publish_keyed(node: StoredNode, publisher: str, first: int, count: int) -> None:
+    """Publish in `none:a` under idempotency keys."""
+    await node.stored.publish_many(
+        [
+            PublishRequest("none:a", b"1", publisher, idempotency_key=str(number))
+            for number in range(first, first + count)
+        ]
+    )
+
+
+async def test_keys_that_memory_has_forgotten_go_from_the_file_too(tmp_path: Path) -> None:
+    """A publisher with many keys takes no room from the history of other channels, and takes no
+    other publisher's keys, also over a restart."""
+    path = tmp_path / "hub.db"
+    async with StoredNode(path, history_total_bytes=2_000 * KIB) as node:
+        await node.publish("long:other")
+        await publish_keyed(node, "quiet", 0, 10)
+        for first in range(0, 40_000, 1000):
+            await publish_keyed(node, "busy", first, 1000)
+        await settled(node)
+        assert node.stored.record().history_bytes < 600 * KIB
+        assert await node.offsets("long:other") == [1]
+        offset = node.stored.held("none:a")
+    async with StoredNode(path, clock=node.clock) as node:
+        await publish_keyed(node, "quiet", 0, 10)
+        await publish_keyed(node, "busy", 39_500, 500)
+        assert node.stored.held("none:a") == offset
+
+
+def test_a_row_of_keys_is_over_when_the_last_of_those_left_in_it_is(tmp_path: Path) -> None:
+    """A start reads rows until one has no young key, so it would miss the keys behind."""
+    with closing(HistoryFile(str(tmp_path / "hub.db"))) as file:
+        for last_ms in (20, 30):
+            keys = [["p", "00", 1, expires_ms, "e", 1] for expires_ms in (10, last_ms)]
+            file._db.execute(
+                "INSERT INTO remembered (expires_ms, keys) VALUES (?, ?)",
+                (last_ms, orjson.dumps(keys)),
+            )
+        found = file.sift_keys({}, 0, 1)
+        assert file.sift_keys({1: found[1][:1]}, 1, 1).keys() == {2}
+        assert [key.expires_ms for key in file.load_keys(0, 15, 1)] == [30]
+
+
+async def test_keys_go_from_the_file_while_each_commit_brings_as_many_as_it_takes(
+    tmp_path: Path,
+) -> None:
+    """A commit waits for one step at most, and the rounds do not fall behind."""
+    async with StoredNode(tmp_path / "hub.db", history_total_bytes=8_000 * KIB) as node:
+        calls = [publish_keyed(node, "busy", first, 2000) for first in range(0, 90_000, 2000)]
+        await asyncio.gather(*calls)
+        file = node.stored._writer.file
+        assert file is not None
+        with closing(FileReader(file)) as reader:
+            rows = reader._db.execute("SELECT keys FROM remembered").fetchall()
+        assert sum(len(orjson.loads(keys)) for (keys,) in rows) < 10_000
+
+
 async def test_a_lowered_bound_does_not_hold_commits_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +361,7 @@ class CheckpointCounter:
 
 def test_the_writing_thread_finishes_a_checkpoint_alone() -> None:
     """Two at a time would shut each other out, and the WAL would never be all in the file."""
-    upkeep, counter = Tending(1 << 30, StoredLogs(1), Recent()), CheckpointCounter()
+    upkeep, counter = Tending(1 << 30, StoredLogs(1), Recent(), max_keys=1000), CheckpointCounter()
     file = cast(HistoryFile, counter)
     upkeep.opened()
     for _ in range(tending._MAX_ROUNDS):

@@ -42,8 +42,8 @@ from tests.support.waiting import eventually
 
 CHANNELS = ("a", "b", "long:a", "long:b", "none:a", "rows:a")
 STEPS = (
-    "commit", "move", "trim_expired", "trim_oldest", "trim_channels", "trim_keys", "vacuum",
-    "checkpoint", "begin_line", "check", "size", "load",
+    "commit", "move", "trim_expired", "trim_oldest", "trim_channels", "trim_keys", "sift_keys",
+    "vacuum", "checkpoint", "begin_line", "check", "size", "load",
 )  # fmt: skip
 # A file that has hardly more than its tables; one that trims all the time; one that never does.
 BOUNDS = (KIB, 140 * KIB, 1 << 30)
