@@ -5,12 +5,13 @@
 plays the same story again, as far as processes do the same again, and a longer one.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.multi_node import stored_story, worker_story
-from tests.multi_node.stored_story import STEPS, small_file_system, telling_of
+from tests.multi_node.stored_story import STEPS, Stored, small_file_system, telling_of
 from tests.multi_node.story import NAMESPACES, telling_at
 from tests.multi_node.worker_story import OnWorkers
 from tests.multi_node.workers import WorkersHub
@@ -47,8 +48,29 @@ async def test_workers_on_a_file_keep_their_history_when_the_broker_process_dies
 ) -> None:
     """Two workers and a broker process that has the file."""
     broker = f"sqlite://{tmp_path}/hub.db"
-    with WorkersHub(HUB_NAMESPACES=NAMESPACES, HUB_HISTORY_SIZE="100000", HUB_BROKER=broker) as hub:
+    with hub_on(broker) as hub:
         async with telling_at([hub], channel, OnWorkers.begin) as told:
             await told.tell([*worker_story.CALM, *worker_story.FAULTS * 2], STEPS)
             assert await told.end() == []
             assert not any(seat.view.left for seat in told.seats)
+
+
+def hub_on(broker: str) -> WorkersHub:
+    return WorkersHub(HUB_NAMESPACES=NAMESPACES, HUB_HISTORY_SIZE="100000", HUB_BROKER=broker)
+
+
+@dataclass
+class StoredOnWorkers(OnWorkers, Stored):
+    """One hub of several processes on one file."""
+
+
+@pytest.mark.timeout(180 + 15 * STEPS)
+async def test_workers_lose_nothing_when_the_disk_is_full(tmp_path: Path, channel: str) -> None:
+    """The broker process has the file; supervisor and workers die and stand still besides."""
+    with small_file_system(tmp_path / "small", 64) as directory:
+        broker = f"sqlite://{directory}/hub.db"
+        with hub_on(broker) as hub:
+            async with telling_at([hub], channel, StoredOnWorkers.at(directory)) as told:
+                full = [stored_story.the_disk_is_full, stored_story.another_program_holds_the_file]
+                await told.tell([*worker_story.CALM, *worker_story.FAULTS, *full * 3], STEPS)
+                assert await told.end() == []
