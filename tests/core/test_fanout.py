@@ -291,3 +291,20 @@ def test_a_fault_in_a_broadcast_ends_whom_it_did_not_reach_and_the_channel_goes_
     node.publish("a")
     node.loop.settle()
     assert offsets(newcomer.read()) == [3]
+
+
+def test_positions_are_written_although_a_fault_ends_the_tick() -> None:
+    """A stream without them would resume behind, and get the publication again."""
+    node = SmallNode()
+    session, _ = node.open(dialect=SeveralSseDialect())
+    node.do(session, Subscribe(1, "a"))
+    failing = Subscriber(node, "b", plain=False)
+    failing.link.send = Mock(side_effect=RuntimeError)  # type: ignore[method-assign]  # a fault
+    written = Mock()
+    session.places.on_progress = written
+    node.publish("a")
+    node.publish("b")
+    with pytest.raises(RuntimeError):
+        node.loop.turn()
+    node.loop.settle()
+    assert written.call_count == 1

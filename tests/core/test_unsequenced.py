@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from hub.core.commands import Subscribe
+from hub.core.commands import Subscribe, SubscribePattern, Unsubscribe
 from hub.core.options import ChannelOptions, Namespaces, Overflow
 from hub.core.ports import PublishRequest
 from hub.core.publication import ENDS, Position, Publication
@@ -199,3 +199,34 @@ def test_an_unsequenced_publication_comes_once_to_a_member_that_leaves_an_ended_
     pushes = reader.read()
     assert [push["op"] for push in pushes] == ["message", "message", "unsubscribed"]
     assert data_of(pushes) == [2]
+
+
+def test_an_unsequenced_publication_comes_once_to_a_member_through_a_pattern_and_by_name() -> None:
+    """The member subscribes by name, and leaves by name, just after such publications."""
+    node = SmallNode()
+    reader = Subscriber(node)
+    node.publish("a")
+    node.do(reader.session, SubscribePattern(1, "*"))
+    node.publish("a")
+    send_raw(node, b"2")
+    node.commands.submit(reader.session, Subscribe(2, "a"))
+    send_raw(node, b"3")
+    node.loop.settle()
+    assert data_of(reader.read()) == [2, 3]
+    send_raw(node, b"4")
+    node.commands.submit(reader.session, Unsubscribe(3, "a"))
+    send_raw(node, b"5")
+    node.loop.settle()
+    assert data_of(reader.read()) == [4, 5]
+
+
+def test_an_unsequenced_publication_comes_once_to_a_member_that_begins_anew_by_name() -> None:
+    """The subscription through the pattern has it, and the one by name comes behind it."""
+    node = SmallNode(Shape(HISTORY))
+    reader, other = Subscriber(node), Subscriber(node, "a")
+    node.publish("a")
+    node.do(reader.session, SubscribePattern(1, "*"))
+    send_raw(node, b"2")
+    node.commands.submit(reader.session, Subscribe(2, "a", last=1))
+    node.loop.settle()
+    assert data_of(reader.read()) == data_of(other.read()) == [2]

@@ -248,8 +248,7 @@ class Channel:
 
     def take(self, group: Group) -> Batch | None:
         """Begin the group's turn; return what came since its last one, None for nothing."""
-        if self.open:
-            self._seal()
+        self.seal()
         if (batch := self.since(group.taken)) is not None:
             taken = group.taken + len(batch.parts)
             if batch.act is not None:
@@ -258,7 +257,10 @@ class Channel:
                 group.begin(batch.base, batch.last, taken)
         return batch
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """Make a batch of the open items, where there are any."""
+        if not self.open:
+            return
         self._put_under_way(self.open_batch())
         self.sealed_offset = self.offset
         self.open = []
@@ -276,8 +278,7 @@ class Channel:
         With `head` the channel goes on behind it from now on, in another epoch. Each group stays in
         its epoch until it has the act.
         """
-        if self.open:
-            self._seal()
+        self.seal()
         if head is not None:
             self._begin_epoch(head)
         at, last = self.open_at_seconds, self.sealed_offset
@@ -316,8 +317,8 @@ class Channel:
 
     def pop_sent(self) -> Batch | None:
         """Return the oldest batch under way where all groups have it; it is under way no longer."""
-        if not self._groups and self.open:
-            self._seal()
+        if not self._groups:
+            self.seal()
         if not self.under_way or self.under_way[0].groups_left:
             return None
         batch, *rest = self.under_way

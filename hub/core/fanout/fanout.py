@@ -163,11 +163,19 @@ class Fanout:
         channel.each_member(act, head)
 
     def settle(self, subscription: Subscription) -> None:
-        """Write to one member at once all that its channel has for it, before it leaves."""
-        channel = subscription.channel
+        """Write to one member at once all that its channel has for it, before it leaves.
+
+        The batch stays open: joins and leaves in it still cancel out. `bring_up` is for others.
+        """
         self.catch_up(subscription)
-        if channel.open:
+        if (channel := subscription.channel).open:
             self._slow_path.write(subscription, channel.open_batch())
+        self._slow_path.release(subscription)
+
+    def bring_up(self, subscription: Subscription) -> None:
+        """Write to one member at once all that its channel has for it, and seal that."""
+        subscription.channel.seal()
+        self.catch_up(subscription)
         self._slow_path.release(subscription)
 
     def catch_up(self, subscription: Subscription) -> None:
@@ -208,12 +216,12 @@ class Fanout:
         self._ticking = False
         try:
             self._send_slices()
+            while self._unmarked:
+                self._unmarked.popitem()[0].write_positions()
         finally:
-            # A fault may have ended this tick. The other channels continue in the next one.
-            if self._sending:
+            # A fault may have ended this tick. The others continue in the next one.
+            if self._sending or self._unmarked:
                 self._schedule()
-        if self._unmarked:
-            self._write_marks()
 
     def _send_slices(self) -> None:
         spent, sending, gathering = 0, self._sending, []
@@ -386,8 +394,3 @@ class Fanout:
         ended = batch.epoch == channel.epoch and batch.base < channel.ended_offset <= batch.last
         if ended and self.on_ended is not None:
             self.on_ended(channel)
-
-    def _write_marks(self) -> None:
-        unmarked, self._unmarked = self._unmarked, {}
-        for session in unmarked:
-            session.write_positions()

@@ -83,7 +83,7 @@ class Subscribing:
                 return self._also_by_name(held, command, reply_in_stream=reply_in_stream)
             # It begins anew, after everything that it already had.
             self._check_may(session, command)
-            self._fanout.settle(held)
+            self._fanout.bring_up(held)
             self._membership.leave(held, lost=False)
         self._check(session, command)
         session.places.expect(command)
@@ -286,7 +286,7 @@ class Subscribing:
             del session.patterns.channels[channel.name]
         if channel.options.presence:
             self._presence.enter(channel.name, session, command.presence)
-        self._fanout.settle(held)
+        self._fanout.bring_up(held)
         owed_through = held.offset if held.live else held.replay_cursor
         at = Start(Position(channel.epoch, owed_through), 0, recovered=True)
         session.push_in_order(held, _answer(command, at, is_reply=reply_in_stream))
@@ -295,7 +295,7 @@ class Subscribing:
     def only_through_pattern(self, held: Subscription) -> None:
         """Leave a channel by name that one of the session's patterns still matches."""
         session, channel = held.session, held.channel
-        self._fanout.settle(held)
+        self._fanout.bring_up(held)
         if session.patterns is not None:
             session.patterns.channels[channel.name] = None
         if channel.options.presence:
