@@ -13,7 +13,7 @@ the position, and the reader gets them as messages. A reader that takes too long
 
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from hub.brokers.memory_cost import cost_bytes
@@ -43,7 +43,7 @@ class StateRows:
 
     __slots__ = (
         "_former", "_former_bytes", "_keys", "_read_upto", "_reading_until", "_rows",
-        "bytes", "dropped", "gone", "max_keys", "ttl_seconds",
+        "bytes", "dropped", "max_keys", "on_gone", "ttl_seconds",
     )  # fmt: skip
 
     def __init__(self, options: ChannelOptions) -> None:
@@ -64,8 +64,8 @@ class StateRows:
         self.bytes = 0
         self.dropped = 0
         """The number of rows that were dropped for want of room, or that the file has damaged."""
-        self.gone: list[tuple[str, int]] | None = None
-        """Keys and offsets of dropped rows, where a file keeps the rows too."""
+        self.on_gone: Callable[[str], None] | None = None
+        """Gets the key of each dropped row, where a file keeps the rows too."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -130,8 +130,9 @@ class StateRows:
     def leave_out(self, keys: Sequence[str]) -> None:
         """Count rows that the file has damaged as dropped, and have them deleted there."""
         self.dropped += len(keys)
-        if self.gone is not None:
-            self.gone += [(key, 0) for key in keys]
+        if self.on_gone is not None:
+            for key in keys:
+                self.on_gone(key)
 
     def trim(self, now_seconds: float) -> None:
         """Let go of rows older than `state_ttl_seconds`, at most `SLICE_ROWS`; call it regularly.
@@ -166,8 +167,8 @@ class StateRows:
 
     def _let_go(self, key: str) -> None:
         publication, _ = self._rows.pop(key)
-        if self.gone is not None:
-            self.gone.append((key, publication.offset))
+        if self.on_gone is not None:
+            self.on_gone(key)
         self.bytes -= cost_bytes(publication) + ROW_BYTES
         self._forget_key(key)
 

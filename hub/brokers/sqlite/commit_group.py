@@ -12,7 +12,6 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.memory_history import ChannelLog
 from hub.brokers.sqlite.intake import StoredLogs, WaitingPublication
 from hub.brokers.sqlite.layout import Block, Commit, Placed, cut, record
-from hub.brokers.state_rows import StateRows
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Publication
 from hub.errors import ConflictError, UnavailableError
@@ -103,7 +102,7 @@ class CommitGroup:
         self._order: list[tuple[ChannelLog, _Numbered]] = []
         self._keyed: dict[tuple[str, str, str], _Numbered] = {}
         self._made: list[tuple[str, str, int, int, str, int]] = []
-        self._gone_rows: list[tuple[StateRows, tuple[str, int]]] = []
+        self._gone_rows = stored.gone_rows(MAX_COMMIT_CHANGES)
         """Rows that expired or had no room, and that this commit deletes from the file."""
         self.bytes = 0
         """Bytes of payload."""
@@ -112,6 +111,10 @@ class CommitGroup:
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def has_gone_rows(self) -> bool:
+        return bool(self._gone_rows)
 
     @property
     def full(self) -> bool:
@@ -195,7 +198,8 @@ class CommitGroup:
         """Return the commit for the file."""
         channels: list[tuple[int, str, str, int, int]] = []
         rows: list[Placed] = []
-        removed: list[tuple[int, str]] = []
+        # Rows of the file are deleted before those of the commit are written.
+        removed = list(self._gone_rows)
         data = _Data(self._taken_ms)
         for log, taken in self._numbered.items():
             id_ = (self._stored.find(log) or self._stored.add(log)).id
@@ -204,7 +208,7 @@ class CommitGroup:
             if log.rows is not None:
                 rows += [
                     (id_, row.key or "", row.offset, self._taken_ms, *data.put(row))
-                    for row in self._changed_rows(id_, log.rows, taken, removed)
+                    for row in self._changed_rows(id_, taken, removed)
                 ]
             if log.keeps:
                 # Publications that history would not keep anyway are not written.
@@ -223,17 +227,12 @@ class CommitGroup:
             data=b"".join(data.parts),
         )
 
+    @staticmethod
     def _changed_rows(
-        self, id_: int, rows: StateRows, taken: Sequence[_Numbered], removed: list[tuple[int, str]]
+        id_: int, taken: Sequence[_Numbered], removed: list[tuple[int, str]]
     ) -> Iterator[Publication]:
         """Yield the rows that come or change; add those that go to `removed`."""
-        changed = {each.publication.key: each.publication for each in taken}
-        for gone_key, offset in rows.gone or ():
-            # A row that was published again since is there as it is now.
-            if not rows.has(gone_key) and gone_key not in changed:
-                removed.append((id_, gone_key))
-            self._gone_rows.append((rows, (gone_key, offset)))
-        for row in changed.values():
+        for row in {each.publication.key: each.publication for each in taken}.values():
             if (key := row.key) is None:
                 continue
             if row.marks & REMOVES:
@@ -243,9 +242,7 @@ class CommitGroup:
 
     def apply(self) -> None:
         """Deliver the publications and settle their tickets: the commit is written."""
-        for rows, told in self._gone_rows:
-            if rows.gone is not None and told in rows.gone:
-                rows.gone.remove(told)
+        self._stored.deleted_rows(self._gone_rows)
         for log, taken in self._numbered.items():
             log.pinned = False
             if (stored := self._stored.find(log)) is None:

@@ -71,7 +71,7 @@ class Commits:
     @property
     def pending(self) -> bool:
         """Whether anything is to be written."""
-        return bool(self.waiting or self._gone)
+        return bool(self.waiting or self._gone or self.logs.has_gone_rows)
 
     def next_work(self, file: HistoryFile) -> Work | None:
         """Return what keeps the file small enough, else a commit, else other upkeep."""
@@ -82,7 +82,7 @@ class Commits:
         coming = min(self.waiting.bytes, MAX_COMMIT_BYTES) if self.pending else None
         if (step := self.tending.urgent(file, self.now_ms(), coming)) is not None:
             return self._tend(step)
-        if self.waiting or self._gone:
+        if self.pending:
             return self._commit(file)
         if (step := self.tending.next(file, self.now_ms())) is not None:
             return self._tend(step)
@@ -123,9 +123,9 @@ class Commits:
                 break
             waiting.taken()
         gone, ended = tuple(self._gone), dict(self._ended)
-        if not batch and not gone:
-            # All were answered from remembered keys.
-            if waiting:
+        if not (batch or gone or batch.has_gone_rows):
+            # All were answered from remembered keys, and rows that had gone have come again.
+            if self.pending:
                 self.writer.soon()
             return None
         commit = batch.commit(self.writer.commits + 1, gone=gone, ended=ended.items())

@@ -7,6 +7,7 @@ outcome. No I/O, no clock.
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 
 from hub.brokers.memory_history import ChannelLog
 from hub.core.eager import NEXT_TURN
@@ -148,14 +149,16 @@ class StoredLogs:
         self._next_id = next_id
         self._by_id: dict[int, StoredLog] = {}
         self._by_log: dict[ChannelLog, StoredLog] = {}
+        self._gone_rows: dict[tuple[int, str], None] = {}
+        """Channels and keys of rows that memory has dropped, and the file may have."""
 
     def add(self, log: ChannelLog, *, id_: int | None = None, oldest: int = 1) -> StoredLog:
         if id_ is None:
             id_, self._next_id = self._next_id, self._next_id + 1
         stored = self._by_id[id_] = self._by_log[log] = StoredLog(id_, log, oldest)
         log.stored = oldest <= log.offset
-        if log.rows is not None and log.rows.gone is None:
-            log.rows.gone = []
+        if log.rows is not None:
+            log.rows.on_gone = partial(self._row_gone, id_)
         return stored
 
     def find(self, log: ChannelLog) -> StoredLog | None:
@@ -168,3 +171,29 @@ class StoredLogs:
         if (stored := self._by_log.pop(log, None)) is not None:
             del self._by_id[stored.id]
         return stored
+
+    def _row_gone(self, id_: int, key: str) -> None:
+        self._gone_rows[id_, key] = None
+
+    @property
+    def has_gone_rows(self) -> bool:
+        return bool(self._gone_rows)
+
+    def gone_rows(self, most: int) -> Sequence[tuple[int, str]]:
+        """Return some rows that are to be deleted from the file; `deleted_rows` follows.
+
+        To be called while no commit is under way: a row that is in memory is in the file then.
+        """
+        found: list[tuple[int, str]] = []
+        for id_, key in tuple(islice(self._gone_rows, most)):
+            stored = self._by_id.get(id_)
+            if stored is None or stored.log.rows is None or stored.log.rows.has(key):
+                del self._gone_rows[id_, key]
+            else:
+                found.append((id_, key))
+        return found
+
+    def deleted_rows(self, rows: Iterable[tuple[int, str]]) -> None:
+        """Note that these rows are deleted: the commit is written."""
+        for row in rows:
+            self._gone_rows.pop(row, None)

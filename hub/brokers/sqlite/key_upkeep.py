@@ -20,8 +20,8 @@ from hub.core.publication import Position
 ROWS_AT_ONCE = 2
 # Bytes of a key in the file: some 110, and free room in its pages.
 KEY_BYTES = 128
-# The file has twice as many keys as memory, so they take half of it at most.
-_SHARE = 4
+# The file has twice as many keys as memory, so they take a quarter of it at most.
+_SHARE = 8
 # As many keys are remembered however small the file has to be.
 _MIN_KEYS = 1000
 

@@ -24,7 +24,8 @@ from hub.core.publication import Position, Publication
 # Bytes in memory of the newest publications of all channels, for sessions that return after a short
 # absence.
 MEMORY_BYTES = 32 * MIB
-# Bytes of rows of state, all of which are in memory too. A guess.
+# Bytes of rows of state, all of which are in memory too. A guess. They take half of the
+# file's bound at most, so that history has room.
 ROWS_BYTES = 256 * MIB
 # Each part takes some milliseconds, as `ROWS_AT_ONCE` of keys do.
 _ROWS_AT_A_TIME = 2000
@@ -155,7 +156,7 @@ class Restoring:
             position_ttl_seconds=options.position_ttl_seconds,
             max_channels=options.max_channels,
             history_total_bytes=min(MEMORY_BYTES, options.history_total_bytes),
-            rows_total_bytes=min(ROWS_BYTES, options.history_total_bytes),
+            rows_total_bytes=min(ROWS_BYTES, options.history_total_bytes // 2),
             epochs=epochs,
             on_forgotten=self._on_forgotten,
         )

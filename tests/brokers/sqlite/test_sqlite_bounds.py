@@ -221,6 +221,58 @@ async def test_keys_that_are_too_old_go_from_the_file_in_one_second(tmp_path: Pa
             assert reader._db.execute("SELECT count(*) FROM remembered").fetchone() == (0,)
 
 
+def rows_of(node: StoredNode) -> int:
+    file = node.stored._writer.file
+    assert file is not None
+    with closing(FileReader(file)) as reader:
+        [count] = reader._db.execute("SELECT count(*) FROM row").fetchone()
+    return int(count)
+
+
+TABLES = Namespaces(
+    ChannelOptions(history_size=10, history_ttl_seconds=3600),
+    {"table": ChannelOptions(history_size=0, keyed=True, state_ttl_seconds=60)},
+)
+
+
+async def publish_rows(node: StoredNode, name: str, count: int, size: int) -> None:
+    data = b'"' + b"x" * (size - 2) + b'"'
+    requests = [PublishRequest(name, data, "p", key=str(number)) for number in range(count)]
+    await node.stored.publish_many(requests)
+
+
+async def test_rows_without_room_go_from_the_file_although_nobody_publishes_in_their_channels(
+    tmp_path: Path,
+) -> None:
+    """A publisher that fills one table after another takes the history of no other channel."""
+    bound = 4_000 * KIB
+    async with StoredNode(
+        tmp_path / "hub.db", namespaces=TABLES, history_total_bytes=bound
+    ) as node:
+        await node.publish("other")
+        for number in range(10):
+            await publish_rows(node, f"table:{number}", 500, 1000)
+            await settled(node)
+        await settled(node)
+        await settled(node)
+        assert rows_of(node) == node.stored.record().state_rows > 1000
+        assert node.stored.record().history_bytes <= bound
+        assert await node.offsets("other") == [1]
+
+
+async def test_rows_that_are_too_old_go_from_the_file_within_seconds(tmp_path: Path) -> None:
+    """Nobody has to publish in their channel again, and a restart does not bring them back."""
+    async with StoredNode(tmp_path / "hub.db", namespaces=TABLES) as node:
+        await publish_rows(node, "table:a", 2000, 10)
+        await settled(node)
+        await settled(node)
+        assert rows_of(node) == 2000
+        node.clock.advance(61)
+        for _ in range(4):
+            await settled(node)
+        assert rows_of(node) == 0
+
+
 async def publish_keyed(node: StoredNode, publisher: str, first: int, count: int) -> None:
     """Publish in `none:a` under idempotency keys."""
     await node.stored.publish_many(
