@@ -8,6 +8,9 @@ import typer
 from hub.cli.ending import FAILED, WRONG_USE, fail, say
 from hub.cli.flags import ConfigFile, SettingsCommand, settings_of
 
+# Places of damaged publications that the command names.
+_NAMED = 20
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
@@ -25,6 +28,7 @@ def backup(
     A hub that is started on the copy keeps its history and begins a new epoch in every channel.
     """
     from hub.brokers.sqlite.backup import copy
+    from hub.brokers.sqlite.checking import damaged
     from hub.brokers.sqlite.faults import FileError
     from hub.brokers.sqlite.urls import is_sqlite, path_of
 
@@ -40,6 +44,11 @@ def backup(
         raise fail(WRONG_USE, f"{target} exists already; --force replaces it")
     try:
         size = copy(source, str(target))
+        found = damaged(str(target))
     except FileError as error:
         raise fail(FAILED, error.message) from None
     say(f"{size:,} bytes of {source} are in {target}")
+    if found:
+        more = f"\n\tand {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        places = "".join([f"\n\t{each}" for each in found[:_NAMED]])
+        raise fail(FAILED, f"a disk has changed publications of {source}:{places}{more}")

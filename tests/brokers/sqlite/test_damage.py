@@ -3,6 +3,7 @@
 import asyncio
 import random
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,16 +11,19 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
+from hub.brokers.sqlite.checking import damaged
 from hub.brokers.sqlite.file import HistoryFile
 from hub.core.ports import PublishRequest
 from hub.errors import UnavailableError
 from tests.brokers.sqlite.nodes import StoredNode
+from tests.brokers.sqlite.test_sqlite_backup import hub_backup
 from tests.core.fakes import FakeClock
 from tests.support.hub_process import HubProcess
 
 CHANNELS = ("long:a", "long:b", "rows:a")
 PUBLICATIONS = 90
 DAMAGES = 40
+GOLDEN = Path(__file__).parent / "golden"
 
 Held = dict[str, dict[int, tuple[bytes, int, str | None]]]
 
@@ -211,3 +215,53 @@ async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(
         ("message", 4, None, None),
         ("message", 5, None, None),
     ]
+
+
+@pytest.mark.parametrize("left", ["stopped", "killed"])
+async def test_a_backup_names_what_a_disk_has_changed(path: Path, left: str) -> None:
+    """It ends with 1, and the copy is there all the same: a hub goes on with it."""
+    source, target = path.with_name("source.db"), path.with_name("copy.db")
+    async with StoredNode(path) as node:
+        requests = [PublishRequest("long:a", b'"%d data"' % number, "p") for number in range(1, 71)]
+        await node.stored.publish_many(requests)
+        for key in ("a", "b"):
+            await node.publish("rows:a", b'"row %b"' % key.encode(), key=key)
+        whole = hub_backup(str(target), HUB_BROKER=f"sqlite://{path}")
+        assert (whole.returncode, whole.stderr.count("\n")) == (0, 1)
+        for suffix in ("", "-wal") if left == "killed" else ():
+            shutil.copy(f"{path}{suffix}", f"{source}{suffix}")
+    if left == "stopped":
+        HistoryFile(str(path)).close()  # moves the commits into the tables
+        shutil.copy(path, source)
+    with closing(sqlite3.connect(source)) as db:
+        for table in ("block", "row", "recent"):
+            for old, new in (('"5 data', '"5 dat4'), ('"6 data', '"6 dat4'), ("row b", "row c")):
+                changed = f"CAST(replace(data, '{old}', '{new}') AS BLOB)"
+                db.execute(f"UPDATE {table} SET data = {changed}")
+        db.commit()
+    ran = hub_backup(str(target), "--force", HUB_BROKER=f"sqlite://{source}")
+    assert ran.returncode == 1
+    named = [line.strip() for line in ran.stderr.splitlines() if line.startswith("\t")]
+    assert named == ["long:a 5-6", "rows:a row b"]
+    async with StoredNode(target, clock=node.clock) as node:
+        page = await node.history("long:a", 4, 3)
+        assert ([each.offset for each in page.publications], page.invalid) == ([7, 8, 9], (5, 6))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_copy_of_a_file_without_checksums_has_nothing_to_look_at(
+    tmp_path: Path, version: int
+) -> None:
+    path, target = tmp_path / "hub.db", tmp_path / "copy.db"
+    shutil.copy(GOLDEN / f"version-{version}.db", path)
+    ran = hub_backup(str(target), HUB_BROKER=f"sqlite://{path}")
+    assert ran.returncode == 0, ran.stderr
+
+
+async def test_a_block_that_cannot_be_read_is_named_as_a_whole(path: Path) -> None:
+    async with StoredNode(path) as node:
+        requests = [PublishRequest("long:a", b"5", "p") for _ in range(70)]
+        await node.stored.publish_many(requests)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("UPDATE block SET data = substr(data, 1, 20) WHERE first = 65")
+    assert damaged(str(path)) == ["long:a 65-70"]
