@@ -222,7 +222,7 @@ class ChannelLog:
     ) -> HistoryPage:
         """Return at most `limit` publications with offsets above `after`, oldest first.
 
-        Their data has at most `max_bytes`, or they are one.
+        Their data and tags have at most `max_bytes`, or they are one.
         """
         start = self._first + max(after + 1 - self.oldest, 0)
         found: list[Publication] = []
@@ -230,7 +230,7 @@ class ChannelLog:
             keep_ms = item.keep_ms
             if keep_ms is not None and self._at[place] + keep_ms / 1000 <= now_seconds:
                 continue
-            max_bytes -= len(item.data)
+            max_bytes -= item.size_bytes
             if len(found) == limit or (max_bytes < 0 and found):
                 break
             found.append(item)

@@ -188,7 +188,7 @@ class StateRows:
     ) -> StatePage:
         """Return at most `limit` rows with keys above `after` and offsets up to `upto`.
 
-        Their data has at most `max_bytes`, or they are one.
+        Their data and tags have at most `max_bytes`, or they are one.
         """
         if (keys := self._keys) is None:
             keys = self._keys = sorted({*self._rows, *self._former})
@@ -197,7 +197,7 @@ class StateRows:
         while place < len(keys):
             row = self._as_of(keys[place], upto, oldest_at)
             if row is not None:
-                max_bytes -= len(row.data)
+                max_bytes -= row.size_bytes
                 if len(found) == limit or (max_bytes < 0 and found):
                     self._reading_until = now_seconds + _READING_SECONDS
                     self._read_upto = max(self._read_upto, head.offset if upto is None else upto)

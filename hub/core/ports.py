@@ -101,6 +101,11 @@ class PublishRequest(Struct, frozen=True, gc=False, array_like=True):
     marks: int = 0
     keep_ms: int | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its data and tags, by which pages and queues are bounded."""
+        return len(self.data) if self.tags is None else len(self.data) + len(self.tags)
+
     def numbered(self, channel: str, offset: int, time_ms: int) -> Publication:
         """Return the publication that it becomes. `channel` is the broker's copy of the name."""
         return Publication(

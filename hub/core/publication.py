@@ -104,6 +104,11 @@ class Publication(Struct, frozen=True, gc=False, array_like=True):
     keep_ms: int | None = None
     """Time in history, where that is shorter than the channel's; 0 for none at all."""
 
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of its data and tags, by which pages and queues are bounded."""
+        return len(self.data) if self.tags is None else len(self.data) + len(self.tags)
+
 
 def odd_character(name: str, allowed: str) -> str:
     """Return a clause that names the first character of `name` that is not in `allowed`.

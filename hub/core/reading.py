@@ -117,7 +117,7 @@ async def _forwards(broker: Broker, channel: str, span: _Range, limit: int) -> _
         if not page:
             break
         for each in page:
-            room -= len(each.data)
+            room -= each.size_bytes
             if room < 0 and found:
                 return tuple(found), after
             found.append(each)
@@ -139,7 +139,7 @@ async def _backwards(broker: Broker, channel: str, span: _Range, limit: int) -> 
             part += page
             after = page[-1].offset
         for each in reversed(part):
-            room -= len(each.data)
+            room -= each.size_bytes
             if room < 0 and found:
                 return tuple(found), found[-1].offset
             found.append(each)
@@ -197,7 +197,7 @@ class ChannelReading:
         The result ends before a hole, so that the next request shows the hole.
         """
         found = list(page.publications)
-        room = MAX_HISTORY_BYTES - sum(len(publication.data) for publication in found)
+        room = MAX_HISTORY_BYTES - sum(publication.size_bytes for publication in found)
         last, head = page.last, page.head
         while 0 < last < head.offset and len(found) < limit and room > 0:
             more = await self._broker.history(channel, last, limit - len(found), max_bytes=room)
@@ -205,7 +205,7 @@ class ChannelReading:
                 break
             head = more.head
             for publication in more.publications:
-                room -= len(publication.data)
+                room -= publication.size_bytes
                 if room >= 0:
                     found.append(publication)
                     last = publication.offset
@@ -224,7 +224,7 @@ class ChannelReading:
         self.check_keyed(channel)
         page = await self._broker.state(channel, after, limit, max_bytes=MAX_HISTORY_BYTES)
         head, rows = page.head, list(page.rows)
-        room = MAX_HISTORY_BYTES - sum(len(row.data) for row in rows)
+        room = MAX_HISTORY_BYTES - sum(row.size_bytes for row in rows)
         while page.next is not None and len(rows) < limit and room > 0:
             more = await self._broker.state(
                 channel, page.next, limit - len(rows), upto=head.offset, max_bytes=room
@@ -233,7 +233,7 @@ class ChannelReading:
                 break
             page = more
             rows += page.rows
-            room -= sum(len(row.data) for row in page.rows)
+            room -= sum(row.size_bytes for row in page.rows)
         return StatePage(head, tuple(rows), page.next, page.dropped)
 
 

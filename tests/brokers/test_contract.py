@@ -145,6 +145,19 @@ async def test_a_page_is_bounded_in_bytes_too(rig: Rig, max_bytes: int, found: l
         assert offsets == found
 
 
+async def test_tags_count_in_a_page_as_data_does(rig: Rig) -> None:
+    """A publication of one byte may have some thousand bytes of tags."""
+    tags = b'{"a":"%b"}' % (b"x" * 1990)
+    for _ in range(5):
+        await rig.publish("long:a", tags=tags)
+        await rig.publish("rows:a", key="a", tags=tags)
+        await rig.publish("rows:a", key="b", tags=tags)
+    page = await rig.history("long:a", max_bytes=5000)
+    assert [publication.offset for publication in page.publications] == [1, 2]
+    rows = (await rig.broker.state("rows:a", "", 100, max_bytes=3000)).rows
+    assert [row.key for row in rows] == ["a"]
+
+
 async def test_pages_bounded_in_bytes_follow_one_another_without_hole_or_repeat(rig: Rig) -> None:
     """Whatever the sizes, and whatever a page leaves out."""
     sizes = [2, 5000, 70, 3000, 3000, 1, 9000, 400, 400, 400] * 5

@@ -102,6 +102,11 @@ async def test_a_history_answer_is_bounded_in_bytes() -> None:
         node.publish("a", b'"%b"' % (b"x" * 60_000))
     page = await node.reading.history("a", None, 100)
     assert len(page.publications) == MAX_HISTORY_BYTES // 60_002
+    for _ in range(30):
+        tags = b'{"a":"%b"}' % (b"x" * 60_000)
+        node.request(PublishRequest("tagged", b"1", "backend", tags=tags))
+    page = await node.reading.history("tagged", None, 100)
+    assert len(page.publications) == MAX_HISTORY_BYTES // 60_009
     node.publish("big", b'"%b"' % (b"x" * MAX_HISTORY_BYTES))
     assert len((await node.reading.history("big", None, 5)).publications) == 1
 

@@ -244,7 +244,7 @@ class FollowedChannels:
             tracker.offset = offset
             self._downstream.deliver(publication)
         elif tracker.state is not TrackerState.OPENING:
-            held = Held(followed.epoch, offset, publication, len(publication.data))
+            held = Held(followed.epoch, offset, publication, publication.size_bytes)
             self._carry_out(channel, tracker.receive(held))
             self._fill_if_behind(channel, followed)
 
@@ -312,7 +312,7 @@ class FollowedChannels:
             return None
         head = page.head
         messages = [
-            Held(head.epoch, each.offset, each, len(each.data)) for each in page.publications
+            Held(head.epoch, each.offset, each, each.size_bytes) for each in page.publications
         ]
         self._counters.broker_filled += len(messages)
         messages += [Held(head.epoch, offset, None, 0) for offset in page.invalid]

@@ -83,7 +83,7 @@ class SqliteBroker:
 
     def publish_soon(self, request: PublishRequest, on_done: OnPublished) -> None:
         """Publish like `publish`; publishers of one refused commit share one error."""
-        if (refusal := self._refusal_of(1, len(request.data))) is not None:
+        if (refusal := self._refusal_of(1, request.size_bytes)) is not None:
             raise refusal
         began = self._clock()
 
@@ -98,7 +98,7 @@ class SqliteBroker:
         """Publish each like `publish`, in their order; they share commits."""
         if not requests:
             return []
-        size = sum([len(request.data) for request in requests])
+        size = sum([request.size_bytes for request in requests])
         if (refusal := self._refusal_of(len(requests), size)) is not None:
             return [refusal] * len(requests)
         future: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()

@@ -64,13 +64,13 @@ class _Data:
         if len(publications) == 1 and publications[0].keep_ms != 0:
             # As most, where publications come one by one.
             only = publications[0]
-            offset, size, place = only.offset, len(only.data), self._add(record(only))
+            offset, size, place = only.offset, only.size_bytes, self._add(record(only))
             self.blocks.append((id_, offset, offset, taken_ms, expires_ms, size, *place))
             return
         kept = [each for each in publications if each.keep_ms != 0]
         for block in cut(kept) if kept else ():
             place = self._add(b"".join(map(record, block)))
-            first, last, size = block[0].offset, block[-1].offset, sum(len(p.data) for p in block)
+            first, last, size = block[0].offset, block[-1].offset, sum(p.size_bytes for p in block)
             self.blocks.append((id_, first, last, taken_ms, expires_ms, size, *place))
 
 
@@ -105,7 +105,7 @@ class CommitGroup:
         self._gone_rows = stored.gone_rows(MAX_COMMIT_CHANGES)
         """Rows that expired or had no room, and that this commit deletes from the file."""
         self.bytes = 0
-        """Bytes of payload."""
+        """Bytes of data and tags."""
         self._changes = 0
         """How many channels and rows it changes."""
 
@@ -157,7 +157,7 @@ class CommitGroup:
         if log.rows is not None:
             self._changes += 1
         self._order.append((log, numbered))
-        self.bytes += len(request.data)
+        self.bytes += request.size_bytes
         if request.idempotency_key is not None:
             self._remember(request, log, numbered)
         return True

@@ -57,7 +57,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.bytes = 0
-        """Bytes of payload that wait."""
+        """Bytes of data and tags that wait."""
         self._tickets: deque[WaitingPublication] = deque()
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Waiting:
 
     def add(self, request: PublishRequest, on_settled: Settled) -> None:
         self._tickets.append(WaitingPublication(request, on_settled))
-        self.bytes += len(request.data)
+        self.bytes += request.size_bytes
 
     def add_many(
         self,
@@ -97,7 +97,7 @@ class Waiting:
 
     def taken(self) -> None:
         """Drop the first ticket: a commit has taken it."""
-        self.bytes -= len(self._tickets.popleft().request.data)
+        self.bytes -= self._tickets.popleft().request.size_bytes
 
     def all(self) -> Iterable[WaitingPublication]:
         """Return all tickets, which wait no more: none of them will be written."""
@@ -185,6 +185,9 @@ class StoredLogs:
         To be called while no commit is under way: a row that is in memory is in the file then.
         """
         found: list[tuple[int, str]] = []
+        if not self._gone_rows:
+            # An iterator would pass over all places of rows that were here before.
+            return found
         for id_, key in tuple(islice(self._gone_rows, most)):
             stored = self._by_id.get(id_)
             if stored is None or stored.log.rows is None or stored.log.rows.has(key):

@@ -385,7 +385,7 @@ def cut(publications: Sequence[Publication]) -> Iterator[Sequence[Publication]]:
     """Yield stretches that make one block each."""
     begins, size = 0, 0
     for place, publication in enumerate(publications):
-        length = len(publication.data)
+        length = publication.size_bytes
         full = size + length > MAX_BLOCK_BYTES or place - begins >= MAX_BLOCK_PUBLICATIONS
         if full and place > begins:
             yield publications[begins:place]

@@ -167,12 +167,12 @@ class PageReader:
         """Add recent publications where the page of the file has room for them."""
         wanted, publications = page.wanted, list(found.publications)
         limit = wanted.limit - len(publications)
-        room = wanted.max_bytes - sum(len(each.data) for each in publications)
+        room = wanted.max_bytes - sum(each.size_bytes for each in publications)
         if limit and room > 0:
             rest = replace(wanted, after=found.last, limit=limit, max_bytes=room)
             more = self._from_recent(_Page(stored, rest, page.wall_ms))
             for publication in more.publications:
-                room -= len(publication.data)
+                room -= publication.size_bytes
                 if room < 0:
                     break
                 publications.append(publication)
@@ -294,7 +294,7 @@ class _Page:
                 keep_ms = publication.keep_ms
                 if keep_ms is not None and publication.time_ms + keep_ms <= self.wall_ms:
                     continue
-                room -= len(publication.data)
+                room -= publication.size_bytes
                 if (room < 0 and found) or len(found) == wanted.limit:
                     break
                 found.append(publication)

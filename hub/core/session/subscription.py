@@ -44,7 +44,7 @@ class KeptPage:
         self.page = page
         self.position = position
         self._budget = budget
-        self._size = sum(len(publication.data) for publication in page.publications)
+        self._size = sum(publication.size_bytes for publication in page.publications)
         budget.bytes += self._size
 
     def let_go(self) -> None:

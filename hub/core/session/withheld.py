@@ -133,7 +133,7 @@ class HeldRange:
         """Bytes of its data and tags."""
         if self.publication is None:
             return 0
-        return len(self.publication.data) + len(self.publication.tags or b"")
+        return self.publication.size_bytes
 
 
 class Unkept:

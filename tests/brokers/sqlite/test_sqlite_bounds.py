@@ -465,20 +465,32 @@ async def test_trimming_has_its_turn_under_load(tmp_path: Path) -> None:
         assert blocks(node) < 4 * 200 * 0.8
 
 
+@pytest.mark.parametrize("tagged", [False, True], ids=["data", "tags"])
 async def test_publications_that_wait_for_the_file_are_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tagged: bool
 ) -> None:
     """A publication above the bound is not published, and its publisher gets `not_published`."""
     monkeypatch.setattr(intake, "MAX_WAITING_BYTES", 5000)
+    text = b'"' + b"x" * 991 + b'"'
+    data, tags = (b"1", b'{"a":' + text + b"}") if tagged else (text + b" " * 7, None)
     async with StoredNode(tmp_path / "hub.db") as node:
         answers = await asyncio.gather(
-            *(node.publish("long:a", b'"' + b"x" * 998 + b'"') for _ in range(8)),
+            *(node.publish("long:a", data, tags=tags) for _ in range(8)),
             return_exceptions=True,
         )
         refused = [each for each in answers if isinstance(each, NotPublishedError)]
         assert len(refused) == 3
         assert "limits are" in refused[0].message
         assert (await node.history("long:a")).head.offset == 5
+
+
+async def test_blocks_are_bounded_in_bytes_with_tags(tmp_path: Path) -> None:
+    """A reader gets whole blocks, so it would read megabytes for a page of little data."""
+    tags = b'{"a":"%b"}' % (b"x" * 10_000)
+    async with StoredNode(tmp_path / "hub.db") as node:
+        await node.stored.publish_many([PublishRequest("long:a", b"1", "p", tags=tags)] * 30)
+        await settled(node)
+        assert blocks(node) == 10
 
 
 async def test_a_long_history_takes_no_memory(tmp_path: Path) -> None:
