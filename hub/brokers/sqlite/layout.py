@@ -150,8 +150,11 @@ json_each(?) AS wanted CROSS JOIN block ON channel = json_extract(wanted.value, 
   AND last < json_extract(wanted.value, '$[1]')
 """
 
+# The head is not before the newest block, whatever a disk has made of it: no offset comes again.
 LOAD_CHANNELS = """
-SELECT id, name, epoch, offset, used_ms, coalesce(
+SELECT id, name, epoch,
+  max(offset, coalesce((SELECT max(last) FROM block WHERE channel = channel.id), 0)), used_ms,
+  coalesce(
   (SELECT first FROM block WHERE channel = channel.id ORDER BY last LIMIT 1), offset + 1)
 FROM channel ORDER BY used_ms, id
 """

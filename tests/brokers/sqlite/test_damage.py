@@ -217,6 +217,21 @@ async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(
     ]
 
 
+async def test_an_offset_comes_not_again_where_a_disk_has_changed_the_head_of_a_channel(
+    path: Path,
+) -> None:
+    """The blocks say how far the channel has come too."""
+    async with StoredNode(path) as node:
+        requests = [PublishRequest("long:a", b"5", "p") for _ in range(70)]
+        await node.stored.publish_many(requests)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute("UPDATE channel SET offset = 6")
+    async with StoredNode(path, clock=node.clock) as node:
+        assert (await node.publish("long:a")).offset == 71
+        page = await node.history("long:a", 68, 9)
+        assert [each.offset for each in page.publications] == [69, 70, 71]
+
+
 @pytest.mark.parametrize("left", ["stopped", "killed"])
 async def test_a_backup_names_what_a_disk_has_changed(path: Path, left: str) -> None:
     """It ends with 1, and the copy is there all the same: a hub goes on with it."""
