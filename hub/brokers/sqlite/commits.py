@@ -209,6 +209,9 @@ class Commits:
             await self._reset(before, known.memory)
             if appearances is not None:
                 appearances.missed()
+        if damaged := len(file.damaged_rows_of_keys):
+            path = self._context.options.path
+            self._context.log.error("history_damaged", path=path, rows_of_keys=damaged)
         channels, keys = len(stored.channels), len(known.keys)
         self._context.log.info(
             "history_opened", path=self._context.options.path, channels=channels, keys=keys

@@ -88,6 +88,8 @@ class HistoryFile:
         self.lost_commits = 0
         """How many commits a hub has written that are not in the file: it is an older one, or the
         WAL beside it has gone."""
+        self.damaged_rows_of_keys: set[int] = set()
+        """Rows of idempotency keys that `load_keys` has found changed by a disk."""
         with translating(path):
             self._lock = HistoryLock(path)
         try:
@@ -203,16 +205,22 @@ class HistoryFile:
     def load_keys(self, after: int, now_ms: int, limit: int) -> Sequence[StoredKey]:
         """Return answers that are still remembered, in the order they were made.
 
-        They are all those of the `limit` rows that follow the row `after`.
+        They are all those of the `limit` rows that follow the row `after`, or of later ones where
+        these have none.
         """
-        with translating_content(self.path):
-            found = self._db.execute(
+        with translating(self.path):
+            while found := self._db.execute(
                 "SELECT id, keys FROM remembered WHERE id > ? AND expires_ms > ? "
                 "ORDER BY id LIMIT ?",
                 (after, now_ms, limit),
-            ).fetchall()
-            keys = [key for id_, raw in found for key in keys_of(id_, raw)]
-        return [key for key in keys if key.expires_ms > now_ms]
+            ).fetchall():
+                rows = {id_: keys_of(id_, raw) for id_, raw in found}
+                self.damaged_rows_of_keys.update(id_ for id_, row in rows.items() if not row)
+                known = [key for row in rows.values() for key in row]
+                if keys := [key for key in known if key.expires_ms > now_ms]:
+                    return keys
+                after = found[-1][0]
+        return ()
 
     def load_rows(self, after: tuple[int, str], limit: int) -> Sequence[StoredRow]:
         """Return rows of all channels, by channel and key."""

@@ -30,8 +30,18 @@ _KEYS = msgspec.json.Decoder(list[Made])
 
 
 def keys_of(id_: int, raw: bytes) -> Sequence[StoredKey]:
-    """Return the keys of a row of `remembered`; raise `ValueError` for other bytes."""
-    return [StoredKey(id_, *key) for key in _KEYS.decode(raw)]
+    """Return the keys of a row of `remembered`; none where a disk has made other bytes of them.
+
+    A publication under a key that is forgotten is published again if it is repeated, and everything
+    else in the file is as it was.
+    """
+    try:
+        keys = [StoredKey(id_, *key) for key in _KEYS.decode(raw)]
+        for key in keys:
+            bytes.fromhex(key.scope)
+    except ValueError:
+        return ()
+    return keys
 
 
 def row_of(keys: Sequence[StoredKey]) -> bytes:

@@ -217,6 +217,33 @@ async def test_a_subscriber_gets_a_gap_in_the_place_of_a_changed_publication(
     ]
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "x'355d'",
+        "'[[1]]'",
+        """CAST('[["p","no hex",1,9000000000000,"e",1]]' AS BLOB)""",
+        "CAST(substr(keys, 2) AS BLOB)",
+    ],
+)
+async def test_idempotency_keys_that_a_disk_has_changed_are_forgotten(
+    path: Path, keys: str
+) -> None:
+    """The others are known, and the file is in use."""
+    clock = FakeClock()
+    for key in "abcd":
+        async with StoredNode(path, clock=clock) as node:
+            await node.publish(idempotency_key=key)
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute(f"UPDATE remembered SET keys = {keys} WHERE id IN (2, 3)")
+    async with StoredNode(path, clock=clock) as node:
+        [logged] = [each for each in node.logged.entries if each["event"] == "history_damaged"]
+        assert logged["rows_of_keys"] == 2
+        again = [(await node.publish(idempotency_key=key)).duplicate for key in "abcd"]
+        assert again == [True, False, False, True]
+        assert node.stored.problems() == ()
+
+
 async def test_an_offset_comes_not_again_where_a_disk_has_changed_the_head_of_a_channel(
     path: Path,
 ) -> None:
