@@ -81,8 +81,8 @@ class StreamConnection(asyncio.Protocol):
         self._corked: bytearray | None = None
         """Bytes that are to leave in one write; None while writes leave at once."""
         self.session = None
-        plain = transport.get_extra_info("sslcontext") is None
-        self._fd = _socket(transport).fileno() if plain else NO_DESCRIPTOR
+        end = None if transport.get_extra_info("sslcontext") else _socket(transport)
+        self._fd = NO_DESCRIPTOR if end is None else end.fileno()
         """The socket's descriptor; `NO_DESCRIPTOR` where only the transport may write to it."""
         transport.set_protocol(self)
         # A response of an earlier request on this connection may still be on its way.
@@ -164,10 +164,11 @@ class StreamConnection(asyncio.Protocol):
         """Return one number of the kernel's about this connection; 0 where it has none."""
         if sys.platform != "linux" or self._lost:
             return 0
+        # Behind TLS the library lets go of the socket a turn before it calls `connection_lost`.
+        if (end := _socket(self._transport)) is None:
+            return 0
         try:
-            info = _socket(self._transport).getsockopt(
-                socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES
-            )
+            info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         except OSError:
             return 0
         at, number = field
@@ -264,5 +265,5 @@ class StreamConnection(asyncio.Protocol):
             self.session.on_writable()
 
 
-def _socket(transport: asyncio.Transport) -> socket.socket:
-    return cast("socket.socket", transport.get_extra_info("socket"))
+def _socket(transport: asyncio.Transport) -> socket.socket | None:
+    return cast("socket.socket | None", transport.get_extra_info("socket"))

@@ -239,3 +239,13 @@ def test_behind_tls_there_is_no_descriptor(ends: Ends) -> None:
         lambda name: cast("socket.socket", object()) if name == "sslcontext" else ends[0]
     )
     assert connection(transport).descriptor is None
+
+
+def test_the_kernel_has_no_numbers_of_a_connection_whose_socket_has_gone(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind TLS it goes a turn before the end is told, and heartbeats may ask meanwhile."""
+    transport = NotingTransport(ends[0])
+    made = connection(transport)
+    monkeypatch.setattr(transport, "get_extra_info", lambda _name: None)
+    assert (made.acknowledged_bytes(), made.unsent_bytes()) == (0, 0)
