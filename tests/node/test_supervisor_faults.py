@@ -170,6 +170,25 @@ async def test_a_successor_that_is_dead_when_it_was_just_ready_takes_no_place(
     assert RETIRE not in FakeChild.made[0].words
 
 
+async def test_a_successor_that_dies_is_started_again_while_the_old_one_still_drains(
+    made: Supervisor,
+) -> None:
+    """A drain may take minutes, and the place would have no worker for so long."""
+    made._has_terminal = False
+    made.hang_up()
+    await eventually(lambda: len(FakeChild.made) == 4)
+    old, new = FakeChild.made[0], FakeChild.made[3]
+    await new.comes_up()
+    await eventually(lambda: RETIRE in old.words)
+    await new.ends(1)
+    await eventually(lambda: len(FakeChild.made) == 5)
+    assert made._current[1] is FakeChild.made[4]
+    assert old.exit_code is None
+    await old.ends(0)
+    await eventually(lambda: len(FakeChild.made) == 6)
+    assert FakeChild.made[5].role.number == 2
+
+
 async def test_a_signal_during_a_replacing_ends_it_and_drains_old_and_new(
     made: Supervisor,
 ) -> None:

@@ -290,22 +290,28 @@ class Supervisor:
             if self._stopping.is_set():
                 return False
             async with self._changing[number]:
-                if not await self._replace(number):
-                    return False
+                old = await self._replace(number)
+            if old is None:
+                return False
+            if old.exit_code is None:
+                # A successor that ends meanwhile is started again: a drain may take minutes.
+                await self._end(old, control.RETIRE, self._stop_seconds(old))
+            self._log.info("worker_replaced", worker=number, pid=self._current[number].pid)
         return True
 
-    async def _replace(self, number: int) -> bool:
+    async def _replace(self, number: int) -> Child | None:
+        """Put a new worker in the place of one; return that one, or None where none came up."""
         try:
             new = await self._make(number)
         except OSError as error:
             self._did_not_come_up(number, {"reason": str(error)})
-            return False
+            return None
         self._leaving.add(new)
         await new.until(lambda: new.is_ready or self._stopping.is_set(), _READY_SECONDS)
         if not new.is_ready or new.exit_code is not None:
             self._did_not_come_up(number, {"pid": new.pid, **new.ending})
             self._kill(new)
-            return False
+            return None
         self._leaving.discard(new)
         old, self._current[number] = self._current[number], new
         new.accept_at(old.slots)
@@ -313,17 +319,11 @@ class Supervisor:
         if old.exit_code is None:
             old.retires = True
             self._leaving.add(old)
-            await self._end(old, control.RETIRE, self._stop_seconds(old))
-        self._log.info("worker_replaced", worker=number, pid=new.pid)
-        return True
+        return old
 
     def _did_not_come_up(self, number: int, told: Mapping[str, object]) -> None:
-        self._log.error(
-            "worker_did_not_come_up",
-            worker=number,
-            **told,
-            message="the workers that are not replaced yet stay as they are",
-        )
+        message = "the workers that are not replaced yet stay as they are"
+        self._log.error("worker_did_not_come_up", worker=number, **told, message=message)
 
     # -- ending ------------------------------------------------------------------------------
 
