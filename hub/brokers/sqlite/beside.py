@@ -1,4 +1,4 @@
-"""The files beside the history file: the lock of the hub that has it, and the WAL.
+"""The files beside the history file: the lock of the hub that has it, the WAL, and the WAL's index.
 
 The lock's file also has the number of commits that the history has. It is written once a second,
 behind the commits that it counts, so it is never above what is on the disk. It may be below,
@@ -8,6 +8,7 @@ gone: offsets that were given out must not come again.
 
 import fcntl
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,58 @@ def refuse_foreign_wal(path: str) -> None:
 def identity(path: str) -> tuple[int, int]:
     found = Path(path).stat()
     return found.st_dev, found.st_ino
+
+
+class FilesOfSqlite:
+    """The WAL of an open history and its index, as they were when it was opened.
+
+    Another program that opens the history without them makes its own. With another index than the
+    hub's, the two do not see each other's locks: the other program reads pages that the hub is
+    writing anew.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._real = os.path.realpath(path)
+        self._history = identity(path)
+        self._wal, self._index = self._now()
+
+    def check(self) -> None:
+        """Raise `FileError` where another file, or none, is at the name of one of them."""
+        for was, now, name in zip(
+            (self._wal, self._index), self._now(), ("its WAL", "the index of its WAL"), strict=True
+        ):
+            if was != now:
+                detail = f"{name} was moved away or replaced"
+                raise FileError(Fault.MISSING, self._path, detail)
+
+    def foreign_index(self) -> tuple[int, int] | None:
+        """Return the index that another program has made of this history; None without one.
+
+        That program does not follow the hub's commits. A hub that opened the history with this
+        index would write over the commits behind it.
+        """
+        with suppress(OSError):
+            _, index = self._now()
+            if index != self._index and identity(self._path) == self._history:
+                return index
+        return None
+
+    def forget(self, index: tuple[int, int]) -> None:
+        """Delete a foreign index: the next hub makes its own from the WAL."""
+        with suppress(OSError):
+            if self._now()[1] == index:
+                Path(f"{self._real}-shm").unlink()
+
+    def _now(self) -> Sequence[tuple[int, int] | None]:
+        return [_identity_if_there(f"{self._real}{suffix}") for suffix in ("-wal", "-shm")]
+
+
+def _identity_if_there(path: str) -> tuple[int, int] | None:
+    try:
+        return identity(path)
+    except FileNotFoundError:
+        return None
 
 
 def sync(path: str) -> None:

@@ -5,7 +5,6 @@ thread writes, a few read; none is the event loop's. Tables and blocks: `hub.bro
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,13 @@ from typing import Any
 import msgspec
 import orjson
 
-from hub.brokers.sqlite.beside import HistoryLock, create, identity, refuse_foreign_wal
+from hub.brokers.sqlite.beside import (
+    FilesOfSqlite,
+    HistoryLock,
+    create,
+    identity,
+    refuse_foreign_wal,
+)
 from hub.brokers.sqlite.connection import checkpoint, connected
 from hub.brokers.sqlite.faults import Fault, FileError, translating, translating_content
 from hub.brokers.sqlite.key_upkeep import keys_of, row_of
@@ -99,7 +104,7 @@ class HistoryFile:
                 self._file = identity(path)
                 self._db = connected(path, _WRITER_CACHE_KIB)
                 self._prepare()
-                self._wal = self._wal_identity()
+                self._beside = FilesOfSqlite(path)
         except BaseException:
             self.close()
             raise
@@ -162,6 +167,7 @@ class HistoryFile:
         """Close the file; committed publications stay."""
         if self._line:
             self._note()
+        foreign = self._beside.foreign_index() if hasattr(self, "_beside") else None
         if hasattr(self, "_db"):
             # A full disk may refuse it: the WAL stays then. SQLite leaves it out where another
             # connection is open; a WAL that was deleted is only to be had here.
@@ -169,6 +175,8 @@ class HistoryFile:
                 checkpoint(self._db)
             with suppress(sqlite3.Error):
                 self._db.close()
+        if foreign is not None:
+            self._beside.forget(foreign)
         self._lock.close()
 
     def begin_line(self) -> None:
@@ -277,21 +285,12 @@ class HistoryFile:
             self._db.execute("UPDATE fact SET value = value WHERE name = 'clock_ms'")
 
     def check_identity(self) -> None:
-        """Raise `FileError` where another file, or none, is at the path now, or at its WAL's."""
+        """Raise `FileError` where another file, or none, is at the path now, or beside it."""
         with translating(self.path):
-            found, wal = identity(self.path), self._wal_identity()
-        if found != self._file:
-            raise FileError(Fault.MISSING, self.path, _MOVED)
-        if wal != self._wal:
-            raise FileError(Fault.MISSING, self.path, "its WAL was moved away or replaced")
-        with translating(self.path):
+            if identity(self.path) != self._file:
+                raise FileError(Fault.MISSING, self.path, _MOVED)
+            self._beside.check()
             self._note()
-
-    def _wal_identity(self) -> tuple[int, int] | None:
-        try:
-            return identity(f"{os.path.realpath(self.path)}-wal")
-        except FileNotFoundError:
-            return None
 
     def size(self) -> Size:
         """Return how much of the file is in use."""

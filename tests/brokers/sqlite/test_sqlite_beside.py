@@ -4,8 +4,10 @@ replaced while the hub runs."""
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,64 @@ async def test_the_note_follows_the_commits(path: Path) -> None:
     with closing(HistoryLock(str(path))) as lock:
         assert lock.noted() == expected
     assert Path(f"{path}-lock").stat().st_mode & 0o077 == 0
+
+
+_READER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+for _ in sys.stdin:
+    print(*db.execute("SELECT value FROM fact WHERE name = 'line'").fetchone(), flush=True)
+"""
+
+
+@contextmanager
+def another_process(path: Path) -> Iterator[Callable[[], str]]:
+    """Yields a function with which another process reads the file, and keeps it open."""
+    command = [sys.executable, "-c", _READER, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        asking, answers = reader.stdin, reader.stdout
+
+        def read() -> str:
+            asking.write("\n")
+            return answers.readline().strip()
+
+        yield read
+        asking.close()
+
+
+@pytest.mark.parametrize("meanwhile", ["nobody", "another program"])
+async def test_an_index_of_the_wal_that_is_deleted_while_the_hub_runs_is_made_anew(
+    path: Path, tmp_path: Path, meanwhile: str
+) -> None:
+    """Another program would make one of its own, and the hub write over the pages that it reads.
+    The hub does not go on with such an index either: that lacks the hub's commits since."""
+    index = Path(f"{path}-shm")
+    async with StoredNode(path) as node, AsyncExitStack() as stack:
+        await node.subscribe("a")
+        first = await node.publish()
+        file = node.stored._writer.file
+        assert file is not None
+        index.unlink()
+        if meanwhile != "nobody":
+            read = stack.enter_context(another_process(path))
+            assert await asyncio.to_thread(read) == file._fact("line")
+        for _ in range(5):
+            await node.publish()
+        node.a_second_passes()
+        await eventually(lambda: "history_written_again" in node.events())
+        assert "the index of its WAL was moved away" in str(node.logged.entries)
+        assert (await node.publish()).position == Position(first.epoch, 7)
+        assert node.resets == []
+        copied = tmp_path / "copy.db"
+        await asyncio.to_thread(copy, str(path), str(copied))
+        left = killed(path, tmp_path / "killed", "-wal", "-lock")
+    for made in (left, copied):
+        async with StoredNode(made, clock=node.clock) as node:
+            assert await node.offsets() == [3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("read_by", ["the hub", "another program too"])
