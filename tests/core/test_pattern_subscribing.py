@@ -477,3 +477,20 @@ def test_a_session_that_ends_as_a_resume_goes_back_is_noted_to_have_ended_then()
     assert session.closing
     assert not session.replaying
     assert node.explain(session, Question("a", epoch, 6, 6)).answer is Fate.CLOSED
+
+
+@pytest.mark.parametrize(
+    "options", [{"state": True}, {"presence": b"1", "last": 1}, {"presence": b"1"}]
+)
+def test_a_refused_subscription_by_name_leaves_the_one_through_the_pattern(
+    node: SmallNode, options: dict[str, Any]
+) -> None:
+    """The channel keeps no rows and no members, and its messages still come."""
+    publish(node, "p:a")
+    session, link = node.open()
+    node.do(session, SubscribePattern(1, "p:*"))
+    node.do(session, Subscribe(2, "p:a", **options))
+    assert "error" in heard(link)[-1]
+    publish(node, "p:a")
+    node.loop.settle()
+    assert heard(link)[-1]["op"] == "message"

@@ -81,7 +81,7 @@ class Subscribing:
                 and command.filter == held.filter
             ):
                 return self._also_by_name(held, command, reply_in_stream=reply_in_stream)
-            # It begins anew, after everything that it already had.
+            # It begins anew, after everything that it already had. Refusals come before it ends.
             self._check_may(session, command)
             self._fanout.bring_up(held)
             self._membership.leave(held, lost=False)
@@ -302,27 +302,28 @@ class Subscribing:
             self._presence.exit(channel.name, session, lost=False)
 
     def _check_may(self, session: Session, command: Subscribe) -> None:
-        if session.closing:
-            raise UnavailableError("the session is closing")
-        session.identity.check_subscribe(command.channel)
+        self._check_command(session, command)
         patterns = session.patterns
         held = len(session.subscriptions) - (0 if patterns is None else len(patterns.channels))
         if held >= self._limits.max_subscriptions:
             limit = self._limits.max_subscriptions
             raise TooManySubscriptionsError(f"a session may hold {limit} subscriptions")
 
-    def _check(self, session: Session, command: Subscribe) -> None:
+    def _check_command(self, session: Session, command: Subscribe) -> None:
         if session.closing:
             raise UnavailableError("the session is closing")
         session.identity.check_subscribe(command.channel)
         if command.presence is not None:
             self._channels.options(command.channel).check_presence(command.channel)
+        if command.state:
+            self._channels.options(command.channel).check_keyed(command.channel)
+
+    def _check(self, session: Session, command: Subscribe) -> None:
+        self._check_command(session, command)
         held = len(session.subscriptions)
         if held and command.channel in session.subscriptions:
             # It has a code of its own, because a browser may send the command again by itself.
             raise ConflictError(f"already subscribed to {command.channel!r}")
-        if command.state:
-            self._channels.options(command.channel).check_keyed(command.channel)
         limit = min(self._limits.max_subscriptions, session.dialect.max_channels)
         if held >= limit and session.patterns is not None:
             # Channels of patterns have a bound of their own.
