@@ -11,7 +11,7 @@ get `not_published`; until the file takes a commit again, publications are refus
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import TypeVar
@@ -20,6 +20,7 @@ from hub.brokers.memory import MemoryBroker
 from hub.brokers.sqlite.commits import Commits
 from hub.brokers.sqlite.context import SqliteContext
 from hub.brokers.sqlite.faults import Fault, FileError
+from hub.brokers.sqlite.file import HistoryFile, Victim
 from hub.brokers.sqlite.intake import Outcome, refuse
 from hub.brokers.sqlite.recent import changed, steps
 from hub.core.node_records import BrokerRecord
@@ -161,31 +162,53 @@ class SqliteBroker:
         return await self._known().state(channel, after, limit, upto=upto, max_bytes=max_bytes)
 
     async def clear(self, channel: str) -> None:
-        """Return once the disk has forgotten the history too; raise `UnavailableError`."""
+        """Return once the disk has forgotten the history too; raise `UnavailableError`.
+
+        It goes in steps, and commits have their turns between them.
+        """
         memory = self._known()
         if (log := memory.find(channel)) is None or (
             stored := self._commits.logs.find(log)
         ) is None:
             return
-        through, recent = log.offset, self._commits.recent.all()
+        through, recent, file = log.offset, self._commits.recent.all(), self._writer.file
 
-        def work() -> int:
-            if (file := self._writer.file) is None:
-                raise FileError(Fault.CLOSED, self._options.path)
-            for step in steps(recent):
-                file.move(step, {})
-            return file.clear(stored.id, through)
+        def move(file: HistoryFile) -> None:
+            # All of them together: a block that also has later publications would stay.
+            for commits in steps(recent):
+                file.move(commits, {})
+
+        def trim(file: HistoryFile) -> tuple[Sequence[Victim], bool]:
+            return file.trim_channels({stored.id: through + 1})
 
         try:
-            blocks = await self._writer.by_thread(work)
+            await self._in(file, move)
+            if recent:
+                self._tending.moved(recent, changed(recent))
+            more = True
+            while more:
+                victims, more = await self._in(file, trim)
+                self._tending.trimmed(victims)
+                self._writer.soon()
+            await self._in(file, HistoryFile.check)
         except FileError as error:
             raise UnavailableError(error.message) from error
-        if recent:
-            self._tending.moved(recent, changed(recent))
-        self._tending.cleared(stored, through, blocks)
-        log.let_go(through)
-        memory.place(log)
+        stored.forget(through)
+        if memory.find(channel) is log:
+            log.let_go(through)
+            memory.place(log)
         self._writer.soon()
+
+    async def _in(self, file: HistoryFile | None, work: Callable[[HistoryFile], T]) -> T:
+        """Return what `work` returns in the thread that writes; raise `FileError` where another
+        file, or none, is open by then."""
+
+        def step() -> T:
+            if file is None or self._writer.file is not file:
+                raise FileError(Fault.CLOSED, self._options.path)
+            return work(file)
+
+        return await self._writer.by_thread(step)
 
     # -- hub.core.ports.Directory ---------------------------------------------------------------
 

@@ -314,16 +314,6 @@ class HistoryFile:
         """Delete some blocks of channels that end before an offset; tell whether there are more."""
         return self._trim(OF_CHANNELS, json.dumps(list(before.items())))
 
-    def clear(self, channel: int, through: int) -> int:
-        """Delete all blocks of one channel up to an offset, on the disk; return how many."""
-        count = 0
-        more = True
-        while more:
-            victims, more = self.trim_channels({channel: through + 1})
-            count += len(victims)
-        self.check()
-        return count
-
     def _trim(self, which: str, *values: object) -> tuple[Sequence[Victim], bool]:
         query = VICTIMS.format(which=which, blocks=_TRIM_BLOCKS, bytes=_TRIM_BYTES)
         with translating(self.path), self._without_waiting():

@@ -137,6 +137,11 @@ class StoredLog:
         later."""
         return max(self.oldest, self.log.offset - self.log.options.history_size + 1)
 
+    def forget(self, through: int) -> None:
+        """Note that the file has nothing up to this offset."""
+        self.oldest = max(self.oldest, through + 1)
+        self.log.stored = self.oldest <= self.log.offset
+
 
 class StoredLogs:
     """All channels that the file knows, by id.

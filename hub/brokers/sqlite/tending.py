@@ -134,11 +134,9 @@ class Tending:
         self._crowded.pop(channel, None)
         self._dead[channel] = None
 
-    def cleared(self, stored: StoredLog, through: int, blocks: int) -> None:
-        """Note that so many blocks of a channel, all up to an offset, are deleted."""
-        self._grown(0, blocks)
-        stored.oldest = max(stored.oldest, through + 1)
-        stored.log.stored = stored.oldest <= stored.log.offset
+    def trimmed(self, victims: Sequence[Victim]) -> None:
+        """Note that these blocks are deleted, because an operator clears their channel."""
+        self._gone(victims)
         self._look = True
 
     def checkpoint_due(self) -> bool:
@@ -377,5 +375,4 @@ class Tending:
         self._grown_by_deleting(victims)
         for each in victims:
             if (stored := self._logs.by_id(each.channel)) is not None:
-                stored.oldest = max(stored.oldest, each.last + 1)
-                stored.log.stored = stored.oldest <= stored.log.offset
+                stored.forget(each.last)

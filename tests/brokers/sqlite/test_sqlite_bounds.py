@@ -330,6 +330,25 @@ async def test_keys_go_from_the_file_while_each_commit_brings_as_many_as_it_take
         assert sum(len(orjson.loads(keys)) for (keys,) in rows) < 10_000
 
 
+async def test_a_long_history_that_is_cleared_does_not_hold_commits_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes in steps; and what is published meanwhile stays."""
+    monkeypatch.setattr(file_module, "_TRIM_BYTES", 1)
+    async with StoredNode(tmp_path / "hub.db") as node:
+        await publish(node, "long:a", 1000)
+        await settled(node)
+        assert blocks(node) >= 30
+        clearing = asyncio.create_task(node.broker.clear("long:a"))
+        await node.publish()
+        await node.publish("long:a")
+        assert not clearing.done()
+        await clearing
+        assert await node.offsets("long:a") == [1001]
+        assert (await node.history("long:a")).oldest == 1001
+        assert await node.offsets() == [1]
+
+
 async def test_a_lowered_bound_does_not_hold_commits_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
