@@ -60,10 +60,11 @@ class Acceptor:
         """One task for each listener of PROXY headers or TLS; it ends with its last handshake."""
 
     def awaits_first_requests(self) -> bool:
-        """Return whether a connection that was accepted has sent no request yet, or waits for its
-        turn to open a stream."""
-        handshakes = any(not each.done() for each in self._handshakes)
-        return handshakes or len(self._context.arrivals) > 0 or len(self._context.turns.crowd) > 0
+        """Return whether a connection that was accepted has sent no request yet or only a part of
+        its head, or waits for its turn to open a stream."""
+        if len(self._context.turns.crowd) > 0 or any(not each.done() for each in self._handshakes):
+            return True
+        return any(connection.phase.awaits_head for connection in self._context.sockets.http)
 
     def awaits_admissions(self) -> bool:
         """Return whether somebody else is being asked about a peer, or a stream is to be opened."""

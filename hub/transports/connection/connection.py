@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_address", "_buffer", "_context", "_crowded", "_ends_clean", "_first", "_has_turn",
-        "_outgoing", "_phase", "_reader", "_requests", "_transport",
+        "_outgoing", "_reader", "_requests", "_transport", "phase",
     )  # fmt: skip
 
     def __init__(self, context: ConnectionContext, address: str | None = None) -> None:
@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._requests: Requests
         self._reader: RequestReader
         self._buffer: ReceiveBuffer  # these four are made for bytes that the door does not refuse
-        self._phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
+        self.phase = Phase(context.arrivals, context.deadlines, context.clock, self._late)
         self._has_turn = False
         """Whether a stream may be opened now, however many others are opened."""
         self._ends_clean = False
@@ -61,24 +61,24 @@ class Connection(asyncio.Protocol):
         self._address = self._address or plain_address(transport.get_extra_info("peername"))
         context.sockets.enter(self, self._address)
         self._crowded = crowded = context.sockets.refusal(self._address)
-        self._first = FirstRead(context, self._transport, self._phase, self._address, crowded)
+        self._first = FirstRead(context, self._transport, self.phase, self._address, crowded)
         if crowded is not None and context.sockets.is_overrun(self._address):
             context.door.cut_off(crowded, self._address)
             self._transport.abort()
             return
-        self._phase.arrive()
+        self.phase.arrive()
         bound_buffer(self._transport)  # one of TLS may pause now, which makes the other parts
 
     def begin(self) -> None:
         """Make the parts that read requests, unless they are made."""
-        if self._phase.incoming is not LOOK:
+        if self.phase.incoming is not LOOK:
             return
-        context, self._phase.incoming = self._context, PARSE
+        context, self.phase.incoming = self._context, PARSE
         self._outgoing = AnswerWriter(self._transport, context.turn, self.settle)
         self._requests = Requests(context, self, self._outgoing, self._address, self._crowded)
         self._reader = context.new_reader(self._requests, self._address)
         self._buffer = ReceiveBuffer(
-            context, self._transport, self._reader, self._requests, self._outgoing, self._phase
+            context, self._transport, self._reader, self._requests, self._outgoing, self.phase
         )
         if waiting := self._first.give_up_turn():
             self._buffer.hold(waiting)
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._parse(data)
 
     def data_received(self, data: bytes) -> None:
-        phase = self._phase
+        phase = self.phase
         if phase.incoming is LOOK:
             if not self._first.take(self, data):
                 self._context.turns.wait(self._take_turn, self._first.place)
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Return whether the peer, which sends nothing more, still waits for answers."""
-        if self._phase.incoming is LOOK and not self._first.waiting:
+        if self.phase.incoming is LOOK and not self._first.waiting:
             return False
         self.begin()
         if self._outgoing.answers:
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         requests = self._requests
         requests.peer_done = True
         requests.hurry()
-        if self._phase.reads_request and not self._buffer.held:
+        if self.phase.reads_request and not self._buffer.held:
             # A request that is not whole is answered; without one the connection ends.
             begun = self._reader.in_message
             self.settle()
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         if isinstance(requests.answering, ApplicationCall):
             requests.answering.peer_ended()
         answers = {HttpState.ANSWERING, HttpState.WRITING, HttpState.APPLICATION}
-        waits = self._phase.state in answers or bool(self._buffer.held)
+        waits = self.phase.state in answers or bool(self._buffer.held)
         # Behind TLS the transport closes by itself, and asyncio warns where a protocol would stay.
         return waits and self._transport.can_write_eof()
 
@@ -147,10 +147,10 @@ class Connection(asyncio.Protocol):
         self.go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if self._phase.incoming is LOOK:
+        if self.phase.incoming is LOOK:
             self._first.waiting = b""
             self._context.sockets.leave(self)
-            self._phase.close()
+            self.phase.close()
             return
         self._requests.connection_lost()
         self._leave()
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
     def shut_down(self) -> None:
         """End now where nothing is under way, else with the next answer: the listener stops."""
         self.begin()
-        if self._phase.awaits_request and not self._buffer.held:
+        if self.phase.awaits_request and not self._buffer.held:
             # Answers of this turn of the loop may wait to be written.
             self._outgoing.abort() if self._reader.in_head else self._outgoing.close()
         else:
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
             self.settle()
         else:
             self._work(data)
-        if self._phase.state is STREAMING:
+        if self.phase.state is STREAMING:
             # Parser and requests refer to each other, and neither is needed any more.
             self._reader.close()
 
@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
 
     def _take_turn(self) -> None:
         """Parse held bytes: the loop has done its other work."""
-        if self._phase.incoming is LOOK:
+        if self.phase.incoming is LOOK:
             self._first.take_turn(self)
         else:
             self._buffer.awaits_turn = False
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
             self._work(self._buffer.take())
         else:
             self.settle()
-        if self._phase.state is HttpState.STREAMING:
+        if self.phase.state is HttpState.STREAMING:
             self._reader.close()
 
     def end(self, *, clean: bool) -> None:
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
             self._requests.turn_came()
         finally:
             self._has_turn = False
-        if self._phase.state is HttpState.STREAMING:
+        if self.phase.state is HttpState.STREAMING:
             self._reader.close()
         else:
             self.settle()
@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
         if call.admission is not None:
             self._requests.begin(call)
         elif refusal is None:
-            self._phase.leave()
+            self.phase.leave()
             self.end(clean=True)
             self._leave()
         else:
@@ -303,7 +303,7 @@ class Connection(asyncio.Protocol):
 
     def settle(self) -> None:
         """Write the answers that are decided, and choose the state that holds now."""
-        requests, phase, outgoing = self._requests, self._phase, self._outgoing
+        requests, phase, outgoing = self._requests, self.phase, self._outgoing
         if requests.lost or phase.state is STREAMING:
             return
         buffer = self._buffer
@@ -337,27 +337,27 @@ class Connection(asyncio.Protocol):
 
     def _enter(self, state: HttpState) -> None:
         """Be in `state`; its deadline begins anew unless it is the same wait as before."""
-        began = self._phase.follow(state, self._requests, self._reader, self._context.limits)
+        began = self.phase.follow(state, self._requests, self._reader, self._context.limits)
         if began and state in {HttpState.WRITING, HttpState.CLOSING}:
             self._outgoing.begin_time()
 
     def _late(self) -> None:
         """Have a turn to end a wait that has taken too long: many may be late at once."""
-        self._phase.in_turn(self._context.turns.crowd, self._end_wait, self._first.place)
+        self.phase.in_turn(self._context.turns.crowd, self._end_wait, self._first.place)
 
     def _end_wait(self) -> None:
         """Do what the table says of a state that has taken too long."""
-        if self._first.waiting or (self._phase.incoming is not LOOK and self._buffer.awaits_turn):
+        if self._first.waiting or (self.phase.incoming is not LOOK and self._buffer.awaits_turn):
             # The hub has not looked at what its peer has sent.
-            self._phase.begin_again(self._context.limits.handshake_timeout_seconds)
+            self.phase.begin_again(self._context.limits.handshake_timeout_seconds)
             return
-        if self._phase.state is HttpState.AWAITING_HEAD and self._transport.is_closing():
+        if self.phase.state is HttpState.AWAITING_HEAD and self._transport.is_closing():
             # The peer was refused at the door and does not take the answer.
             self._transport.abort()
             return
         self.begin()
         limits, requests = self._context.limits, self._requests
-        match self._phase.when_late:
+        match self.phase.when_late:
             case Late.REFUSE if requests.reading is not None:
                 self._context.dispatcher.late(requests.reading, limits.body_timeout_seconds)
                 self.settle()
@@ -372,15 +372,15 @@ class Connection(asyncio.Protocol):
                 self._enter(HttpState.CLOSING)
                 self._outgoing.close()
             case Late.ABORT if self._outgoing.took(MIN_TAKEN_BYTES):
-                self._phase.begin_again(limits.write_timeout_seconds)
+                self.phase.begin_again(limits.write_timeout_seconds)
             case Late.ABORT:
-                sends, unsent = self._phase.runs_application, self._outgoing.unsent_bytes
+                sends, unsent = self.phase.runs_application, self._outgoing.unsent_bytes
                 self._context.door.let_go(self._address, unsent, sends=sends)
                 self._transport.abort()
 
     def _finish(self) -> None:
         """End behind the last answer; read on for a while where the peer may still be sending."""
-        if self._phase.state in {HttpState.DISCARDING, HttpState.CLOSING}:
+        if self.phase.state in {HttpState.DISCARDING, HttpState.CLOSING}:
             return
         self._requests.drop_unread()
         if self._requests.peer_done or self._ends_clean:
@@ -395,6 +395,6 @@ class Connection(asyncio.Protocol):
         """Leave the node's counts, and let go of deadlines and answers."""
         self._context.sockets.leave(self)
         self._context.sockets.release(self)
-        self._phase.close()
+        self.phase.close()
         self._outgoing.drop()
         self._requests.close()

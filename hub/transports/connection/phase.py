@@ -130,6 +130,11 @@ class Phase:
         return self.state in {HttpState.AWAITING_HEAD, HttpState.READING_BODY}
 
     @property
+    def awaits_head(self) -> bool:
+        """Whether the first request has not begun, or the head of a request is not whole."""
+        return self.state is HttpState.AWAITING_HEAD
+
+    @property
     def awaits_request(self) -> bool:
         """Whether the connection waits for a request, or for the rest of its head."""
         return self.state in {HttpState.AWAITING_HEAD, HttpState.BETWEEN}

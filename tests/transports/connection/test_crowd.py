@@ -130,7 +130,7 @@ async def test_a_stream_is_given_up_when_its_turn_takes_as_long_as_an_answer_may
     connection.connection_made(transport)
     rig.turns.crowd.spent(1e6)
     connection.data_received(get("/ws", UPGRADE))
-    assert connection._phase.state is HttpState.ANSWERING
+    assert connection.phase.state is HttpState.ANSWERING
     rig.wait(1e4)
     assert transport.aborted
 
