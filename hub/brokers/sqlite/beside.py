@@ -1,8 +1,8 @@
 """The files beside the history file: the lock of the hub that has it, the WAL, and the WAL's index.
 
-The lock's file also has the number of commits that the history has. It is written once a second,
-behind the commits that it counts, so it is never above what is on the disk. It may be below,
-because nothing waits for its fsync. A history with fewer commits is an older one, or its WAL has
+The lock's file also has the number of commits that the history has. It is written behind each
+commit, so it is never above what is on the disk. After a power cut it may be below, because nothing
+waits for its fsync. A history with fewer commits is an older one, or its WAL has
 gone: offsets that were given out must not come again.
 """
 

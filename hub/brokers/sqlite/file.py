@@ -251,6 +251,7 @@ class HistoryFile:
                 raise FileError(Fault.MISSING, self.path, _MOVED)
             self._db.execute("INSERT INTO recent VALUES (?, ?)", (commit.commits, packed(commit)))
         self._written = commit.commits
+        self._note()
 
     def move(self, commits: Sequence[Commit], oldest: Mapping[int, int]) -> None:
         """Move the content of recent commits into the other tables.
@@ -290,7 +291,6 @@ class HistoryFile:
             if identity(self.path) != self._file:
                 raise FileError(Fault.MISSING, self.path, _MOVED)
             self._beside.check()
-            self._note()
 
     def size(self) -> Size:
         """Return how much of the file is in use."""
