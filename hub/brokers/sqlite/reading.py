@@ -179,6 +179,8 @@ class PageReader:
         return structs.replace(found, head=stored.log.head, publications=tuple(publications))
 
     async def _from_file(self, page: "_Page") -> HistoryPage:
+        if self._file is None:
+            raise FileError(Fault.CLOSED, self._path)
         wanted = page.wanted
         key = (
             wanted.channel, page.empty.head.offset, page.first, wanted.after, wanted.limit,
@@ -213,6 +215,10 @@ class PageReader:
         except FileError as error:
             future.set_exception(error)
             self._on_unreadable(error)
+        except Exception as error:
+            # Cancelled, the future would cancel the tasks of all that wait for it.
+            future.set_exception(error)
+            raise
         except BaseException:
             future.cancel()
             raise

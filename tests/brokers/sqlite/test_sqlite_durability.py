@@ -6,16 +6,18 @@ import shutil
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from hub.brokers.sqlite import reading
 from hub.brokers.sqlite.faults import Fault, FileError
 from hub.brokers.sqlite.file import HistoryFile
 from hub.brokers.sqlite.layout import VERSION, Commit
 from hub.core.options import ChannelOptions, Namespaces
 from hub.core.ports import PublishRequest, PublishResult
 from hub.core.publication import REMOVES, Position
-from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError
+from hub.errors import ConflictError, NotPublishedError, OutcomeUnknownError, UnavailableError
 from tests.brokers.sqlite.nodes import StoredNode
 from tests.core.fakes import FakeClock
 from tests.support.waiting import eventually
@@ -424,3 +426,25 @@ async def test_a_row_that_went_and_came_again_in_one_commit_is_on_disk(tmp_path:
     async with StoredNode(path, clock=node.clock, namespaces=two) as node:
         rows = await node.rows("rows")
     assert {key: data for key, (_, data) in rows.items()} == {"a": b'"again"', "c": b'"again"'}
+
+
+async def test_history_that_is_asked_for_behind_the_end_is_unavailable(path: Path) -> None:
+    """The call ends with an error, and its caller's task is not cancelled."""
+    async with StoredNode(path) as node:
+        await node.publish("long:a")
+    async with StoredNode(path, clock=node.clock) as node:
+        pass
+    with pytest.raises(UnavailableError, match="not open"):
+        await node.history("long:a")
+
+
+async def test_a_fault_while_a_page_is_read_is_no_cancellation(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is cancelled would end without a word to its peer."""
+    async with StoredNode(path) as node:
+        await node.publish("long:a")
+    async with StoredNode(path, clock=node.clock) as node:
+        monkeypatch.setattr(reading.FileReader, "page", Mock(side_effect=RuntimeError))
+        with pytest.raises(RuntimeError):
+            await node.history("long:a")
