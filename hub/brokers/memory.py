@@ -216,7 +216,10 @@ class MemoryBroker:
         log.used_at_seconds = now = self._clock()
         log.trim(now)
         self.place(log)
-        page = log.page(after, limit, max_bytes, now_seconds=now)
+        page, seen = log.page(after, limit, max_bytes, now_seconds=now)
+        while not page.publications and seen < log.offset and self._logs.get(channel) is log:
+            await asyncio.sleep(0)
+            page, seen = log.page(seen, limit, max_bytes, now_seconds=now)
         if limit > 1 and 0 < page.last < log.offset:
             # More will be asked for: let others have their turn between two pages.
             await asyncio.sleep(0)

@@ -28,6 +28,8 @@ _GONE = Publication("", 0, b"", 0)
 """Stands in the place of a publication that is held no longer."""
 # Freeing this many takes 3 ms (measured).
 SLICE_PUBLICATIONS = 5000
+# How many publications that expired by themselves one page passes over: 0.5 ms (measured).
+EXPIRED_AT_ONCE = 5000
 # At the bound, for a publication that comes.
 _FREED_FOR_ROOM = 50
 # How many marks of publications that are gone one publication passes over (some 0.5 ms), while the
@@ -219,22 +221,30 @@ class ChannelLog:
 
     def page(
         self, after: int, limit: int, max_bytes: int = PAGE_BYTES, *, now_seconds: float
-    ) -> HistoryPage:
+    ) -> tuple[HistoryPage, int]:
         """Return at most `limit` publications with offsets above `after`, oldest first.
 
-        Their data and tags have at most `max_bytes`, or they are one.
+        Their data and tags have at most `max_bytes`, or they are one. Also return the offset up to
+        which it looked: behind many that have expired by themselves it looks no further, so an
+        empty page is only the end where that is the newest offset.
         """
         start = self._first + max(after + 1 - self.oldest, 0)
         found: list[Publication] = []
+        seen, passed = self.offset, 0
         for place, item in enumerate(islice(self._kept, start, None), start):
             keep_ms = item.keep_ms
             if keep_ms is not None and self._at[place] + keep_ms / 1000 <= now_seconds:
+                passed += 1
+                if passed == EXPIRED_AT_ONCE:
+                    seen = item.offset
+                    break
                 continue
             max_bytes -= item.size_bytes
             if len(found) == limit or (max_bytes < 0 and found):
+                seen = found[-1].offset
                 break
             found.append(item)
-        return HistoryPage(self.head, self.oldest, tuple(found))
+        return HistoryPage(self.head, self.oldest, tuple(found)), seen
 
 
 def _place_of(publication: Publication) -> Publication:

@@ -1,5 +1,6 @@
 """All histories together are bounded in bytes: the oldest publications go first, announced."""
 
+import asyncio
 import gc
 import random
 import tracemalloc
@@ -266,3 +267,21 @@ async def test_at_the_bound_goes_first_what_is_out_of_history() -> None:
         full_channels(broker, 1)
     assert await held(rig, "a") == {"a": [1]}
     assert broker.record().history_bytes <= 7001 * size
+
+
+async def test_a_page_passes_over_many_that_expired_by_themselves_in_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader gets all the same pages, and others have the loop meanwhile."""
+    monkeypatch.setattr(memory_history, "EXPIRED_AT_ONCE", 10)
+    rig = memory_rig()
+    for number in range(60):
+        keep_ms = None if number in {0, 20, 59} else 0
+        await rig.broker.publish(PublishRequest("long:a", b"1", "p", keep_ms=keep_ms))
+    assert await rig.offsets("long:a") == [1]
+    reading = asyncio.create_task(rig.offsets("long:a", after=21))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    assert await reading == [60]
+    assert await rig.offsets("long:a", after=1) == [21]
+    assert await rig.offsets("long:a", after=60) == []

@@ -116,7 +116,7 @@ class LaggingNode(SmallNode):
         """Delivers what is missing up to `through` from history, or announces it as lost."""
         log = self.memory._logs[channel.name]
         kept = (
-            log.page(channel.offset, ALL, now_seconds=0.0).publications
+            log.page(channel.offset, ALL, now_seconds=0.0)[0].publications
             if log.epoch == channel.epoch
             else ()
         )

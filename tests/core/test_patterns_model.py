@@ -129,7 +129,7 @@ class Reader:
             if matches(self.pattern, name) and held[0].offset > begun_at.get(name, 0):
                 assert self.places[name] == held[0]
             log = self.node.memory._logs[name]
-            page = log.page(0, 1000, now_seconds=self.node.clock())
+            page, _ = log.page(0, 1000, now_seconds=self.node.clock())
             kept = {(name, log.epoch, each.offset) for each in page.publications}
             assert not kept & self.missing
 

@@ -131,8 +131,8 @@ class SqliteBroker:
         if stored is None or not log.keeps or stored.first > log.offset:
             return HistoryPage(log.head, log.offset + 1, ())
         if after + 1 >= log.oldest or log.oldest <= stored.first:
-            page = log.page(after, limit, max_bytes, now_seconds=now)
-            if page.publications or after >= log.offset:
+            page, seen = log.page(after, limit, max_bytes, now_seconds=now)
+            if page.publications or seen >= log.offset:
                 if limit > 1 and 0 < page.last < log.offset:
                     # As in memory: let others have their turn between two pages.
                     await asyncio.sleep(0)
