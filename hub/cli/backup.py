@@ -38,6 +38,9 @@ def backup(
     source = path_of(settings.broker)
     if target.is_dir():
         raise fail(WRONG_USE, f"{target} is a directory")
+    if not target.parent.is_dir():
+        missing = f"its directory {target.parent} is missing: make it"
+        raise fail(WRONG_USE, f"{target}: {missing}")
     if target.resolve() == Path(source).resolve():
         raise fail(WRONG_USE, f"{target} is the history file itself")
     if target.exists() and not force:

@@ -38,6 +38,11 @@ _TEXTS = {
     Fault.CLOSED: "it is not open yet",
     Fault.IO: "the disk does not do what it is asked",
 }
+# What neither SQLite nor the system says: these two do not pass by themselves.
+_CURES = {
+    Fault.CORRUPT: "stop the hub; restore a backup, move it away, or name another in HUB_BROKER",
+    Fault.FOREIGN: "stop the hub, and name another in HUB_BROKER, or move it away",
+}
 # https://www.sqlite.org/rescode.html, the primary codes.
 _BY_CODE = {
     sqlite3.SQLITE_FULL: Fault.FULL,
@@ -89,6 +94,8 @@ class FileError(Exception):
         self.message = f"history file {path}: {_TEXTS[fault]}"
         if detail:
             self.message += f" ({detail})"
+        if cure := _CURES.get(fault):
+            self.message += f"; {cure}"
         super().__init__(self.message)
 
 

@@ -116,6 +116,15 @@ def test_a_path_that_is_no_file_cannot_be_backed_up(tmp_path: Path, broker: str)
     assert "HUB_BROKER names no file" in ran.stderr
 
 
+def test_a_copy_into_a_missing_directory_names_the_directory_and_the_cure(tmp_path: Path) -> None:
+    """The line is about the copy, and does not call it the history file."""
+    path, target = tmp_path / "hub.db", tmp_path / "missing" / "copy.db"
+    HistoryFile(str(path)).close()
+    ran = hub_backup(str(target), HUB_BROKER=f"sqlite://{path}")
+    assert ran.returncode == 2
+    assert ran.stderr == f"hub: {target}: its directory {target.parent} is missing: make it\n"
+
+
 def test_the_file_is_no_copy_of_itself(tmp_path: Path) -> None:
     """However its path is written, and with --force."""
     path = tmp_path / "hub.db"

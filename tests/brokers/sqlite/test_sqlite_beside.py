@@ -315,6 +315,15 @@ async def test_a_file_without_what_a_hub_has_made_is_corrupt(path: Path, spoil: 
         assert "it is corrupt" in node.stored.problems()[0]
 
 
+@pytest.mark.parametrize("fault", [Fault.CORRUPT, Fault.FOREIGN])
+def test_a_file_that_the_hub_cannot_use_is_named_with_the_cure(fault: Fault) -> None:
+    """The cure stands behind what SQLite says, which names no cure."""
+    message = FileError(fault, "/h.db", "file is not a database").message
+    _reason, _, cure = message.partition(" (file is not a database); ")
+    assert "HUB_BROKER" in cure
+    assert "move it away" in cure
+
+
 async def test_offsets_that_go_back_within_a_page_are_corrupt(path: Path) -> None:
     """Two publications of a block have changed places: no subscriber gets a number twice, or an
     older one behind a newer one."""
