@@ -85,8 +85,13 @@ def peer_of(text: str) -> Peer:
         command = shlex.split(text)
     except ValueError as error:
         raise BenchError(f"--against is no command line: {error}") from error
-    if not command or shutil.which(command[0]) is None:
+    if not command:
         raise BenchError(f"--against is {text!r}, allowed are nchan and a command line")
+    if shutil.which(command[0]) is None:
+        raise BenchError(
+            f"--against is {text!r}: there is no program {command[0]!r} here; "
+            "allowed are nchan and a command line"
+        )
     return Peer(Contestant.PEER, partial(own_server, command=command), command)
 
 

@@ -326,6 +326,11 @@ def test_workers_are_metered_each_by_itself(measure: Measure, tmp_path: Path) ->
         assert even == busiest if row["workers"] == 1 else busiest / 2 <= even <= busiest
 
 
+def test_a_program_that_is_not_there_is_named_and_not_called_no_command_line() -> None:
+    with pytest.raises(BenchError, match=r"no program 'not-there' here; allowed are nchan"):
+        peers.peer_of("not-there serve")
+
+
 def test_another_version_is_measured_beside_the_hub(measure: Measure, tmp_path: Path) -> None:
     """Whatever a command line starts that speaks as the hub does."""
     command = f"{sys.executable} -m hub serve --port {{port}}"
