@@ -41,7 +41,9 @@ class ChannelOptions:
     keyed: bool = False
     """Whether the channel keeps its state: the newest publication of each key."""
     state_max_keys: int = 10_000
-    """Keys of one channel's state, 1 to 100,000. Sorting 100,000 takes 20 ms once."""
+    """Keys of one channel's state, 1 to 100,000. The loop sorts them for a page where more than a
+    hundred have expired together since the one before: 10,000 take 4 ms, and 100,000 with long
+    names 140 ms (measured)."""
     state_ttl_seconds: float = 0
     """Seconds for which a row is kept that is not published again; 0 for ever."""
 
