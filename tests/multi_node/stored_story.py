@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import errno
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,10 @@ from typing import cast
 
 import pytest
 
+from hub.brokers.sqlite.backup import copy
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node import story as ordinary
-from tests.multi_node.fleet import SETTINGS, status
+from tests.multi_node.fleet import SETTINGS, kept, status
 from tests.multi_node.story import NAMESPACES, Lane, Step, Story, publish_many, steps, telling_at
 from tests.support.hub_process import HubProcess
 from tests.support.redis_server import RedisServer
@@ -29,6 +32,7 @@ STEPS = steps(12)
 MAX_KILLS = max(4, STEPS // 4)
 MAX_STOPS = max(2, STEPS // 8)
 MAX_FULL = max(3, STEPS // 6)
+_SETTINGS = SETTINGS | {"HUB_LOG_LEVEL": "info", "HUB_NAMESPACES": NAMESPACES}
 _PIECE = b"\0" * (1 << 16)
 
 
@@ -65,6 +69,11 @@ class Stored(Story):
     @property
     def ballast(self) -> Path:
         return self.directory / "ballast"
+
+    @property
+    def writer(self) -> int:
+        """The process that has the file; 0 while there is none."""
+        return self.hub.pid
 
     def break_once_more(self) -> None:
         """The node stands still for a moment."""
@@ -154,6 +163,54 @@ async def the_disk_is_full(story: Story) -> None:
     await asyncio.gather(working, more)
 
 
+async def the_file_may_not_grow(story: Story) -> None:
+    """The process that writes has a limit for the size of files, as a quota is."""
+    told = _of(story)
+    story.calm = False
+    pid = await eventually(lambda: told.writer)
+    size = max(path.stat().st_size for path in told.directory.glob("hub.db*"))
+    _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    limit = story.chance.choice((4096, size // 2 + 1, size))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, most))
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 1))
+    # It may have died of something else meanwhile.
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+    await working
+
+
+async def a_file_beside_it_is_deleted(story: Story) -> None:
+    """The WAL or its index, in the middle of work: the hub makes another."""
+    told = _of(story)
+    story.calm = False
+    suffix = story.chance.choice(("-wal", "-shm"))
+    beside = told.directory / f"hub.db{suffix}"
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, 0.1))
+    beside.unlink(missing_ok=True)
+    await working
+    await eventually(beside.exists, what=suffix)
+
+
+async def a_backup_is_made(story: Story) -> None:
+    """In the middle of work; a hub on the copy has all that was acknowledged before."""
+    told, lane = _of(story), story.lanes[0]
+    before = set(lane.said.values())
+    working = asyncio.create_task(publish_many(story))
+    with tempfile.TemporaryDirectory() as directory:
+        copied = f"{directory}/copy.db"
+        await asyncio.to_thread(copy, f"{told.directory}/hub.db", copied)
+        with HubProcess(
+            allow_tracebacks=False, HUB_BROKER=f"sqlite://{copied}", **_SETTINGS
+        ) as hub:
+            _, held = await kept(hub, lane.channel)
+    data = list(held.values())
+    assert before <= set(data)
+    assert len(data) == len(set(data))
+    await working
+
+
 def fill(ballast: Path) -> None:
     """Leave the file system no byte."""
     with ballast.open("ab", buffering=0) as file:
@@ -175,6 +232,7 @@ FAULTS: list[Step] = [
     the_hub_is_killed, the_hub_is_killed, ordinary.a_node_stands_still,
     another_program_holds_the_file,
 ]  # fmt: skip
+FILES: list[Step] = [the_file_may_not_grow, a_file_beside_it_is_deleted, a_backup_is_made]
 
 
 @contextlib.contextmanager
@@ -194,12 +252,7 @@ def small_file_system(where: Path, megabytes: int) -> Iterator[Path]:
 @contextlib.asynccontextmanager
 async def telling_of(directory: Path, channel: str) -> AsyncGenerator[Stored]:
     """A story of one hub whose file lies in `directory`."""
-    settings = SETTINGS | {
-        "HUB_LOG_LEVEL": "info",
-        "HUB_NAMESPACES": NAMESPACES,
-        "HUB_BROKER": f"sqlite://{directory}/hub.db",
-    }
-    hub = HubProcess(allow_tracebacks=False, **settings)
+    hub = HubProcess(allow_tracebacks=False, HUB_BROKER=f"sqlite://{directory}/hub.db", **_SETTINGS)
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(hub.start)
         stack.push_async_callback(asyncio.to_thread, hub.__exit__, None, None, None)

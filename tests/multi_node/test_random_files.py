@@ -14,7 +14,7 @@ from tests.multi_node import stored_story, worker_story
 from tests.multi_node.stored_story import STEPS, Stored, small_file_system, telling_of
 from tests.multi_node.story import NAMESPACES, telling_at
 from tests.multi_node.worker_story import OnWorkers
-from tests.multi_node.workers import WorkersHub
+from tests.multi_node.workers import BROKER, WorkersHub
 
 
 @pytest.mark.timeout(180 + 15 * STEPS)
@@ -25,7 +25,8 @@ async def test_every_subscriber_sees_all_in_order_over_kills_and_restarts(
     async with telling_of(tmp_path, channel) as told:
         await told.tell(stored_story.CALM, STEPS)
         assert await told.end() == []
-        await told.tell([*stored_story.CALM, *stored_story.FAULTS * 2], STEPS)
+        faults = [*stored_story.FAULTS, *stored_story.FILES]
+        await told.tell([*stored_story.CALM, *faults * 2], STEPS)
         assert await told.end() == []
 
 
@@ -63,6 +64,10 @@ def hub_on(broker: str) -> WorkersHub:
 class StoredOnWorkers(OnWorkers, Stored):
     """One hub of several processes on one file."""
 
+    @property
+    def writer(self) -> int:
+        return self.hub.processes().get(BROKER, 0)
+
 
 @pytest.mark.timeout(180 + 15 * STEPS)
 async def test_workers_lose_nothing_when_the_disk_is_full(tmp_path: Path, channel: str) -> None:
@@ -72,5 +77,6 @@ async def test_workers_lose_nothing_when_the_disk_is_full(tmp_path: Path, channe
         with hub_on(broker) as hub:
             async with telling_at([hub], channel, StoredOnWorkers.at(directory)) as told:
                 full = [stored_story.the_disk_is_full, stored_story.another_program_holds_the_file]
-                await told.tell([*worker_story.CALM, *worker_story.FAULTS, *full * 3], STEPS)
+                faults = [*worker_story.FAULTS, *stored_story.FILES, *full * 3]
+                await told.tell([*worker_story.CALM, *faults], STEPS)
                 assert await told.end() == []
