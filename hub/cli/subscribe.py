@@ -285,7 +285,13 @@ def _tell(url: str, state: "ConnectionState") -> None:
     if state.name == "connected":
         say(f"connected over {state.transport}")
     elif state.name == "waiting":
-        say(f"{state.detail}; again in {state.retry_in_seconds:.1f} s at {url}")
+        say(f"{trouble(state)} at {url}")
+
+
+def trouble(state: "ConnectionState") -> str:
+    """Return why there is no connection, and when it is tried again."""
+    seconds = state.retry_in_seconds or 0.0
+    return f"{state.detail}; again {'at once' if seconds < 0.05 else f'in {seconds:.1f} s'}"
 
 
 class Printer:

@@ -19,7 +19,7 @@ from hub.cli.columns import shown
 from hub.cli.ending import WRONG_USE, fail, say
 from hub.cli.flags import DEFAULT_URL, Url
 from hub.cli.operator import Json, Key, Operator, OperatorError, operate
-from hub.cli.subscribe import Printer
+from hub.cli.subscribe import Printer, trouble
 from hub.observe.background import until_one_ends
 from hub.observe.terminal import to_json, visible_json_bytes
 
@@ -362,4 +362,4 @@ class Followed:
 def _tell(state: "ConnectionState") -> None:
     """Print trouble alone: a working connection needs no line."""
     if state.name == "waiting":
-        say(f"{state.detail}; again in {state.retry_in_seconds:.1f} s")
+        say(trouble(state))

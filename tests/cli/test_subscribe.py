@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from hub.cli.subscribe import positions, transports
+from hub.cli.subscribe import positions, transports, trouble
+from hub_client import ConnectionState
 from tests.cli.commands import DEADLINE_SECONDS, run, started
 from tests.clients.python.fakes import (
     Peer,
@@ -222,3 +223,12 @@ async def test_characters_that_a_terminal_would_obey_are_printed_as_escapes() ->
         (line,) = await read_lines(process, 1)
     assert line.rstrip(b"\n").decode().isprintable()
     assert json.loads(line) == json.loads(raw)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.0, "again at once"), (0.04, "again at once"), (0.06, "again in 0.1 s")]
+)
+def test_when_it_is_tried_again_is_said(seconds: float, told: str) -> None:
+    """The first time is at once."""
+    state = ConnectionState("waiting", "refused", retry_in_seconds=seconds)
+    assert trouble(state) == f"refused; {told}"
