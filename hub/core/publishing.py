@@ -104,7 +104,7 @@ class Publishing:
         no call for many, or the backlog may reach its bound between two of them.
         """
         many = self._broker.publish_many_now if self.publishes_now else None
-        size = sum([len(request.data) for request in requests])
+        size = sum([request.size_bytes for request in requests])
         if many is None or self._fanout.backlog_bytes + size > self._max_backlog_bytes:
             return None
         outcomes = many(requests)

@@ -225,6 +225,20 @@ def test_a_new_epoch_is_announced_behind_all_of_the_old_one() -> None:
         assert pushes[3]["offset"] == 1
 
 
+@pytest.mark.parametrize("tags", [None, b'{"a":1}'])
+@pytest.mark.parametrize("members", [1, 3], ids=["alone", "in turns"])
+def test_tags_count_in_the_backlog_until_they_are_written(tags: bytes | None, members: int) -> None:
+    node = SmallNode(Shape(slice_sessions=1))
+    for _ in range(members):
+        Subscriber(node, "a")
+    for count in (1, 2):
+        for _ in range(count):
+            node.request(PublishRequest("a", b"12345", "backend", tags=tags))
+        assert node.fanout.backlog_bytes == count * (5 + len(tags or b""))
+        node.loop.settle()
+        assert node.fanout.backlog_bytes == 0
+
+
 def test_the_backlog_is_what_is_taken_in_and_not_yet_written() -> None:
     """Publishers are held back by the backlog."""
     node = SmallNode(Shape(slice_sessions=1))

@@ -34,7 +34,9 @@ def test_an_inbox_is_full_with_the_last_command_that_may_wait_and_says_so_once()
 
 
 @pytest.mark.parametrize(
-    "command", [publish(60), Authenticate(1, "t" * 60)], ids=["a publication", "a token"]
+    "command",
+    [publish(60), Publish(1, "news", b"1", tags=b"x" * 59), Authenticate(1, "t" * 60)],
+    ids=["a publication", "tags", "a token"],
 )
 def test_commands_that_a_peer_can_make_long_count_in_bytes(command: Command) -> None:
     inbox = Inbox(LIMITS)

@@ -115,7 +115,8 @@ class Fanout:
                 channel.ended_offset = channel.offset
             if item.keep_ms is not None:
                 self._journal.not_kept(channel.name, channel.epoch, item.offset, item.keep_ms)
-            self.backlog_bytes += len(item.data)
+            # `size_bytes` is a call, which few publications need.
+            self.backlog_bytes += len(item.data) if item.tags is None else item.size_bytes
         elif isinstance(item, Gap):
             channel.offset = item.last or channel.offset
 
@@ -272,7 +273,8 @@ class Fanout:
         counters.deliveries += members
         counters.bytes_sent += members * len(frame)
         counters.publish_to_write.observe(now - came)
-        self.backlog_bytes -= len(publication.data)
+        untagged = publication.tags is None
+        self.backlog_bytes -= len(publication.data) if untagged else publication.size_bytes
         base, last = channel.sealed_offset, channel.offset
         channel.sent_lone(group)
         self._journal.sent(channel.name, channel.epoch, base, last, came, now)
@@ -387,7 +389,9 @@ class Fanout:
         self._journal.sent(channel.name, batch.epoch, base, last, since_seconds, now)
         publications = [item for item in batch.items if isinstance(item, Publication)]
         elapsed = now - batch.at_seconds
-        self.backlog_bytes -= sum([len(publication.data) for publication in publications])
+        self.backlog_bytes -= sum(
+            [len(each.data) if each.tags is None else each.size_bytes for each in publications]
+        )
         self._counters.publish_to_write.observe(elapsed, len(publications))
         if self._on_written is not None:
             self._on_written(batch, publications, elapsed)

@@ -100,7 +100,7 @@ class Inbox:
 
 
 def _bytes(command: Command) -> int:
-    """Return the bytes of a command's payload or token."""
+    """Return the bytes of a command's payload and tags, or of its token."""
     if isinstance(command, Publish):
-        return len(command.data)
+        return len(command.data) + len(command.tags or b"")
     return len(command.token) if isinstance(command, Authenticate) else 0
