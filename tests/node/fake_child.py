@@ -1,5 +1,6 @@
 """A child of a supervisor that is no process, and supervisors of such children."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,7 @@ class FakeChild(Child):
     def kill(self) -> None:
         self.killed = True
         self.exit_code = -9
+        self.telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def comes_up(self, *, is_ready: bool = True) -> None:
         self.is_up, self.is_ready = True, is_ready

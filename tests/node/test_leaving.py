@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests.support.application import Answer, Application, Asked, says
 from tests.support.raw_connection import END_OF_HEAD, get
 from tests.support.waiting import eventually
 
+# Peers of these tests answer no close of the hub's.
+LEAVES: dict[str, Any] = {"port": 0, "drain_seconds": 0.2, "close_timeout_seconds": 0.1}
 PROXY_HEADER = b"PROXY TCP4 192.0.2.7 127.0.0.1 40000 8000\r\n"
 
 
@@ -37,8 +40,8 @@ async def test_a_peer_that_was_accepted_at_the_last_moment_has_its_session_and_t
 ) -> None:
     """Also where only so many bytes of the peer's request have come when accepting ends."""
     sent = PROXY_HEADER * proxied + get("/ws?channel=prices", upgrade=True)
-    settings = Settings(port=0, drain_seconds=0.2, proxy_protocol=proxied)
-    async with Hub(settings) as hub:
+    settings = LEAVES | {"proxy_protocol": proxied}
+    async with Hub(Settings(**settings)) as hub:
         reader, writer = await connected(hub)
         writer.write(sent[:before])
         has_address = before >= len(PROXY_HEADER) or not proxied
@@ -90,7 +93,7 @@ async def head_before_the_drain(
 
 async def test_a_peer_whose_stream_waits_for_a_turn_is_served_before_the_drain() -> None:
     """Its first request is here, behind those of a crowd. The drain would refuse it."""
-    async with Hub(Settings(port=0, drain_seconds=0.2)) as hub:
+    async with Hub(Settings(**LEAVES)) as hub:
         crowd = hub.node.turns.crowd
         # Nothing is done as it comes, and the queue has its turn when the test says so.
         crowd.spent(1000.0)
@@ -117,7 +120,7 @@ async def test_a_peer_about_whom_the_application_is_asked_is_served_before_the_d
         return says(allow=True)
 
     async with Application(answer) as app:
-        settings = Settings(port=0, drain_seconds=0.2, hook_url=app.url, hooks="connect")
+        settings = Settings(**LEAVES, hook_url=app.url, hooks="connect")
         async with Hub(settings) as hub:
             reader, writer = await connected(hub)
             writer.write(get(path, upgrade=path.startswith("/ws")))
