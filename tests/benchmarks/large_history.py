@@ -15,13 +15,12 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2 as httpx
 import orjson
 
+from tests.support.background import Background
 from tests.support.hub_process import HubProcess
 from tests.support.programs import outside
 
@@ -57,25 +56,22 @@ async def fill(hub: HubProcess, publications: int) -> None:
         await asyncio.gather(*(publish(client) for _ in range(PUBLISHERS)))
 
 
-@asynccontextmanager
-async def publishing(hub: HubProcess) -> AsyncIterator[list[float]]:
-    """Post one publication after another; yield the seconds that each answer took."""
-    took: list[float] = []
+class OneByOne(Background):
+    """Posts one publication after another."""
 
-    async def run() -> None:
+    def __init__(self, hub: HubProcess) -> None:
+        super().__init__()
+        self._hub = hub
+        self.took: list[float] = []
+        """The seconds that each answer took."""
+
+    async def run(self) -> None:
         async with httpx.AsyncClient(timeout=60) as client:
             for number in itertools.count():
                 begun = time.perf_counter()
-                url = f"{hub.url}/api/publish/c{number % CHANNELS}"
+                url = f"{self._hub.url}/api/publish/c{number % CHANNELS}"
                 (await client.post(url, content=b'"now"')).raise_for_status()
-                took.append(time.perf_counter() - begun)
-
-    task = asyncio.create_task(run())
-    try:
-        yield took
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+                self.took.append(time.perf_counter() - begun)
 
 
 async def started(hub: HubProcess) -> float:
@@ -127,12 +123,12 @@ async def main(gigabytes: float, directory: str | None) -> None:
             told("a start after an end; memory", f"{await started(hub):.2f} s", memory(hub))
             await asyncio.to_thread(hub.kill)
             told("a start after kill -9; memory", f"{await started(hub):.2f} s", memory(hub))
-            async with publishing(hub) as took:
+            async with OneByOne(hub) as publishing:
                 await asyncio.sleep(QUIET_SECONDS)
-                told("a POST", milliseconds(took))
-                took.clear()
+                told("a POST", milliseconds(publishing.took))
+                publishing.took.clear()
                 seconds = await backed_up(f"sqlite://{path}", Path(inside) / "copy.db")
-                told("a POST during a backup", milliseconds(took))
+                told("a POST during a backup", milliseconds(publishing.took))
             told("a backup", f"{seconds:.1f} s")
             told("memory", memory(hub))
 

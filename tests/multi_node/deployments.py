@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hub.brokers.redis.topology import slots
 from tests.multi_node import story as ordinary
-from tests.multi_node.story import Lane, Step, Story, publish_many, steps
+from tests.multi_node.story import Lane, Step, Story, publish_many, steps, while_publishing
 from tests.support.redis_cluster import SLOTS, RedisCluster
 from tests.support.redis_sentinel import SentinelSet
 from tests.support.redis_server import RedisServer
@@ -173,10 +173,8 @@ class Servers:
         server = story.chance.choice(self.servers)
         if keeps := story.chance.random() < 0.7:
             server.ask("SAVE")
-        working = asyncio.create_task(publish_many(story))
-        await asyncio.sleep(story.chance.uniform(0, 0.1))
-        await asyncio.to_thread(server.restart, empty=not keeps)
-        await working
+        async with while_publishing(story, 0.1):
+            await asyncio.to_thread(server.restart, empty=not keeps)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -23,9 +22,18 @@ from hub.brokers.sqlite.backup import copy
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node import story as ordinary
 from tests.multi_node.fleet import SETTINGS, kept, status
-from tests.multi_node.story import NAMESPACES, Lane, Step, Story, publish_many, steps, telling_at
+from tests.multi_node.story import (
+    NAMESPACES,
+    Lane,
+    NoRedis,
+    Step,
+    Story,
+    publish_many,
+    steps,
+    telling_at,
+    while_publishing,
+)
 from tests.support.hub_process import HubProcess
-from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 STEPS = steps(12)
@@ -34,13 +42,6 @@ MAX_STOPS = max(2, STEPS // 8)
 MAX_FULL = max(3, STEPS // 6)
 _SETTINGS = SETTINGS | {"HUB_LOG_LEVEL": "info", "HUB_NAMESPACES": NAMESPACES}
 _PIECE = b"\0" * (1 << 16)
-
-
-class _NoRedis:
-    """Where an ordinary story has its Redis."""
-
-    def thaw(self) -> None:
-        """Nothing stands still."""
 
 
 @dataclass
@@ -57,8 +58,7 @@ class Stored(Story):
         cls, directory: Path
     ) -> "Callable[[list[HubProcess], list[Lane], random.Random], Stored]":
         def begin(nodes: list[HubProcess], lanes: list[Lane], chance: random.Random) -> Stored:
-            redis = cast(RedisServer, _NoRedis())
-            return cls(redis, Proxy(0), nodes, lanes, chance, directory=directory)
+            return cls(NoRedis(), Proxy(0), nodes, lanes, chance, directory=directory)
 
         return begin
 
@@ -99,11 +99,9 @@ async def the_hub_is_killed(story: Story) -> None:
         return
     told.kills += 1
     story.calm = False
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 0.15))
-    await asyncio.to_thread(told.hub.kill)
-    await asyncio.to_thread(told.hub.restart)
-    await working
+    async with while_publishing(story, 0.15):
+        await asyncio.to_thread(told.hub.kill)
+        await asyncio.to_thread(told.hub.restart)
 
 
 async def the_hub_is_restarted(story: Story) -> None:
@@ -112,11 +110,9 @@ async def the_hub_is_restarted(story: Story) -> None:
     if told.stops == MAX_STOPS:
         return
     told.stops += 1
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 0.05))
-    await asyncio.to_thread(told.hub.stop)
-    await asyncio.to_thread(told.hub.restart)
-    await working
+    async with while_publishing(story, 0.05):
+        await asyncio.to_thread(told.hub.stop)
+        await asyncio.to_thread(told.hub.restart)
 
 
 async def another_program_holds_the_file(story: Story) -> None:
@@ -172,12 +168,10 @@ async def the_file_may_not_grow(story: Story) -> None:
     _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     limit = story.chance.choice((4096, size // 2 + 1, size))
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, most))
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 1))
-    # It may have died of something else meanwhile.
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
-    await working
+    async with while_publishing(story, 1):
+        # It may have died of something else meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
 
 async def a_file_beside_it_is_deleted(story: Story) -> None:
@@ -186,10 +180,8 @@ async def a_file_beside_it_is_deleted(story: Story) -> None:
     story.calm = False
     suffix = story.chance.choice(("-wal", "-shm"))
     beside = told.directory / f"hub.db{suffix}"
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 0.1))
-    beside.unlink(missing_ok=True)
-    await working
+    async with while_publishing(story, 0.1):
+        beside.unlink(missing_ok=True)
     await eventually(beside.exists, what=suffix)
 
 

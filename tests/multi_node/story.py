@@ -70,6 +70,16 @@ class Lane:
         return range(self.published - count, self.published)
 
 
+class NoRedis(RedisServer):
+    """Where a story of a hub without Redis has its Redis."""
+
+    def __init__(self) -> None:
+        """Nothing is started."""
+
+    def thaw(self) -> None:
+        """Nothing stands still."""
+
+
 @dataclass
 class Story:
     redis: RedisServer
@@ -313,6 +323,15 @@ async def publish_many(story: Story) -> None:
         return not rest
 
     await eventually(published, seconds=30, what=f"{MANY} publications")
+
+
+@contextlib.asynccontextmanager
+async def while_publishing(story: Story, within: float) -> AsyncGenerator[None]:
+    """Begin to publish many, and do the block so many seconds later at most; all are in then."""
+    working = asyncio.create_task(publish_many(story))
+    await asyncio.sleep(story.chance.uniform(0, within))
+    yield
+    await working
 
 
 def _item(lane: Lane, number: int) -> dict[str, object]:

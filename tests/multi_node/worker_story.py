@@ -8,17 +8,15 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import psutil
 
 from tests.brokers.redis.proxy import Proxy
 from tests.multi_node import story as ordinary
 from tests.multi_node.fleet import is_ready
-from tests.multi_node.story import Lane, Step, Story, publish_many, steps
+from tests.multi_node.story import Lane, NoRedis, Step, Story, publish_many, steps, while_publishing
 from tests.multi_node.workers import BROKER, WorkersHub
 from tests.support.hub_process import HubProcess
-from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 STEPS = steps(8)
@@ -28,13 +26,6 @@ MAX_WORKER_KILLS = max(3, STEPS // 8)
 MAX_REPLACED = max(1, STEPS // 16)
 MAX_ENDS = max(2, STEPS // 8)
 _UP_SECONDS = 60.0
-
-
-class _NoRedis:
-    """Where an ordinary story has its Redis."""
-
-    def thaw(self) -> None:
-        """Nothing stands still."""
 
 
 @dataclass
@@ -50,7 +41,7 @@ class OnWorkers(Story):
     def begin(
         cls, nodes: list[HubProcess], lanes: list[Lane], chance: random.Random
     ) -> "OnWorkers":
-        return cls(cast(RedisServer, _NoRedis()), Proxy(0), nodes, lanes, chance)
+        return cls(NoRedis(), Proxy(0), nodes, lanes, chance)
 
     @property
     def hub(self) -> WorkersHub:
@@ -108,10 +99,8 @@ async def a_worker_dies(story: Story) -> None:
         return
     told.worker_kills += 1
     story.calm = False
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 0.1))
-    await asyncio.to_thread(told.hub.kill_child, story.chance.choice((1, 2)))
-    await working
+    async with while_publishing(story, 0.1):
+        await asyncio.to_thread(told.hub.kill_child, story.chance.choice((1, 2)))
     await told.all_are_up()
 
 
@@ -122,10 +111,8 @@ async def the_broker_process_dies(story: Story) -> None:
         return
     story.redis_kills += 1
     story.calm = False
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 0.1))
-    await asyncio.to_thread(told.hub.kill_child, BROKER)
-    await working
+    async with while_publishing(story, 0.1):
+        await asyncio.to_thread(told.hub.kill_child, BROKER)
     await told.all_are_up()
 
 
@@ -148,7 +135,7 @@ async def the_supervisor_is_killed(story: Story) -> None:
     told = _of(story)
     if told.ends < MAX_ENDS:
         story.calm = False
-        await _comes_back(told, told.hub.kill, after=0.15)
+        await _comes_back(told, told.hub.kill, within=0.15)
 
 
 async def the_hub_is_restarted_while_workers_are_replaced(story: Story) -> None:
@@ -157,18 +144,16 @@ async def the_hub_is_restarted_while_workers_are_replaced(story: Story) -> None:
     if told.ends < MAX_ENDS:
         story.calm = False
         told.hub.signal(signal.SIGHUP)
-        await _comes_back(told, told.hub.stop, after=2.0)
+        await _comes_back(told, told.hub.stop, within=2.0)
 
 
-async def _comes_back(told: OnWorkers, end: Callable[[], object], *, after: float) -> None:
+async def _comes_back(told: OnWorkers, end: Callable[[], object], *, within: float) -> None:
     told.ends += 1
     # What the broker process had in memory alone is gone.
     told.redis_kills += 1
-    working = asyncio.create_task(publish_many(told))
-    await asyncio.sleep(told.chance.uniform(0, after))
-    await asyncio.to_thread(end)
-    await asyncio.to_thread(told.hub.restart)
-    await working
+    async with while_publishing(told, within):
+        await asyncio.to_thread(end)
+        await asyncio.to_thread(told.hub.restart)
     await told.all_are_up()
 
 
@@ -180,11 +165,9 @@ async def a_worker_dies_while_workers_are_replaced(story: Story) -> None:
     told.worker_kills += 1
     story.calm = False
     told.hub.signal(signal.SIGHUP)
-    working = asyncio.create_task(publish_many(story))
-    await asyncio.sleep(story.chance.uniform(0, 2))
-    with contextlib.suppress(KeyError, psutil.NoSuchProcess):
-        await asyncio.to_thread(told.hub.kill_child, story.chance.choice((1, 2)))
-    await working
+    async with while_publishing(story, 2):
+        with contextlib.suppress(KeyError, psutil.NoSuchProcess):
+            await asyncio.to_thread(told.hub.kill_child, story.chance.choice((1, 2)))
     await told.all_are_up()
 
 

@@ -10,13 +10,11 @@ from sqlite3 import Connection
 
 from hub.brokers.sqlite.connection import connected
 from hub.brokers.sqlite.faults import translating_content
-from hub.brokers.sqlite.layout import records, unpacked
+from hub.brokers.sqlite.layout import Commit, records, unpacked
+from hub.brokers.sqlite.recent import bytes_of
 
 # Files of version 3 and before have none, and may lack some of the tables.
 _CHECKSUMS_SINCE = 4
-
-_Part = tuple[int, str, bytes]
-"""A channel's number, what the bytes are, and the bytes: of a block, or of a row of a table."""
 
 
 def damaged(path: str) -> Sequence[str]:
@@ -29,47 +27,53 @@ def damaged(path: str) -> Sequence[str]:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version < _CHECKSUMS_SINCE:
             return found
+        recent = [unpacked(raw) for (raw,) in db.execute("SELECT data FROM recent")]
         names = dict[int, str](db.execute("SELECT id, name FROM channel"))
-        for (raw,) in db.execute("SELECT data FROM recent"):
-            names.update((channel[0], channel[1]) for channel in unpacked(raw).channels)
-        for id_, what, raw in _parts(db):
-            # Publications of a forgotten channel are about to be deleted.
+        names.update((channel[0], channel[1]) for each in recent for channel in each.channels)
+        # Publications of a forgotten channel are about to be deleted.
+        for id_, first, last, raw in _blocks(db, recent):
             if (name := names.get(id_)) is not None:
-                found += [f"{name} {each}" for each in _damaged_in(name, what, raw)]
+                offsets = _changed(name, raw)
+                ranges = [(first, last)] if offsets is None else _ranges(offsets)
+                found += [
+                    f"{name} {begin}" if begin == end else f"{name} {begin}-{end}"
+                    for begin, end in ranges
+                ]
+        for id_, key, raw in _rows(db, recent):
+            if (name := names.get(id_)) is not None and _changed(name, raw) != []:
+                found.append(f"{name} row {key}")
     return found
 
 
-def _parts(db: Connection) -> Iterator[_Part]:
-    for id_, first, last, raw in db.execute("SELECT channel, first, last, data FROM block"):
-        yield id_, _range(first, last), raw
-    for id_, key, raw in db.execute("SELECT channel, key, data FROM row"):
-        yield id_, f"row {key}", raw
-    for (packed,) in db.execute("SELECT data FROM recent"):
-        commit = unpacked(packed)
-        for id_, first, last, _, _, _, begins, length in commit.blocks:
-            yield id_, _range(first, last), commit.data[begins - 1 : begins - 1 + length]
-        for id_, key, _, _, begins, length in commit.rows:
-            yield id_, f"row {key}", commit.data[begins - 1 : begins - 1 + length]
+def _blocks(db: Connection, recent: Sequence[Commit]) -> Iterator[tuple[int, int, int, bytes]]:
+    yield from db.execute("SELECT channel, first, last, data FROM block")
+    for commit in recent:
+        for block in commit.blocks:
+            yield *block[:3], bytes_of(block, commit.data)
 
 
-def _damaged_in(name: str, what: str, raw: bytes) -> Iterator[str]:
+def _rows(db: Connection, recent: Sequence[Commit]) -> Iterator[tuple[int, str, bytes]]:
+    yield from db.execute("SELECT channel, key, data FROM row")
+    for commit in recent:
+        for row in commit.rows:
+            yield *row[:2], bytes_of(row, commit.data)
+
+
+def _changed(name: str, raw: bytes) -> Sequence[int] | None:
+    """Return the offsets of changed publications; None where a length is wrong, and with it all
+    that is behind it."""
     offsets: list[int] = []
     try:
         for _ in records(name, raw, offsets):
             pass
     except ValueError:
-        # Without a length that is right, nothing behind it is found either.
-        yield what
-        return
-    if what.startswith("row"):
-        yield from [what] if offsets else []
-        return
-    while offsets:
-        first = last = offsets.pop(0)
-        while offsets and offsets[0] == last + 1:
-            last = offsets.pop(0)
-        yield _range(first, last)
+        return None
+    return offsets
 
 
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+def _ranges(offsets: Sequence[int]) -> Sequence[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for offset in offsets:
+        first = found.pop()[0] if found and found[-1][1] == offset - 1 else offset
+        found.append((first, offset))
+    return found

@@ -125,7 +125,7 @@ class Recent:
                 continue
             if len(found) == limit or max_bytes <= 0:
                 break
-            found.append(_bytes(block, data))
+            found.append(bytes_of(block, data))
             max_bytes -= block[5]
         return fresh[0][0][1] if fresh else None, b"".join(found)
 
@@ -223,14 +223,15 @@ class _Sum:
         at = 1
         for of_channel in self._blocks.values():
             for joined in _joined(of_channel):
-                raw = b"".join([_bytes(block, data) for block, data in joined])
+                raw = b"".join([bytes_of(block, data) for block, data in joined])
                 id_, _, newest, taken_ms, expires_ms, _, _, _ = joined[-1][0]
                 first, size = joined[0][0][1], sum([block[5] for block, _ in joined])
                 blocks.append((id_, first, newest, taken_ms, expires_ms, size, at, len(raw)))
                 parts.append(raw)
                 at += len(raw)
-        for (id_, key, offset, taken_ms, begins, length), data in self._rows.values():
-            parts.append(data[begins - 1 : begins - 1 + length])
+        for row, data in self._rows.values():
+            id_, key, offset, taken_ms, _, length = row
+            parts.append(bytes_of(row, data))
             rows.append((id_, key, offset, taken_ms, at, length))
             at += length
         return Commit(
@@ -266,5 +267,7 @@ def _joined(blocks: Sequence[tuple[Block, bytes]]) -> Iterator[Sequence[tuple[Bl
     yield stretch
 
 
-def _bytes(block: Block, data: bytes) -> bytes:
-    return data[block[6] - 1 : block[6] - 1 + block[7]]
+def bytes_of(placed: Block | Placed, data: bytes) -> bytes:
+    """Return the bytes of a block or of a row in a commit's `data`."""
+    begins, length = placed[-2:]
+    return data[begins - 1 : begins - 1 + length]

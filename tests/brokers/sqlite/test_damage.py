@@ -116,14 +116,19 @@ async def test_a_changed_publication_is_left_out_and_named(
         assert (await node.publish("long:a")).offset == 71
 
 
+def change(path: Path, statement: str) -> None:
+    """Change what is in the tables, as a disk may."""
+    with closing(HistoryFile(str(path))) as file:
+        file._db.execute(statement)
+
+
 async def test_a_block_of_another_channel_is_not_handed_out(path: Path) -> None:
     """The number of a channel is one byte in the file, and in the index."""
     async with StoredNode(path) as node:
         for name in ("long:a", "long:b"):
             requests = [PublishRequest(name, b'"of %b"' % name.encode(), "p") for _ in range(70)]
             await node.stored.publish_many(requests)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute("UPDATE block SET channel = 3 - channel")
+    change(path, "UPDATE block SET channel = 3 - channel")
     async with StoredNode(path, clock=node.clock) as node:
         page = await node.history("long:b", 0, 100)
         assert (page.publications, page.invalid) == ((), tuple(range(1, 71)))
@@ -134,8 +139,7 @@ async def test_where_very_many_are_changed_the_page_is_unreadable(path: Path) ->
     async with StoredNode(path) as node:
         requests = [PublishRequest("long:a", b'"data"', "p") for _ in range(400)]
         await node.stored.publish_many(requests)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute("UPDATE block SET data = replace(data, 'data', 'dat4')")
+    change(path, "UPDATE block SET data = replace(data, 'data', 'dat4')")
     async with StoredNode(path, clock=node.clock) as node:
         with pytest.raises(UnavailableError, match="are not as they were written"):
             await node.history("long:a", 0, 3)
@@ -158,8 +162,7 @@ async def test_a_changed_row_of_a_table_is_left_out_and_counted(path: Path, spoi
     async with StoredNode(path) as node:
         for key in ("a", "b", "c"):
             await node.publish("rows:a", b'"row %b"' % key.encode(), key=key)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute(f"UPDATE row SET data = CAST({spoil} AS BLOB) WHERE key = 'b'")
+    change(path, f"UPDATE row SET data = CAST({spoil} AS BLOB) WHERE key = 'b'")
     async with StoredNode(path, clock=node.clock) as node:
         assert node.stored.problems() == ()
         [logged] = [each for each in node.logged.entries if each["event"] == "history_damaged"]
@@ -181,8 +184,7 @@ async def test_where_very_many_rows_are_changed_the_file_is_corrupt(path: Path) 
     async with StoredNode(path) as node:
         requests = [PublishRequest("rows:a", b"5", "p", key=f"k{each}") for each in range(300)]
         await node.stored.publish_many(requests)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute("UPDATE row SET data = x'35'")
+    change(path, "UPDATE row SET data = x'35'")
     async with StoredNode(path, clock=node.clock) as node:
         assert "rows of tables are not as they were written" in node.stored.problems()[0]
 
@@ -234,8 +236,7 @@ async def test_idempotency_keys_that_a_disk_has_changed_are_forgotten(
     for key in "abcd":
         async with StoredNode(path, clock=clock) as node:
             await node.publish(idempotency_key=key)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute(f"UPDATE remembered SET keys = {keys} WHERE id IN (2, 3)")
+    change(path, f"UPDATE remembered SET keys = {keys} WHERE id IN (2, 3)")
     async with StoredNode(path, clock=clock) as node:
         [logged] = [each for each in node.logged.entries if each["event"] == "history_damaged"]
         assert logged["rows_of_keys"] == 2
@@ -251,8 +252,7 @@ async def test_an_offset_comes_not_again_where_a_disk_has_changed_the_head_of_a_
     async with StoredNode(path) as node:
         requests = [PublishRequest("long:a", b"5", "p") for _ in range(70)]
         await node.stored.publish_many(requests)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute("UPDATE channel SET offset = 6")
+    change(path, "UPDATE channel SET offset = 6")
     async with StoredNode(path, clock=node.clock) as node:
         assert (await node.publish("long:a")).offset == 71
         page = await node.history("long:a", 68, 9)
@@ -304,6 +304,5 @@ async def test_a_block_that_cannot_be_read_is_named_as_a_whole(path: Path) -> No
     async with StoredNode(path) as node:
         requests = [PublishRequest("long:a", b"5", "p") for _ in range(70)]
         await node.stored.publish_many(requests)
-    with closing(HistoryFile(str(path))) as file:
-        file._db.execute("UPDATE block SET data = substr(data, 1, 20) WHERE first = 65")
+    change(path, "UPDATE block SET data = substr(data, 1, 20) WHERE first = 65")
     assert damaged(str(path)) == ["long:a 65-70"]
